@@ -1,0 +1,47 @@
+package chat
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"parley/domain/fault"
+)
+
+// Conversation is a tree of messages owned by one user.
+type Conversation struct {
+	ID            string
+	UserID        string
+	Title         string // "" until the first message or the user names it
+	System        string // optional system prompt
+	Model         string // optional "provider/model" preference
+	LeafID        string // the message at the end of the current branch, "" when empty
+	LastMessageAt time.Time
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
+// ValidateTitle refuses a title that is blank, too long or not storable.
+func ValidateTitle(s string) error {
+	if strings.TrimSpace(s) == "" || utf8.RuneCountInString(s) > MaxTitle {
+		return fault.New(fault.Invalid, "Title must be a string with max %d characters", MaxTitle)
+	}
+	return ValidateText(s)
+}
+
+// TitleFrom makes a title from a first message: its first line, white space
+// folded, cut at a word to at most 60 code points.
+func TitleFrom(content string) string {
+	const most = 60
+	line, _, _ := strings.Cut(strings.TrimSpace(content), "\n")
+	title := strings.Join(strings.Fields(line), " ")
+	if utf8.RuneCountInString(title) <= most {
+		return title
+	}
+	runes := []rune(title)[:most-1]
+	cut := string(runes)
+	if i := strings.LastIndexByte(cut, ' '); i > len(cut)/2 {
+		cut = cut[:i]
+	}
+	return cut + "…"
+}

@@ -1,0 +1,104 @@
+// Package chat holds the vocabulary of a conversation and the rules that need
+// no machine: what a valid message is, how history branches, which states a
+// run may pass through, and what a follower of its output has yet to see.
+package chat
+
+import (
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"parley/domain/fault"
+)
+
+// MaxContent is the longest message a user may send, in code points.
+const MaxContent = 10_000
+
+// MaxTitle is the longest conversation title, in code points.
+const MaxTitle = 200
+
+// MaxID is the longest id a client may bring, in bytes.
+const MaxID = 128
+
+// Role says who speaks.
+type Role string
+
+const (
+	User      Role = "user"
+	Assistant Role = "assistant"
+)
+
+// Message is one utterance. It never changes once written: an edit or a
+// regeneration adds a sibling under the same parent.
+type Message struct {
+	ID             string
+	UserID         string
+	ConversationID string // "": the user's default thread
+	ParentID       string // "": the first of its thread
+	Role           Role
+	Content        string
+	Metadata       map[string]any
+	CreatedAt      time.Time
+	Siblings       []string // ids under the same parent with the same role, this one included, oldest first; nil unless asked for
+}
+
+// ValidateContent refuses what a user may not send. Text is otherwise kept as
+// typed; it is made safe where it is shown.
+func ValidateContent(s string) error {
+	switch {
+	case s == "":
+		return fault.New(fault.Invalid, "Message content is required")
+	case strings.TrimFunc(s, unicode.IsSpace) == "":
+		return fault.New(fault.Invalid, "Message content cannot be empty")
+	case utf8.RuneCountInString(s) > MaxContent:
+		return fault.New(fault.Invalid, "Message cannot exceed %d characters", MaxContent)
+	}
+	return ValidateText(s)
+}
+
+// ValidateText refuses text that cannot be stored and given back as it was:
+// invalid UTF-8, NUL, and control characters other than tab, LF and CR.
+func ValidateText(s string) error {
+	if !utf8.ValidString(s) {
+		return fault.New(fault.Invalid, "Text must be valid Unicode")
+	}
+	for _, r := range s {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' {
+			return fault.New(fault.Invalid, "Text must not contain control characters")
+		}
+	}
+	return nil
+}
+
+// CleanOutput drops from a provider's text what could not be stored. Unlike a
+// user, a model cannot be asked to mend its input. dropped counts code points.
+func CleanOutput(s string) (clean string, dropped int) {
+	if utf8.ValidString(s) && strings.IndexFunc(s, forbidden) < 0 {
+		return s, 0
+	}
+	clean = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || forbidden(r) {
+			dropped++
+			return -1
+		}
+		return r
+	}, s)
+	return clean, dropped
+}
+
+func forbidden(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' }
+
+// ValidID reports whether s can be an id: 1 to MaxID printable ASCII
+// characters without space, slash or backslash, and not "." or "..".
+func ValidID(s string) bool {
+	if s == "" || len(s) > MaxID || s == "." || s == ".." {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '/' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}

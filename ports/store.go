@@ -1,0 +1,109 @@
+// Package ports states what the use cases need from the world, and nothing
+// about how it is done. All ports are outbound. Every method that reads or
+// writes a user's rows names the user; a row of another user, an unknown id
+// and a malformed one are the same fault.NotFound.
+package ports
+
+import (
+	"context"
+	"time"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+)
+
+// Runs is the store as the makers of replies need it. Each method is one
+// intention and one transaction. Times of leases are the database's own.
+type Runs interface {
+	// Admit makes everything durable that must be so before a provider is
+	// asked, and returns the context to send. Faults: NotFound (conversation,
+	// source, leaf), Busy (Details "runId"), Mismatch, QueueFull, Conflict (the
+	// source is not one that can be continued), Invalid, a.OnlyReplay.
+	Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error)
+	// Resume returns what is needed to make the reply of a claimed run: its
+	// conversation and the branch up to its parent, oldest first, at most n.
+	Resume(ctx context.Context, run chat.Run, n int) (chat.Conversation, []chat.Message, error)
+	// Checkpoint records the output of live runs in one statement. It returns
+	// those that it refused because a newer attempt exists or the run has ended.
+	Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error)
+	// Heartbeat renews the leases that owner holds to now+lease and returns
+	// those runs (ID, UserID, Attempt, StopRequested set).
+	Heartbeat(ctx context.Context, owner string, lease time.Duration) ([]chat.Run, error)
+	// Finish ends a run: state, message, conversation, audit entry. Fenced when
+	// a newer attempt exists or the run has ended.
+	Finish(ctx context.Context, o chat.Outcome) error
+	// Claim takes at most n runs that nobody works on: queued ones whose
+	// conversation has no live run, and those whose lease has expired. Attempt
+	// counts the claim.
+	Claim(ctx context.Context, owner string, lease time.Duration, n int) ([]chat.Run, error)
+	// Release gives up owner's leases on the named runs, so that another instance may
+	// claim them at once.
+	Release(ctx context.Context, owner string, ids []string) error
+	// RequestStop asks the owner of a run to stop it, ends it if it is still
+	// queued, and records the audit entry. It returns the run as it stands
+	// then. Asking again is not an error, nor is asking of a run that has ended.
+	RequestStop(ctx context.Context, user, id string, audit access.Entry) (chat.Run, error)
+	// Run returns a run with its output: as recorded when it is live, from its
+	// message when it has ended.
+	Run(ctx context.Context, user, id string) (chat.Run, error)
+	// Recent returns the user's live runs and those that ended after since,
+	// newest first, at most 100, without output.
+	Recent(ctx context.Context, user string, since time.Time) ([]chat.Run, error)
+}
+
+// Page asks for a slice of a list that is ordered newest first. Offset counts
+// from the newest; Before and After are positions from an earlier answer, and
+// exclude it. At most one of the three is set.
+type Page struct {
+	Limit         int
+	Offset        int
+	Before, After *Position
+}
+
+// Position is a place in the order (time, id).
+type Position struct {
+	At time.Time
+	ID string
+}
+
+// History is the store as readers and keepers of conversations need it.
+type History interface {
+	CreateConversation(ctx context.Context, c chat.Conversation, audit access.Entry) (chat.Conversation, error)
+	// UpdateConversation sets what is not nil.
+	UpdateConversation(ctx context.Context, user, id string, change ConversationChange, audit access.Entry) (chat.Conversation, error)
+	// DeleteConversation removes it with its messages and runs. Live runs are
+	// asked to stop first; the ids of those are returned.
+	DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error
+	Conversation(ctx context.Context, user, id string) (chat.Conversation, error)
+	// Conversations lists by last message. more says whether there are further ones.
+	Conversations(ctx context.Context, user string, page Page) (list []chat.Conversation, more bool, err error)
+	// Messages lists a conversation's messages, or the default thread's when
+	// conversation is "": the newest page, oldest first, each with its siblings.
+	// NotFound when the conversation is not the user's.
+	Messages(ctx context.Context, user, conversation string, page Page) (list []chat.Message, more bool, err error)
+	// Branch lists the messages from leaf towards the root, as Messages does;
+	// leaf "current" is the thread's own.
+	Branch(ctx context.Context, user, conversation, leaf string, limit int) (list []chat.Message, more bool, err error)
+	// Message returns one message.
+	Message(ctx context.Context, user, id string) (chat.Message, error)
+}
+
+// ConversationChange is what to set on a conversation; nil leaves it as it is.
+type ConversationChange struct {
+	Title, System, Model *string
+	Now                  time.Time
+}
+
+// Audit is the store as the gate needs it.
+type Audit interface {
+	// Record writes entries that belong to no other transaction. An entry whose
+	// id exists already is left as it is, so that a refusal can be recorded once
+	// per window by naming the window in its id.
+	Record(ctx context.Context, entries ...access.Entry) error
+}
+
+// Health is a dependency that can be asked how it is.
+type Health interface {
+	// Ping returns nil when the dependency can serve now.
+	Ping(ctx context.Context) error
+}
