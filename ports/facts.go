@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"fmt"
 	"time"
 
 	"parley/domain/access"
@@ -27,7 +28,8 @@ type (
 		RunID, UserID   string
 		State           chat.State
 		Provider, Model string
-		Failure         string // a code
+		Failure         string // a code, when State is failed
+		Reason          string // what the provider or the breaker said, as a code
 		FinishReason    string
 		Usage           chat.Usage
 		CostMicros      *int64
@@ -70,3 +72,12 @@ type (
 		Err  error
 	}
 )
+
+// Panic is a recovered panic as an error. Error names the value's type only,
+// since the value itself may hold anything.
+type Panic struct {
+	Value any
+	Stack []byte
+}
+
+func (p Panic) Error() string { return fmt.Sprintf("panic: %T", p.Value) }

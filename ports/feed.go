@@ -13,6 +13,12 @@ type Progress struct {
 	Attempt int
 	State   chat.State
 	Output  chat.Output // all of it
+
+	// Ended and Message spare the instance that ended the run a read: the run
+	// as it ended and the message that it left (nil when none). They do not
+	// travel; elsewhere a terminal State says to ask the store.
+	Ended   *chat.Run
+	Message *chat.Message
 }
 
 // Feed carries what has been recorded to those who wait for it, on this

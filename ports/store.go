@@ -26,8 +26,9 @@ type Runs interface {
 	// Checkpoint records the output of live runs in one statement. It returns
 	// those that it refused because a newer attempt exists or the run has ended.
 	Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error)
-	// Heartbeat renews the leases that owner holds to now+lease and returns
-	// those runs (ID, UserID, Attempt, StopRequested set).
+	// Heartbeat returns the runs whose lease owner holds (ID, UserID, Attempt,
+	// StopRequested set), and renews to now+lease those of which a third has
+	// passed. It is asked often, to learn of stops, and so mostly reads.
 	Heartbeat(ctx context.Context, owner string, lease time.Duration) ([]chat.Run, error)
 	// Finish ends a run: state, message, conversation, audit entry. Fenced when
 	// a newer attempt exists or the run has ended.
@@ -71,8 +72,8 @@ type History interface {
 	CreateConversation(ctx context.Context, c chat.Conversation, audit access.Entry) (chat.Conversation, error)
 	// UpdateConversation sets what is not nil.
 	UpdateConversation(ctx context.Context, user, id string, change ConversationChange, audit access.Entry) (chat.Conversation, error)
-	// DeleteConversation removes it with its messages and runs. Live runs are
-	// asked to stop first; the ids of those are returned.
+	// DeleteConversation removes it with its messages and runs. Whoever makes a
+	// reply for it finds its run gone at the next heartbeat.
 	DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error
 	Conversation(ctx context.Context, user, id string) (chat.Conversation, error)
 	// Conversations lists by last message. more says whether there are further ones.

@@ -1,0 +1,156 @@
+// Package conversations keeps what was said: it makes, lists, renames and
+// deletes conversations, and reads their messages. Replies are made elsewhere.
+package conversations
+
+import (
+	"context"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Service keeps conversations.
+type Service struct {
+	History ports.History
+	Feed    ports.Feed // told when live replies have to be looked after
+	Now     ports.Clock
+	NewID   ports.IDs
+}
+
+// Create describes a new conversation. ID is the client's own, optional.
+type Create struct {
+	Principal            access.Principal
+	Caller               access.Caller
+	ID                   string
+	Title, System, Model string
+}
+
+// Update says what to change; nil leaves a field as it is.
+type Update struct {
+	Principal            access.Principal
+	Caller               access.Caller
+	ID                   string
+	Title, System, Model *string
+}
+
+// MaxSystem is the longest system prompt, in bytes.
+const MaxSystem = 32 << 10
+
+// Create makes a conversation.
+func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, error) {
+	if in.Title != "" {
+		if err := chat.ValidateTitle(in.Title); err != nil {
+			return chat.Conversation{}, err
+		}
+	}
+	if err := validateSettings(&in.System, &in.Model); err != nil {
+		return chat.Conversation{}, err
+	}
+	if in.ID != "" && !chat.ValidID(in.ID) {
+		return chat.Conversation{}, fault.New(fault.Invalid, "Invalid conversation ID")
+	}
+	now := s.Now()
+	c := chat.Conversation{
+		ID: in.ID, UserID: in.Principal.UserID, Title: in.Title, System: in.System, Model: in.Model,
+		LastMessageAt: now, CreatedAt: now, UpdatedAt: now,
+	}
+	if c.ID == "" {
+		c.ID = s.NewID()
+	}
+	return s.History.CreateConversation(ctx, c, s.entry(in.Principal, in.Caller, access.ActionConversationCreated, c.ID))
+}
+
+// List returns conversations, the one with the newest message first.
+func (s *Service) List(ctx context.Context, p access.Principal, page ports.Page) ([]chat.Conversation, bool, error) {
+	return s.History.Conversations(ctx, p.UserID, page)
+}
+
+// Get returns one conversation.
+func (s *Service) Get(ctx context.Context, p access.Principal, id string) (chat.Conversation, error) {
+	if !chat.ValidID(id) {
+		return chat.Conversation{}, notFound()
+	}
+	return s.History.Conversation(ctx, p.UserID, id)
+}
+
+// Update changes a conversation's title or settings.
+func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, error) {
+	if !chat.ValidID(in.ID) {
+		return chat.Conversation{}, notFound()
+	}
+	if in.Title != nil {
+		if err := chat.ValidateTitle(*in.Title); err != nil {
+			return chat.Conversation{}, err
+		}
+	}
+	if err := validateSettings(in.System, in.Model); err != nil {
+		return chat.Conversation{}, err
+	}
+	return s.History.UpdateConversation(ctx, in.Principal.UserID, in.ID,
+		ports.ConversationChange{Title: in.Title, System: in.System, Model: in.Model, Now: s.Now()},
+		s.entry(in.Principal, in.Caller, access.ActionConversationUpdated, in.ID))
+}
+
+// Delete removes a conversation with all its messages. Replies that are being
+// made for it end at once.
+func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.Caller, id string) error {
+	if !chat.ValidID(id) {
+		return notFound()
+	}
+	err := s.History.DeleteConversation(ctx, p.UserID, id, s.entry(p, caller, access.ActionConversationDeleted, id))
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	s.Feed.Notify(ctx, ports.TopicStop)
+	s.Feed.Notify(ctx, ports.TopicUser(p.UserID))
+	return nil
+}
+
+// Messages returns a page of a conversation, or of the default thread when id
+// is "": the newest ones, oldest first.
+func (s *Service) Messages(ctx context.Context, p access.Principal, id string, page ports.Page) ([]chat.Message, bool, error) {
+	if id != "" && !chat.ValidID(id) {
+		return nil, false, notFound()
+	}
+	return s.History.Messages(ctx, p.UserID, id, page)
+}
+
+// Branch returns the end of one branch, oldest first. leaf "current" is the
+// thread's own.
+func (s *Service) Branch(ctx context.Context, p access.Principal, id, leaf string, limit int) ([]chat.Message, bool, error) {
+	if id != "" && !chat.ValidID(id) {
+		return nil, false, notFound()
+	}
+	if !chat.ValidID(leaf) {
+		return nil, false, fault.New(fault.NotFound, "Message not found or access denied")
+	}
+	return s.History.Branch(ctx, p.UserID, id, leaf, limit)
+}
+
+func (s *Service) entry(p access.Principal, caller access.Caller, action, id string) access.Entry {
+	now := s.Now()
+	return access.Entry{
+		ID: s.NewID(), UserID: p.UserID, Action: action, Resource: access.ResourceConversation, ResourceID: id,
+		Caller: caller, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+func validateSettings(system, model *string) error {
+	if system != nil {
+		if len(*system) > MaxSystem {
+			return fault.New(fault.Invalid, "System prompt cannot exceed %d bytes", MaxSystem)
+		}
+		if err := chat.ValidateText(*system); err != nil {
+			return err
+		}
+	}
+	if model != nil && *model != "" && !chat.ValidID(*model) {
+		return fault.New(fault.Invalid, "Invalid model")
+	}
+	return nil
+}
+
+func notFound() error { return fault.New(fault.NotFound, "Conversation not found or access denied") }

@@ -1,0 +1,134 @@
+// Package gate decides who may come in and how often: it recognises callers,
+// holds the kill switch and the rate limits, and records refusals.
+package gate
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"parley/domain/access"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Deps are the world as the gate sees it.
+type Deps struct {
+	Identity ports.Identity
+	Limiter  ports.Limiter
+	Audit    ports.Audit
+	Observer ports.Observer
+	Now      ports.Clock
+}
+
+// Gate admits requests. It is safe for concurrent use.
+type Gate struct {
+	Deps
+	limits   atomic.Pointer[access.Limits]
+	disabled atomic.Bool
+}
+
+// New returns a gate with the given limits. disabled is the kill switch.
+func New(deps Deps, limits access.Limits, disabled bool) *Gate {
+	g := &Gate{Deps: deps}
+	g.SetLimits(limits)
+	g.disabled.Store(disabled)
+	return g
+}
+
+// SetLimits changes the tiers' limits for requests from now on.
+func (g *Gate) SetLimits(limits access.Limits) { g.limits.Store(&limits) }
+
+// Authenticate returns whom the credential belongs to. Strangers are counted
+// by address, so that guessing credentials is as limited as anything else.
+func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller access.Caller) (access.Principal, error) {
+	p, err := g.Identity.Identify(ctx, c)
+	if err == nil {
+		return p, nil
+	}
+	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Invalid) {
+		_, limited := g.take(ctx, "coarse", "ip:"+caller.IP, access.Anonymous, access.CoarseFactor)
+		if limited != nil {
+			err = limited
+		}
+	}
+	g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: access.Anonymous})
+	return access.Principal{}, err
+}
+
+// Enter is asked for every request of a known caller, before its body is
+// read: the kill switch, then ten times the tier's limit.
+func (g *Gate) Enter(ctx context.Context, p access.Principal) (access.Decision, error) {
+	if err := g.Open(); err != nil {
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Unavailable, Tier: p.Tier, UserID: p.UserID})
+		return access.Decision{}, err
+	}
+	d, err := g.take(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
+	if err != nil {
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})
+	}
+	return d, err
+}
+
+// Open is the kill switch alone: nil while chat is enabled.
+func (g *Gate) Open() error {
+	if g.disabled.Load() {
+		return fault.New(fault.Unavailable, "Chat temporarily unavailable").After(time.Minute)
+	}
+	return nil
+}
+
+// Spend counts a request that sends against the tier's limit. Its refusal is
+// audited once per user and window.
+func (g *Gate) Spend(ctx context.Context, p access.Principal, caller access.Caller) (access.Decision, error) {
+	d, err := g.take(ctx, "send", "send:"+p.UserID, p.Tier, 1)
+	if fault.Is(err, fault.Limited) {
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})
+		g.record(ctx, p, caller, access.ActionRateLimitExceeded, "send", "RATE_LIMITED")
+	}
+	return d, err
+}
+
+// Refuse records that a known caller was turned away for what it asked, not
+// for how often: a forbidden origin or scope, or an id that is not its own.
+// It is audited once per user, route and window.
+func (g *Gate) Refuse(ctx context.Context, p access.Principal, caller access.Caller, route string, kind fault.Kind) {
+	g.Observer.Observe(ctx, ports.Refused{Kind: kind, Tier: p.Tier, UserID: p.UserID})
+	if p.Known() {
+		g.record(ctx, p, caller, access.ActionUnauthorizedAccess, route, string(kind))
+	}
+}
+
+// record writes a refusal. The entry's id names the window, so that a flood
+// leaves one row.
+func (g *Gate) record(ctx context.Context, p access.Principal, caller access.Caller, action, route, code string) {
+	now := g.Now()
+	entry := access.Entry{
+		ID:     action + ":" + route + ":" + strconv.FormatInt(now.Truncate(access.Window).Unix(), 10),
+		UserID: p.UserID, Action: action, Resource: access.ResourceRoute, ResourceID: route,
+		Metadata: map[string]any{"tier": string(p.Tier)}, Caller: caller,
+		Status: access.Failure, Error: code, CreatedAt: now, UpdatedAt: now,
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := g.Audit.Record(ctx, entry); err != nil {
+		g.Observer.Observe(ctx, ports.BackgroundFailed{Task: "audit", Err: err})
+	}
+}
+
+func (g *Gate) take(ctx context.Context, scope, key string, tier access.Tier, factor int) (access.Decision, error) {
+	limit := g.limits.Load().Of(tier) * factor
+	d, err := g.Limiter.Take(ctx, key, limit)
+	if err != nil {
+		return access.Decision{}, fault.Wrap(err, fault.Unavailable, "Service temporarily unavailable").After(time.Second)
+	}
+	g.Observer.Observe(ctx, ports.LimitDecided{Scope: scope, Tier: tier, Decision: d})
+	if !d.Allowed {
+		return d, fault.New(fault.Limited, "Rate limit exceeded. Please try again later.").
+			After(d.RetryAfter).
+			With("limit", d.Limit).
+			With("reset", d.Reset.UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return d, nil
+}

@@ -1,0 +1,37 @@
+package replies
+
+import (
+	"parley/domain/chat"
+	"parley/ports"
+)
+
+// window is the part of a branch that is sent to the provider.
+type window struct {
+	turns   []ports.Turn
+	dropped int // messages of the branch that were left out, as far as they were read
+}
+
+// turnTokens is what a message costs beside its text, as providers count.
+const turnTokens = 4
+
+// fit takes the newest messages of a branch that fit into the bounds, oldest
+// first. The last message is never dropped, however long it is.
+func fit(branch []chat.Message, system, prefix string, most, tokens int, count ports.Tokens) window {
+	left := tokens - count(system) - count(prefix)
+	first := len(branch)
+	for i := len(branch) - 1; i >= 0; i-- {
+		left -= count(branch[i].Content) + turnTokens
+		if i < len(branch)-1 && (left < 0 || len(branch)-i > most) {
+			break
+		}
+		first = i
+	}
+	w := window{dropped: first}
+	for _, m := range branch[first:] {
+		w.turns = append(w.turns, ports.Turn{Role: m.Role, Text: m.Content})
+	}
+	if prefix != "" {
+		w.turns = append(w.turns, ports.Turn{Role: chat.Assistant, Text: prefix})
+	}
+	return w
+}

@@ -1,0 +1,224 @@
+package replies
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"runtime/debug"
+	"time"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// start begins a task for which a place is reserved.
+func (s *Service) start(t *task, conv chat.Conversation, branch []chat.Message) {
+	s.roster.fill(t)
+	s.Feed.Publish(t.ctx, s.progress(t, t.run.Output))
+	go func() {
+		defer s.roster.remove(t)
+		defer t.cancel(nil)
+		s.generate(t, conv, branch)
+	}()
+}
+
+// generate asks the model, and ends the run by what came of it.
+func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Message) {
+	begun := s.Now()
+	s.Observer.Observe(t.ctx, ports.RunStarted{Run: t.run, Waited: begun.Sub(t.accepted), Recover: t.recover})
+
+	params := s.params(t.run.Params, conv)
+	w := fit(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
+	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
+	answer, err := s.ask(ctx, t, ports.Prompt{UserID: t.run.UserID, RunID: t.run.ID, Params: params, Turns: w.turns})
+	cancel()
+
+	recorded := s.rec.withdraw(t)
+	cause := context.Cause(t.ctx)
+	o := s.outcome(t, answer, w)
+	reason := ""
+	switch {
+	case err == nil && o.Output.Text == t.run.Prefix:
+		o.State, o.Failure = chat.Failed, FailureEmpty
+	case err == nil:
+		o.State = chat.Completed
+	case errors.Is(cause, errFenced):
+		s.lost(t)
+		return
+	case errors.Is(cause, errStopped):
+		// The reader keeps what the reader saw, not what was on its way.
+		o.State, o.Output = chat.Stopped, o.Output.Cut(recorded)
+	case errors.Is(cause, errDrained) && !seen(t, o.Output.Cut(recorded)):
+		s.release(t)
+		return
+	case errors.Is(cause, errDrained):
+		o.State = chat.Interrupted
+	default:
+		o.State = chat.Failed
+		o.Failure, reason = failure(err)
+	}
+	s.finish(t, o, answer, reason)
+}
+
+// ask calls the model. A panic in there ends this run, not the process.
+func (s *Service) ask(ctx context.Context, t *task, p ports.Prompt) (answer ports.Answer, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fault.New(fault.Internal, "The model's adapter broke").With("reason", "panic")
+			s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "generate", Err: ports.Panic{Value: r, Stack: debug.Stack()}})
+		}
+	}()
+	return s.Model.Generate(ctx, p, func(d chat.Delta) {
+		if t.add(d) {
+			s.rec.touch(t)
+		}
+	})
+}
+
+func seen(t *task, recorded chat.Output) bool {
+	run := t.run
+	run.Output = recorded
+	return run.Seen()
+}
+
+// params fills the caller's wishes with the conversation's, then with the
+// configured ones.
+func (s *Service) params(p chat.Params, conv chat.Conversation) chat.Params {
+	if p.System == "" {
+		p.System = conv.System
+	}
+	if p.System == "" {
+		p.System = s.opt.SystemPrompt
+	}
+	if p.Model == "" {
+		p.Model = conv.Model
+	}
+	return p
+}
+
+func (s *Service) outcome(t *task, answer ports.Answer, w window) chat.Outcome {
+	now := s.Now()
+	meta := map[string]any{
+		"generatedAt":   now.UTC().Format("2006-01-02T15:04:05.000Z"),
+		"contextLength": len(w.turns),
+	}
+	if w.dropped > 0 {
+		meta["contextDropped"] = w.dropped
+	}
+	if answer.Provider != "" {
+		meta["provider"], meta["model"] = answer.Provider, answer.Model
+	}
+	if answer.FinishReason != "" {
+		meta["finishReason"] = answer.FinishReason
+	}
+	maps.Copy(meta, answer.Metadata)
+	return chat.Outcome{
+		UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt,
+		ConversationID: t.run.ConversationID, ParentID: t.run.ParentID, AuditID: t.run.AuditID,
+		Output: t.output(), Provider: answer.Provider, Model: answer.Model, FinishReason: answer.FinishReason,
+		Usage: answer.Usage, CostMicros: answer.CostMicros, Metadata: meta, At: now,
+	}
+}
+
+// failure gives an error of the model its code for the run, and the finer
+// reason for operators.
+func failure(err error) (code, reason string) {
+	if f := fault.As(err); f != nil {
+		reason, _ = f.Details["reason"].(string)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return FailureTimeout, "deadline"
+	case fault.Is(err, fault.AIUnavailable):
+		return FailureUnavailable, reason
+	case reason == FailureTimeout:
+		return FailureTimeout, reason
+	}
+	return FailureProvider, reason
+}
+
+// finish makes the end durable, then tells it. While the store is away it
+// tries again: the text is only here.
+func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason string) {
+	if o.State != chat.Completed {
+		o.Metadata["state"] = string(o.State)
+	}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
+		err := s.Store.Finish(ctx, o)
+		cancel()
+		if err == nil {
+			break
+		}
+		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
+			s.lost(t)
+			return
+		}
+		s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "finish", Err: err})
+		select {
+		case <-time.After(wait):
+		case <-s.released: // shutting down: the lease expires, and another instance takes over
+			return
+		}
+	}
+	s.tell(t, o, answer, reason)
+}
+
+// tell lets followers, tabs, waiting runs and operators know of a durable end.
+func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason string) {
+	ctx := context.Background()
+	run := t.run
+	run.State, run.Output, run.EndedAt = o.State, o.Output, o.At
+	run.Provider, run.Model, run.FinishReason, run.Failure = o.Provider, o.Model, o.FinishReason, o.Failure
+	run.Usage, run.CostMicros = o.Usage, o.CostMicros
+	p := s.progress(t, o.Output)
+	p.State, p.Ended = o.State, &run
+	if m, ok := o.Message(); ok {
+		p.Message = &m
+	}
+	s.Feed.Publish(ctx, p)
+	s.Feed.Notify(ctx, ports.TopicUser(run.UserID))
+	if run.ConversationID != "" {
+		s.pokeSweep() // the next message of this conversation may be waiting
+	}
+	cached, _ := answer.Metadata["cached"].(bool)
+	demo, _ := answer.Metadata["demo"].(bool)
+	s.Observer.Observe(ctx, ports.RunFinished{
+		RunID: run.ID, UserID: run.UserID, State: o.State, Provider: o.Provider, Model: o.Model,
+		Failure: o.Failure, Reason: reason, FinishReason: o.FinishReason, Usage: o.Usage, CostMicros: o.CostMicros,
+		Attempt: o.Attempt, Duration: o.At.Sub(t.accepted), Cached: cached, Demo: demo,
+	})
+}
+
+// lost drops work that belongs to a newer attempt, or to nobody any more, and
+// shows followers here how things stand.
+func (s *Service) lost(t *task) {
+	s.Observer.Observe(context.Background(), ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	run, err := s.Store.Run(ctx, t.run.UserID, t.run.ID)
+	if err != nil {
+		return // followers ask the store themselves
+	}
+	s.Feed.Publish(ctx, ports.Progress{
+		UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: run.State, Output: run.Output,
+	})
+}
+
+// release lets another instance try a run of which nobody has seen a word.
+func (s *Service) release(t *task) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
+	defer cancel()
+	if err := s.Store.Release(ctx, s.opt.Owner, []string{t.run.ID}); err != nil {
+		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "release", Err: err})
+		return // the lease runs out by itself
+	}
+	s.Feed.Notify(ctx, ports.TopicQueue)
+}
+
+func (s *Service) progress(t *task, o chat.Output) ports.Progress {
+	return ports.Progress{
+		UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt, State: chat.Running, Output: o,
+	}
+}

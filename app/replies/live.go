@@ -1,0 +1,104 @@
+package replies
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// LiveEvent tells a user's tabs which replies run and which have ended.
+type LiveEvent struct {
+	Kind EventKind  // EventStart: the state of things; EventDelta: what changed; EventIdle; EventReconnect
+	Runs []chat.Run // without output
+}
+
+// Live yields the user's live runs, then every run whose state has changed,
+// until ctx is done. An error comes only instead of the first event.
+func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEvent, error] {
+	return func(yield func(LiveEvent, error) bool) {
+		if !p.Known() {
+			yield(LiveEvent{}, fault.New(fault.Unauthenticated, "Authentication required"))
+			return
+		}
+		wake, stop := s.Feed.Listen(ports.TopicUser(p.UserID))
+		defer stop()
+		// A little of the past is asked for again each time, so that a run
+		// that ends between two questions is not missed; known tells repeats.
+		const overlap = time.Minute
+		known := map[string]chat.State{}
+		runs, err := s.Store.Recent(ctx, p.UserID, s.Now())
+		if err != nil {
+			yield(LiveEvent{}, err)
+			return
+		}
+		for _, r := range runs {
+			known[r.ID] = r.State
+		}
+		since := s.Now()
+		if !yield(LiveEvent{Kind: EventStart, Runs: runs}, nil) {
+			return
+		}
+		idle := time.NewTicker(s.opt.Idle)
+		defer idle.Stop()
+		for {
+			beat := false
+			select {
+			case <-wake:
+			case <-idle.C:
+				beat = true
+			case <-s.draining:
+				yield(LiveEvent{Kind: EventReconnect}, nil)
+				return
+			case <-ctx.Done():
+				return
+			}
+			asked := s.Now()
+			runs, err := s.Store.Recent(ctx, p.UserID, since.Add(-overlap))
+			if err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				if beat && !yield(LiveEvent{Kind: EventIdle}, nil) {
+					return
+				}
+				continue // the next wake or beat asks again
+			}
+			changed, now := changes(known, runs, since)
+			known, since = now, asked
+			switch {
+			case len(changed) > 0:
+				if !yield(LiveEvent{Kind: EventDelta, Runs: changed}, nil) {
+					return
+				}
+			case beat:
+				if !yield(LiveEvent{Kind: EventIdle}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// changes returns the runs whose state differs from what is known, oldest
+// first, and what is known now. A run that had ended before since and was
+// never known is old news.
+func changes(known map[string]chat.State, runs []chat.Run, since time.Time) (changed []chat.Run, now map[string]chat.State) {
+	now = make(map[string]chat.State, len(runs))
+	for i := len(runs) - 1; i >= 0; i-- {
+		r := runs[i]
+		now[r.ID] = r.State
+		was, seen := known[r.ID]
+		switch {
+		case seen && was == r.State:
+		case !seen && r.State.Terminal() && r.EndedAt.Before(since.Add(-time.Second)):
+		default:
+			changed = append(changed, r)
+		}
+	}
+	return changed, now
+}

@@ -1,0 +1,195 @@
+package replies
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"parley/domain/chat"
+	"parley/ports"
+)
+
+// recorder writes the output of this instance's live runs to the store and
+// only then shows it to followers, so that nothing that was seen can be lost.
+// All runs that are due go in one statement. The first piece of a reply that
+// somebody waits for goes at once; later ones wait for the rest of Eager, or
+// longer when statements get slow, so that recording takes a bounded share of
+// the database however many runs there are.
+type recorder struct {
+	s    *Service
+	poke chan struct{}
+
+	mu    sync.Mutex
+	idle  *sync.Cond // signalled after every flush
+	dirty map[*task]bool
+	busy  map[*task]bool // in the flush that is under way
+}
+
+func newRecorder(s *Service) *recorder {
+	r := &recorder{s: s, poke: make(chan struct{}, 1), dirty: map[*task]bool{}}
+	r.idle = sync.NewCond(&r.mu)
+	return r
+}
+
+// touch says that a task has output that is not recorded.
+func (r *recorder) touch(t *task) {
+	r.mu.Lock()
+	known := r.dirty[t]
+	r.dirty[t] = true
+	r.mu.Unlock()
+	if !known {
+		r.wake()
+	}
+}
+
+func (r *recorder) wake() {
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
+// withdraw stops recording a task and returns how much of it has been
+// recorded, and so may have been seen. Nothing more will be.
+func (r *recorder) withdraw(t *task) chat.Cursor {
+	r.mu.Lock()
+	for r.busy[t] {
+		r.idle.Wait()
+	}
+	delete(r.dirty, t)
+	r.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.recorded
+}
+
+// run records until ctx is done.
+func (r *recorder) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	gap := time.Duration(0)
+	last := time.Time{} // when the last flush ended
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.poke:
+		case <-timer.C:
+		}
+		due, wait := r.due(time.Now(), last.Add(max(gap, r.s.opt.Eager)))
+		if len(due) > 0 {
+			took, ok := r.flush(ctx, due)
+			last = time.Now()
+			gap = min(4*took, r.s.opt.Checkpoint)
+			if !ok {
+				gap = r.s.opt.Checkpoint
+			}
+			_, wait = r.due(last, last.Add(max(gap, r.s.opt.Eager)))
+			if !ok {
+				wait = max(wait, gap)
+			}
+		}
+		timer.Reset(wait)
+	}
+}
+
+// due returns the tasks to record now and, if there are none, how long to wait
+// for the first. Nothing but a first piece is due before next.
+func (r *recorder) due(now, next time.Time) (tasks []*task, wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait = time.Hour
+	for t := range r.dirty {
+		at := next
+		t.mu.Lock()
+		switch {
+		case t.watchers == 0:
+			if late := t.last.Add(r.s.opt.Checkpoint); late.After(at) {
+				at = late
+			}
+		case !t.shown:
+			at = now
+		}
+		t.mu.Unlock()
+		if d := at.Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, wait
+}
+
+// flush records and publishes the tasks. It reports how long the store took.
+func (r *recorder) flush(ctx context.Context, tasks []*task) (took time.Duration, ok bool) {
+	points := make([]chat.Checkpoint, 0, len(tasks))
+	busy := make(map[*task]bool, len(tasks))
+	r.mu.Lock()
+	kept := tasks[:0]
+	for _, t := range tasks {
+		if !r.dirty[t] { // withdrawn since
+			continue
+		}
+		delete(r.dirty, t)
+		busy[t] = true
+		kept = append(kept, t)
+	}
+	r.busy = busy
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.busy = nil
+		r.idle.Broadcast()
+		r.mu.Unlock()
+	}()
+	bytes := 0
+	for _, t := range kept {
+		o := t.output()
+		bytes += int(o.Len())
+		points = append(points, chat.Checkpoint{UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt, Output: o})
+	}
+	if len(points) == 0 {
+		return 0, true
+	}
+
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, r.s.opt.AdmitTimeout)
+	fenced, err := r.s.Store.Checkpoint(ctx, r.s.opt.Owner, points)
+	cancel()
+	took = time.Since(begun)
+	r.s.Observer.Observe(ctx, ports.Checkpointed{Runs: len(points), Bytes: bytes, Took: took, Err: err})
+	if err != nil {
+		r.mu.Lock()
+		for _, t := range kept {
+			r.dirty[t] = true
+		}
+		r.mu.Unlock()
+		return took, false
+	}
+	lost := map[string]bool{}
+	for _, id := range fenced {
+		lost[id] = true
+	}
+	progress := make([]ports.Progress, 0, len(kept))
+	for i, t := range kept {
+		if lost[t.run.ID] {
+			t.cancel(errFenced)
+			continue
+		}
+		r.recorded(t, points[i].Output)
+		progress = append(progress, r.s.progress(t, points[i].Output))
+	}
+	r.s.Feed.Publish(context.WithoutCancel(ctx), progress...)
+	return took, true
+}
+
+func (r *recorder) recorded(t *task, o chat.Output) {
+	now := time.Now()
+	t.mu.Lock()
+	first := !t.shown
+	t.recorded, t.last, t.shown = o.Len(), now, true
+	t.mu.Unlock()
+	if first {
+		r.s.Observer.Observe(t.ctx, ports.FirstEvent{RunID: t.run.ID, SinceAccepted: r.s.Now().Sub(t.accepted)})
+	}
+}

@@ -1,0 +1,160 @@
+package replies
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"parley/domain/chat"
+)
+
+// task is a run in the making on this instance.
+type task struct {
+	run      chat.Run // as claimed; Output holds what had been recorded then
+	accepted time.Time
+	recover  bool // taken over from another owner
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+
+	mu        sync.Mutex
+	reasoning strings.Builder
+	text      strings.Builder
+	last      time.Time // when output was last recorded
+	recorded  chat.Cursor
+	watchers  int
+	shown     bool // the first piece has been recorded
+}
+
+func newTask(run chat.Run, accepted time.Time) *task {
+	t := &task{run: run, accepted: accepted}
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	t.reasoning.WriteString(run.Output.Reasoning)
+	t.text.WriteString(run.Output.Text)
+	t.recorded = run.Output.Len()
+	t.last = accepted
+	return t
+}
+
+// add appends a piece and reports whether anything changed.
+func (t *task) add(d chat.Delta) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case d.Text == "" || (d.Reasoning && t.text.Len() > 0):
+		return false
+	case d.Reasoning:
+		t.reasoning.WriteString(d.Text)
+	default:
+		t.text.WriteString(d.Text)
+	}
+	return true
+}
+
+// output returns what has been produced so far. The strings share the
+// builders' memory; what is appended later lies behind them.
+func (t *task) output() chat.Output {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.outputLocked()
+}
+
+func (t *task) outputLocked() chat.Output {
+	return chat.Output{Reasoning: t.reasoning.String(), Text: t.text.String()}
+}
+
+// roster holds the tasks of this instance and bounds their number.
+type roster struct {
+	mu    sync.Mutex
+	tasks map[string]*task
+	taken int // reserved or filled places
+	most  int
+
+	closed bool
+	empty  chan struct{} // closed when the roster is closed and no place is taken
+}
+
+func (r *roster) init(most int) {
+	r.tasks = map[string]*task{}
+	r.most = most
+	r.empty = make(chan struct{})
+}
+
+// close refuses further reservations. The channel is closed when the last
+// place has been given back.
+func (r *roster) close() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed && r.taken == 0 {
+		close(r.empty)
+	}
+	r.closed = true
+	return r.empty
+}
+
+// reserve takes a place for a run that is about to be admitted.
+func (r *roster) reserve() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.taken >= r.most {
+		return false
+	}
+	r.taken++
+	return true
+}
+
+// unreserve gives back a place that was not filled.
+func (r *roster) unreserve() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.giveBack()
+}
+
+func (r *roster) giveBack() {
+	if r.taken--; r.closed && r.taken == 0 {
+		close(r.empty)
+	}
+}
+
+func (r *roster) fill(t *task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tasks[t.run.ID] = t
+}
+
+func (r *roster) remove(t *task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tasks[t.run.ID] == t {
+		delete(r.tasks, t.run.ID)
+	}
+	r.giveBack()
+}
+
+func (r *roster) get(id string) *task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tasks[id]
+}
+
+func (r *roster) all() []*task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*task, 0, len(r.tasks))
+	for _, t := range r.tasks {
+		all = append(all, t)
+	}
+	return all
+}
+
+func (r *roster) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.tasks)
+}
+
+func (r *roster) free() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.most - r.taken
+}

@@ -1,0 +1,266 @@
+package replies
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Send is a new message that wants a reply.
+type Send struct {
+	Principal          access.Principal
+	Caller             access.Caller
+	MessageID          string // the client's own id for the message, optional; repeats of it are recognised
+	ConversationID     string // "": the default thread
+	CreateConversation bool   // an unknown conversation is made rather than refused
+	Leaf               string // the message to answer to; "": the end of the current branch
+	Content            string
+	Metadata           map[string]any
+	Params             chat.Params
+	Background         bool // queued for any instance; the caller does not wait
+	WhenBusy           chat.WhenBusy
+	Key                string // idempotency key, optional
+	OnlyReplay         error  // the refusal unless this is a repeat
+}
+
+// Edit is a message that takes the place of an earlier one, beside it.
+type Edit struct {
+	Send
+	Target string // the user message to edit
+}
+
+// Again asks for another reply, or the rest of one.
+type Again struct {
+	Principal  access.Principal
+	Caller     access.Caller
+	Target     string // the assistant message, or the run that left none
+	Params     chat.Params
+	Background bool
+	WhenBusy   chat.WhenBusy
+	Key        string
+	OnlyReplay error
+}
+
+// Turn is a message that was taken and the run that answers it.
+type Turn struct {
+	UserMessage chat.Message
+	Run         chat.Run
+	Replayed    bool // the key was known; Run is the first one
+}
+
+// Send takes a message. When it returns without error the message and its run
+// are durable, and the run ends whatever happens to the caller.
+func (s *Service) Send(ctx context.Context, in Send) (Turn, error) {
+	return s.take(ctx, in, access.ActionMessageSent, "")
+}
+
+// Edit takes a message as a sibling of Target; the new branch becomes current.
+func (s *Service) Edit(ctx context.Context, in Edit) (Turn, error) {
+	if !chat.ValidID(in.Target) {
+		return Turn{}, noMessage()
+	}
+	in.ConversationID, in.Leaf, in.CreateConversation = "", "", false
+	return s.take(ctx, in.Send, access.ActionMessageEdited, in.Target)
+}
+
+func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Turn, error) {
+	if err := validateSend(in); err != nil {
+		return Turn{}, err
+	}
+	now := s.Now()
+	user := in.Principal.UserID
+	message := chat.Message{
+		ID: in.MessageID, UserID: user, ConversationID: in.ConversationID, Role: chat.User,
+		Content: in.Content, Metadata: in.Metadata, CreatedAt: now,
+	}
+	if message.ID == "" {
+		message.ID = s.NewID()
+	}
+	key := in.Key
+	if key == "" && in.MessageID != "" {
+		key = "id:" + in.MessageID
+	}
+	run := s.newRun(user, chat.Reply, in.Params, in.Background, key, now)
+	run.ConversationID = in.ConversationID
+	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
+	return s.submit(ctx, chat.Admission{
+		Run: run, Message: &message, ParentOf: editOf, Leaf: in.Leaf,
+		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
+		Audit: s.pending(run, in.Caller, action, message.ID),
+	})
+}
+
+// Regenerate asks for another reply to the message that Target answers.
+func (s *Service) Regenerate(ctx context.Context, in Again) (Turn, error) {
+	return s.again(ctx, in, chat.Regeneration, access.ActionReplyRegenerated)
+}
+
+// Continue asks for the rest of a reply that was stopped or interrupted. The
+// new message begins with the text of the old one and stands beside it.
+func (s *Service) Continue(ctx context.Context, in Again) (Turn, error) {
+	return s.again(ctx, in, chat.Continuation, access.ActionReplyContinued)
+}
+
+func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action string) (Turn, error) {
+	if !chat.ValidID(in.Target) {
+		return Turn{}, noMessage()
+	}
+	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
+		return Turn{}, err
+	}
+	run := s.newRun(in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
+	run.Fingerprint = fingerprint(action, in.Target, in.Params)
+	return s.submit(ctx, chat.Admission{
+		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
+		Audit: s.pending(run, in.Caller, action, in.Target),
+	})
+}
+
+// submit admits a run and, unless it has to wait its turn, begins it.
+func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
+	a.Now, a.Lease, a.MaxQueue, a.Context = a.Run.CreatedAt, s.opt.Lease, s.opt.MaxQueue, s.opt.ContextMessages
+	if a.WhenBusy == "" {
+		a.WhenBusy = chat.Reject
+	}
+	reserved := false
+	switch {
+	case a.OnlyReplay != nil:
+	case s.isDraining():
+		a.OnlyReplay = errDraining()
+	case a.Run.Background:
+	case s.roster.reserve():
+		reserved = true
+		a.Owner = s.opt.Owner
+	default:
+		a.OnlyReplay = fault.New(fault.Unavailable, "The server is busy; please try again").After(time.Second)
+	}
+
+	// An admission that has begun is finished even if the caller leaves: half
+	// an answer to "was it taken?" is no use to anyone.
+	admitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.AdmitTimeout)
+	admitted, err := s.Store.Admit(admitCtx, a)
+	cancel()
+	ours := err == nil && !admitted.Replayed && admitted.Run.State == chat.Running
+	if reserved && !ours {
+		s.roster.unreserve()
+	}
+	if err != nil {
+		return Turn{}, err
+	}
+	if ours {
+		s.start(newTask(admitted.Run, a.Now), admitted.Conversation, admitted.Context)
+	}
+	if !admitted.Replayed {
+		s.announce(ctx, admitted)
+	}
+	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed}, nil
+}
+
+// announce tells whoever has to act on an admission.
+func (s *Service) announce(ctx context.Context, admitted chat.Admitted) {
+	ctx = context.WithoutCancel(ctx)
+	if admitted.Superseded != "" {
+		s.Feed.Notify(ctx, ports.TopicStop)
+	}
+	if admitted.Run.State == chat.Queued {
+		s.pokeSweep()
+		s.Feed.Notify(ctx, ports.TopicQueue)
+	}
+	s.Feed.Notify(ctx, ports.TopicUser(admitted.Run.UserID))
+}
+
+// Stop ends a run, on whichever instance it is made. It returns the run as it
+// stood when the request was durable: live runs end within a second.
+func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Caller, id string) (chat.Run, error) {
+	if !p.Known() || !chat.ValidID(id) {
+		return chat.Run{}, noMessage()
+	}
+	now := s.Now()
+	run, err := s.Store.RequestStop(ctx, p.UserID, id, access.Entry{
+		ID: s.NewID(), UserID: p.UserID, Action: access.ActionReplyStopped, Resource: access.ResourceMessage,
+		ResourceID: id, Caller: caller, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+	})
+	if err != nil {
+		return chat.Run{}, err
+	}
+	if t := s.roster.get(id); t != nil && t.run.UserID == p.UserID {
+		t.cancel(errStopped)
+	} else if !run.State.Terminal() {
+		s.Feed.Notify(context.WithoutCancel(ctx), ports.TopicStop)
+	}
+	if run.State.Terminal() {
+		s.Feed.Notify(context.WithoutCancel(ctx), ports.TopicUser(p.UserID))
+	}
+	return run, nil
+}
+
+func (s *Service) newRun(user string, kind chat.Kind, params chat.Params, background bool, key string, now time.Time) chat.Run {
+	return chat.Run{
+		ID: s.NewID(), UserID: user, Kind: kind, Params: params, Background: background,
+		IdempotencyKey: key, AuditID: s.NewID(), CreatedAt: now,
+	}
+}
+
+func (s *Service) pending(run chat.Run, caller access.Caller, action, resource string) access.Entry {
+	return access.Entry{
+		ID: run.AuditID, UserID: run.UserID, Action: action, Resource: access.ResourceMessage, ResourceID: resource,
+		Metadata: map[string]any{"runId": run.ID, "role": string(chat.User)},
+		Caller:   caller, Status: access.Pending, CreatedAt: run.CreatedAt, UpdatedAt: run.CreatedAt,
+	}
+}
+
+func validateSend(in Send) error {
+	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
+		return err
+	}
+	if err := chat.ValidateContent(in.Content); err != nil {
+		return err
+	}
+	if in.ConversationID != "" && !chat.ValidID(in.ConversationID) {
+		return fault.New(fault.NotFound, "Conversation not found or access denied")
+	}
+	if in.Leaf != "" && !chat.ValidID(in.Leaf) {
+		return noMessage()
+	}
+	if in.MessageID != "" && !chat.ValidID(in.MessageID) {
+		return fault.New(fault.Invalid, "Invalid message ID")
+	}
+	return nil
+}
+
+func validateCommon(p access.Principal, key string, busy chat.WhenBusy, params chat.Params) error {
+	if !p.Known() {
+		return fault.New(fault.Unauthenticated, "Authentication required")
+	}
+	if len(key) > 255 {
+		return fault.New(fault.Invalid, "Idempotency key cannot exceed 255 characters")
+	}
+	switch busy {
+	case "", chat.Reject, chat.Queue, chat.Supersede:
+	default:
+		return fault.New(fault.Invalid, "whenBusy must be reject, queue or interrupt")
+	}
+	return chat.ValidateText(params.System)
+}
+
+func noMessage() error {
+	return fault.New(fault.NotFound, "Message not found or access denied")
+}
+
+// fingerprint identifies a payload, so that a reused key with another one is
+// noticed. It is a digest: the text cannot be read from it.
+func fingerprint(parts ...any) string {
+	payload, err := json.Marshal(parts)
+	if err != nil { // only values that came out of JSON get here
+		return ""
+	}
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,150 @@
+// Package replies makes replies that survive: their readers, their instance,
+// and their database's bad minutes. It admits a message, owns the run that
+// answers it, records the output before anyone sees it, ends it exactly once,
+// and takes over the runs of instances that are gone.
+package replies
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Options are the bounds of the service. A zero field gets its default.
+type Options struct {
+	Owner           string        // this instance, unique among those that share a store
+	Lease           time.Duration // how long a run stays ours without a heartbeat; 10 s
+	Heartbeat       time.Duration // how often leases and stop requests are looked at; 500 ms
+	Sweep           time.Duration // how often abandoned and queued runs are looked for; 2 s
+	Checkpoint      time.Duration // longest time that output of a run stays unrecorded; 250 ms
+	Eager           time.Duration // the same for a run that somebody watches here; 50 ms
+	Idle            time.Duration // between signs of life to a follower; 15 s
+	Poll            time.Duration // how often the store is asked about a run that the feed does not hold; 500 ms
+	ReplyTimeout    time.Duration // the longest that a reply may take; 10 min
+	AdmitTimeout    time.Duration // the longest that an admission may take; 5 s
+	ShutdownTimeout time.Duration // what running replies get to end by themselves; 25 s
+	MaxAttempts     int           // of a run that nobody has seen; 3
+	MaxRuns         int           // replies made at once on this instance; 2000
+	MaxQueue        int           // runs that may wait, over all users; 1000
+	ContextMessages int           // 50
+	ContextTokens   int           // 4000
+	SystemPrompt    string        // for conversations that bring none
+}
+
+func (o Options) withDefaults() Options {
+	duration := func(v *time.Duration, def time.Duration) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	number := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	duration(&o.Lease, 10*time.Second)
+	duration(&o.Heartbeat, 500*time.Millisecond)
+	duration(&o.Sweep, 2*time.Second)
+	duration(&o.Checkpoint, 250*time.Millisecond)
+	duration(&o.Eager, 50*time.Millisecond)
+	duration(&o.Idle, 15*time.Second)
+	duration(&o.Poll, 500*time.Millisecond)
+	duration(&o.ReplyTimeout, 10*time.Minute)
+	duration(&o.AdmitTimeout, 5*time.Second)
+	duration(&o.ShutdownTimeout, 25*time.Second)
+	number(&o.MaxAttempts, 3)
+	number(&o.MaxRuns, 2000)
+	number(&o.MaxQueue, 1000)
+	number(&o.ContextMessages, 50)
+	number(&o.ContextTokens, 4000)
+	return o
+}
+
+// Store is what the service needs of the store.
+type Store interface {
+	ports.Runs
+	Message(ctx context.Context, user, id string) (chat.Message, error)
+}
+
+// Deps are the world as the service sees it.
+type Deps struct {
+	Store    Store
+	Model    ports.Model
+	Tokens   ports.Tokens
+	Feed     ports.Feed
+	Observer ports.Observer
+	Now      ports.Clock
+	NewID    ports.IDs
+}
+
+// Service makes replies. Serve must run for it to do so.
+type Service struct {
+	Deps
+	opt    Options
+	roster roster
+	rec    *recorder
+
+	wakeSweep chan struct{}
+	draining  chan struct{} // closed when no new run is begun any more
+	released  chan struct{} // closed when this instance has let go of its last run
+	drainOnce sync.Once
+}
+
+// New returns a service. It starts nothing.
+func New(deps Deps, opt Options) *Service {
+	s := &Service{
+		Deps:      deps,
+		opt:       opt.withDefaults(),
+		wakeSweep: make(chan struct{}, 1),
+		draining:  make(chan struct{}),
+		released:  make(chan struct{}),
+	}
+	s.roster.init(s.opt.MaxRuns)
+	s.rec = newRecorder(s)
+	return s
+}
+
+// Ready is nil while the service begins new runs.
+func (s *Service) Ready() error {
+	if s.isDraining() {
+		return errDraining()
+	}
+	return nil
+}
+
+// LiveRuns returns how many replies this instance is making.
+func (s *Service) LiveRuns() int { return s.roster.count() }
+
+func (s *Service) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+func errDraining() *fault.Error {
+	return fault.New(fault.Unavailable, "This server is shutting down; please try again").After(time.Second)
+}
+
+// Causes with which a task's context ends.
+var (
+	errStopped = errors.New("stopped by the user")
+	errFenced  = errors.New("a newer attempt owns the run")
+	errDrained = errors.New("this instance is shutting down")
+)
+
+// Failure codes of runs.
+const (
+	FailureUnavailable = "ai_unavailable"     // no provider could be asked
+	FailureProvider    = "ai_failed"          // asked, and it went wrong
+	FailureTimeout     = "timeout"            // a time limit passed
+	FailureEmpty       = "empty_reply"        // it ended well, without a word
+	FailureAttempts    = "attempts_exhausted" // its instances kept dying
+)

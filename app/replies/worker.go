@@ -1,0 +1,202 @@
+package replies
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// claimAtOnce bounds how many abandoned or queued runs one sweep takes, so
+// that the instances of a deployment share them.
+const claimAtOnce = 32
+
+// Serve keeps leases, records output, notices stops and takes over runs until
+// ctx is done; then it drains: no new run is begun, those that run may end
+// within ShutdownTimeout, and the rest is ended as interrupted or released to
+// other instances. It returns when nothing is left.
+func (s *Service) Serve(ctx context.Context) error {
+	loops, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.rec.run(loops) })
+	wg.Go(func() { s.heartbeats(loops) })
+	wg.Go(func() { s.sweeps(ctx) }) // a draining instance claims nothing
+
+	<-ctx.Done()
+	s.Drain()
+	s.letFinish()
+	close(s.released)
+	stop()
+	wg.Wait()
+	return nil
+}
+
+// Drain makes Ready fail and begins no more runs. Serve's end implies it.
+func (s *Service) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
+
+// letFinish waits for running replies, then ends those that are left.
+func (s *Service) letFinish() {
+	// What is left of the time after the runs' own share makes their ends durable.
+	share := s.opt.ShutdownTimeout * 4 / 5
+	done := s.roster.close()
+	select {
+	case <-done:
+		return
+	case <-time.After(share):
+	}
+	for _, t := range s.roster.all() {
+		t.cancel(errDrained)
+	}
+	select {
+	case <-done:
+	case <-time.After(s.opt.ShutdownTimeout - share):
+	}
+}
+
+// heartbeats renews leases and learns of stops and losses. It sleeps while
+// this instance makes no reply.
+func (s *Service) heartbeats(ctx context.Context) {
+	wake, stop := s.Feed.Listen(ports.TopicStop)
+	defer stop()
+	tick := time.NewTicker(s.opt.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-wake:
+		case <-ctx.Done():
+			return
+		}
+		if s.roster.count() > 0 {
+			s.heartbeat(ctx)
+		}
+	}
+}
+
+func (s *Service) heartbeat(ctx context.Context) {
+	tasks := s.roster.all() // before the question: what is begun later is not in the answer
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Lease/2)
+	defer cancel()
+	held, err := s.Store.Heartbeat(ctx, s.opt.Owner, s.opt.Lease)
+	if err != nil {
+		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "heartbeat", Err: err})
+		return
+	}
+	byID := make(map[string]chat.Run, len(held))
+	for _, run := range held {
+		byID[run.ID] = run
+	}
+	for _, t := range tasks {
+		run, ok := byID[t.run.ID]
+		switch {
+		case !ok || run.Attempt != t.run.Attempt:
+			t.cancel(errFenced) // harmless when the task has just ended its run itself
+		case run.StopRequested:
+			t.cancel(errStopped)
+		}
+	}
+}
+
+// sweeps claims runs that nobody works on: at every interval, and whenever
+// somebody says that there is one.
+func (s *Service) sweeps(ctx context.Context) {
+	wake, stop := s.Feed.Listen(ports.TopicQueue)
+	defer stop()
+	timer := time.NewTimer(rand.N(s.opt.Sweep)) // instances that start together do not sweep together
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-wake:
+		case <-s.wakeSweep:
+		case <-s.draining:
+			return
+		case <-ctx.Done():
+			return
+		}
+		for s.sweep(ctx) {
+		}
+		timer.Reset(s.opt.Sweep)
+	}
+}
+
+func (s *Service) pokeSweep() {
+	select {
+	case s.wakeSweep <- struct{}{}:
+	default:
+	}
+}
+
+// sweep claims some runs and reports whether there may be more.
+func (s *Service) sweep(ctx context.Context) bool {
+	n := min(claimAtOnce, s.roster.free())
+	if n == 0 || s.isDraining() {
+		return false
+	}
+	claimCtx, cancel := context.WithTimeout(ctx, s.opt.AdmitTimeout)
+	runs, err := s.Store.Claim(claimCtx, s.opt.Owner, s.opt.Lease, n)
+	cancel()
+	if err != nil {
+		if ctx.Err() == nil {
+			s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "sweep", Err: err})
+		}
+		return false
+	}
+	for _, run := range runs {
+		s.adopt(run)
+	}
+	return len(runs) == n
+}
+
+// adopt decides about a run that was just claimed.
+func (s *Service) adopt(run chat.Run) {
+	t := newTask(run, run.CreatedAt)
+	t.recover = run.Attempt > 1
+	for !s.roster.reserve() { // free() said yes a moment ago; admissions may have been faster
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-s.draining:
+			s.release(t)
+			return
+		}
+	}
+	fate := run.Fate(s.opt.MaxAttempts)
+	if fate == chat.Retry {
+		ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
+		conv, branch, err := s.Store.Resume(ctx, run, s.opt.ContextMessages)
+		cancel()
+		if err == nil {
+			s.start(t, conv, branch)
+			s.Feed.Notify(t.ctx, ports.TopicUser(run.UserID))
+			return
+		}
+		s.roster.unreserve()
+		if !fault.Is(err, fault.NotFound) { // not now: the lease runs out, and somebody tries again
+			s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "resume", Err: err})
+		}
+		return
+	}
+
+	o := s.outcome(t, ports.Answer{Provider: run.Provider, Model: run.Model}, window{})
+	delete(o.Metadata, "contextLength")
+	switch fate {
+	case chat.Halt:
+		o.State = chat.Stopped
+	case chat.Interrupt:
+		o.State = chat.Interrupted
+	case chat.GiveUp:
+		o.State, o.Failure = chat.Failed, FailureAttempts
+	}
+	if run.Seen() {
+		o.Usage = chat.Usage{Output: int64(s.Tokens(run.Output.Text) + s.Tokens(run.Output.Reasoning)), Estimated: true}
+	}
+	s.roster.fill(t)
+	go func() {
+		defer s.roster.remove(t)
+		s.finish(t, o, ports.Answer{}, "owner_gone")
+	}()
+}
