@@ -1,0 +1,75 @@
+// Package config reads Parley's settings from the environment into one struct.
+// A setting is a field here and nowhere else; its tags give the variable's
+// name, its default and the sentence that the README's table shows.
+package config
+
+import "time"
+
+// Config is every setting. Names of fields are unique over all sections,
+// because a mistake is reported by the name of its variable.
+type Config struct {
+	Server     Server     `title:"Listening"`
+	Store      Store      `title:"Storage"`
+	Auth       Auth       `title:"Who may call"`
+	Limits     Limits     `title:"How much"`
+	Replies    Replies    `title:"Replies"`
+	AI         AI         `title:"AI providers"`
+	Operations Operations `title:"Operations"`
+}
+
+// Server is where Parley listens and whom it believes.
+type Server struct {
+	Addr           string `env:"ADDR" envDefault:"127.0.0.1:8080" desc:"Address of the API."`
+	AdminAddr      string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" desc:"Address of metrics, probes and profiles. Keep it private."`
+	TrustedProxies int    `env:"TRUSTED_PROXIES" envDefault:"0" desc:"How many proxies of yours stand in front. The client's address is that many places from the right of X-Forwarded-For; 0 ignores the header."`
+}
+
+// Store is where data lives.
+type Store struct {
+	DataDir        string `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret."`
+	DatabaseURL    Secret `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. Unset: an embedded SQLite file in DATA_DIR."`
+	DBExecMode     string `env:"DB_EXEC_MODE" envDefault:"exec" desc:"How statements are sent to PostgreSQL: exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first two work behind any PgBouncer."`
+	DBMaxConns     int    `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL."`
+	MigrateOnStart bool   `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
+	RedisURL       Secret `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
+}
+
+// Auth is how callers are recognised.
+type Auth struct {
+	AuthSecret     []Secret `env:"AUTH_SECRET" desc:"The secret of your Auth.js app; several, separated by commas, during a rotation: the first one signs. Unset: development mode, with a secret kept in DATA_DIR."`
+	NextAuthURL    string   `env:"NEXTAUTH_URL" desc:"URL of your app. Its origin may send requests with a cookie."`
+	AuthURL        string   `env:"AUTH_URL" desc:"The same under its Auth.js v5 name."`
+	AllowedOrigins []string `env:"ALLOWED_ORIGINS" desc:"Further origins, separated by commas, that may send requests with a cookie."`
+}
+
+// Limits is how much callers may ask, per rolling minute.
+type Limits struct {
+	RateLimitAnonymous     int  `env:"RATE_LIMIT_ANONYMOUS" envDefault:"20" desc:"Messages per minute of the tier anonymous."`
+	RateLimitAuthenticated int  `env:"RATE_LIMIT_AUTHENTICATED" envDefault:"100" desc:"Messages per minute of a signed-in user. Reads may come ten times as often, in every tier."`
+	RateLimitAPIKey        int  `env:"RATE_LIMIT_API_KEY" envDefault:"60" desc:"Messages per minute of the tier api_key."`
+	RateLimitAdmin         int  `env:"RATE_LIMIT_ADMIN" envDefault:"500" desc:"Messages per minute of the tier admin."`
+	RateLimitWebhook       int  `env:"RATE_LIMIT_WEBHOOK" envDefault:"1000" desc:"Messages per minute of the tier webhook."`
+	ChatDisabled           bool `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
+}
+
+// Replies is how replies are made.
+type Replies struct {
+	ContextMessages int `env:"CONTEXT_MESSAGES" envDefault:"50" desc:"Most messages of a branch that a provider is sent."`
+	ContextTokens   int `env:"CONTEXT_TOKENS" envDefault:"4000" desc:"Most tokens that a provider is sent. The oldest messages go first, the new one never."`
+	RunMaxAttempts  int `env:"RUN_MAX_ATTEMPTS" envDefault:"3" desc:"How often a reply of which nobody has seen anything is begun again after a crash."`
+	MaxQueue        int `env:"MAX_QUEUE" envDefault:"1000" desc:"Most background replies that may wait."`
+}
+
+// AI is who writes the replies.
+type AI struct {
+	DemoDelay time.Duration `env:"DEMO_DELAY" envDefault:"20ms" desc:"Pause between two words of the demo provider, which answers when no other is configured."`
+}
+
+// Operations is how Parley is run.
+type Operations struct {
+	Instance        string        `env:"INSTANCE" desc:"Name of this instance in leases, logs and traces. Unset: the host's name and a random part."`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"25s" desc:"How long running replies may go on after SIGTERM before another instance gets them."`
+	DrainDelay      time.Duration `env:"DRAIN_DELAY" envDefault:"0s" desc:"How long to go on listening after SIGTERM, so that a load balancer can notice; 5s behind one."`
+	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error."`
+	LogFormat       string        `env:"LOG_FORMAT" envDefault:"auto" desc:"json, text, or auto: text on a terminal."`
+}

@@ -1,0 +1,186 @@
+package config_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/platform/config"
+)
+
+var update = flag.Bool("update", false, "rewrite the configuration table of the README")
+
+func TestLoad_Defaults(t *testing.T) {
+	c, err := config.Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Server.Addr != "127.0.0.1:8080" || c.Server.AdminAddr != "127.0.0.1:9464" {
+		t.Errorf("addresses %q, %q", c.Server.Addr, c.Server.AdminAddr)
+	}
+	if c.Operations.ShutdownTimeout != 25*time.Second || c.Limits.RateLimitAuthenticated != 100 {
+		t.Errorf("defaults not applied: %+v", c)
+	}
+	if !c.Development() {
+		t.Error("no secret must mean development")
+	}
+}
+
+func TestLoad_EmptyIsUnset(t *testing.T) {
+	c, err := config.Load([]string{"DB_MAX_CONNS=", "ADDR= ", "AUTH_SECRET=", "DATABASE_URL="})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Store.DBMaxConns != 12 || c.Server.Addr != "127.0.0.1:8080" || !c.Development() || c.Store.DatabaseURL.Set() {
+		t.Errorf("an empty variable must count as unset: %+v", c)
+	}
+}
+
+func TestLoad_Rotation(t *testing.T) {
+	c, err := config.Load([]string{"AUTH_SECRET=new-one,old-one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]config.Secret{"new-one", "old-one"}, c.Auth.AuthSecret); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Every wrong variable is named, and no value is repeated: it may be a secret
+// that was pasted into the wrong place.
+func TestLoad_Refuses(t *testing.T) {
+	for _, tt := range []struct{ variable, value string }{
+		{"ADDR", "canary"},
+		{"ADDR", "127.0.0.1:canary"},
+		{"ADMIN_ADDR", "127.0.0.1:99999"},
+		{"TRUSTED_PROXIES", "canary"},
+		{"TRUSTED_PROXIES", "-1"},
+		{"DATABASE_URL", "canary://u:p@h/d"},
+		{"DATABASE_URL", "postgres:canary"},
+		{"REDIS_URL", "http://canary"},
+		{"DB_EXEC_MODE", "canary"},
+		{"DB_MAX_CONNS", "1"},
+		{"MIGRATE_ON_START", "canary"},
+		{"AUTH_SECRET", "canary, ,canary"},
+		{"NEXTAUTH_URL", "canary"},
+		{"AUTH_URL", "ftp://canary"},
+		{"ALLOWED_ORIGINS", "https://ok.example,https://canary.example/path"},
+		{"RATE_LIMIT_ADMIN", "0"},
+		{"CHAT_DISABLED", "canary"},
+		{"CONTEXT_MESSAGES", "0"},
+		{"DEMO_DELAY", "canary"},
+		{"SHUTDOWN_TIMEOUT", "-1s"},
+		{"LOG_LEVEL", "canary"},
+		{"LOG_FORMAT", "canary"},
+	} {
+		t.Run(tt.variable+"="+tt.value, func(t *testing.T) {
+			_, err := config.Load([]string{tt.variable + "=" + tt.value})
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tt.variable) {
+				t.Errorf("%q does not name the variable", err)
+			}
+			if strings.Contains(err.Error(), "canary") {
+				t.Errorf("%q repeats the value", err)
+			}
+		})
+	}
+}
+
+func TestLoad_NamesEveryMistake(t *testing.T) {
+	_, err := config.Load([]string{"ADDR=x", "LOG_LEVEL=x", "MAX_QUEUE=-1"})
+	for _, name := range []string{"ADDR", "LOG_LEVEL", "MAX_QUEUE"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v does not name %s", err, name)
+		}
+	}
+	_, err = config.Load([]string{"DEMO_DELAY=x", "MAX_QUEUE=x"})
+	for _, name := range []string{"DEMO_DELAY", "MAX_QUEUE"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v does not name %s", err, name)
+		}
+	}
+}
+
+func TestConfig_Origins(t *testing.T) {
+	c, err := config.Load([]string{
+		"NEXTAUTH_URL=https://app.example/api/auth", "AUTH_URL=https://app.example",
+		"ALLOWED_ORIGINS=https://b.example:8443,https://a.example",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"https://a.example", "https://app.example", "https://b.example:8443"}
+	if diff := cmp.Diff(want, c.Origins()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSecret_Hides(t *testing.T) {
+	c, err := config.Load([]string{"AUTH_SECRET=canary-1,canary-2", "DATABASE_URL=postgres://u:canary-3@h/d", "REDIS_URL=redis://:canary-4@h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+"\n", c)
+		fmt.Fprintf(&out, verb+"\n", c.Store.DatabaseURL)
+	}
+	if err := json.NewEncoder(&out).Encode(c); err != nil {
+		t.Fatal(err)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "url", c.Store.DatabaseURL, "all", c)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "url", c.Store.DatabaseURL, "all", c)
+	if strings.Contains(out.String(), "canary") || strings.Contains(out.String(), fmt.Sprintf("%x", "canary")) {
+		t.Errorf("a secret was shown:\n%s", out.String())
+	}
+	if got := c.Auth.AuthSecret[1].Reveal(); got != "canary-2" {
+		t.Errorf("Reveal() = %q", got)
+	}
+}
+
+func TestVariables_AreDocumented(t *testing.T) {
+	seen := map[string]bool{}
+	for _, v := range config.Variables() {
+		if v.Name == "" || v.Section == "" || !strings.HasSuffix(v.Description, ".") {
+			t.Errorf("%+v lacks a name, a section or a sentence", v)
+		}
+		if seen[v.Name] {
+			t.Errorf("%s stands twice", v.Name)
+		}
+		seen[v.Name] = true
+	}
+}
+
+// The README's table is the struct's. Run with -update after a change.
+func TestREADME_HoldsTheTable(t *testing.T) {
+	const file, begin, end = "../../README.md", "<!-- configuration: begin -->\n", "<!-- configuration: end -->"
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(raw), begin)
+	held, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("README.md lacks the markers of the configuration table")
+	}
+	want := "\n" + config.Table() + "\n"
+	if *update {
+		if err := os.WriteFile(file, []byte(head+begin+want+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, held); diff != "" {
+		t.Errorf("README.md is not up to date; run go test ./platform/config -update\n%s", diff)
+	}
+}

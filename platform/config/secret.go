@@ -1,0 +1,38 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Secret is text that must not be shown. Whatever prints, encodes or logs it
+// gets a placeholder; Reveal is the only way to the value.
+type Secret string
+
+const redacted = "[secret]"
+
+// Reveal returns the value, for the one who must use it.
+func (s Secret) Reveal() string { return string(s) }
+
+// Set reports whether there is a value.
+func (s Secret) Set() bool { return s != "" }
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString keeps the value out of %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// Format keeps the value out of every other verb, wrong ones included.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText keeps the value out of JSON and whatever else encodes text.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue keeps the value out of logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate refuses settings that cannot work, all at once. Errors name the
+// variable and what it should look like, never what it holds.
+func (c Config) Validate() error {
+	var v problems
+	v.address("ADDR", c.Server.Addr)
+	v.address("ADMIN_ADDR", c.Server.AdminAddr)
+	v.atLeast("TRUSTED_PROXIES", c.Server.TrustedProxies, 0)
+
+	v.url("DATABASE_URL", c.Store.DatabaseURL.Reveal(), "postgres", "postgresql")
+	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
+	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
+	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, 2)
+
+	for _, s := range c.Auth.AuthSecret {
+		if strings.TrimSpace(s.Reveal()) == "" {
+			v.add("AUTH_SECRET holds an empty secret between its commas")
+		}
+	}
+	v.url("NEXTAUTH_URL", c.Auth.NextAuthURL, "http", "https")
+	v.url("AUTH_URL", c.Auth.AuthURL, "http", "https")
+	for _, o := range c.Auth.AllowedOrigins {
+		u, err := url.Parse(o)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || o != u.Scheme+"://"+u.Host {
+			v.add("ALLOWED_ORIGINS must be origins such as https://app.example.com, separated by commas, without a path")
+			break
+		}
+	}
+
+	v.atLeast("RATE_LIMIT_ANONYMOUS", c.Limits.RateLimitAnonymous, 1)
+	v.atLeast("RATE_LIMIT_AUTHENTICATED", c.Limits.RateLimitAuthenticated, 1)
+	v.atLeast("RATE_LIMIT_API_KEY", c.Limits.RateLimitAPIKey, 1)
+	v.atLeast("RATE_LIMIT_ADMIN", c.Limits.RateLimitAdmin, 1)
+	v.atLeast("RATE_LIMIT_WEBHOOK", c.Limits.RateLimitWebhook, 1)
+
+	v.atLeast("CONTEXT_MESSAGES", c.Replies.ContextMessages, 1)
+	v.atLeast("CONTEXT_TOKENS", c.Replies.ContextTokens, 1)
+	v.atLeast("RUN_MAX_ATTEMPTS", c.Replies.RunMaxAttempts, 1)
+	v.atLeast("MAX_QUEUE", c.Replies.MaxQueue, 0)
+
+	v.notNegative("DEMO_DELAY", c.AI.DemoDelay)
+
+	v.notNegative("SHUTDOWN_TIMEOUT", c.Operations.ShutdownTimeout)
+	v.notNegative("DRAIN_DELAY", c.Operations.DrainDelay)
+	v.oneOf("LOG_LEVEL", c.Operations.LogLevel, "debug", "info", "warn", "error")
+	v.oneOf("LOG_FORMAT", c.Operations.LogFormat, "auto", "json", "text")
+	return errors.Join(v...)
+}
+
+// Origins returns every origin that may send requests with a cookie, besides
+// the API's own.
+func (c Config) Origins() []string {
+	out := slices.Clone(c.Auth.AllowedOrigins)
+	for _, raw := range []string{c.Auth.NextAuthURL, c.Auth.AuthURL} {
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			out = append(out, u.Scheme+"://"+u.Host)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Development reports whether Parley has been given no secret: then it makes
+// one, and serves nobody but this machine.
+func (c Config) Development() bool { return len(c.Auth.AuthSecret) == 0 }
+
+type problems []error
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }
+
+func (p *problems) address(name, value string) {
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		p.add("%s must be host:port, such as 127.0.0.1:8080 or :8080", name)
+	}
+}
+
+// url accepts an unset value. A URL without a host names a socket of this machine.
+func (p *problems) url(name, value string, schemes ...string) {
+	if value == "" {
+		return
+	}
+	if u, err := url.Parse(value); err != nil || u.Opaque != "" || !slices.Contains(schemes, u.Scheme) {
+		p.add("%s must be a URL that begins with %s://", name, strings.Join(schemes, ":// or "))
+	}
+}
+
+func (p *problems) atLeast(name string, value, least int) {
+	if value < least {
+		p.add("%s must be at least %d", name, least)
+	}
+}
+
+func (p *problems) notNegative(name string, d time.Duration) {
+	if d < 0 {
+		p.add("%s must not be negative", name)
+	}
+}
+
+func (p *problems) oneOf(name, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		p.add("%s must be one of %s", name, strings.Join(allowed, ", "))
+	}
+}
