@@ -102,3 +102,7 @@ func ValidID(s string) bool {
 	}
 	return true
 }
+
+// ValidModel reports whether s can be the name of a model: as an id, but with
+// slashes, which names of open models have.
+func ValidModel(s string) bool { return ValidID(strings.ReplaceAll(s, "/", "-")) }
