@@ -1,0 +1,144 @@
+// Package telemetry sets up logs, metrics and traces: one slog logger, one
+// Prometheus registry behind one /metrics, and one tracer provider that exports
+// over OTLP when the standard OpenTelemetry variables name an endpoint. It
+// knows nothing of Parley; adapters/observe says what is worth telling.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Options say who speaks and where the log goes.
+type Options struct {
+	Service  string // service.name, unless OTEL_SERVICE_NAME says otherwise
+	Version  string
+	Instance string // service.instance.id
+
+	LogOutput io.Writer
+	LogFormat string // json, text, or auto: text when LogOutput is a terminal
+	LogLevel  slog.Level
+	// LogAttrs, if set, adds what a context knows to every line.
+	LogAttrs func(context.Context) []slog.Attr
+
+	// Getenv reads the OTEL_* variables that decide whether to export; the SDK
+	// reads the others from the process's environment by itself.
+	Getenv func(string) string
+}
+
+// Telemetry is the running set-up. Nothing global is needed to use it.
+type Telemetry struct {
+	Log      *slog.Logger
+	Level    *slog.LevelVar // may be changed at any time
+	Registry *prometheus.Registry
+	Meters   metric.MeterProvider
+	Tracers  trace.TracerProvider
+	// Propagator reads and writes W3C trace context.
+	Propagator propagation.TextMapPropagator
+	// Exporting says whether traces leave the process.
+	Exporting bool
+
+	shutdown []func(context.Context) error
+}
+
+// Setup starts telemetry. Shutdown must be called.
+func Setup(ctx context.Context, o Options) (*Telemetry, error) {
+	t := &Telemetry{
+		Level:      new(slog.LevelVar),
+		Registry:   prometheus.NewRegistry(),
+		Propagator: propagation.TraceContext{},
+	}
+	t.Level.Set(o.LogLevel)
+	t.Log = newLogger(o, t.Level)
+
+	res, err := resource.New(ctx,
+		resource.WithTelemetrySDK(),
+		resource.WithAttributes(
+			attribute.String("service.name", o.Service),
+			attribute.String("service.version", o.Version),
+			attribute.String("service.instance.id", o.Instance),
+		),
+		resource.WithFromEnv(), // last: the operator's word counts
+	)
+	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
+		return nil, fmt.Errorf("describe this service: %w", err)
+	}
+
+	dropped := newDropped(t.Registry)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		t.Log.Warn("telemetry failed", "error", err)
+	}))
+	if err := t.meters(o, res); err != nil {
+		return nil, err
+	}
+	if err := t.tracers(ctx, o, res, dropped); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Telemetry) meters(o Options, res *resource.Resource) error {
+	exporter, err := register(t.Registry, o)
+	if err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
+	}
+	provider := sdkmetric.NewMeterProvider(
+		sdkmetric.WithReader(exporter), sdkmetric.WithResource(res), sdkmetric.WithView(views()...))
+	t.Meters = provider
+	t.shutdown = append(t.shutdown, provider.Shutdown)
+	return nil
+}
+
+func (t *Telemetry) tracers(ctx context.Context, o Options, res *resource.Resource, dropped *prometheus.CounterVec) error {
+	exporter, err := newTraceExporter(ctx, o.Getenv)
+	if err != nil {
+		return fmt.Errorf("set up traces: %w", err)
+	}
+	if exporter == nil { // ids for the log, and nothing else
+		provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()), sdktrace.WithResource(res))
+		t.Tracers = provider
+		t.shutdown = append(t.shutdown, provider.Shutdown)
+		return nil
+	}
+	t.Exporting = true
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(&countingExporter{SpanExporter: exporter, failed: dropped.WithLabelValues("traces")}),
+		sdktrace.WithResource(res))
+	t.Tracers = provider
+	t.shutdown = append(t.shutdown, provider.Shutdown)
+	return nil
+}
+
+// Metrics serves the registry.
+func (t *Telemetry) Metrics() http.Handler {
+	return promhttp.InstrumentMetricHandler(t.Registry, promhttp.HandlerFor(t.Registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, // carries exemplars
+		Registry:          t.Registry,
+		ErrorLog:          slog.NewLogLogger(t.Log.Handler(), slog.LevelWarn),
+		ErrorHandling:     promhttp.ContinueOnError,
+	}))
+}
+
+// Shutdown sends what is left, for as long as ctx allows.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	var errs []error
+	for _, f := range t.shutdown {
+		errs = append(errs, f(ctx))
+	}
+	return errors.Join(errs...)
+}
