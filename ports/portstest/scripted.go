@@ -1,0 +1,125 @@
+// Package portstest holds what tests of ports share: the contract that every
+// adapter of a port has to keep, run against the real thing, and a model whose
+// replies a test dictates.
+package portstest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/domain/chat"
+	"parley/ports"
+)
+
+// patience is how long a test waits for something that should happen at once.
+const patience = 10 * time.Second
+
+// Scripted is a ports.Model without a mind: every call waits for what the test
+// makes it say.
+type Scripted struct {
+	t     testing.TB
+	calls chan *Call
+	mu    sync.Mutex
+	count int
+}
+
+// NewScripted returns a model for one test.
+func NewScripted(t testing.TB) *Scripted {
+	return &Scripted{t: t, calls: make(chan *Call, 1024)}
+}
+
+// Call is one question to the scripted model.
+type Call struct {
+	t      testing.TB
+	Prompt ports.Prompt
+	Ctx    context.Context //nolint:containedctx // what a test asserts about: whether the call was given up
+	steps  chan func(emit func(chat.Delta)) (end bool, a ports.Answer, err error)
+	ended  chan struct{}
+}
+
+// Generate does as the test says, until it says how it ends or ctx is done.
+func (m *Scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
+	c := &Call{t: m.t, Prompt: p, Ctx: ctx, ended: make(chan struct{}),
+		steps: make(chan func(func(chat.Delta)) (bool, ports.Answer, error))}
+	defer close(c.ended)
+	m.mu.Lock()
+	m.count++
+	m.mu.Unlock()
+	m.calls <- c
+	for {
+		select {
+		case step := <-c.steps:
+			if end, a, err := step(emit); end {
+				return a, err
+			}
+		case <-ctx.Done():
+			return ports.Answer{Provider: "scripted", Model: "script"}, ctx.Err()
+		}
+	}
+}
+
+// Next returns the next call that was made.
+func (m *Scripted) Next() *Call {
+	m.t.Helper()
+	select {
+	case c := <-m.calls:
+		return c
+	case <-time.After(patience):
+		m.t.Fatal("the model was not asked")
+		return nil
+	}
+}
+
+// Calls returns how often the model was asked.
+func (m *Scripted) Calls() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.count
+}
+
+// Say streams a piece of text.
+func (c *Call) Say(text string) { c.t.Helper(); c.emit(chat.Delta{Text: text}) }
+
+// Think streams a piece of reasoning.
+func (c *Call) Think(text string) { c.t.Helper(); c.emit(chat.Delta{Reasoning: true, Text: text}) }
+
+func (c *Call) emit(d chat.Delta) {
+	c.t.Helper()
+	c.do(func(emit func(chat.Delta)) (bool, ports.Answer, error) {
+		emit(d)
+		return false, ports.Answer{}, nil
+	})
+}
+
+// Done ends the reply as whole.
+func (c *Call) Done() {
+	c.t.Helper()
+	c.do(func(func(chat.Delta)) (bool, ports.Answer, error) {
+		return true, ports.Answer{Provider: "scripted", Model: "script", FinishReason: "stop",
+			Usage: chat.Usage{Input: 7, Output: 3}}, nil
+	})
+}
+
+// Fail ends the reply with an error.
+func (c *Call) Fail(err error) {
+	c.t.Helper()
+	c.do(func(func(chat.Delta)) (bool, ports.Answer, error) {
+		return true, ports.Answer{Provider: "scripted", Model: "script"}, err
+	})
+}
+
+func (c *Call) do(step func(func(chat.Delta)) (bool, ports.Answer, error)) {
+	c.t.Helper()
+	select {
+	case c.steps <- step:
+	case <-c.ended:
+		c.t.Fatal("the call has ended")
+	case <-time.After(patience):
+		c.t.Fatal("the call does not listen")
+	}
+}
+
+// Ended is closed when the call has returned.
+func (c *Call) Ended() <-chan struct{} { return c.ended }
