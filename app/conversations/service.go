@@ -147,7 +147,7 @@ func validateSettings(system, model *string) error {
 			return err
 		}
 	}
-	if model != nil && *model != "" && !chat.ValidID(*model) {
+	if model != nil && *model != "" && !chat.ValidModel(*model) {
 		return fault.New(fault.Invalid, "Invalid model")
 	}
 	return nil

@@ -1,0 +1,654 @@
+package replies_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/app/replies"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+func TestSend_LeavesBothMessages(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	turn := b.send(s.Service, replies.Send{Content: "What is up?"})
+	call := b.model.Next()
+	if d := cmp.Diff([]ports.Turn{{Role: chat.User, Text: "What is up?"}}, call.Prompt.Turns); d != "" {
+		t.Error(d)
+	}
+	call.Say("The ")
+	call.Say("sky.")
+	call.Done()
+	reply, err := s.Wait(t.Context(), ann, turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := b.store.Message(t.Context(), ann.UserID, turn.Run.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []chat.Message{reply.AssistantMessage, stored} {
+		if m.Content != "The sky." || m.Role != chat.Assistant || m.ParentID != turn.UserMessage.ID {
+			t.Errorf("got %+v", m)
+		}
+	}
+	run := b.run(turn.Run.ID)
+	if run.State != chat.Completed || run.Provider != "scripted" || run.Usage.Output != 3 {
+		t.Errorf("got %+v", run)
+	}
+}
+
+func TestSend_TheSameKeyAsksOnce(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	var wg sync.WaitGroup
+	turns := make([]replies.Turn, 20)
+	for i := range turns {
+		wg.Go(func() {
+			turn, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "once"}))
+			if err != nil {
+				t.Errorf("send: %v", err)
+			}
+			turns[i] = turn
+		})
+	}
+	wg.Wait()
+	call := b.model.Next()
+	call.Say("yes")
+	call.Done()
+	first := 0
+	for _, turn := range turns {
+		if turn.Run.ID != turns[0].Run.ID || turn.UserMessage.ID != turns[0].UserMessage.ID {
+			t.Errorf("run %s beside %s", turn.Run.ID, turns[0].Run.ID)
+		}
+		if !turn.Replayed {
+			first++
+		}
+		if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "yes" {
+			t.Errorf("Wait = %+v, %v", reply, err)
+		}
+	}
+	if first != 1 || b.model.Calls() != 1 {
+		t.Errorf("%d of 20 were first, the model was asked %d times", first, b.model.Calls())
+	}
+	t.Run("AnotherPayloadIsRefused", func(t *testing.T) {
+		_, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "twice"}))
+		if !fault.Is(err, fault.Mismatch) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("ASpentLimitStillReplays", func(t *testing.T) {
+		spent := fault.New(fault.Limited, "spent")
+		turn, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "once", OnlyReplay: spent}))
+		if err != nil || !turn.Replayed {
+			t.Errorf("a repeat: %v, %v", turn.Replayed, err)
+		}
+		if _, err = s.Send(t.Context(), with(replies.Send{Key: "new", OnlyReplay: spent})); !fault.Is(err, fault.Limited) {
+			t.Errorf("a new one: %v", err)
+		}
+	})
+	t.Run("AnotherUsersKeyIsAnotherKey", func(t *testing.T) {
+		turn, err := s.Send(t.Context(), replies.Send{Principal: access.Principal{UserID: "bob"}, Key: "k", Content: "once"})
+		if err != nil || turn.Replayed {
+			t.Fatalf("%v, %v", turn.Replayed, err)
+		}
+		call := b.model.Next()
+		call.Say("hi")
+		call.Done()
+	})
+}
+
+func TestSend_FailureKeepsTheMessage(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	for name, c := range map[string]struct {
+		err  error
+		kind fault.Kind
+		code string
+	}{
+		"Unavailable": {fault.New(fault.AIUnavailable, "x"), fault.AIUnavailable, replies.FailureUnavailable},
+		"Broken":      {fault.New(fault.AIFailed, "x").With("reason", "reset"), fault.AIFailed, replies.FailureProvider},
+		"Late":        {context.DeadlineExceeded, fault.AIFailed, replies.FailureTimeout},
+		"Silent":      {nil, fault.AIFailed, replies.FailureEmpty},
+	} {
+		t.Run(name, func(t *testing.T) {
+			turn := b.send(s.Service, replies.Send{Content: name})
+			if c.err == nil {
+				b.model.Next().Done()
+			} else {
+				b.model.Next().Fail(c.err)
+			}
+			_, err := s.Wait(t.Context(), ann, turn)
+			if !fault.Is(err, c.kind) {
+				t.Fatalf("got %v, want %s", err, c.kind)
+			}
+			if m, _ := fault.As(err).Details["userMessage"].(chat.Message); m.ID != turn.UserMessage.ID || m.Content != name {
+				t.Errorf("the fault carries message %+v", m)
+			}
+			if run := b.run(turn.Run.ID); run.State != chat.Failed || run.Failure != c.code {
+				t.Errorf("run is %s, %q", run.State, run.Failure)
+			}
+			again, err := s.Regenerate(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+			if err != nil {
+				t.Fatalf("regenerate: %v", err)
+			}
+			call := b.model.Next()
+			if last := call.Prompt.Turns[len(call.Prompt.Turns)-1]; last.Text != name {
+				t.Errorf("asked again with %q", last.Text)
+			}
+			call.Say("now")
+			call.Done()
+			if reply, err := s.Wait(t.Context(), ann, again); err != nil || reply.AssistantMessage.Content != "now" {
+				t.Errorf("%+v, %v", reply.AssistantMessage, err)
+			}
+		})
+	}
+}
+
+func TestSend_APanicEndsOneRun(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick(), func(d *replies.Deps) { d.Model = panicking{} })
+	turn := b.send(s.Service, replies.Send{})
+	if _, err := s.Wait(t.Context(), ann, turn); !fault.Is(err, fault.AIFailed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Generate(context.Context, ports.Prompt, func(chat.Delta)) (ports.Answer, error) {
+	panic("secret")
+}
+
+func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
+	b := setup(t)
+	here, there := b.start(quick()), b.start(quick())
+	turn := b.send(here.Service, replies.Send{})
+	call := b.model.Next()
+	r := b.reader(turn.Run.ID)
+	call.Think("Well.")
+	r.read(here.Service, func() bool { return r.seen.Reasoning != "" })
+	call.Say("One ñ, ")
+	r.read(there.Service, r.hasSeen("One ñ, ")) // no feed between them: the checkpoint serves
+	call.Say("two 😀, ")
+	r.read(here.Service, r.hasSeen("One ñ, two 😀, "))
+	call.Say("three.")
+	call.Done()
+	r.read(there.Service, nil)
+	want := chat.Output{Reasoning: "Well.", Text: "One ñ, two 😀, three."}
+	if r.seen != want {
+		t.Errorf("seen %+v, want %+v", r.seen, want)
+	}
+	if r.end.Message.Content != want.Text || r.end.Run.State != chat.Completed || r.end.Cursor != want.Len()+1 {
+		t.Errorf("end %+v", r.end)
+	}
+	t.Run("TheEndIsToldOnce", func(t *testing.T) {
+		for range there.Follow(t.Context(), ann, turn.Run.ID, r.cursor) {
+			t.Error("an event behind the end")
+		}
+	})
+	t.Run("AnEndedRunIsToldAgainFromTheStart", func(t *testing.T) {
+		again := b.reader(turn.Run.ID)
+		again.read(there.Service, nil)
+		if again.seen != want || again.end.Cursor != r.end.Cursor {
+			t.Errorf("seen %+v, end at %d", again.seen, again.end.Cursor)
+		}
+	})
+	t.Run("SomebodyElseSeesNothing", func(t *testing.T) {
+		for e, err := range here.Follow(t.Context(), access.Principal{UserID: "eve"}, turn.Run.ID, chat.Before) {
+			if !fault.Is(err, fault.NotFound) {
+				t.Errorf("%+v, %v", e, err)
+			}
+		}
+	})
+}
+
+// What a reader has been shown is in the store at that moment, whatever the
+// store's mood.
+func TestFollow_ShowsOnlyWhatIsRecorded(t *testing.T) {
+	b := setup(t)
+	away := flaky{Store: b.store, checkpoint: make(chan error, 3)}
+	for range 3 {
+		away.checkpoint <- errAway
+	}
+	s := b.start(quick(), func(d *replies.Deps) { d.Store = away })
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	r := b.reader(turn.Run.ID)
+	for i := range 5 {
+		call.Say(fmt.Sprintf("piece %d. ", i))
+		before := len(r.seen.Text)
+		r.read(s.Service, func() bool { return len(r.seen.Text) > before })
+		if stored := b.run(turn.Run.ID).Output.Text; len(stored) < len(r.seen.Text) {
+			t.Fatalf("shown %q, recorded %q", r.seen.Text, stored)
+		}
+	}
+	call.Done()
+	b.until(turn.Run.ID, chat.Completed)
+}
+
+func TestFollow_AReplySurvivesItsReader(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	call.Say("first")
+	r := b.reader(turn.Run.ID)
+	r.read(s.Service, r.hasSeen("first")) // and away
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Wait(ctx, ann, turn); err == nil {
+		t.Error("Wait outlives its caller")
+	}
+	call.Say(", second")
+	call.Done()
+	b.until(turn.Run.ID, chat.Completed)
+	r.read(s.Service, nil)
+	if r.seen.Text != "first, second" {
+		t.Errorf("came back and saw %q", r.seen.Text)
+	}
+}
+
+func TestStop(t *testing.T) {
+	for name, elsewhere := range map[string]bool{"SameInstance": false, "AnotherInstance": true} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			owner := b.start(quick())
+			asked := owner
+			if elsewhere {
+				asked = b.start(quick())
+			}
+			turn := b.send(owner.Service, replies.Send{})
+			call := b.model.Next()
+			call.Say("keep this")
+			r := b.reader(turn.Run.ID)
+			r.read(owner.Service, r.hasSeen("keep this"))
+			for range 2 { // asking again changes nothing
+				if _, err := asked.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			select {
+			case <-call.Ended():
+			case <-time.After(5 * time.Second):
+				t.Fatal("the provider is still being asked")
+			}
+			run := b.until(turn.Run.ID, chat.Stopped)
+			if run.Output.Text != "keep this" {
+				t.Errorf("kept %q", run.Output.Text)
+			}
+			r.read(owner.Service, nil)
+			if r.end.Run.State != chat.Stopped || r.end.Message.Content != "keep this" {
+				t.Errorf("end %+v", r.end)
+			}
+			if run, err := asked.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil || run.State != chat.Stopped {
+				t.Errorf("stopping what has stopped: %s, %v", run.State, err)
+			}
+			if _, err := asked.Stop(t.Context(), access.Principal{UserID: "eve"}, access.Caller{}, turn.Run.ID); !fault.Is(err, fault.NotFound) {
+				t.Errorf("somebody else: %v", err)
+			}
+		})
+	}
+}
+
+func TestContinue(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	turn := b.send(s.Service, replies.Send{ConversationID: b.conversation(), Content: "Count"})
+	call := b.model.Next()
+	call.Say("one, two")
+	r := b.reader(turn.Run.ID)
+	r.read(s.Service, r.hasSeen("one, two"))
+	if _, err := s.Continue(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID}); !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Busy) {
+		t.Errorf("continuing what still runs: %v", err)
+	}
+	if _, err := s.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until(turn.Run.ID, chat.Stopped)
+
+	more, err := s.Continue(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call = b.model.Next()
+	want := []ports.Turn{{Role: chat.User, Text: "Count"}, {Role: chat.Assistant, Text: "one, two"}}
+	if d := cmp.Diff(want, call.Prompt.Turns); d != "" {
+		t.Error(d)
+	}
+	call.Say(", three")
+	call.Done()
+	reply, err := s.Wait(t.Context(), ann, more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply.AssistantMessage.Content != "one, two, three" || reply.AssistantMessage.ParentID != turn.UserMessage.ID {
+		t.Errorf("got %+v", reply.AssistantMessage)
+	}
+	old, err := b.store.Message(t.Context(), ann.UserID, turn.Run.ID)
+	if err != nil || old.Content != "one, two" {
+		t.Errorf("the stopped reply is now %q, %v", old.Content, err)
+	}
+}
+
+func TestEdit_AddsASibling(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	conv := b.conversation()
+	finish := func(turn replies.Turn, text string) {
+		t.Helper()
+		call := b.model.Next()
+		call.Say(text)
+		call.Done()
+		if _, err := s.Wait(t.Context(), ann, turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := b.send(s.Service, replies.Send{ConversationID: conv, Content: "red"})
+	finish(first, "apple")
+	edited, err := s.Edit(t.Context(), replies.Edit{Send: with(replies.Send{Content: "green"}), Target: first.UserMessage.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish(edited, "pear")
+	next := b.send(s.Service, replies.Send{ConversationID: conv, Content: "and?"})
+	call := b.model.Next()
+	var said []string
+	for _, turn := range call.Prompt.Turns {
+		said = append(said, turn.Text)
+	}
+	if d := cmp.Diff([]string{"green", "pear", "and?"}, said); d != "" {
+		t.Errorf("the branch sent:\n%s", d)
+	}
+	call.Say("plum")
+	call.Done()
+	if _, err := s.Wait(t.Context(), ann, next); err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := b.store.Messages(t.Context(), ann.UserID, conv, ports.Page{Limit: 50})
+	if err != nil || len(list) != 6 {
+		t.Fatalf("%d messages, %v", len(list), err)
+	}
+	if d := cmp.Diff([]string{first.UserMessage.ID, edited.UserMessage.ID}, list[0].Siblings); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWhenBusy(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	conv := b.conversation()
+	first := b.send(s.Service, replies.Send{ConversationID: conv, Content: "first"})
+	call := b.model.Next()
+	call.Say("on it")
+
+	_, err := s.Send(t.Context(), with(replies.Send{ConversationID: conv, Content: "second"}))
+	if !fault.Is(err, fault.Busy) || fault.As(err).Details["runId"] != first.Run.ID {
+		t.Fatalf("reject: %v", err)
+	}
+	queued := b.send(s.Service, replies.Send{ConversationID: conv, Content: "third", WhenBusy: chat.Queue})
+	if queued.Run.State != chat.Queued {
+		t.Fatalf("queue: %s", queued.Run.State)
+	}
+	call.Done()
+	b.until(first.Run.ID, chat.Completed)
+	call = b.model.Next()
+	if last := call.Prompt.Turns[len(call.Prompt.Turns)-1].Text; last != "third" {
+		t.Errorf("then asked %q", last)
+	}
+	call.Say("third reply")
+	r := b.reader(queued.Run.ID)
+	r.read(s.Service, r.hasSeen("third reply"))
+	over := b.send(s.Service, replies.Send{ConversationID: conv, Content: "fourth", WhenBusy: chat.Supersede})
+	b.until(queued.Run.ID, chat.Stopped)
+	call = b.model.Next()
+	call.Say("fourth reply")
+	call.Done()
+	if reply, err := s.Wait(t.Context(), ann, over); err != nil || reply.AssistantMessage.Content != "fourth reply" {
+		t.Errorf("interrupt: %+v, %v", reply.AssistantMessage, err)
+	}
+	t.Run("TheDefaultThreadAllowsMany", func(t *testing.T) {
+		one, two := b.send(s.Service, replies.Send{}), b.send(s.Service, replies.Send{})
+		for range 2 {
+			call := b.model.Next()
+			call.Say("x")
+			call.Done()
+		}
+		for _, turn := range []replies.Turn{one, two} {
+			if _, err := s.Wait(t.Context(), ann, turn); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestBackground_AnyInstanceTakesIt(t *testing.T) {
+	b := setup(t)
+	accepts := b.dead(quick())
+	turn := b.send(accepts, replies.Send{Background: true})
+	if turn.Run.State != chat.Queued {
+		t.Fatalf("run is %s", turn.Run.State)
+	}
+	b.start(quick())
+	call := b.model.Next()
+	call.Say("later")
+	call.Done()
+	if run := b.until(turn.Run.ID, chat.Completed); run.Output.Text != "later" || run.Attempt != 1 {
+		t.Errorf("%+v", run)
+	}
+	t.Run("TheQueueIsBounded", func(t *testing.T) {
+		opt := quick()
+		opt.MaxQueue = 2
+		full := b.dead(opt, func(d *replies.Deps) {})
+		b := setup(t)
+		full = b.dead(opt)
+		for range 2 {
+			b.send(full, replies.Send{Background: true})
+		}
+		_, err := full.Send(t.Context(), with(replies.Send{Background: true}))
+		if !fault.Is(err, fault.QueueFull) {
+			t.Errorf("the third of two: %v", err)
+		}
+	})
+}
+
+func TestOrphan(t *testing.T) {
+	lease := quick()
+	lease.Lease = 200 * time.Millisecond
+
+	t.Run("NobodySawAToken/IsRetried", func(t *testing.T) {
+		b := setup(t)
+		gone := b.dead(lease)
+		turn := b.send(gone, replies.Send{})
+		first := b.model.Next()
+		first.Say("never recorded")
+		b.start(quick())
+		second := b.model.Next()
+		second.Say("again")
+		second.Done()
+		run := b.until(turn.Run.ID, chat.Completed)
+		if run.Output.Text != "again" || run.Attempt != 2 {
+			t.Errorf("%+v", run)
+		}
+		first.Done() // the zombie wakes up and ends its attempt
+		<-first.Ended()
+		b.eventually(func() error {
+			for {
+				select {
+				case fact := <-b.facts:
+					if f, ok := fact.(ports.RunFenced); ok && f.RunID == turn.Run.ID && f.Attempt == 1 {
+						return nil
+					}
+				default:
+					return fmt.Errorf("the zombie was not fenced")
+				}
+			}
+		})
+		if run := b.run(turn.Run.ID); run.Output.Text != "again" {
+			t.Errorf("a late write: %q", run.Output.Text)
+		}
+	})
+	t.Run("SeenText/IsKept", func(t *testing.T) {
+		b := setup(t)
+		gone := b.dead(lease)
+		turn := b.send(gone, replies.Send{})
+		b.model.Next()
+		if fenced, err := b.store.Checkpoint(t.Context(), turn.Run.Owner, []chat.Checkpoint{{
+			UserID: ann.UserID, RunID: turn.Run.ID, Attempt: 1, Output: chat.Output{Text: "half a"},
+		}}); err != nil || len(fenced) > 0 {
+			t.Fatalf("%v, %v", fenced, err)
+		}
+		s := b.start(quick())
+		r := b.reader(turn.Run.ID)
+		r.read(s.Service, nil)
+		if r.end.Run.State != chat.Interrupted || r.end.Message.Content != "half a" || b.model.Calls() != 1 {
+			t.Errorf("end %+v, model asked %d times", r.end, b.model.Calls())
+		}
+	})
+	t.Run("TriedTooOften/Fails", func(t *testing.T) {
+		b := setup(t)
+		turn := b.send(b.dead(lease), replies.Send{})
+		b.model.Next()
+		for attempt := 2; attempt <= 3; attempt++ {
+			b.eventually(func() error {
+				runs, err := b.store.Claim(t.Context(), "killed too", lease.Lease, 5)
+				if err == nil && len(runs) == 0 {
+					err = fmt.Errorf("nothing to claim")
+				}
+				return err
+			})
+		}
+		b.start(quick())
+		if run := b.until(turn.Run.ID, chat.Failed); run.Failure != replies.FailureAttempts {
+			t.Errorf("%+v", run)
+		}
+	})
+	t.Run("StopRequested/Stops", func(t *testing.T) {
+		b := setup(t)
+		turn := b.send(b.dead(lease), replies.Send{})
+		b.model.Next()
+		s := b.start(quick())
+		if _, err := s.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
+			t.Fatal(err)
+		}
+		b.until(turn.Run.ID, chat.Stopped)
+		if b.model.Calls() != 1 {
+			t.Errorf("the model was asked %d times", b.model.Calls())
+		}
+	})
+}
+
+func TestFinish_OutlastsTheStoresAbsence(t *testing.T) {
+	b := setup(t)
+	away := flaky{Store: b.store, finish: make(chan error, 3)}
+	for range 3 {
+		away.finish <- errAway
+	}
+	s := b.start(quick(), func(d *replies.Deps) { d.Store = away })
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	call.Say("kept")
+	call.Done()
+	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
+		t.Errorf("%+v, %v", reply.AssistantMessage, err)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	b := setup(t)
+	opt := quick()
+	opt.ShutdownTimeout = 500 * time.Millisecond
+	old := b.start(opt)
+	unseen := b.send(old.Service, replies.Send{Content: "unseen"})
+	b.model.Next()
+	seen := b.send(old.Service, replies.Send{Content: "seen"})
+	call := b.model.Next()
+	call.Say("some")
+	r := b.reader(seen.Run.ID)
+	r.read(old.Service, r.hasSeen("some"))
+	finishing := b.send(old.Service, replies.Send{Content: "finishing"})
+	last := b.model.Next()
+
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); old.stop() }()
+	b.eventually(func() error {
+		if old.Ready() == nil {
+			return fmt.Errorf("still ready")
+		}
+		return nil
+	})
+	if _, err := old.Send(t.Context(), with(replies.Send{})); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a new message while draining: %v", err)
+	}
+	last.Say("in time")
+	last.Done()
+	r.read(old.Service, nil)
+	<-stopped
+	if run := b.run(finishing.Run.ID); run.State != chat.Completed || run.Output.Text != "in time" {
+		t.Errorf("the one that ended in time: %+v", run)
+	}
+	if run := b.run(seen.Run.ID); run.State != chat.Interrupted || run.Output.Text != "some" {
+		t.Errorf("the seen one: %+v", run)
+	}
+	if r.end.Run.State != chat.Interrupted {
+		t.Errorf("its reader was told %v", r.kinds)
+	}
+	b.start(quick()) // leases are long: only a release lets it act at once
+	next := b.model.Next()
+	next.Say("elsewhere")
+	next.Done()
+	if run := b.until(unseen.Run.ID, chat.Completed); run.Output.Text != "elsewhere" {
+		t.Errorf("the unseen one: %+v", run)
+	}
+}
+
+func TestLive(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick())
+	before := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	events := make(chan replies.LiveEvent, 64)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e, err := range s.Live(ctx, ann) {
+			if err != nil {
+				t.Errorf("live: %v", err)
+			}
+			events <- e
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	expect := func(kind replies.EventKind, id string, state chat.State) {
+		t.Helper()
+		for {
+			select {
+			case e := <-events:
+				for _, run := range e.Runs {
+					if e.Kind == kind && run.ID == id && run.State == state {
+						return
+					}
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("not told that %s is %s", id, state)
+			}
+		}
+	}
+	expect(replies.EventStart, before.Run.ID, chat.Running)
+	call.Say("x")
+	call.Done()
+	expect(replies.EventDelta, before.Run.ID, chat.Completed)
+	after := b.send(s.Service, replies.Send{})
+	expect(replies.EventDelta, after.Run.ID, chat.Running)
+	b.model.Next().Fail(fault.New(fault.AIFailed, "x"))
+	expect(replies.EventDelta, after.Run.ID, chat.Failed)
+}
