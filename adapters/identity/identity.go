@@ -1,0 +1,161 @@
+// Package identity recognises callers by what an Auth.js application or Parley
+// itself has issued: encrypted session cookies of Auth.js v5 and next-auth v4,
+// and bearer tokens. It keeps no session and asks nobody: whoever knows one of
+// the secrets is believed.
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// tolerance is how far the clocks of issuer and verifier may differ. Auth.js
+// allows the same.
+const tolerance = 15 * time.Second
+
+// maxToken is the longest credential that is looked at, in bytes.
+const maxToken = 16 << 10
+
+// maxUserID is the longest user id, in bytes.
+const maxUserID = 255
+
+// Verifier recognises callers. It is safe for concurrent use.
+type Verifier struct {
+	keys []keys // by secret, the newest first
+	now  ports.Clock
+}
+
+// New returns a verifier for tokens made with any of the secrets. Put the
+// current one first and keep earlier ones behind it until their tokens have
+// expired.
+func New(secrets []string, now ports.Clock) (*Verifier, error) {
+	if len(secrets) == 0 {
+		return nil, errors.New("identity: no secret")
+	}
+	v := &Verifier{now: now}
+	for _, secret := range secrets {
+		k, err := derive(secret)
+		if err != nil {
+			return nil, err
+		}
+		v.keys = append(v.keys, k)
+	}
+	return v, nil
+}
+
+// Identify returns whom the credential belongs to. Absent, garbled, expired
+// and foreign ones are all the same Unauthenticated; a session cookie beside a
+// bearer token is Invalid, since either could be meant.
+func (v *Verifier) Identify(_ context.Context, c access.Credential) (access.Principal, error) {
+	sessions := collect(c.Cookies)
+	switch {
+	case len(sessions) > 0 && c.Bearer != "":
+		return access.Principal{}, fault.New(fault.Invalid, "Send either a session cookie or a bearer token, not both")
+	case c.Bearer != "":
+		return v.bearer(c.Bearer)
+	}
+	for _, s := range sessions {
+		for _, token := range s.tokens {
+			if payload, ok := v.open(token, s.flavour); ok {
+				if p, err := v.principal(payload, access.ViaCookie); err == nil {
+					return p, nil
+				}
+			}
+		}
+	}
+	return access.Principal{}, unauthenticated()
+}
+
+// bearer takes Parley's own tokens, and Auth.js session tokens as Auth.js
+// itself takes them there: URL-encoded.
+func (v *Verifier) bearer(token string) (access.Principal, error) {
+	if len(token) > maxToken {
+		return access.Principal{}, unauthenticated()
+	}
+	if strings.Count(token, ".") == 2 {
+		if payload, ok := v.verify(token); ok {
+			return v.principal(payload, access.ViaBearer)
+		}
+		return access.Principal{}, unauthenticated()
+	}
+	if strings.Contains(token, "%") {
+		plain, err := url.PathUnescape(token)
+		if err != nil {
+			return access.Principal{}, unauthenticated()
+		}
+		token = plain
+	}
+	for _, f := range flavours {
+		if payload, ok := v.open(token, f); ok {
+			return v.principal(payload, access.ViaBearer)
+		}
+	}
+	return access.Principal{}, unauthenticated()
+}
+
+// claims are what is read of a payload whose origin has been verified.
+type claims struct {
+	Subject string   `json:"sub"`
+	ID      any      `json:"id"` // where an app's callback may put the user id instead
+	Expires *float64 `json:"exp"`
+	Before  *float64 `json:"nbf"`
+	Issued  *float64 `json:"iat"`
+}
+
+// grants are read of Parley's own tokens alone: an app's callbacks may put
+// anything into a session, and no session makes an administrator.
+type grants struct {
+	Issuer  string      `json:"iss"`
+	Tier    access.Tier `json:"tier"`
+	Session int         `json:"sv"`
+}
+
+// principal reads a verified payload.
+func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error) {
+	var c claims
+	if json.Unmarshal(p.claims, &c) != nil {
+		return access.Principal{}, unauthenticated()
+	}
+	now, slack := float64(v.now().Unix()), tolerance.Seconds()
+	if c.Expires == nil || *c.Expires <= now-slack || c.Before != nil && *c.Before > now+slack {
+		return access.Principal{}, unauthenticated()
+	}
+	out := access.Principal{UserID: c.Subject, Tier: access.Authenticated, Via: via}
+	if out.UserID == "" {
+		out.UserID, _ = c.ID.(string)
+	}
+	if !validUser(out.UserID) {
+		return access.Principal{}, unauthenticated()
+	}
+	if c.Issued != nil && *c.Issued > 0 && *c.Issued < *c.Expires {
+		out.IssuedAt = time.Unix(int64(*c.Issued), 0).UTC()
+	}
+	if p.own {
+		var g grants
+		if json.Unmarshal(p.claims, &g) != nil || g.Issuer != issuer {
+			return access.Principal{}, unauthenticated()
+		}
+		if _, ok := access.ParseTier(string(g.Tier)); !ok {
+			return access.Principal{}, unauthenticated()
+		}
+		out.Tier, out.SessionVersion = g.Tier, g.Session
+	}
+	return out, nil
+}
+
+// validUser reports whether id can be a user's: 1 to 255 bytes of storable text.
+func validUser(id string) bool {
+	return id != "" && len(id) <= maxUserID && chat.ValidateText(id) == nil
+}
+
+func unauthenticated() error { return fault.New(fault.Unauthenticated, "Authentication required") }
