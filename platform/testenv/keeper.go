@@ -1,0 +1,168 @@
+package testenv
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// keeperScript makes the server's files, then starts it whenever it is given a
+// port. When its standard input ends, which the kernel sees to even if this
+// process is killed, it stops the server and removes the files. A paused server
+// is woken first, or it would not hear.
+const keeperScript = `
+dir=$1 signal=$2 prepare=$3; shift 3
+eval "$prepare" >>"$dir/log" 2>&1
+pid=
+while read -r port; do
+	[ -z "$pid" ] || wait "$pid" 2>/dev/null
+	"$@" "$port" >>"$dir/log" 2>&1 &
+	pid=$!
+	echo "$pid"
+done
+if [ -n "$pid" ]; then
+	kill -s "$signal" "$pid" 2>/dev/null
+	kill -s CONT "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+fi
+rm -rf "$dir"
+`
+
+// keeper is the small process between us and a server. It runs as the server's
+// unprivileged user, in a session of its own, so that ^C reaches only us.
+type keeper struct {
+	cmd  *exec.Cmd
+	in   *os.File // what keeps it waiting
+	out  *bufio.Reader
+	once *sync.Once
+}
+
+// newKeeper starts a keeper for the server in dir. prepare is shell; command
+// wants the port as its last argument.
+func newKeeper(dir, stopSignal, prepare string, command []string) (keeper, error) {
+	cmd := exec.Command("/bin/sh",
+		append([]string{"-c", keeperScript, "keeper", dir, stopSignal, prepare}, command...)...)
+	cmd.Dir = dir
+	cmd.SysProcAttr = unprivileged()
+	cmd.SysProcAttr.Setsid = true
+	// Files rather than cmd.StdinPipe: exec then needs no goroutine, which a
+	// leak check would find.
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		return keeper{}, err
+	}
+	defer stdin.Close()
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		in.Close()
+		return keeper{}, err
+	}
+	defer stdout.Close()
+	cmd.Stdin, cmd.Stdout = stdin, stdout
+	if err := cmd.Start(); err != nil {
+		in.Close()
+		out.Close()
+		return keeper{}, fmt.Errorf("start keeper: %w", err)
+	}
+	return keeper{cmd: cmd, in: in, out: bufio.NewReader(out), once: new(sync.Once)}, nil
+}
+
+func (k keeper) start(port int) (pid int, err error) {
+	if _, err := fmt.Fprintln(k.in, port); err != nil {
+		return 0, fmt.Errorf("keeper: %w", err)
+	}
+	line, err := k.out.ReadString('\n')
+	if err != nil {
+		return 0, fmt.Errorf("keeper: %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(line))
+}
+
+func (k keeper) close() {
+	k.once.Do(func() {
+		k.in.Close()
+		k.cmd.Wait()
+	})
+}
+
+// unprivileged makes root's children run as nobody: Postgres refuses root.
+func unprivileged() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{}
+	if os.Geteuid() == 0 {
+		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	return attr
+}
+
+const nobody = 65534
+
+// makeDir makes a directory that belongs to the servers' user.
+func makeDir() (string, error) {
+	root := os.Geteuid() == 0
+	parent := ""
+	if root {
+		parent = "/tmp" // root's own TMPDIR may be closed to others
+	}
+	dir, err := os.MkdirTemp(parent, "parley-testenv-")
+	if err != nil || !root {
+		return dir, err
+	}
+	return dir, os.Chown(dir, nobody, nobody)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// family lists a process and its descendants, parents before children.
+func family(pid int) []int {
+	children := map[int][]int{}
+	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range entries {
+		if p, parent, _, err := stat(path); err == nil {
+			children[parent] = append(children[parent], p)
+		}
+	}
+	all := []int{pid}
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i]]...)
+	}
+	return all
+}
+
+// alive reports whether a process runs; one that is dead but not yet waited
+// for does not.
+func alive(pid int) bool {
+	_, _, state, err := stat(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && state != "Z" && state != "X"
+}
+
+func stat(path string) (pid, parent int, state string, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	// pid (name) state ppid ...; the name may hold anything, parentheses too.
+	head, _, found := strings.Cut(string(b), " ")
+	end := strings.LastIndex(string(b), ")")
+	fields := strings.Fields(string(b)[end+1:])
+	if !found || len(fields) < 2 {
+		return 0, 0, "", errors.New("not a stat line")
+	}
+	pid, _ = strconv.Atoi(head)
+	parent, _ = strconv.Atoi(fields[1])
+	return pid, parent, fields[0], nil
+}

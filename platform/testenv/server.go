@@ -1,0 +1,227 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is a private server that a test may freeze, kill and start again. Its
+// port and, for Postgres, its data survive that. Methods fail the test, or
+// panic where there is none. They are not for concurrent use.
+type Server struct {
+	dir  string
+	port int
+	url  string
+	pid  int
+	// ready returns nil once this very server answers.
+	ready func(ctx context.Context, s *Server) error
+	keep  keeper
+	fail  func(format string, args ...any)
+}
+
+// StartPostgres starts a Postgres for this test alone, stopped when it ends.
+func StartPostgres(t testing.TB) *Server { return start(t, LaunchPostgres) }
+
+// StartRedis starts a Redis for this test alone, stopped when it ends. It keeps
+// nothing on disk: a killed one starts empty.
+func StartRedis(t testing.TB) *Server { return start(t, LaunchRedis) }
+
+func start(t testing.TB, launch func() (*Server, error)) *Server {
+	t.Helper()
+	s, err := launch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fail = func(format string, args ...any) { t.Helper(); t.Fatalf(format, args...) }
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// LaunchPostgres starts a Postgres outside any test. It ends with Stop, or with
+// this process.
+func LaunchPostgres() (*Server, error) {
+	initdb, err := find("initdb")
+	if err != nil {
+		return nil, err
+	}
+	// A link to it may stand alone; its like-versioned server stands beside the file.
+	if initdb, err = filepath.EvalSymlinks(initdb); err != nil {
+		return nil, err
+	}
+	dir, err := makeDir()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, ready: postgresReady}
+	return s, s.launch("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", "QUIT",
+		initdb+` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`,
+		filepath.Join(filepath.Dir(initdb), "postgres"), "-D", filepath.Join(dir, "data"),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "max_wal_size=256MB",
+		"-c", "timezone=UTC", "-c", "jit=off", "-p")
+}
+
+// LaunchRedis starts a Redis outside any test. It ends with Stop, or with this
+// process.
+func LaunchRedis() (*Server, error) {
+	bin, err := find("redis-server")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := makeDir()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, ready: redisReady}
+	return s, s.launch("redis://127.0.0.1:%d/0", "KILL", "",
+		bin, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no", "--port")
+}
+
+// launch starts the server under its keeper. Another process may take the free
+// port first; then it tries the next one.
+func (s *Server) launch(url, stopSignal, prepare string, command ...string) error {
+	s.fail = func(format string, args ...any) { panic("testenv: " + fmt.Sprintf(format, args...)) }
+	var err error
+	if s.keep, err = newKeeper(s.dir, stopSignal, prepare, command); err != nil {
+		os.RemoveAll(s.dir)
+		return err
+	}
+	for range 5 {
+		if s.port, err = freePort(); err != nil {
+			break
+		}
+		s.url = fmt.Sprintf(url, s.port)
+		if err = s.begin(); err == nil {
+			return nil
+		}
+	}
+	s.keep.close()
+	return err
+}
+
+// begin has the keeper start the server and waits until it answers.
+func (s *Server) begin() error {
+	var err error
+	if s.pid, err = s.keep.start(s.port); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		if err = s.ready(ctx, s); err == nil {
+			return nil
+		}
+		if !alive(s.pid) || ctx.Err() != nil {
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			return fmt.Errorf("start %s: %w\n%s", s.url, err, log)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// URL is where the server listens. Postgres: its database "postgres", empty,
+// as a superuser. Redis: database 0.
+func (s *Server) URL() string { return s.url }
+
+// Addr is its host:port, for a proxy in front of it.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// Dir holds its files and its log, as long as it is not stopped.
+func (s *Server) Dir() string { return s.dir }
+
+// Pid is the process id of the server; it changes with Restart.
+func (s *Server) Pid() int { return s.pid }
+
+// Pause freezes the server with all its processes: connections stay open and
+// nothing answers.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume wakes a server that was paused.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// Kill9 kills the server with all its processes, as a power cut would.
+func (s *Server) Kill9() {
+	// Stopped first, so that the parent neither replaces nor cleans up.
+	s.signal(syscall.SIGSTOP)
+	s.signal(syscall.SIGKILL)
+	for deadline := time.Now().Add(patience); alive(s.pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.fail("kill -9 of %d had no effect", s.pid)
+			return
+		}
+	}
+}
+
+// Restart starts the server again, on the same port and data, after Kill9 or
+// instead of it.
+func (s *Server) Restart() {
+	if alive(s.pid) {
+		s.Kill9()
+	}
+	if err := s.begin(); err != nil {
+		s.fail("restart: %v", err)
+	}
+}
+
+// Stop ends the server and removes its files. A second Stop does nothing.
+func (s *Server) Stop() { s.keep.close() }
+
+// signal reaches the server's processes, the parent first, so that it makes no
+// more of them meanwhile.
+func (s *Server) signal(sig syscall.Signal) {
+	for _, pid := range family(s.pid) {
+		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
+			s.fail("signal %v to %d: %v", sig, pid, err)
+			return
+		}
+	}
+}
+
+// Whoever answers on the port may be somebody else's server, so both ask where
+// its files are.
+
+func postgresReady(ctx context.Context, s *Server) error {
+	conn, err := pgx.Connect(ctx, s.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var data string
+	if err := conn.QueryRow(ctx, "SHOW data_directory").Scan(&data); err != nil {
+		return err
+	}
+	return mine(s, data)
+}
+
+func redisReady(ctx context.Context, s *Server) error {
+	// The client complains aloud of a port that is not open yet.
+	probe, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		return err
+	}
+	probe.Close()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
+	defer c.Close()
+	conf, err := c.ConfigGet(ctx, "dir").Result()
+	if err != nil {
+		return err
+	}
+	return mine(s, conf["dir"])
+}
+
+func mine(s *Server, path string) error {
+	if !strings.HasPrefix(path, s.dir) {
+		return fmt.Errorf("port %d belongs to another server", s.port)
+	}
+	return nil
+}
