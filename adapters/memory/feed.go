@@ -1,0 +1,179 @@
+// Package memory keeps what instances of Parley would share in one process:
+// the limiter's counts and the feed of live replies. It is all that a single
+// instance needs.
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"parley/ports"
+)
+
+// linger is how long an ended run stays in the feed, for followers who come a
+// little late. After that the store serves them.
+const linger = 30 * time.Second
+
+// Feed is a ports.Feed for one process. A topic holds the newest progress of a
+// run, whose strings it shares with the publisher.
+type Feed struct {
+	mu     sync.Mutex
+	runs   map[key]*topic
+	wakes  map[string]map[chan struct{}]bool
+	ending []ended // in order of time
+	now    func() time.Time
+}
+
+type key struct{ user, run string }
+
+type topic struct {
+	held     bool
+	progress ports.Progress
+	watches  map[*watch]bool
+}
+
+type ended struct {
+	at  time.Time
+	key key
+}
+
+// NewFeed returns an empty feed. It needs no closing.
+func NewFeed() *Feed {
+	return &Feed{runs: map[key]*topic{}, wakes: map[string]map[chan struct{}]bool{}, now: time.Now}
+}
+
+// Publish makes progress visible and wakes the run's watchers.
+func (f *Feed) Publish(_ context.Context, progress ...ports.Progress) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.expire()
+	for _, p := range progress {
+		k := key{p.UserID, p.RunID}
+		t := f.topic(k)
+		if t.held && older(p, t.progress) {
+			continue
+		}
+		t.held, t.progress = true, p
+		for w := range t.watches {
+			wake(w.changed)
+		}
+		if p.State.Terminal() {
+			f.ending = append(f.ending, ended{f.now(), k})
+		}
+	}
+}
+
+// older reports whether p says less than what is known: an earlier attempt, a
+// shorter output, or a run that is live again after it has ended.
+func older(p, known ports.Progress) bool {
+	switch {
+	case p.Attempt != known.Attempt:
+		return p.Attempt < known.Attempt
+	case known.State.Terminal():
+		return true
+	case p.State.Terminal():
+		return false // a stopped run may keep less than was produced
+	}
+	return p.Output.Len() < known.Output.Len()
+}
+
+func (f *Feed) topic(k key) *topic {
+	t := f.runs[k]
+	if t == nil {
+		t = &topic{watches: map[*watch]bool{}}
+		f.runs[k] = t
+	}
+	return t
+}
+
+// expire forgets ended runs whose time is over.
+func (f *Feed) expire() {
+	limit := f.now().Add(-linger)
+	n := 0
+	for n < len(f.ending) && f.ending[n].at.Before(limit) {
+		k := f.ending[n].key
+		if t := f.runs[k]; t != nil {
+			t.held, t.progress = false, ports.Progress{}
+			f.drop(k, t)
+		}
+		n++
+	}
+	f.ending = f.ending[n:]
+}
+
+// drop removes a topic that neither holds nor serves anything.
+func (f *Feed) drop(k key, t *topic) {
+	if !t.held && len(t.watches) == 0 && f.runs[k] == t {
+		delete(f.runs, k)
+	}
+}
+
+// Watch follows one run.
+func (f *Feed) Watch(_ context.Context, user, run string) ports.Watch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := key{user, run}
+	t := f.topic(k)
+	w := &watch{feed: f, key: k, topic: t, changed: make(chan struct{}, 1)}
+	t.watches[w] = true
+	return w
+}
+
+type watch struct {
+	feed    *Feed
+	key     key
+	topic   *topic
+	changed chan struct{}
+}
+
+func (w *watch) Latest(context.Context) (ports.Progress, bool) {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	return w.topic.progress, w.topic.held
+}
+
+func (w *watch) Changed() <-chan struct{} { return w.changed }
+
+func (w *watch) Close() {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	delete(w.topic.watches, w)
+	w.feed.drop(w.key, w.topic)
+}
+
+// Notify wakes everyone who listens to a topic.
+func (f *Feed) Notify(_ context.Context, topic string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.wakes[topic] {
+		wake(c)
+	}
+}
+
+// Listen returns a channel that receives after every Notify of the topic.
+func (f *Feed) Listen(topic string) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.wakes[topic] == nil {
+		f.wakes[topic] = map[chan struct{}]bool{}
+	}
+	f.wakes[topic][c] = true
+	return c, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.wakes[topic], c)
+		if len(f.wakes[topic]) == 0 {
+			delete(f.wakes, topic)
+		}
+	}
+}
+
+// wake leaves one wake in a channel, however many there were.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
