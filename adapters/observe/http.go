@@ -1,0 +1,167 @@
+package observe
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// RequestID is the header in which a request's id travels, in both directions.
+const RequestID = "X-Request-Id"
+
+type requestIDKey struct{}
+
+// RequestAttrs returns what a context knows about its request, for the log.
+func RequestAttrs(ctx context.Context) []slog.Attr {
+	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
+		return []slog.Attr{slog.String("request_id", id)}
+	}
+	return nil
+}
+
+// HTTP gives every request an id and a span, counts it by the pattern of its
+// route, and writes one line when it has been answered. A well-formed id that
+// the caller brings is kept.
+func (ob *Observer) HTTP(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		id := r.Header.Get(RequestID)
+		if !validRequestID(id) {
+			id = rand.Text()
+			r.Header.Set(RequestID, id)
+		}
+		w.Header().Set(RequestID, id)
+
+		method := methodLabel(r.Method)
+		ctx := ob.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := ob.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+			keyMethod.String(method), keyPath.String(r.URL.Path), keyRequest.String(id)))
+		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id))
+		ob.otel.httpActive.Add(ctx, 1)
+		rec := &recorder{ResponseWriter: w, streams: ob.streamOpened}
+
+		defer func() {
+			panicked := recover()
+			if panicked != nil && rec.status == 0 {
+				rec.status = http.StatusInternalServerError
+			}
+			ob.answered(r, rec, method, span, begun)
+			if panicked != nil {
+				panic(panicked)
+			}
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// statusClientGone is what nginx calls a request whose caller left before
+// there was an answer.
+const statusClientGone = 499
+
+func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span trace.Span, begun time.Time) {
+	ctx, took := r.Context(), time.Since(begun)
+	switch {
+	case rec.status != 0:
+	case ctx.Err() != nil:
+		rec.status = statusClientGone
+	default:
+		rec.status = http.StatusOK
+	}
+	if rec.streaming {
+		ob.m.streams.Dec()
+	}
+	route := routeOf(r.Pattern)
+	attrs := []attribute.KeyValue{keyMethod.String(method), keyRoute.String(route), keyStatus.Int(rec.status)}
+	if rec.status >= 500 {
+		attrs = append(attrs, keyErrorType.String(http.StatusText(rec.status)))
+		span.SetStatus(codes.Error, "")
+	}
+	ob.otel.httpActive.Add(ctx, -1)
+	ob.otel.httpSeconds.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
+	if span.IsRecording() {
+		span.SetName(method + " " + route)
+		span.SetAttributes(keyRoute.String(route), keyStatus.Int(rec.status))
+	}
+	span.End()
+
+	level := slog.LevelInfo
+	if route == "/api/health" {
+		level = slog.LevelDebug
+	}
+	ob.log.LogAttrs(ctx, level, "request",
+		slog.String("method", method), slog.String("route", route), slog.Int("status", rec.status),
+		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+}
+
+func (ob *Observer) streamOpened() { ob.m.streams.Inc() }
+
+// routeOf is the path of a pattern of the router. A request that matched none
+// gets one name, whatever it asked for.
+func routeOf(pattern string) string {
+	if i := strings.IndexByte(pattern, '/'); i >= 0 && pattern[i:] != "/" {
+		return pattern[i:]
+	}
+	return "unmatched"
+}
+
+func methodLabel(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "_OTHER"
+}
+
+// validRequestID accepts what is safe to repeat in headers and logs.
+func validRequestID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// recorder remembers what was answered. http.ResponseController sees through it.
+type recorder struct {
+	http.ResponseWriter
+	status    int
+	bytes     int64
+	streaming bool
+	streams   func()
+}
+
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+		if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+			w.streaming = true
+			w.streams()
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}

@@ -1,0 +1,144 @@
+package observe_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"parley/adapters/observe"
+)
+
+func serve(t *testing.T, w world, route string, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc(route, h)
+	s := httptest.NewServer(w.HTTP(mux))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestHTTP_CountsByRoute(t *testing.T) {
+	w := setup(t)
+	s := serve(t, w, "GET /api/chat/conversations/{id}", func(rw http.ResponseWriter, r *http.Request) {
+		if attrs := observe.RequestAttrs(r.Context()); len(attrs) != 1 || attrs[0].Value.String() != "request-1" {
+			t.Errorf("the context knows %v", attrs)
+		}
+		_, _ = io.WriteString(rw, "ok")
+	})
+	req, _ := http.NewRequest("GET", s.URL+"/api/chat/conversations/c-1?q=canary", nil)
+	req.Header.Set("X-Request-Id", "request-1")
+	req.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("X-Request-Id"); got != "request-1" {
+		t.Errorf("answered with id %q", got)
+	}
+	want := "http_server_request_duration_seconds{http_request_method=GET,http_response_status_code=200,http_route=/api/chat/conversations/{id}}"
+	if got := w.values(t, "http_server_request_duration_seconds"); got[want] != 1 || len(got) != 1 {
+		t.Errorf("counted %v", got)
+	}
+	spans := w.spans.GetSpans()
+	if len(spans) != 1 || spans[0].Name != "GET /api/chat/conversations/{id}" ||
+		spans[0].SpanContext.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" {
+		t.Errorf("spans %+v", spans)
+	}
+	if log := w.log.String(); strings.Count(log, "msg=request") != 1 || !strings.Contains(log, "status=200") || strings.Contains(log, "canary") {
+		t.Errorf("log %s", log)
+	}
+}
+
+func TestHTTP_MakesAnID(t *testing.T) {
+	w := setup(t)
+	for _, brought := range []string{"", "short", "has space here", strings.Repeat("x", 65), "evil\"quote-and-more"} {
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest("GET", "/x", nil)
+		req.Header.Set("X-Request-Id", brought)
+		w.HTTP(http.NotFoundHandler()).ServeHTTP(rec, req)
+		if got := rec.Header().Get("X-Request-Id"); len(got) < 16 || got == brought {
+			t.Errorf("brought %q, answered %q", brought, got)
+		}
+	}
+}
+
+func TestHTTP_StreamsAreCountedAndFlushed(t *testing.T) {
+	w := setup(t)
+	release := make(chan struct{})
+	s := serve(t, w, "GET /stream", func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(rw, ": hello\n\n")
+		if err := http.NewResponseController(rw).Flush(); err != nil {
+			t.Errorf("flush: %v", err)
+		}
+		<-release
+	})
+	resp, err := http.Get(s.URL + "/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 9)); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.values(t, "chat_streams_active")["chat_streams_active{}"]; got != 1 {
+		t.Errorf("%v streams are open, want 1", got)
+	}
+	close(release)
+	_, _ = io.Copy(io.Discard, resp.Body)
+	s.Close()
+	if got := w.values(t, "chat_streams_active")["chat_streams_active{}"]; got != 0 {
+		t.Errorf("%v streams are open after the end", got)
+	}
+}
+
+func TestHTTP_PanicIsCountedAndPassedOn(t *testing.T) {
+	w := setup(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /boom", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	func() {
+		defer func() {
+			if recover() != http.ErrAbortHandler {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		w.HTTP(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/boom", nil))
+	}()
+	for name := range w.values(t, "http_server_request_duration_seconds") {
+		if !strings.Contains(name, "status_code=500") {
+			t.Errorf("counted as %s", name)
+		}
+	}
+}
+
+func TestHTTP_ClientGone(t *testing.T) {
+	w := setup(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	h := w.HTTP(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel() }))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/x", nil).WithContext(ctx))
+	if !strings.Contains(w.log.String(), "status=499") {
+		t.Errorf("log %s", w.log.String())
+	}
+}
+
+// Nobody can make time series by asking for things.
+func TestHTTP_AttackMakesNoSeries(t *testing.T) {
+	w := setup(t)
+	h := w.HTTP(http.NewServeMux())
+	for i := range 3000 {
+		req := httptest.NewRequest("GET", fmt.Sprintf("/p/%d", i), nil)
+		req.Host, req.Method = fmt.Sprintf("h%d.example", i), fmt.Sprintf("M%d", i)
+		h.ServeHTTP(httptest.NewRecorder(), req)
+	}
+	n, err := testutil.GatherAndCount(w.reg, "http_server_request_duration_seconds")
+	if err != nil || n != 1 {
+		t.Errorf("%d series, %v", n, err)
+	}
+}

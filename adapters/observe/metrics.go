@@ -1,0 +1,173 @@
+package observe
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// metrics are the chat_* metrics. A counter begins at 0 for every label value
+// that can occur: one that is first seen at 1 has no rate, and the first
+// failure would be invisible.
+type metrics struct {
+	turns             *prometheus.CounterVec
+	turnSeconds       *prometheus.HistogramVec
+	firstSeconds      *prometheus.HistogramVec
+	wait              prometheus.Histogram
+	streams           prometheus.Gauge
+	aborts            *prometheus.CounterVec
+	tokens            *prometheus.CounterVec
+	cost              *prometheus.CounterVec
+	unpriced          *prometheus.CounterVec
+	recovered         prometheus.Counter
+	fenced            prometheus.Counter
+	checkpointSeconds prometheus.Histogram
+	checkpointBytes   prometheus.Counter
+	limits            *prometheus.CounterVec
+	limitSeconds      prometheus.Histogram
+	refusals          *prometheus.CounterVec
+	background        *prometheus.CounterVec
+}
+
+var (
+	outcomes   = []string{"ok", "client_cancel", "provider_error", "timeout", "breaker_open", "internal_error"}
+	tokenKinds = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
+	decisions  = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
+	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.Unavailable}
+)
+
+func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
+	byModel := []string{"provider", "model"}
+	m := &metrics{
+		turns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_turns_total", Help: "Turns by how they ended.",
+		}, []string{"provider", "model", "outcome"}),
+		turnSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chat_turn_duration_seconds", Help: "From the acceptance of a message to the durable end of its reply.",
+			Buckets: []float64{.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320},
+		}, byModel),
+		firstSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chat_turn_time_to_first_event_seconds", Help: "From the acceptance of a message to the first piece of its reply that could be shown.",
+			Buckets: []float64{.1, .25, .5, .75, 1, 1.5, 2.5, 4, 6.5, 10, 20, 40},
+		}, byModel),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chat_run_wait_seconds", Help: "From the acceptance of a message until an instance begins its reply.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 30},
+		}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chat_streams_active", Help: "Event streams that are open.",
+		}),
+		aborts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_stream_aborts_total", Help: "Event streams that ended before what they followed did.",
+		}, []string{"reason"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_tokens_total", Help: "Tokens; input includes the cached ones, output the reasoning.",
+		}, []string{"provider", "model", "kind"}),
+		cost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_cost_usd_total", Help: "What replies cost, in US dollars, as far as prices are known.",
+		}, byModel),
+		unpriced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_unpriced_requests_total", Help: "Replies of models whose price is not known.",
+		}, byModel),
+		recovered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chat_runs_recovered_total", Help: "Replies begun again after their instance was gone.",
+		}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chat_runs_fenced_total", Help: "Replies that this instance lost to a newer attempt.",
+		}),
+		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chat_checkpoint_seconds", Help: "How long it takes to record the output of the live replies.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+		}),
+		checkpointBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chat_checkpoint_bytes_total", Help: "Output recorded while replies were being made.",
+		}),
+		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_ratelimit_decisions_total", Help: "What the limiter said; fallback_ when it had to decide alone.",
+		}, []string{"scope", "decision"}),
+		limitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chat_ratelimit_backend_seconds", Help: "How long the limiter took to say it.",
+			Buckets: []float64{.00001, .0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
+		}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_refusals_total", Help: "Requests turned away before they became a reply.",
+		}, []string{"kind"}),
+		background: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_background_failures_total", Help: "Failures of work that belongs to no request.",
+		}, []string{"task"}),
+	}
+	m.begin(l)
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
+		m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
+	} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// begin makes every counter exist.
+func (m *metrics) begin(l labels) {
+	m.turns.WithLabelValues("none", "none", "rate_limited")
+	for _, p := range append([]pair{{"none", "none"}}, l.pairs...) {
+		for _, o := range outcomes {
+			m.turns.WithLabelValues(p.provider, p.model, o)
+		}
+	}
+	for _, p := range l.pairs {
+		for _, k := range tokenKinds {
+			m.tokens.WithLabelValues(p.provider, p.model, k)
+		}
+		m.cost.WithLabelValues(p.provider, p.model)
+		m.unpriced.WithLabelValues(p.provider, p.model)
+	}
+	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
+		m.aborts.WithLabelValues(r)
+	}
+	for _, s := range []string{"coarse", "send"} {
+		for _, d := range decisions {
+			m.limits.WithLabelValues(s, d)
+		}
+	}
+	for _, k := range refusals {
+		m.refusals.WithLabelValues(string(k))
+	}
+	for _, t := range tasks {
+		m.background.WithLabelValues(t)
+	}
+}
+
+// spend counts tokens and money of a reply that reached a provider.
+func (m *metrics) spend(provider, model string, f ports.RunFinished) {
+	if provider == "none" || f.Cached {
+		return
+	}
+	for i, n := range []int64{f.Usage.Input, f.Usage.Output, f.Usage.CacheRead, f.Usage.CacheWrite, f.Usage.Reasoning} {
+		if n > 0 {
+			m.tokens.WithLabelValues(provider, model, tokenKinds[i]).Add(float64(n))
+		}
+	}
+	switch {
+	case f.CostMicros != nil:
+		m.cost.WithLabelValues(provider, model).Add(float64(*f.CostMicros) / 1e6)
+	case f.Usage.Input+f.Usage.Output > 0:
+		m.unpriced.WithLabelValues(provider, model).Inc()
+	}
+}
+
+// observeTraced adds the trace as an exemplar, when one is recorded.
+func observeTraced(ctx context.Context, o prometheus.Observer, v float64) {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
+		if e, ok := o.(prometheus.ExemplarObserver); ok {
+			e.ObserveWithExemplar(v, prometheus.Labels{"trace_id": sc.TraceID().String(), "span_id": sc.SpanID().String()})
+			return
+		}
+	}
+	o.Observe(v)
+}

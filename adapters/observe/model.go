@@ -1,0 +1,116 @@
+package observe
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Model watches one provider: a client span for each request with the
+// attributes that GenAI conventions name, and its metrics. model is the one
+// that is asked when the prompt names none.
+func (ob *Observer) Model(provider, model string, next ports.Model) ports.Model {
+	return watchedModel{ob: ob, provider: provider, model: model, next: next}
+}
+
+type watchedModel struct {
+	ob              *Observer
+	provider, model string
+	next            ports.Model
+}
+
+func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
+	asked := w.model
+	if p.Params.Model != "" {
+		asked = p.Params.Model
+	}
+	attrs := []attribute.KeyValue{
+		keyGenOperation.String(chatOperation), keyGenProvider.String(w.provider), keyGenModel.String(asked),
+		keyGenStream.Bool(true), keyRun.String(p.RunID), keyUser.String(p.UserID),
+	}
+	if p.Params.MaxTokens > 0 {
+		attrs = append(attrs, keyGenMaxTokens.Int(p.Params.MaxTokens))
+	}
+	if p.Params.Temperature != nil {
+		attrs = append(attrs, keyGenTemp.Float64(*p.Params.Temperature))
+	}
+	ctx, span := w.ob.tracer.Start(ctx, chatOperation+" "+asked,
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	defer span.End()
+
+	begun := time.Now()
+	var first time.Duration
+	answer, err := w.next.Generate(ctx, p, func(d chat.Delta) {
+		if first == 0 {
+			first = time.Since(begun)
+		}
+		emit(d)
+	})
+	w.measure(ctx, asked, time.Since(begun), first, answer, err)
+	if span.IsRecording() {
+		describe(span, first, answer, err)
+	}
+	return answer, err
+}
+
+func (w watchedModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
+	provider, model := w.ob.labels.of(w.provider, asked)
+	base := []attribute.KeyValue{
+		keyGenOperation.String(chatOperation), keyGenProvider.String(provider), keyGenModel.String(model),
+	}
+	whole := base
+	if err != nil {
+		whole = append(base[:len(base):len(base)], keyErrorType.String(errorType(err)))
+	}
+	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), metric.WithAttributes(whole...))
+	if first > 0 {
+		w.ob.otel.genFirst.Record(ctx, first.Seconds(), metric.WithAttributes(base...))
+	}
+	for kind, n := range map[string]int64{"input": a.Usage.Input, "output": a.Usage.Output} {
+		if n > 0 {
+			w.ob.otel.genTokens.Record(ctx, n, metric.WithAttributes(append(base[:len(base):len(base)], keyGenTokenType.String(kind))...))
+		}
+	}
+}
+
+func describe(span trace.Span, first time.Duration, a ports.Answer, err error) {
+	if a.Model != "" {
+		span.SetAttributes(keyGenAnswered.String(a.Model))
+	}
+	if a.FinishReason != "" {
+		span.SetAttributes(keyGenFinish.StringSlice([]string{a.FinishReason}))
+	}
+	if first > 0 {
+		span.SetAttributes(keyGenFirst.Float64(first.Seconds()))
+	}
+	for key, n := range map[attribute.Key]int64{
+		keyGenInput: a.Usage.Input, keyGenOutput: a.Usage.Output, keyGenReasoning: a.Usage.Reasoning,
+		keyGenCacheRead: a.Usage.CacheRead, keyGenCacheMade: a.Usage.CacheWrite,
+	} {
+		if n > 0 {
+			span.SetAttributes(key.Int64(n))
+		}
+	}
+	if err != nil {
+		span.SetAttributes(keyErrorType.String(errorType(err)))
+		span.SetStatus(codes.Error, errorType(err))
+	}
+}
+
+// errorType is the provider's reason when there is one, else the kind of fault.
+func errorType(err error) string {
+	if f := fault.As(err); f != nil {
+		if reason, ok := f.Details["reason"].(string); ok {
+			return reason
+		}
+	}
+	return string(fault.KindOf(err))
+}

@@ -1,0 +1,78 @@
+package observe
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+)
+
+// Every name of the semantic conventions stands in this file: the GenAI ones
+// are not stable, and v1.41.0 is the last Go package that has them.
+
+var (
+	keyErrorType    = semconv.ErrorTypeKey
+	keyMethod       = semconv.HTTPRequestMethodKey
+	keyRoute        = semconv.HTTPRouteKey
+	keyStatus       = semconv.HTTPResponseStatusCodeKey
+	keyPath         = semconv.URLPathKey
+	keyUser         = semconv.UserIDKey
+	keyDBSystem     = semconv.DBSystemNameKey
+	keyDBOperation  = semconv.DBOperationNameKey
+	keyDBCollection = semconv.DBCollectionNameKey
+	keyGenOperation = semconv.GenAIOperationNameKey
+	keyGenProvider  = semconv.GenAIProviderNameKey
+	keyGenModel     = semconv.GenAIRequestModelKey
+	keyGenStream    = semconv.GenAIRequestStreamKey
+	keyGenMaxTokens = semconv.GenAIRequestMaxTokensKey
+	keyGenTemp      = semconv.GenAIRequestTemperatureKey
+	keyGenAnswered  = semconv.GenAIResponseModelKey
+	keyGenFinish    = semconv.GenAIResponseFinishReasonsKey
+	keyGenFirst     = semconv.GenAIResponseTimeToFirstChunkKey
+	keyGenInput     = semconv.GenAIUsageInputTokensKey
+	keyGenOutput    = semconv.GenAIUsageOutputTokensKey
+	keyGenCacheRead = semconv.GenAIUsageCacheReadInputTokensKey
+	keyGenCacheMade = semconv.GenAIUsageCacheCreationInputTokensKey
+	keyGenReasoning = semconv.GenAIUsageReasoningOutputTokensKey
+	keyGenTokenType = semconv.GenAITokenTypeKey
+
+	keyRun     = attribute.Key("parley.run.id")
+	keyRequest = attribute.Key("parley.request.id")
+)
+
+// chatOperation is what a provider is asked to do, as GenAI calls it.
+const chatOperation = "chat"
+
+// instruments are those whose names the conventions give. Their buckets are
+// views of platform/telemetry.
+type instruments struct {
+	httpSeconds metric.Float64Histogram
+	httpActive  metric.Int64UpDownCounter
+	genSeconds  metric.Float64Histogram
+	genFirst    metric.Float64Histogram
+	genTokens   metric.Int64Histogram
+	dbSeconds   metric.Float64Histogram
+}
+
+func newInstruments(m metric.Meter) (in instruments, err error) {
+	seconds := func(name, help string) metric.Float64Histogram {
+		h, failed := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help))
+		if failed != nil {
+			err = failed
+		}
+		return h
+	}
+	in.httpSeconds = seconds("http.server.request.duration", "Duration of requests.")
+	in.genSeconds = seconds("gen_ai.client.operation.duration", "Duration of requests to AI providers.")
+	in.genFirst = seconds("gen_ai.client.operation.time_to_first_chunk", "From the request to an AI provider to the first piece of its reply.")
+	in.dbSeconds = seconds("db.client.operation.duration", "Duration of statements.")
+	var failed error
+	if in.httpActive, failed = m.Int64UpDownCounter("http.server.active_requests", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests that are being answered.")); failed != nil {
+		err = failed
+	}
+	if in.genTokens, failed = m.Int64Histogram("gen_ai.client.token.usage", metric.WithUnit("{token}"),
+		metric.WithDescription("Tokens of one request to an AI provider.")); failed != nil {
+		err = failed
+	}
+	return in, err
+}

@@ -1,0 +1,216 @@
+// Package observe turns what happens into logs, metrics and traces. The use
+// cases state typed facts to the Observer; decorators and hooks watch the ports
+// from outside. It decides what is worth a line, a count or a span. Text of
+// messages never comes here, ids of users and runs never become labels.
+package observe
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// Options are the means.
+type Options struct {
+	Log        *slog.Logger
+	Registry   prometheus.Registerer
+	Meters     metric.MeterProvider
+	Tracers    trace.TracerProvider
+	Propagator propagation.TextMapPropagator
+	// Models are those that may be asked; their names are the only ones that
+	// become labels, and their counters start at 0.
+	Models []ports.ModelInfo
+}
+
+// Observer implements ports.Observer, and makes the decorators.
+type Observer struct {
+	log        *slog.Logger
+	floods     sampler
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+	labels     labels
+	m          *metrics
+	otel       instruments
+
+	// first holds the time to the first event of live runs until it is known
+	// which model made them.
+	first sync.Map // run id -> time.Duration
+}
+
+// New registers every metric.
+func New(o Options) (*Observer, error) {
+	ob := &Observer{
+		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
+		labels: newLabels(o.Models), floods: newSampler(time.Now),
+	}
+	var err error
+	if ob.otel, err = newInstruments(o.Meters.Meter("parley")); err != nil {
+		return nil, err
+	}
+	ob.m, err = newMetrics(o.Registry, ob.labels)
+	return ob, err
+}
+
+// Observe implements ports.Observer.
+func (ob *Observer) Observe(ctx context.Context, fact any) {
+	switch f := fact.(type) {
+	case ports.RunStarted:
+		ob.runStarted(ctx, f)
+	case ports.FirstEvent:
+		ob.first.Store(f.RunID, f.SinceAccepted)
+	case ports.RunFinished:
+		ob.runFinished(ctx, f)
+	case ports.RunFenced:
+		ob.first.Delete(f.RunID)
+		ob.m.fenced.Inc()
+		ob.log.WarnContext(ctx, "reply lost to a newer attempt", "run", f.RunID, "attempt", f.Attempt)
+	case ports.Checkpointed:
+		ob.checkpointed(ctx, f)
+	case ports.LimitDecided:
+		ob.limitDecided(f)
+	case ports.Refused:
+		ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
+		ob.sampled(ctx, slog.LevelInfo, "request refused", "kind", string(f.Kind), "tier", string(f.Tier), "user", f.UserID)
+	case ports.FollowerLeft:
+		if f.Reason != "done" {
+			ob.m.aborts.WithLabelValues(abortLabel(f.Reason)).Inc()
+		}
+	case ports.BackgroundFailed:
+		ob.backgroundFailed(ctx, f)
+	}
+}
+
+func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
+	if f.Recover {
+		ob.m.recovered.Inc()
+	}
+	ob.m.wait.Observe(f.Waited.Seconds())
+	ob.log.DebugContext(ctx, "reply started",
+		"run", f.Run.ID, "user", f.Run.UserID, "conversation", f.Run.ConversationID, "kind", string(f.Run.Kind),
+		"attempt", f.Run.Attempt, "recovered", f.Recover, "waited_ms", f.Waited.Milliseconds())
+}
+
+func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
+	provider, model := ob.labels.of(f.Provider, f.Model)
+	outcome := outcomeOf(f)
+	ob.m.turns.WithLabelValues(provider, model, outcome).Inc()
+	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
+	if v, ok := ob.first.LoadAndDelete(f.RunID); ok {
+		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), v.(time.Duration).Seconds())
+	}
+	ob.m.spend(provider, model, f)
+
+	level := slog.LevelInfo
+	if f.State == chat.Failed || f.State == chat.Interrupted {
+		level = slog.LevelWarn
+	}
+	attrs := []any{
+		"run", f.RunID, "user", f.UserID, "state", string(f.State), "outcome", outcome,
+		"provider", f.Provider, "model", f.Model, "finish_reason", f.FinishReason,
+		"attempt", f.Attempt, "duration_ms", f.Duration.Milliseconds(),
+		"input_tokens", f.Usage.Input, "output_tokens", f.Usage.Output,
+	}
+	if f.Failure != "" {
+		attrs = append(attrs, "failure", f.Failure, "reason", f.Reason)
+	}
+	if f.CostMicros != nil {
+		attrs = append(attrs, "cost_usd", float64(*f.CostMicros)/1e6)
+	}
+	ob.log.Log(ctx, level, "reply finished", attrs...)
+}
+
+func (ob *Observer) checkpointed(ctx context.Context, f ports.Checkpointed) {
+	ob.m.checkpointSeconds.Observe(f.Took.Seconds())
+	if f.Err != nil {
+		ob.m.background.WithLabelValues("checkpoint").Inc()
+		ob.sampled(ctx, slog.LevelWarn, "output not recorded yet", "runs", f.Runs, "bytes", f.Bytes, "error", f.Err)
+		return
+	}
+	ob.m.checkpointBytes.Add(float64(f.Bytes))
+}
+
+func (ob *Observer) limitDecided(f ports.LimitDecided) {
+	decision := "allow"
+	switch {
+	case f.Decision.Fallback && f.Decision.Allowed:
+		decision = "fallback_allow"
+	case f.Decision.Fallback:
+		decision = "fallback_deny"
+	case !f.Decision.Allowed:
+		decision = "deny"
+	}
+	ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc()
+	if f.Scope == "send" && !f.Decision.Allowed {
+		ob.m.turns.WithLabelValues("none", "none", "rate_limited").Inc()
+	}
+}
+
+func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {
+	ob.m.background.WithLabelValues(taskLabel(f.Task)).Inc()
+	attrs := []any{"task", f.Task, "error", f.Err}
+	var p ports.Panic
+	if errors.As(f.Err, &p) {
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	ob.sampled(ctx, slog.LevelError, "background work failed", attrs...)
+}
+
+// sampled logs unless the same message has been logged often this second; the
+// next line that passes says how many did not.
+func (ob *Observer) sampled(ctx context.Context, level slog.Level, msg string, attrs ...any) {
+	if !ob.log.Enabled(ctx, level) {
+		return
+	}
+	ok, suppressed := ob.floods.pass(msg)
+	if !ok {
+		return
+	}
+	if suppressed > 0 {
+		attrs = append(attrs, "suppressed", suppressed)
+	}
+	ob.log.Log(ctx, level, msg, attrs...)
+}
+
+// outcomeOf puts the end of a run into the words of the service level.
+func outcomeOf(f ports.RunFinished) string {
+	switch f.State {
+	case chat.Completed:
+		return "ok"
+	case chat.Stopped:
+		return "client_cancel"
+	case chat.Interrupted:
+		return "internal_error"
+	}
+	switch f.Failure {
+	case "timeout":
+		return "timeout"
+	case "ai_unavailable", "ai_failed", "empty_reply":
+		switch f.Reason {
+		case "breaker_open":
+			return "breaker_open"
+		case "first_token_timeout", "idle_timeout", "deadline":
+			return "timeout"
+		}
+		return "provider_error"
+	}
+	return "internal_error"
+}
+
+// kindLabel keeps the label to kinds that a caller can meet.
+func kindLabel(k fault.Kind) string {
+	if k == "" {
+		return string(fault.Internal)
+	}
+	return string(k)
+}

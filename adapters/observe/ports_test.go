@@ -1,0 +1,156 @@
+package observe_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	_ "modernc.org/sqlite"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// said is a model that says one thing.
+type said struct {
+	answer ports.Answer
+	err    error
+}
+
+func (s said) Generate(_ context.Context, _ ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
+	emit(chat.Delta{Text: "canary"})
+	return s.answer, s.err
+}
+
+func TestModel_SpanAndMetrics(t *testing.T) {
+	w := setup(t)
+	m := w.Model("openai", "gpt-test", said{answer: ports.Answer{
+		Model: "gpt-test-2026", FinishReason: "stop", Usage: chat.Usage{Input: 10, Output: 4, CacheRead: 3},
+	}})
+	var heard string
+	_, err := m.Generate(context.Background(), ports.Prompt{
+		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Turns: []ports.Turn{{Text: "canary"}},
+	}, func(d chat.Delta) { heard += d.Text })
+	if err != nil || heard != "canary" {
+		t.Fatalf("heard %q, %v", heard, err)
+	}
+	spans := w.spans.GetSpans()
+	if len(spans) != 1 {
+		t.Fatalf("%d spans", len(spans))
+	}
+	got := map[string]string{}
+	for _, a := range spans[0].Attributes {
+		if a.Key != "gen_ai.response.time_to_first_chunk" {
+			got[string(a.Key)] = a.Value.String()
+		}
+	}
+	want := map[string]string{
+		"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-test",
+		"gen_ai.request.stream": "true", "gen_ai.request.max_tokens": "99", "gen_ai.response.model": "gpt-test-2026",
+		"gen_ai.response.finish_reasons": `["stop"]`, "gen_ai.usage.input_tokens": "10", "gen_ai.usage.output_tokens": "4",
+		"gen_ai.usage.cache_read.input_tokens": "3", "parley.run.id": "r1", "user.id": "u1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if spans[0].Name != "chat gpt-test" {
+		t.Errorf("span is named %q", spans[0].Name)
+	}
+	if n := len(w.values(t, "gen_ai_client_token_usage")); n != 2 {
+		t.Errorf("%d series of token usage, want input and output", n)
+	}
+}
+
+func TestModel_ErrorType(t *testing.T) {
+	w := setup(t)
+	failed := fault.New(fault.AIFailed, "The AI provider did not complete the reply").With("reason", "incomplete")
+	_, _ = w.Model("openai", "gpt-test", said{err: failed}).Generate(context.Background(), ports.Prompt{}, func(chat.Delta) {})
+	_, _ = w.Model("openai", "gpt-test", said{err: context.Canceled}).Generate(context.Background(), ports.Prompt{}, func(chat.Delta) {})
+	var types []string
+	for name := range w.values(t, "gen_ai_client_operation_duration_seconds") {
+		_, rest, _ := strings.Cut(name, "error_type=")
+		kind, _, _ := strings.Cut(rest, ",")
+		types = append(types, kind)
+	}
+	if got := fmt.Sprint(types); !strings.Contains(got, "incomplete") || !strings.Contains(got, "CANCELED") {
+		t.Errorf("error types %v", types)
+	}
+}
+
+func TestSQL_NamesNotText(t *testing.T) {
+	w := setup(t)
+	raw, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetMaxOpenConns(1)
+	db := bun.NewDB(raw, sqlitedialect.New())
+	db.AddQueryHook(w.SQL("sqlite"))
+
+	ctx, span := w.tracer(t)
+	for _, q := range []string{
+		"/* Prepare */ CREATE TABLE notes (body TEXT)",
+		"/* Keep */ INSERT INTO notes VALUES ('canary')",
+		"SELECT * FROM nowhere WHERE body = 'canary'",
+	} {
+		_, _ = db.ExecContext(ctx, q)
+	}
+	var body string
+	err = db.NewSelect().Table("notes").Column("body").Scan(ctx, &body)
+	if err != nil || body != "canary" {
+		t.Fatalf("%q, %v", body, err)
+	}
+	span()
+
+	want := map[string]float64{
+		"db_client_operation_duration_seconds{db_operation_name=Prepare,db_system_name=sqlite}":                         1,
+		"db_client_operation_duration_seconds{db_operation_name=Keep,db_system_name=sqlite}":                            1,
+		"db_client_operation_duration_seconds{db_operation_name=SELECT,db_system_name=sqlite,error_type=_OTHER}":        1,
+		"db_client_operation_duration_seconds{db_collection_name=notes,db_operation_name=SELECT,db_system_name=sqlite}": 1,
+	}
+	if diff := cmp.Diff(want, w.values(t, "db_client_operation_duration_seconds")); diff != "" {
+		t.Error(diff)
+	}
+	var names []string
+	for _, s := range w.spans.GetSpans() {
+		names = append(names, s.Name)
+		if strings.Contains(fmt.Sprintf("%+v", s), "canary") {
+			t.Errorf("span %s shows the statement's text", s.Name)
+		}
+	}
+	if diff := cmp.Diff([]string{"Prepare", "Keep", "SELECT", "SELECT notes", "request"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// tracer opens a recorded span, as a request would.
+func (w world) tracer(t *testing.T) (context.Context, func()) {
+	t.Helper()
+	ctx, span := w.provider.Tracer("test").Start(context.Background(), "request")
+	return ctx, func() { span.End() }
+}
+
+type always struct{}
+
+func (always) Take(context.Context, string, int) (access.Decision, error) {
+	return access.Decision{Allowed: true}, nil
+}
+
+func TestLimiter_IsMeasured(t *testing.T) {
+	w := setup(t)
+	d, err := w.Limiter(always{}).Take(context.Background(), "k", 1)
+	if err != nil || !d.Allowed {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if got := w.values(t, "chat_ratelimit_backend_seconds")["chat_ratelimit_backend_seconds{}"]; got != 1 {
+		t.Errorf("measured %v times", got)
+	}
+}

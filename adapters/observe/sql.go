@@ -1,0 +1,119 @@
+package observe
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// SQL watches statements by name. system is the database as the conventions
+// call it: postgresql or sqlite. A statement is named by the comment it begins
+// with, else by its verb; its text is shown to nobody.
+func (ob *Observer) SQL(system string) bun.QueryHook {
+	return &sqlHook{ob: ob, system: system}
+}
+
+type sqlHook struct {
+	ob     *Observer
+	system string
+	sets   sync.Map // statement -> metric.MeasurementOption
+}
+
+// statement is what is told about a statement.
+type statement struct{ operation, collection, err string }
+
+type spanKey struct{}
+
+func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx // statements of nobody's request would be traces of their own
+	}
+	s := name(e)
+	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(s.operation+" "+s.collection), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(s.operation)))
+	if s.collection != "" {
+		span.SetAttributes(keyDBCollection.String(s.collection))
+	}
+	return context.WithValue(ctx, spanKey{}, span)
+}
+
+func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
+	s := name(e)
+	s.err = sqlError(e.Err)
+	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.attributes(s))
+	if span, ok := ctx.Value(spanKey{}).(trace.Span); ok {
+		if s.err != "" {
+			span.SetAttributes(keyErrorType.String(s.err))
+			span.SetStatus(codes.Error, s.err)
+		}
+		span.End()
+	}
+}
+
+// attributes makes each set once: this is on the way of every statement.
+func (h *sqlHook) attributes(s statement) metric.MeasurementOption {
+	if opt, ok := h.sets.Load(s); ok {
+		return opt.(metric.MeasurementOption)
+	}
+	attrs := []attribute.KeyValue{keyDBSystem.String(h.system), keyDBOperation.String(s.operation)}
+	if s.collection != "" {
+		attrs = append(attrs, keyDBCollection.String(s.collection))
+	}
+	if s.err != "" {
+		attrs = append(attrs, keyErrorType.String(s.err))
+	}
+	opt := metric.WithAttributeSet(attribute.NewSet(attrs...))
+	h.sets.Store(s, opt)
+	return opt
+}
+
+func name(e *bun.QueryEvent) statement {
+	if comment, ok := strings.CutPrefix(strings.TrimLeft(e.Query, " \n\t"), "/*"); ok {
+		if comment, _, ok := strings.Cut(comment, "*/"); ok {
+			return statement{operation: word(comment)}
+		}
+	}
+	s := statement{operation: word(strings.ToUpper(e.Operation()))}
+	if e.IQuery != nil {
+		s.collection = word(e.IQuery.GetTableName())
+	}
+	return s
+}
+
+// word keeps a name to what names are made of.
+func word(s string) string {
+	s = strings.Trim(strings.TrimSpace(s), `"`)
+	if len(s) > 48 {
+		return other
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '-' {
+			return other
+		}
+	}
+	return s
+}
+
+func sqlError(err error) string {
+	var state interface{ SQLState() string }
+	switch {
+	case err == nil, errors.Is(err, sql.ErrNoRows):
+		return ""
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.As(err, &state):
+		return state.SQLState()
+	}
+	return "_OTHER"
+}
