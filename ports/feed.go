@@ -28,6 +28,9 @@ type Feed interface {
 	// Publish makes progress visible to watchers. Progress of an older attempt,
 	// or shorter than what is visible, is ignored.
 	Publish(ctx context.Context, progress ...Progress)
+	// Forget says that this instance makes a run no longer, though it has not
+	// ended: what is held of it here would only grow old.
+	Forget(ctx context.Context, user, run string)
 	// Watch follows one run. Close must be called.
 	Watch(ctx context.Context, user, run string) Watch
 	// Notify wakes everyone who listens to a topic, on every instance.

@@ -94,12 +94,29 @@ func (f *Feed) expire() {
 	for n < len(f.ending) && f.ending[n].at.Before(limit) {
 		k := f.ending[n].key
 		if t := f.runs[k]; t != nil {
-			t.held, t.progress = false, ports.Progress{}
-			f.drop(k, t)
+			f.forget(k, t)
 		}
 		n++
 	}
 	f.ending = f.ending[n:]
+}
+
+// Forget drops what is held of a run and wakes its watchers to ask elsewhere.
+func (f *Feed) Forget(_ context.Context, user, run string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := key{user, run}
+	if t := f.runs[k]; t != nil && !t.progress.State.Terminal() {
+		f.forget(k, t)
+		for w := range t.watches {
+			wake(w.changed)
+		}
+	}
+}
+
+func (f *Feed) forget(k key, t *topic) {
+	t.held, t.progress = false, ports.Progress{}
+	f.drop(k, t)
 }
 
 // drop removes a topic that neither holds nor serves anything.

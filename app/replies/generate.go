@@ -191,25 +191,19 @@ func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason stri
 	})
 }
 
-// lost drops work that belongs to a newer attempt, or to nobody any more, and
-// shows followers here how things stand.
+// lost drops work that belongs to a newer attempt, or to nobody any more.
+// Followers here are sent to the store.
 func (s *Service) lost(t *task) {
-	s.Observer.Observe(context.Background(), ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	run, err := s.Store.Run(ctx, t.run.UserID, t.run.ID)
-	if err != nil {
-		return // followers ask the store themselves
-	}
-	s.Feed.Publish(ctx, ports.Progress{
-		UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: run.State, Output: run.Output,
-	})
+	ctx := context.Background()
+	s.Observer.Observe(ctx, ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
+	s.Feed.Forget(ctx, t.run.UserID, t.run.ID)
 }
 
 // release lets another instance try a run of which nobody has seen a word.
 func (s *Service) release(t *task) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
 	defer cancel()
+	defer s.Feed.Forget(ctx, t.run.UserID, t.run.ID)
 	if err := s.Store.Release(ctx, s.opt.Owner, []string{t.run.ID}); err != nil {
 		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "release", Err: err})
 		return // the lease runs out by itself
