@@ -66,11 +66,44 @@ type (
 	FollowerLeft struct {
 		Reason string // done, client_gone, write_timeout, shutdown
 	}
+	// ProviderAsked: one call to one provider has ended.
+	ProviderAsked struct {
+		Provider, Model string
+		Kind            AttemptKind
+		Reason          string        // "" when the reply is whole
+		Took            time.Duration // of the call
+		FirstToken      time.Duration // from its beginning; 0 when none came
+	}
+	// BreakerChanged: a provider's breaker went from one state to another.
+	BreakerChanged struct {
+		Provider, Model string
+		From, To        string // closed, half-open, open
+	}
+	// ProviderSkipped: a provider was not asked.
+	ProviderSkipped struct {
+		Provider, Model string
+		Reason          string // breaker_open, saturated, retry_budget
+	}
+	// ProviderHeadroom: how much of a rate limit a provider says is left.
+	ProviderHeadroom struct {
+		Provider string
+		Kind     string  // requests, tokens
+		Ratio    float64 // 0 to 1
+	}
 	// BackgroundFailed: work that belongs to no request went wrong.
 	BackgroundFailed struct {
 		Task string
 		Err  error
 	}
+)
+
+// AttemptKind says why a provider was asked.
+type AttemptKind string
+
+const (
+	FirstAttempt AttemptKind = "first"
+	RetryAttempt AttemptKind = "retry"    // the same provider again
+	Fallback     AttemptKind = "fallback" // another provider instead
 )
 
 // Panic is a recovered panic as an error. Error names the value's type only,
