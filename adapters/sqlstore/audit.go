@@ -1,0 +1,34 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+)
+
+// Record writes audit entries of their own. One whose id is known is left as
+// it is.
+func (s *Store) Record(ctx context.Context, entries ...access.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return s.write(ctx, "record", func(ctx context.Context, tx bun.Tx) error {
+		return insertEntries(ctx, tx, entries...)
+	})
+}
+
+func insertEntries(ctx context.Context, tx bun.Tx, entries ...access.Entry) error {
+	list := make([]rows.Entry, 0, len(entries))
+	for _, e := range entries {
+		row, err := rows.FromEntry(e)
+		if err != nil {
+			return err
+		}
+		list = append(list, row)
+	}
+	_, err := tx.NewInsert().Model(&list).On("CONFLICT (user_id, id) DO NOTHING").Exec(ctx)
+	return err
+}

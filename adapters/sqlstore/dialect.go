@@ -1,0 +1,135 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/schema"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"parley/adapters/sqlstore/rows"
+)
+
+// dialect is what differs between the databases.
+type dialect struct {
+	name string
+	// lockRow ends a SELECT whose rows nobody else may change before commit.
+	// Weaker than FOR UPDATE, so that inserts that refer to the row go on.
+	// SQLite has one writer: there is nothing to lock.
+	lockRow string
+	// skipLocked does the same and passes over rows that others hold.
+	skipLocked string
+	// clock is the time d from now by the clock that leases go by.
+	clock func(d time.Duration) any
+}
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+}
+
+func (s *Store) openPostgres() error {
+	config, err := pgx.ParseConfig(s.opt.URL) // its errors hide the password
+	if err != nil {
+		return fmt.Errorf("read database URL: %w", err)
+	}
+	mode, ok := execModes[s.opt.ExecMode]
+	if !ok {
+		return fmt.Errorf("read database URL: unknown exec mode %q", s.opt.ExecMode)
+	}
+	config.DefaultQueryExecMode = mode
+	config.ConnectTimeout = s.opt.AcquireTimeout
+	// Bun quotes text by the standard's rule; a server that is set to read
+	// backslashes in it must not.
+	config.RuntimeParams["standard_conforming_strings"] = "on"
+	config.RuntimeParams["timezone"] = "UTC"
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "parley"
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(s.opt.MaxConns)
+	db.SetMaxIdleConns(s.opt.MaxConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(time.Hour) // a failover or a new password is noticed
+	s.db = bun.NewDB(db, pgdialect.New())
+	s.dialect = dialect{
+		name:       "postgres",
+		lockRow:    " FOR NO KEY UPDATE",
+		skipLocked: " FOR UPDATE SKIP LOCKED",
+		clock: func(d time.Duration) any {
+			return bun.Safe("clock_timestamp() + interval '" + strconv.FormatInt(d.Microseconds(), 10) + " microseconds'")
+		},
+	}
+	return nil
+}
+
+var execModes = map[string]pgx.QueryExecMode{
+	"exec":            pgx.QueryExecModeExec,
+	"simple_protocol": pgx.QueryExecModeSimpleProtocol,
+	"cache_describe":  pgx.QueryExecModeCacheDescribe,
+	"describe_exec":   pgx.QueryExecModeDescribeExec,
+	"cache_statement": pgx.QueryExecModeCacheStatement,
+}
+
+func (s *Store) openSQLite(ctx context.Context) error {
+	path := strings.TrimPrefix(s.opt.URL, "file:")
+	if path == "" {
+		return fmt.Errorf("open SQLite file: no path")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	// SQLite gives its -wal and -shm files the mode of the database.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	// FULL: what is committed survives the loss of power, not only of the process.
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
+		"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
+	writer, err := sql.Open("sqlite", dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate")
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	writer.SetMaxOpenConns(1)
+	reader, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	reader.SetMaxOpenConns(s.opt.MaxConns)
+	reader.SetMaxIdleConns(s.opt.MaxConns)
+	s.db = bun.NewDB(writer, sqlitedialect.New())
+	s.readers = bun.NewDB(reader, sqlitedialect.New())
+	s.dialect = dialect{
+		name:  "sqlite",
+		clock: func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },
+	}
+	if err := writer.PingContext(ctx); err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	return nil
+}
+
+// thread restricts a statement to one thread: a conversation, or the default
+// thread when id is "".
+func thread(alias, id string) schema.QueryAppender {
+	if id == "" {
+		return bun.SafeQuery("?.conversation_id IS NULL", bun.Ident(alias))
+	}
+	return bun.SafeQuery("?.conversation_id = ?", bun.Ident(alias), id)
+}

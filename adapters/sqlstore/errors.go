@@ -1,0 +1,141 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"parley/domain/fault"
+)
+
+// translate gives a database error its kind, once, at the border of the
+// store. The cause that it keeps holds codes and names only: a server's
+// message may quote a value, and values are people's text.
+func translate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if f := fault.As(err); f != nil {
+		return err
+	}
+	cause := redact(err)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fault.Wrap(cause, fault.Canceled, "The request was cancelled")
+	case ctx.Err() != nil, lostConnection(err):
+		return unavailable(cause)
+	}
+	code := sqlState(err)
+	switch {
+	case code == "23505":
+		return fault.Wrap(cause, fault.Conflict, "This already exists")
+	case code == "22021", code == "22P05":
+		return fault.Wrap(cause, fault.Invalid, "Text must be valid Unicode without control characters")
+	case transient(code):
+		return unavailable(cause)
+	}
+	return fault.Wrap(cause, fault.Internal, "The database refused a statement")
+}
+
+func unavailable(cause error) *fault.Error {
+	return fault.Wrap(redact(cause), fault.Unavailable, "The database is not available at the moment").After(time.Second)
+}
+
+// retryable reports whether a transaction that failed so can be begun anew
+// with a better prospect.
+func retryable(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	switch sqlState(err) {
+	case "40001", "40P01": // serialisation, deadlock
+		return true
+	}
+	var begin errBegin
+	return errors.As(err, &begin) && lostConnection(err)
+}
+
+// transient reports codes that say that the server cannot serve now: out of
+// resources (53), shutting down or restarting (57P), connection trouble (08),
+// read-only after a failover (25006), locks (55P03, 40), I/O (58).
+func transient(code string) bool {
+	if code == "25006" || code == "55P03" || code == "57014" {
+		return true
+	}
+	for _, class := range []string{"08", "40", "53", "57P", "58"} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}
+
+// sqlState returns the SQLSTATE of an error, or its equal for SQLite; "" when
+// it has none.
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	var lite *sqlite.Error
+	if !errors.As(err, &lite) {
+		return ""
+	}
+	switch code := lite.Code(); {
+	case code == sqlite3.SQLITE_CONSTRAINT_UNIQUE, code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return "23505"
+	case code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+		return "23503"
+	case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED:
+		return "55P03"
+	case code&0xff == sqlite3.SQLITE_FULL:
+		return "53100"
+	case code&0xff == sqlite3.SQLITE_IOERR, code&0xff == sqlite3.SQLITE_CANTOPEN:
+		return "58030"
+	case code&0xff == sqlite3.SQLITE_READONLY:
+		return "25006"
+	case code&0xff == sqlite3.SQLITE_INTERRUPT:
+		return "57014"
+	}
+	return ""
+}
+
+// lostConnection reports that there is no connection, or none any more.
+func lostConnection(err error) bool {
+	var (
+		connect *pgconn.ConnectError
+		network net.Error
+	)
+	if strings.HasPrefix(sqlState(err), "57P") {
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &connect) || errors.As(err, &network)
+}
+
+// redact returns an error that says what happened without quoting values.
+func redact(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		if transient(pg.Code) {
+			return fmt.Errorf("SQLSTATE %s: %s", pg.Code, pg.Message)
+		}
+		return fmt.Errorf("SQLSTATE %s (table %q, constraint %q)", pg.Code, pg.TableName, pg.ConstraintName)
+	}
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		return fmt.Errorf("SQLite code %d", lite.Code())
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+// CreateConversation makes a conversation. Conflict: the user has one of that id.
+func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, audit access.Entry) (chat.Conversation, error) {
+	if c.UserID == "" {
+		return chat.Conversation{}, fault.New(fault.Unauthenticated, "Authentication required")
+	}
+	row := rows.FromConversation(c)
+	if row.LastMessageAt.IsZero() {
+		row.LastMessageAt = row.CreatedAt
+	}
+	if row.UpdatedAt.IsZero() {
+		row.UpdatedAt = row.CreatedAt
+	}
+	err := s.write(ctx, "create_conversation", func(ctx context.Context, tx bun.Tx) error {
+		if _, err := s.lockUser(ctx, tx, c.UserID, c.CreatedAt); err != nil {
+			return err
+		}
+		entry, err := rows.FromEntry(owned(audit, c.UserID))
+		if err != nil {
+			return err
+		}
+		return batch(ctx, tx, s.db.QueryGen(), tx.NewInsert().Model(&row), tx.NewInsert().Model(&entry))
+	})
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	return row.Domain(), nil
+}
+
+// UpdateConversation sets what is not nil; "" takes a setting away.
+func (s *Store) UpdateConversation(ctx context.Context, user, id string, change ports.ConversationChange, audit access.Entry) (chat.Conversation, error) {
+	var row rows.Conversation
+	err := s.write(ctx, "update_conversation", func(ctx context.Context, tx bun.Tx) error {
+		q := tx.NewUpdate().Model(&row).Set("updated_at = ?", rows.Time(change.Now)).
+			Where("user_id = ? AND id = ?", user, id).Returning("?Columns")
+		for _, set := range []struct {
+			column string
+			value  *string
+		}{{"title", change.Title}, {"system", change.System}, {"model", change.Model}} {
+			if set.value != nil {
+				q = q.Set("? = ?", bun.Ident(set.column), orNull(*set.value))
+			}
+		}
+		if _, err := q.Exec(ctx); err != nil {
+			return one(err, noConversation())
+		}
+		if row.ID == "" {
+			return noConversation()
+		}
+		return insertEntries(ctx, tx, owned(audit, user))
+	})
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	return row.Domain(), nil
+}
+
+// DeleteConversation removes a conversation with all that it holds. The audit
+// entries of its live runs are completed, since nobody else will.
+func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error {
+	return s.write(ctx, "delete_conversation", func(ctx context.Context, tx bun.Tx) error {
+		at := rows.Time(audit.CreatedAt)
+		if _, err := s.lockUser(ctx, tx, user, at); err != nil {
+			return err
+		}
+		// Live runs first, and then the conversation: Finish takes them in this order.
+		var entries []string
+		err := tx.NewRaw(`UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND conversation_id = ? AND ended_at IS NULL
+			RETURNING audit_id`, user, id).Scan(ctx, &entries)
+		if err != nil {
+			return err
+		}
+		var statements []schema.QueryAppender
+		for _, entry := range entries {
+			statements = append(statements, completeEntry(tx, user, entry, access.Success, "", at))
+		}
+		entry, err := rows.FromEntry(owned(audit, user))
+		if err != nil {
+			return err
+		}
+		done, err := tx.NewRaw("DELETE FROM chat_conversations WHERE user_id = ? AND id = ?", user, id).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return one(err, noConversation())
+		}
+		return batch(ctx, tx, s.db.QueryGen(), append(statements, tx.NewInsert().Model(&entry))...)
+	})
+}
+
+// Conversation returns one conversation.
+func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Conversation, error) {
+	var row rows.Conversation
+	err := s.read(ctx, "conversation", func(ctx context.Context, db bun.IDB) error {
+		var err error
+		row, err = selectConversation(ctx, db, user, id)
+		return err
+	})
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	return row.Domain(), nil
+}
+
+// Conversations lists a user's conversations, newest message first. Before
+// asks for older ones than a position, After for newer ones, the nearest first
+// to be kept.
+func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
+	err = s.read(ctx, "conversations", func(ctx context.Context, db bun.IDB) error {
+		var found []rows.Conversation
+		q := db.NewSelect().Model(&found).Where("c.user_id = ?", user)
+		if err := paged(q, page, "c.last_message_at", "c.id").Scan(ctx); err != nil {
+			return err
+		}
+		found, more = cut(found, page)
+		list = make([]chat.Conversation, 0, len(found))
+		for _, row := range found {
+			list = append(list, row.Domain())
+		}
+		return nil
+	})
+	return list, more, err
+}
+
+// paged bounds a query to a page and one row more, newest first; for After,
+// oldest first.
+func paged(q *bun.SelectQuery, page ports.Page, at, id string) *bun.SelectQuery {
+	order := "? DESC, ? DESC"
+	switch {
+	case page.Before != nil:
+		q = q.Where("(?, ?) < (?, ?)", bun.Safe(at), bun.Safe(id), rows.Time(page.Before.At), page.Before.ID)
+	case page.After != nil:
+		q = q.Where("(?, ?) > (?, ?)", bun.Safe(at), bun.Safe(id), rows.Time(page.After.At), page.After.ID)
+		order = "? ASC, ? ASC"
+	default:
+		q = q.Offset(int64(max(page.Offset, 0)))
+	}
+	return q.OrderExpr(order, bun.Safe(at), bun.Safe(id)).Limit(int64(max(page.Limit, 1) + 1))
+}
+
+// cut takes off the row beyond the page and puts the rest newest first.
+func cut[T any](found []T, page ports.Page) (kept []T, more bool) {
+	if n := max(page.Limit, 1); len(found) > n {
+		found, more = found[:n], true
+	}
+	if page.After != nil {
+		reverse(found)
+	}
+	return found, more
+}
+
+func selectConversation(ctx context.Context, db bun.IDB, user, id string) (rows.Conversation, error) {
+	var row rows.Conversation
+	err := db.NewSelect().Model(&row).Where("c.user_id = ? AND c.id = ?", user, id).Scan(ctx)
+	return row, one(err, noConversation())
+}
+
+// owned is the entry with its user.
+func owned(e access.Entry, user string) access.Entry {
+	e.UserID = user
+	return e
+}

@@ -1,0 +1,176 @@
+// Package rows holds the tables as Bun sees them, and their translation to and
+// from the domain's nouns. A row says nothing that the migrations do not say:
+// a test compares the two, column by column.
+//
+// Empty text is NULL where a column can be NULL. Times are UTC and whole
+// microseconds, as Postgres keeps them. JSON is carried as text, so that both
+// dialects store and refuse the same.
+package rows
+
+import (
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/domain/access"
+	"parley/domain/chat"
+)
+
+// User is a row of chat_users: what belongs to a user rather than to one of
+// their conversations. It is also what serialises a user's admissions.
+type User struct {
+	bun.BaseModel `bun:"table:chat_users,alias:u"`
+
+	UserID         string    `bun:"user_id,pk"`
+	LeafID         string    `bun:"leaf_id,nullzero"` // the current end of the default thread
+	SessionVersion int       `bun:"session_version"`
+	CreatedAt      time.Time `bun:"created_at"`
+}
+
+// Conversation is a row of chat_conversations.
+type Conversation struct {
+	bun.BaseModel `bun:"table:chat_conversations,alias:c"`
+
+	UserID        string    `bun:"user_id,pk"`
+	ID            string    `bun:"id,pk"`
+	Title         string    `bun:"title,nullzero"`
+	System        string    `bun:"system,nullzero"`
+	Model         string    `bun:"model,nullzero"`
+	LeafID        string    `bun:"leaf_id,nullzero"`
+	LastMessageAt time.Time `bun:"last_message_at"`
+	CreatedAt     time.Time `bun:"created_at"`
+	UpdatedAt     time.Time `bun:"updated_at"`
+}
+
+// Message is a row of chat_messages.
+type Message struct {
+	bun.BaseModel `bun:"table:chat_messages,alias:m"`
+
+	UserID         string    `bun:"user_id,pk"`
+	ID             string    `bun:"id,pk"`
+	ConversationID string    `bun:"conversation_id,nullzero"`
+	ParentID       string    `bun:"parent_id,nullzero"`
+	Role           string    `bun:"role"`
+	Content        string    `bun:"content"`
+	Metadata       string    `bun:"metadata,nullzero"`
+	CreatedAt      time.Time `bun:"created_at"`
+}
+
+// Run is a row of chat_runs.
+type Run struct {
+	bun.BaseModel `bun:"table:chat_runs,alias:r"`
+
+	UserID          string    `bun:"user_id,pk"`
+	ID              string    `bun:"id,pk"`
+	ConversationID  string    `bun:"conversation_id,nullzero"`
+	ParentID        string    `bun:"parent_id"`
+	Kind            string    `bun:"kind"`
+	State           string    `bun:"state"`
+	Attempt         int       `bun:"attempt"`
+	Owner           string    `bun:"owner,nullzero"`
+	LeaseUntil      time.Time `bun:"lease_until,nullzero"`
+	StopRequested   bool      `bun:"stop_requested"`
+	Background      bool      `bun:"background"`
+	Params          string    `bun:"params"`
+	Prefix          string    `bun:"prefix"`
+	Reasoning       string    `bun:"reasoning"`
+	Text            string    `bun:"text"`
+	Provider        string    `bun:"provider,nullzero"`
+	Model           string    `bun:"model,nullzero"`
+	FinishReason    string    `bun:"finish_reason,nullzero"`
+	Failure         string    `bun:"failure,nullzero"`
+	UsageInput      int64     `bun:"usage_input"`
+	UsageOutput     int64     `bun:"usage_output"`
+	UsageCacheRead  int64     `bun:"usage_cache_read"`
+	UsageCacheWrite int64     `bun:"usage_cache_write"`
+	UsageReasoning  int64     `bun:"usage_reasoning"`
+	UsageEstimated  bool      `bun:"usage_estimated"`
+	CostMicros      *int64    `bun:"cost_micros"`
+	IdempotencyKey  string    `bun:"idempotency_key,nullzero"`
+	Fingerprint     string    `bun:"fingerprint"`
+	AuditID         string    `bun:"audit_id"`
+	Metadata        string    `bun:"metadata,nullzero"`
+	CreatedAt       time.Time `bun:"created_at"`
+	StartedAt       time.Time `bun:"started_at,nullzero"`
+	EndedAt         time.Time `bun:"ended_at,nullzero"`
+}
+
+// Entry is a row of audit_logs.
+type Entry struct {
+	bun.BaseModel `bun:"table:audit_logs,alias:a"`
+
+	UserID       string    `bun:"user_id,pk"`
+	ID           string    `bun:"id,pk"`
+	Action       string    `bun:"action"`
+	Resource     string    `bun:"resource"`
+	ResourceID   string    `bun:"resource_id,nullzero"`
+	Metadata     string    `bun:"metadata,nullzero"`
+	IPAddress    string    `bun:"ip_address,nullzero"`
+	UserAgent    string    `bun:"user_agent,nullzero"`
+	Status       string    `bun:"status"`
+	ErrorMessage string    `bun:"error_message,nullzero"`
+	CreatedAt    time.Time `bun:"created_at"`
+	UpdatedAt    time.Time `bun:"updated_at"`
+}
+
+// All lists every table, for the comparison with the migrations.
+var All = []any{(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil)}
+
+// Time is t as the tables keep it.
+func Time(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+// FromConversation makes a row.
+func FromConversation(c chat.Conversation) Conversation {
+	return Conversation{
+		UserID: c.UserID, ID: c.ID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
+		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt),
+	}
+}
+
+// Domain returns the noun.
+func (c Conversation) Domain() chat.Conversation {
+	return chat.Conversation{
+		ID: c.ID, UserID: c.UserID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
+		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt),
+	}
+}
+
+// FromMessage makes a row. Metadata that cannot be stored is fault.Invalid.
+func FromMessage(m chat.Message) (Message, error) {
+	metadata, err := marshal(m.Metadata)
+	return Message{
+		UserID: m.UserID, ID: m.ID, ConversationID: m.ConversationID, ParentID: m.ParentID,
+		Role: string(m.Role), Content: m.Content, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
+	}, err
+}
+
+// Domain returns the noun, without siblings.
+func (m Message) Domain() (chat.Message, error) {
+	metadata, err := unmarshal(m.Metadata)
+	return chat.Message{
+		ID: m.ID, UserID: m.UserID, ConversationID: m.ConversationID, ParentID: m.ParentID,
+		Role: chat.Role(m.Role), Content: m.Content, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
+	}, err
+}
+
+// FromEntry makes a row.
+func FromEntry(e access.Entry) (Entry, error) {
+	metadata, err := marshal(e.Metadata)
+	row := Entry{
+		UserID: e.UserID, ID: e.ID, Action: e.Action, Resource: e.Resource, ResourceID: e.ResourceID,
+		Metadata: metadata, IPAddress: e.Caller.IP, UserAgent: e.Caller.UserAgent,
+		Status: string(e.Status), ErrorMessage: e.Error, CreatedAt: Time(e.CreatedAt), UpdatedAt: Time(e.UpdatedAt),
+	}
+	if row.Status == "" {
+		row.Status = string(access.Success)
+	}
+	if row.UpdatedAt.IsZero() {
+		row.UpdatedAt = row.CreatedAt
+	}
+	return row, err
+}

@@ -1,0 +1,121 @@
+package rows
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+)
+
+// FromRun makes a row.
+func FromRun(r chat.Run) (Run, error) {
+	params, err := json.Marshal(r.Params)
+	if err != nil {
+		return Run{}, fault.Wrap(err, fault.Invalid, "These parameters cannot be stored")
+	}
+	metadata, err := marshal(r.Metadata)
+	return Run{
+		UserID: r.UserID, ID: r.ID, ConversationID: r.ConversationID, ParentID: r.ParentID,
+		Kind: string(r.Kind), State: string(r.State), Attempt: r.Attempt, Owner: r.Owner, LeaseUntil: Time(r.LeaseUntil),
+		StopRequested: r.StopRequested, Background: r.Background, Params: string(params),
+		Prefix: r.Prefix, Reasoning: r.Output.Reasoning, Text: r.Output.Text,
+		Provider: r.Provider, Model: r.Model, FinishReason: r.FinishReason, Failure: r.Failure,
+		UsageInput: r.Usage.Input, UsageOutput: r.Usage.Output, UsageCacheRead: r.Usage.CacheRead,
+		UsageCacheWrite: r.Usage.CacheWrite, UsageReasoning: r.Usage.Reasoning, UsageEstimated: r.Usage.Estimated,
+		CostMicros: r.CostMicros, IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
+		Metadata: metadata, CreatedAt: Time(r.CreatedAt), StartedAt: Time(r.StartedAt), EndedAt: Time(r.EndedAt),
+	}, err
+}
+
+// Domain returns the noun.
+func (r Run) Domain() (chat.Run, error) {
+	run := chat.Run{
+		ID: r.ID, UserID: r.UserID, ConversationID: r.ConversationID, ParentID: r.ParentID,
+		Kind: chat.Kind(r.Kind), State: chat.State(r.State), Attempt: r.Attempt, Owner: r.Owner, LeaseUntil: Time(r.LeaseUntil),
+		StopRequested: r.StopRequested, Background: r.Background,
+		Prefix: r.Prefix, Output: chat.Output{Reasoning: r.Reasoning, Text: r.Text},
+		Provider: r.Provider, Model: r.Model, FinishReason: r.FinishReason, Failure: r.Failure,
+		Usage: chat.Usage{
+			Input: r.UsageInput, Output: r.UsageOutput, CacheRead: r.UsageCacheRead,
+			CacheWrite: r.UsageCacheWrite, Reasoning: r.UsageReasoning, Estimated: r.UsageEstimated,
+		},
+		CostMicros: r.CostMicros, IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
+		CreatedAt: Time(r.CreatedAt), StartedAt: Time(r.StartedAt), EndedAt: Time(r.EndedAt),
+	}
+	if r.Params != "" {
+		if err := json.Unmarshal([]byte(r.Params), &run.Params); err != nil {
+			return chat.Run{}, fmt.Errorf("read params of run %s: %w", r.ID, err)
+		}
+	}
+	var err error
+	run.Metadata, err = unmarshal(r.Metadata)
+	return run, err
+}
+
+// marshal returns JSON text, "" for no metadata. NUL cannot be kept in a
+// jsonb column, so it is refused everywhere.
+func marshal(m map[string]any) (string, error) {
+	if m == nil {
+		return "", nil
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return "", fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
+	}
+	text := strings.TrimSuffix(b.String(), "\n")
+	if hasNUL(text) {
+		return "", fault.New(fault.Invalid, "Metadata must not contain control characters")
+	}
+	return text, nil
+}
+
+// hasNUL reports whether JSON text names NUL: \u0000 behind an even number of
+// backslashes.
+func hasNUL(text string) bool {
+	for at := 0; ; {
+		i := strings.Index(text[at:], `\u0000`)
+		if i < 0 {
+			return false
+		}
+		i += at
+		slashes := 0
+		for i-slashes > 0 && text[i-slashes-1] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return true
+		}
+		at = i + 1
+	}
+}
+
+func unmarshal(text string) (map[string]any, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var m map[string]any
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	return m, nil
+}
+
+// RunColumns names the columns of chat_runs, for statements that Bun does not
+// build: never by a star, which breaks once after every migration.
+var RunColumns = columns(reflect.TypeFor[Run]())
+
+func columns(t reflect.Type) (names []string) {
+	for f := range t.Fields() {
+		if f.Name == "BaseModel" {
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("bun"), ",")
+		names = append(names, name)
+	}
+	return names
+}

@@ -1,0 +1,229 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/domain/chat"
+)
+
+// claimTries bounds how often a claim is tried again when an admission was
+// faster to start a run in the same conversation.
+const claimTries = 3
+
+// Resume reads what a claimed run needs. NotFound: its conversation is gone.
+func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conversation, branch []chat.Message, err error) {
+	err = s.read(ctx, "resume", func(ctx context.Context, db bun.IDB) error {
+		conv, branch = chat.Conversation{}, nil
+		if run.ConversationID != "" {
+			row, err := selectConversation(ctx, db, run.UserID, run.ConversationID)
+			if err != nil {
+				return err
+			}
+			conv = row.Domain()
+		}
+		var err error
+		branch, err = s.branch(ctx, db, run.UserID, run.ConversationID, run.ParentID, max(n, 1))
+		if err == nil && (len(branch) == 0 || branch[len(branch)-1].ID != run.ParentID) {
+			return noMessage()
+		}
+		return err
+	})
+	return conv, branch, err
+}
+
+// Heartbeat reads the runs that owner holds, and renews the leases that need it.
+func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration) (held []chat.Run, err error) {
+	var due []rows.Run
+	err = s.read(ctx, "heartbeat", func(ctx context.Context, db bun.IDB) error {
+		var list []struct {
+			rows.Run
+			Due bool `bun:"due"`
+		}
+		err := db.NewRaw(`SELECT user_id, id, attempt, stop_requested, lease_until < ? AS due
+			FROM chat_runs WHERE owner = ? AND state = 'running'`, s.dialect.clock(lease*2/3), owner).Scan(ctx, &list)
+		held, due = make([]chat.Run, 0, len(list)), nil
+		for _, r := range list {
+			held = append(held, chat.Run{
+				ID: r.ID, UserID: r.UserID, Owner: owner, State: chat.Running, Attempt: r.Attempt, StopRequested: r.StopRequested,
+			})
+			if r.Due {
+				due = append(due, r.Run)
+			}
+		}
+		return err
+	})
+	if err != nil || len(due) == 0 {
+		return held, err
+	}
+	err = s.write(ctx, "heartbeat", func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND lease_until < ?",
+			s.dialect.clock(lease), owner, s.dialect.clock(lease*2/3)).Exec(ctx)
+		return err
+	})
+	return held, err
+}
+
+// Claim takes runs that nobody works on, oldest first. Two claimers never get
+// the same one: each passes over the rows that the other has locked.
+func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n int) ([]chat.Run, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	var claimed []chat.Run
+	for try := 1; ; try++ {
+		err := s.write(ctx, "claim", func(ctx context.Context, tx bun.Tx) error {
+			var err error
+			claimed, err = s.claim(ctx, tx, owner, lease, n)
+			if sqlState(err) == "23505" && try < claimTries {
+				return errRaced
+			}
+			return err
+		})
+		if !errors.Is(err, errRaced) {
+			return claimed, err
+		}
+	}
+}
+
+var errRaced = errors.New("another run of the conversation was started meanwhile")
+
+func (s *Store) claim(ctx context.Context, tx bun.Tx, owner string, lease time.Duration, n int) ([]chat.Run, error) {
+	var taken []rows.Run
+	err := tx.NewRaw(`WITH picked AS MATERIALIZED (
+			SELECT r.user_id AS picked_user, r.id AS picked_run FROM chat_runs AS r
+			WHERE r.state = 'running' AND r.lease_until <= ?0
+			OR r.state = 'queued' AND (r.conversation_id IS NULL OR NOT EXISTS (
+				SELECT 1 FROM chat_runs AS o WHERE o.user_id = r.user_id AND o.conversation_id = r.conversation_id
+				AND (o.state = 'running' OR o.state = 'queued' AND (o.created_at, o.id) < (r.created_at, r.id))))
+			ORDER BY r.created_at, r.id LIMIT ?1 ?2)
+		UPDATE chat_runs SET state = 'running', attempt = attempt + 1, owner = ?3, lease_until = ?4,
+			started_at = COALESCE(started_at, ?0)
+		WHERE (user_id, id) IN (SELECT picked_user, picked_run FROM picked)
+		RETURNING `+runColumns(""),
+		s.dialect.clock(0), n, bun.Safe(s.dialect.skipLocked), owner, s.dialect.clock(lease)).Scan(ctx, &taken)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	slices.SortFunc(taken, func(a, b rows.Run) int {
+		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return runs(taken)
+}
+
+// Release lets others claim the runs at once. The attempt stays: whoever
+// claims counts it.
+func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.write(ctx, "release", func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
+			s.dialect.clock(0), owner, bun.In(ids)).Exec(ctx)
+		return err
+	})
+}
+
+// RequestStop marks a run to be stopped, or ends it if it waits. The audit
+// entry is written the first time, when it changes something.
+func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.Entry) (run chat.Run, err error) {
+	err = s.write(ctx, "request_stop", func(ctx context.Context, tx bun.Tx) error {
+		var row rows.Run
+		err := tx.NewRaw("SELECT user_id, id, state, stop_requested, parent_id, audit_id FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
+			Scan(ctx, &row)
+		if err != nil {
+			return one(err, noMessage())
+		}
+		at := rows.Time(audit.CreatedAt)
+		changed := false
+		switch chat.State(row.State) {
+		case chat.Queued:
+			changed = true
+			err = s.endQueued(ctx, tx, user, id, row.ParentID, row.AuditID, at)
+		case chat.Running:
+			if changed = !row.StopRequested; changed {
+				_, err = tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ?", user, id).Exec(ctx)
+			}
+		}
+		if err == nil && changed {
+			audit.UserID = user
+			err = insertEntries(ctx, tx, audit)
+		}
+		if err != nil {
+			return err
+		}
+		run, err = s.selectRun(ctx, tx, "r.user_id = ? AND r.id = ?", user, id)
+		return err
+	})
+	return run, err
+}
+
+// Run returns one run with its output.
+func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err error) {
+	err = s.read(ctx, "run", func(ctx context.Context, db bun.IDB) error {
+		run, err = s.selectRun(ctx, db, "r.user_id = ? AND r.id = ?", user, id)
+		return one(err, noMessage())
+	})
+	return run, err
+}
+
+// Recent lists live runs and those that ended after since, newest first.
+func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list []chat.Run, err error) {
+	err = s.read(ctx, "recent", func(ctx context.Context, db bun.IDB) error {
+		var found []rows.Run
+		err := db.NewSelect().Model(&found).ExcludeColumn("prefix", "reasoning", "text").
+			Where("r.user_id = ? AND (r.ended_at IS NULL OR r.ended_at > ?)", user, rows.Time(since)).
+			OrderExpr("r.created_at DESC, r.id DESC").Limit(100).Scan(ctx)
+		if err != nil {
+			return err
+		}
+		list, err = runs(found)
+		return err
+	})
+	return list, err
+}
+
+// selectRun reads one run. The text of one that has ended is its message's.
+func (s *Store) selectRun(ctx context.Context, db bun.IDB, where string, args ...any) (chat.Run, error) {
+	var row struct {
+		rows.Run
+		Content string `bun:"content"`
+	}
+	err := db.NewRaw("SELECT "+runColumns("r.")+`, m.content FROM chat_runs AS r
+		LEFT JOIN chat_messages AS m ON m.user_id = r.user_id AND m.id = r.id WHERE `+where, args...).Scan(ctx, &row)
+	if err != nil {
+		return chat.Run{}, err
+	}
+	if row.Content != "" {
+		row.Text = row.Content
+	}
+	return row.Run.Domain()
+}
+
+func runs(found []rows.Run) ([]chat.Run, error) {
+	list := make([]chat.Run, 0, len(found))
+	for _, row := range found {
+		run, err := row.Domain()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, run)
+	}
+	return list, nil
+}
+
+// runColumns lists the columns of chat_runs, each with the prefix.
+func runColumns(prefix string) string {
+	return prefix + strings.Join(rows.RunColumns, ", "+prefix)
+}

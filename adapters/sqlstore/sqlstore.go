@@ -1,0 +1,125 @@
+// Package sqlstore keeps conversations, messages, runs and the audit in SQL:
+// Postgres for many instances, SQLite for one. It is one store with two
+// dialects. What differs between them stands in dialect.go (and in the two
+// migration directories); everything else is written once, in SQL that both
+// understand, and held by one contract suite.
+//
+// Each port method is one transaction and says the user in every statement.
+// Nothing here waits for a provider, so a connection is never held for longer
+// than a few statements. Arguments are written into the statement's text by
+// Bun, which lets several statements travel in one round trip (see batch).
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/ports"
+)
+
+// Options configure a store. Only URL is required.
+type Options struct {
+	// URL is postgres://... or postgresql://..., else the path of a SQLite file.
+	URL string
+	// ExecMode is pgx's default_query_exec_mode. The default, "exec", sends
+	// one round trip a statement and works behind PgBouncer: Bun writes
+	// arguments into the text, so a statement cache would never hit.
+	ExecMode string
+	// MaxConns bounds the pool; default 12. A URL's pool_max_conns is ignored.
+	MaxConns int
+	// AcquireTimeout bounds the wait for a connection; default 1s.
+	AcquireTimeout time.Duration
+	// Timeout bounds one call of a port method, the wait included; default 2s.
+	Timeout time.Duration
+	// Now is the clock of leases on SQLite, which has one process; Postgres
+	// uses its own. Default time.Now.
+	Now ports.Clock
+	// Hooks see every statement. StatementName tells them whose it is.
+	Hooks []bun.QueryHook
+}
+
+// Store is the database. It is safe for concurrent use.
+type Store struct {
+	opt     Options
+	dialect dialect
+	db      *bun.DB // writes; on Postgres, reads as well
+	readers *bun.DB // reads; the same as db on Postgres
+}
+
+var (
+	_ ports.Runs    = (*Store)(nil)
+	_ ports.History = (*Store)(nil)
+	_ ports.Audit   = (*Store)(nil)
+	_ ports.Health  = (*Store)(nil)
+)
+
+// Open prepares a store. A SQLite file is created (mode 0600) if there is
+// none; Postgres is not asked for anything yet, so that a database that is
+// away delays nothing. Call Migrate before the first use.
+func Open(ctx context.Context, opt Options) (*Store, error) {
+	if opt.ExecMode == "" {
+		opt.ExecMode = "exec"
+	}
+	if opt.MaxConns <= 0 {
+		opt.MaxConns = 12
+	}
+	if opt.AcquireTimeout <= 0 {
+		opt.AcquireTimeout = time.Second
+	}
+	if opt.Timeout <= 0 {
+		opt.Timeout = 2 * time.Second
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	s := &Store{opt: opt}
+	var err error
+	if isPostgres(opt.URL) {
+		err = s.openPostgres()
+	} else {
+		err = s.openSQLite(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, hook := range opt.Hooks {
+		s.db = s.db.WithQueryHook(hook)
+		if s.readers != nil {
+			s.readers = s.readers.WithQueryHook(hook)
+		}
+	}
+	if s.readers == nil {
+		s.readers = s.db
+	}
+	return s, nil
+}
+
+// Close closes all connections. Calls under way fail.
+func (s *Store) Close() error {
+	err := s.readers.Close()
+	if s.db != s.readers {
+		if e := s.db.Close(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// DB is the pool, for collectors of statistics.
+func (s *Store) DB() *sql.DB { return s.db.DB }
+
+// Dialect names the database: "postgres" or "sqlite".
+func (s *Store) Dialect() string { return s.dialect.name }
+
+// Ping reports whether the database answers within 2 s.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return s.read(ctx, "ping", func(ctx context.Context, db bun.IDB) error {
+		var one int
+		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	})
+}
