@@ -93,15 +93,19 @@ func TestSQL_NamesNotText(t *testing.T) {
 	defer raw.Close()
 	raw.SetMaxOpenConns(1)
 	db := bun.NewDB(raw, sqlitedialect.New())
-	db.AddQueryHook(w.SQL("sqlite"))
+	type call struct{}
+	db = db.WithQueryHook(w.SQL("sqlite", func(ctx context.Context) string {
+		name, _ := ctx.Value(call{}).(string)
+		return name
+	}))
 
 	ctx, span := w.tracer(t)
-	for _, q := range []string{
-		"/* Prepare */ CREATE TABLE notes (body TEXT)",
-		"/* Keep */ INSERT INTO notes VALUES ('canary')",
-		"SELECT * FROM nowhere WHERE body = 'canary'",
+	for _, s := range [][2]string{
+		{"prepare", "CREATE TABLE notes (body TEXT)"},
+		{"keep", "INSERT INTO notes VALUES ('canary')"},
+		{"", "SELECT * FROM nowhere WHERE body = 'canary'"},
 	} {
-		_, _ = db.ExecContext(ctx, q)
+		_, _ = db.ExecContext(context.WithValue(ctx, call{}, s[0]), s[1])
 	}
 	var body string
 	err = db.NewSelect().Table("notes").Column("body").Scan(ctx, &body)
@@ -111,8 +115,8 @@ func TestSQL_NamesNotText(t *testing.T) {
 	span()
 
 	want := map[string]float64{
-		"db_client_operation_duration_seconds{db_operation_name=Prepare,db_system_name=sqlite}":                         1,
-		"db_client_operation_duration_seconds{db_operation_name=Keep,db_system_name=sqlite}":                            1,
+		"db_client_operation_duration_seconds{db_operation_name=prepare,db_system_name=sqlite}":                         1,
+		"db_client_operation_duration_seconds{db_operation_name=keep,db_system_name=sqlite}":                            1,
 		"db_client_operation_duration_seconds{db_operation_name=SELECT,db_system_name=sqlite,error_type=_OTHER}":        1,
 		"db_client_operation_duration_seconds{db_collection_name=notes,db_operation_name=SELECT,db_system_name=sqlite}": 1,
 	}
@@ -126,7 +130,7 @@ func TestSQL_NamesNotText(t *testing.T) {
 			t.Errorf("span %s shows the statement's text", s.Name)
 		}
 	}
-	if diff := cmp.Diff([]string{"Prepare", "Keep", "SELECT", "SELECT notes", "request"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"prepare", "keep", "SELECT", "SELECT notes", "request"}, names); diff != "" {
 		t.Error(diff)
 	}
 }

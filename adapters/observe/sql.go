@@ -16,15 +16,16 @@ import (
 )
 
 // SQL watches statements by name. system is the database as the conventions
-// call it: postgresql or sqlite. A statement is named by the comment it begins
-// with, else by its verb; its text is shown to nobody.
-func (ob *Observer) SQL(system string) bun.QueryHook {
-	return &sqlHook{ob: ob, system: system}
+// call it: postgresql or sqlite. A statement is named by what nameOf says of its
+// context, else by its verb and table; its text is shown to nobody.
+func (ob *Observer) SQL(system string, nameOf func(context.Context) string) bun.QueryHook {
+	return &sqlHook{ob: ob, system: system, nameOf: nameOf}
 }
 
 type sqlHook struct {
 	ob     *Observer
 	system string
+	nameOf func(context.Context) string
 	sets   sync.Map // statement -> metric.MeasurementOption
 }
 
@@ -37,7 +38,7 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of nobody's request would be traces of their own
 	}
-	s := name(e)
+	s := h.name(ctx, e)
 	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(s.operation+" "+s.collection), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(s.operation)))
 	if s.collection != "" {
@@ -47,7 +48,7 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 }
 
 func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
-	s := name(e)
+	s := h.name(ctx, e)
 	s.err = sqlError(e.Err)
 	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.attributes(s))
 	if span, ok := ctx.Value(spanKey{}).(trace.Span); ok {
@@ -76,11 +77,9 @@ func (h *sqlHook) attributes(s statement) metric.MeasurementOption {
 	return opt
 }
 
-func name(e *bun.QueryEvent) statement {
-	if comment, ok := strings.CutPrefix(strings.TrimLeft(e.Query, " \n\t"), "/*"); ok {
-		if comment, _, ok := strings.Cut(comment, "*/"); ok {
-			return statement{operation: word(comment)}
-		}
+func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
+	if name := h.nameOf(ctx); name != "" {
+		return statement{operation: word(name)}
 	}
 	s := statement{operation: word(strings.ToUpper(e.Operation()))}
 	if e.IQuery != nil {
