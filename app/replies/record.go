@@ -81,12 +81,11 @@ func (r *recorder) run(ctx context.Context) {
 			took, ok := r.flush(ctx, due)
 			last = time.Now()
 			gap = min(4*took, r.s.opt.Checkpoint)
-			if !ok {
-				gap = r.s.opt.Checkpoint
+			if due, wait = r.due(last, last.Add(max(gap, r.s.opt.Eager))); len(due) > 0 {
+				wait = 0
 			}
-			_, wait = r.due(last, last.Add(max(gap, r.s.opt.Eager)))
-			if !ok {
-				wait = max(wait, gap)
+			if !ok { // nothing is lost by giving the store a moment
+				gap, wait = r.s.opt.Checkpoint, r.s.opt.Checkpoint
 			}
 		}
 		timer.Reset(wait)

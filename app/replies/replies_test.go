@@ -445,11 +445,10 @@ func TestBackground_AnyInstanceTakesIt(t *testing.T) {
 		t.Errorf("%+v", run)
 	}
 	t.Run("TheQueueIsBounded", func(t *testing.T) {
+		b := setup(t)
 		opt := quick()
 		opt.MaxQueue = 2
-		full := b.dead(opt, func(d *replies.Deps) {})
-		b := setup(t)
-		full = b.dead(opt)
+		full := b.dead(opt)
 		for range 2 {
 			b.send(full, replies.Send{Background: true})
 		}
