@@ -67,7 +67,7 @@ type AI struct {
 
 // Operations is how Parley is run.
 type Operations struct {
-	Instance        string        `env:"INSTANCE" desc:"Name of this instance in leases, logs and traces. Unset: the host's name and a random part."`
+	Instance        string        `env:"INSTANCE" desc:"Name of this instance in logs and traces, to which every process adds a random part. Unset: the host's name."`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"25s" desc:"How long running replies may go on after SIGTERM before another instance gets them."`
 	DrainDelay      time.Duration `env:"DRAIN_DELAY" envDefault:"0s" desc:"How long to go on listening after SIGTERM, so that a load balancer can notice; 5s behind one."`
 	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error."`

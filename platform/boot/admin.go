@@ -1,0 +1,54 @@
+package boot
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+
+	"parley/platform/telemetry"
+	"parley/ports"
+)
+
+// admin is the private listener: metrics, probes, profiles, breakers and the
+// level of the log.
+func admin(tel *telemetry.Telemetry, h *health, models ports.Catalogue) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", tel.Metrics())
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "alive")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if because := h.ready(r.Context()); because != "" {
+			http.Error(w, because, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("GET /debug/models", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(models.Models())
+	})
+	mux.HandleFunc("GET /debug/loglevel", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.ToLower(tel.Level.Level().String()))
+	})
+	mux.HandleFunc("PUT /debug/loglevel", func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(io.LimitReader(r.Body, 16))
+		var level slog.Level
+		if level.UnmarshalText([]byte(strings.TrimSpace(string(raw)))) != nil {
+			http.Error(w, "send debug, info, warn or error", http.StatusBadRequest)
+			return
+		}
+		tel.Level.Set(level)
+		tel.Log.Info("log level changed", "level", level.String())
+		fmt.Fprintln(w, strings.ToLower(level.String()))
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

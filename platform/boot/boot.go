@@ -1,0 +1,105 @@
+// Package boot is the program: its commands, and the wiring of everything
+// else. serve.go reads from top to bottom like a drawing of the service; nobody
+// imports this package but main.
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+
+	"parley/platform/config"
+)
+
+// Version is the release; the linker sets it.
+var Version = "dev"
+
+// Process is the world of one run of the program.
+type Process struct {
+	Args           []string // without the program's name
+	Env            []string // as os.Environ
+	Stdout, Stderr io.Writer
+}
+
+func (p Process) config() (config.Config, error) {
+	c, err := config.Load(p.Env)
+	if err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}
+
+// usageError is a mistake of whoever started the program: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+type commands struct {
+	Serve       serveCommand       `cmd:"" default:"1" help:"Serve the API (the default)."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema up to date."`
+	Token       tokenCommand       `cmd:"" help:"Print a token for a user."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running instance of this configuration whether it is ready (for containers)."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
+}
+
+// Run runs one command until it is done or ctx is, and returns the exit code:
+// 0 for success, 1 for failure, 2 for a wrong command line or configuration.
+func Run(ctx context.Context, p Process) (code int) {
+	type exit int // kong's --help wants to leave from the middle of parsing
+	defer func() {
+		if r := recover(); r != nil {
+			c, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = int(c)
+		}
+	}()
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("parley"),
+		kong.Description("A backend for AI chat. Settings come from environment variables; see README.md."),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(p),
+	)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, "parley:", err)
+		return 1
+	}
+	command, err := parser.Parse(p.Args)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, "parley:", err)
+		fmt.Fprintln(p.Stderr, "Run parley --help for the commands.")
+		return 2
+	}
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(p.Stderr, "parley:", err)
+		if errors.As(err, &usageError{}) {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(p Process) error {
+	revision := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	_, err := fmt.Fprintf(p.Stdout, "parley %s%s %s\n", Version, revision, runtime.Version())
+	return err
+}

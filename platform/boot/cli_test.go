@@ -1,0 +1,57 @@
+package boot_test
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"parley/platform/boot"
+	"parley/platform/testenv"
+)
+
+// beParley makes this test binary the program, so that tests can start, kill
+// and restart real processes of it.
+const beParley = "PARLEY_TEST_BE_PARLEY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beParley) != "" {
+		program()
+	}
+	testscript.Main(m, map[string]func(){"parley": program})
+}
+
+// program is what main does.
+func program() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(boot.Run(ctx, boot.Process{Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr}))
+}
+
+// TestCommands runs testdata/*.txtar. The command postgres gives a script an
+// empty database; mode FILE prints a file's permissions.
+func TestCommands(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("ADDR", "127.0.0.1:0")
+			env.Setenv("ADMIN_ADDR", "127.0.0.1:0")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"postgres": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("DATABASE_URL", testenv.Postgres(t))
+			},
+			"mode": func(ts *testscript.TestScript, _ bool, args []string) {
+				info, err := os.Stat(ts.MkAbs(args[1]))
+				ts.Check(err)
+				if got := info.Mode().String(); got != args[0] {
+					ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+				}
+			},
+		},
+	})
+}

@@ -1,0 +1,42 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+type healthcheckCommand struct{}
+
+// Run asks the admin listener, so that a container needs no other program.
+func (healthcheckCommand) Run(ctx context.Context, p Process) error {
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(c.Server.AdminAddr)
+	if err != nil {
+		return usageError{err}
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the admin listener: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready (%d)", resp.StatusCode)
+	}
+	_, err = fmt.Fprintln(p.Stdout, "ready")
+	return err
+}

@@ -1,0 +1,207 @@
+package boot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"parley/adapters/identity"
+	"parley/adapters/memory"
+	"parley/adapters/observe"
+	"parley/adapters/sqlstore"
+	"parley/app/conversations"
+	"parley/app/gate"
+	"parley/app/replies"
+	"parley/domain/access"
+	"parley/platform/config"
+	"parley/platform/telemetry"
+	"parley/ports"
+)
+
+type serveCommand struct{}
+
+// Run serves until ctx is done, then drains. It returns nil after an orderly end.
+func (serveCommand) Run(ctx context.Context, p Process) error {
+	// What we are told.
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	if err := refuseExposure(c); err != nil {
+		return err
+	}
+	authSecrets, _, err := secrets(c)
+	if err != nil {
+		return err
+	}
+	instance := instanceName(c)
+
+	// What we tell.
+	tel, err := telemetry.Setup(ctx, telemetry.Options{
+		Service: "parley", Version: Version, Instance: instance,
+		LogOutput: p.Stderr, LogFormat: c.Operations.LogFormat, LogLevel: logLevel(c),
+		LogAttrs: observe.RequestAttrs, Getenv: p.getenv,
+	})
+	if err != nil {
+		return err
+	}
+	defer atMost(3*time.Second, tel.Shutdown)
+	models := configuredModels(c)
+	observer, err := observe.New(observe.Options{
+		Log: tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers,
+		Propagator: tel.Propagator, Models: models,
+	})
+	if err != nil {
+		return err
+	}
+
+	// The ports, so that a mistake in them shows before anything is done.
+	apiListener, err := listen("ADDR", c.Server.Addr)
+	if err != nil {
+		return err
+	}
+	defer apiListener.Close()
+	adminListener, err := listen("ADMIN_ADDR", c.Server.AdminAddr)
+	if err != nil {
+		return err
+	}
+	defer adminListener.Close()
+
+	// What we keep.
+	store, err := openStore(ctx, c, observer.SQL(semconvDatabase(c), sqlstore.StatementName))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if _, err := migrated(ctx, c, store); err != nil {
+		return err
+	}
+	tel.Registry.MustRegister(collectors.NewDBStatsCollector(store.DB(), "parley"))
+
+	// What instances share, or one instance keeps in process.
+	var (
+		feed    ports.Feed    = memory.NewFeed()
+		limiter ports.Limiter = memory.NewLimiter(time.Now)
+	)
+	limiter = observer.Limiter(limiter)
+
+	// What it is all about.
+	verifier, err := identity.New(authSecrets, time.Now)
+	if err != nil {
+		return err
+	}
+	admission := gate.New(gate.Deps{
+		Identity: verifier, Limiter: limiter, Audit: store, Observer: observer, Now: time.Now,
+	}, limits(c), c.Limits.ChatDisabled)
+	making := replies.New(replies.Deps{
+		Store: store, Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: feed,
+		Observer: observer, Now: time.Now, NewID: newID,
+	}, replies.Options{
+		Owner: instance, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
+		MaxQueue: c.Replies.MaxQueue, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
+	})
+	keeping := &conversations.Service{History: store, Feed: feed, Now: time.Now, NewID: newID}
+	_, _ = keeping, admission
+
+	// How the outside sees it.
+	status := &health{checks: []check{{name: "database", required: true, ping: store.Ping}}}
+	_ = status
+	_ = making
+	_ = models
+	return errors.New("no API yet")
+}
+
+// limits translates the configured numbers into tiers.
+func limits(c config.Config) access.Limits {
+	return access.Limits{
+		access.Anonymous:     c.Limits.RateLimitAnonymous,
+		access.Authenticated: c.Limits.RateLimitAuthenticated,
+		access.APIKey:        c.Limits.RateLimitAPIKey,
+		access.Admin:         c.Limits.RateLimitAdmin,
+		access.Webhook:       c.Limits.RateLimitWebhook,
+	}
+}
+
+func (p Process) getenv(name string) string {
+	for i := len(p.Env) - 1; i >= 0; i-- {
+		if k, v, _ := strings.Cut(p.Env[i], "="); k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// instanceName is who owns a lease. It is new for every process: one that took
+// its predecessor's name would keep the leases of replies that nobody makes.
+func instanceName(c config.Config) string {
+	name := c.Operations.Instance
+	if name == "" {
+		if host, err := os.Hostname(); err == nil {
+			name = host
+		} else {
+			name = "parley"
+		}
+	}
+	return name + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+func logLevel(c config.Config) slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(c.Operations.LogLevel)) // validated
+	return l
+}
+
+// countTokens is near enough for a context window.
+func countTokens(text string) int { return (len(text) + 3) / 4 }
+
+// newID returns UUIDv7 text, which sorts by time within this process.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func semconvDatabase(c config.Config) string {
+	if c.Store.DatabaseURL.Set() {
+		return "postgresql"
+	}
+	return "sqlite"
+}
+
+func listen(name, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, usageError{fmt.Errorf("another program listens on %s; stop it, or set %s", addr, name)}
+	case errors.Is(err, syscall.EACCES):
+		return nil, usageError{fmt.Errorf("this user may not listen on %s; set %s to a port above 1023", addr, name)}
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s: %w", name, err)
+	}
+	return l, nil
+}
+
+func atMost(d time.Duration, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	_ = f(ctx)
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h,
+		// A stream has no end that could be foreseen, so there is no WriteTimeout:
+		// the API sets a deadline for each write and for each body.
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
