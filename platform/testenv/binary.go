@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// packages names the Debian package of each program that tests use.
+// packages names the Debian packages of each program that tests use.
 var packages = map[string]string{
 	"initdb":       "postgresql",
 	"postgres":     "postgresql",
@@ -22,6 +22,7 @@ var packages = map[string]string{
 	"promtool":     "prometheus",
 	"amtool":       "prometheus-alertmanager",
 	"chromium":     "chromium",
+	"gcc":          "gcc libc6-dev",
 }
 
 // Binary returns the path of a program. One that is missing is installed on
@@ -105,7 +106,7 @@ func install(name, pkg string) error {
 	}
 	for _, args := range [][]string{
 		{"update", "-q"},
-		{"install", "-q", "-y", "--no-install-recommends", pkg},
+		append([]string{"install", "-q", "-y", "--no-install-recommends"}, strings.Fields(pkg)...),
 	} {
 		cmd := exec.Command("apt-get", args...)
 		// Runlevel 1 keeps the package from starting a server of its own.

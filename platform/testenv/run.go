@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -20,6 +21,11 @@ func Run(command []string) (code int, err error) {
 	}
 	if os.Getenv(EnvRedis) == "" {
 		if _, err := find("redis-server"); err != nil {
+			return 1, err
+		}
+	}
+	if slices.Contains(command, "-race") && os.Getenv("CC") == "" {
+		if _, err := find("gcc"); err != nil { // what the race detector is linked with
 			return 1, err
 		}
 	}

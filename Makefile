@@ -1,0 +1,77 @@
+# make help lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LINT    := go tool -modfile=.ci/tools/go.mod golangci-lint
+# Runs a command with a private Postgres (see platform/testenv).
+TESTENV := go run ./platform/testenv/cmd/testenv
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Build Parley and serve on 127.0.0.1:8080
+	bin/parley serve
+
+.PHONY: build
+build: ## Build bin/parley
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
+
+.PHONY: test
+test: ## Run all tests, with a private Postgres and Redis and the race detector
+	$(TESTENV) go test -race -timeout 10m ./...
+
+.PHONY: check
+check: fmt-check vet lint boundary migrate-check verify ## Run everything but the tests that CI runs
+
+.PHONY: fmt
+fmt: ## Format the code
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: fmt-check
+fmt-check:
+	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$files" ]; then echo "not formatted (make fmt):"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint: ## Run the linter
+	$(LINT) run
+
+.PHONY: boundary
+boundary: ## Check who imports whom
+	go test -count=1 -run '^TestBoundary' ./ports
+
+.PHONY: verify
+verify:
+	go mod verify
+	go mod tidy -diff
+
+.PHONY: generate
+generate: ## Make everything that is generated
+	go generate ./...
+	go run ./adapters/sqlstore/migrations/hash
+
+.PHONY: migrate
+migrate: build ## Run parley migrate, e.g. make migrate ARGS=status
+	bin/parley migrate $(ARGS)
+
+.PHONY: migrate-check
+migrate-check: ## Check the migrations: checksums, order, replay, drift, on both databases
+	@go test -list '^TestMigrations' ./adapters/sqlstore/... | grep -q '^TestMigrations' \
+		|| { echo "there are no tests of the migrations"; exit 1; }
+	$(TESTENV) go test -count=1 -run '^TestMigrations' ./adapters/sqlstore/...
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(TESTENV) go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean: ## Remove what was built; data is kept
+	rm -rf bin
