@@ -1,0 +1,174 @@
+// Package dashboards is what an operator sees of Parley: the catalogue of its
+// metrics, the Grafana dashboards and the Prometheus rules. Dashboards and
+// rules are written here in Go, because their panels repeat one another, and
+// generated into grafana/ and alerts/, which is what gets loaded. The package
+// check proves that they fit a running Parley.
+package dashboards
+
+// Kind is the type of a metric.
+type Kind string
+
+const (
+	Counter   Kind = "counter"
+	Gauge     Kind = "gauge"
+	Histogram Kind = "histogram"
+)
+
+// Source says who makes a metric.
+type Source string
+
+const (
+	Domain    Source = "domain"    // adapters/observe, by client_golang
+	OTel      Source = "otel"      // the names of the semantic conventions, through the OTel exporter
+	Collector Source = "collector" // client_golang's collectors
+	Scraper   Source = "scraper"   // Prometheus itself
+)
+
+// Metric is one entry of the catalogue.
+type Metric struct {
+	Name   string // as scraped, without _bucket, _sum and _count
+	Kind   Kind
+	Unit   string
+	Help   string
+	Labels []string
+	// Values are all that a label can have, where that is known beforehand.
+	Values map[string][]string
+	Source Source
+	// Unused is the reason why no panel and no rule needs the metric.
+	Unused string
+}
+
+var (
+	outcomes = []string{"ok", "client_cancel", "rate_limited", "quota", "invalid",
+		"provider_error", "timeout", "breaker_open", "internal_error"}
+	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
+	breakerStates = []string{"closed", "half-open", "open"}
+	dependencies  = []string{"database", "redis"}
+)
+
+// Catalogue is every metric that Parley promises, and those of others that the
+// dashboards and rules rely on.
+var Catalogue = []Metric{
+	// Turns: a message and the making of its reply.
+	{Name: "chat_turns_total", Kind: Counter, Source: Domain,
+		Help:   "Turns by how they ended.",
+		Labels: []string{"provider", "model", "outcome"}, Values: map[string][]string{"outcome": outcomes}},
+	{Name: "chat_turn_duration_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help:   "From the acceptance of a message to the durable end of its reply.",
+		Labels: []string{"provider", "model"}},
+	{Name: "chat_turn_time_to_first_event_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help:   "From the acceptance of a message to the first piece of its reply that could be shown.",
+		Labels: []string{"provider", "model"}},
+	{Name: "chat_run_wait_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help: "From the acceptance of a message until an instance begins its reply."},
+	{Name: "chat_runs_recovered_total", Kind: Counter, Source: Domain,
+		Help: "Replies begun again after their instance was gone."},
+	{Name: "chat_runs_fenced_total", Kind: Counter, Source: Domain,
+		Help: "Replies that this instance lost to a newer attempt."},
+	{Name: "chat_checkpoint_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help: "How long it takes to record the output of the live replies."},
+	{Name: "chat_checkpoint_bytes_total", Kind: Counter, Unit: "By", Source: Domain,
+		Help: "Output recorded while replies were being made."},
+	{Name: "chat_background_failures_total", Kind: Counter, Source: Domain,
+		Help: "Failures of work that belongs to no request.", Labels: []string{"task"}},
+	{Name: "chat_refusals_total", Kind: Counter, Source: Domain,
+		Help: "Requests turned away before they became a reply.", Labels: []string{"kind"}},
+
+	// Streams.
+	{Name: "chat_streams_active", Kind: Gauge, Source: Domain, Help: "Event streams that are open."},
+	{Name: "chat_stream_aborts_total", Kind: Counter, Source: Domain,
+		Help:   "Event streams that ended before what they followed did.",
+		Labels: []string{"reason"},
+		Values: map[string][]string{"reason": {"client_gone", "write_timeout", "provider_stall", "shutdown", "other"}}},
+
+	// Spending.
+	{Name: "chat_tokens_total", Kind: Counter, Source: Domain,
+		Help:   "Tokens; input includes the cached ones, output the reasoning.",
+		Labels: []string{"provider", "model", "kind"}, Values: map[string][]string{"kind": tokenKinds}},
+	{Name: "chat_cost_usd_total", Kind: Counter, Unit: "USD", Source: Domain,
+		Help: "What replies cost, as far as prices are known.", Labels: []string{"provider", "model"}},
+	{Name: "chat_unpriced_requests_total", Kind: Counter, Source: Domain,
+		Help: "Replies of models whose price is not known.", Labels: []string{"provider", "model"}},
+
+	// Providers.
+	{Name: "chat_provider_attempts_total", Kind: Counter, Source: Domain,
+		Help:   "Requests to providers, by why they were made and what came of them.",
+		Labels: []string{"provider", "model", "kind", "result"},
+		Values: map[string][]string{"kind": {"first", "retry", "fallback"}, "result": {"ok", "error", "canceled", "rejected"}}},
+	{Name: "chat_provider_ratelimit_remaining_ratio", Kind: Gauge, Unit: "ratio", Source: Domain,
+		Help:   "What is left of a provider's own limit, by its last answer.",
+		Labels: []string{"provider", "kind"}, Values: map[string][]string{"kind": {"requests", "tokens"}}},
+	{Name: "chat_breaker_state", Kind: Gauge, Source: Domain,
+		Help:   "1 for the state that a breaker is in, 0 for the others.",
+		Labels: []string{"breaker", "state"}, Values: map[string][]string{"state": breakerStates}},
+	{Name: "chat_breaker_transitions_total", Kind: Counter, Source: Domain,
+		Help:   "Changes of a breaker into a state.",
+		Labels: []string{"breaker", "state"}, Values: map[string][]string{"state": breakerStates}},
+	{Name: "chat_breaker_rejections_total", Kind: Counter, Source: Domain,
+		Help: "Requests that a breaker did not let through.", Labels: []string{"breaker"}},
+	{Name: "gen_ai_client_operation_duration_seconds", Kind: Histogram, Unit: "s", Source: OTel,
+		Help:   "Duration of requests to AI providers.",
+		Labels: []string{"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"}},
+	{Name: "gen_ai_client_operation_time_to_first_chunk_seconds", Kind: Histogram, Unit: "s", Source: OTel,
+		Help:   "From the request to an AI provider to the first piece of its reply.",
+		Labels: []string{"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"}},
+	{Name: "gen_ai_client_token_usage", Kind: Histogram, Unit: "{token}", Source: OTel,
+		Help:   "Tokens of one request to an AI provider.",
+		Labels: []string{"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"},
+		Values: map[string][]string{"gen_ai_token_type": {"input", "output"}}},
+	{Name: "chat_overhead_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help:   "What Parley itself adds: from a request to the call of the provider (admit), from a piece of the reply to its event (emit).",
+		Labels: []string{"stage"}, Values: map[string][]string{"stage": {"admit", "emit"}}},
+
+	// Limits.
+	{Name: "chat_ratelimit_decisions_total", Kind: Counter, Source: Domain,
+		Help:   "What the limiter said; fallback_ when it had to decide alone.",
+		Labels: []string{"scope", "decision"},
+		Values: map[string][]string{"scope": {"coarse", "send", "other"},
+			"decision": {"allow", "deny", "fallback_allow", "fallback_deny"}}},
+	{Name: "chat_ratelimit_backend_seconds", Kind: Histogram, Unit: "s", Source: Domain,
+		Help: "How long the limiter took to say it."},
+
+	// HTTP and the database.
+	{Name: "http_server_request_duration_seconds", Kind: Histogram, Unit: "s", Source: OTel,
+		Help:   "Duration of requests.",
+		Labels: []string{"http_request_method", "http_route", "http_response_status_code", "error_type"}},
+	{Name: "http_server_active_requests", Kind: Gauge, Source: OTel, Help: "Requests that are being answered."},
+	{Name: "db_client_operation_duration_seconds", Kind: Histogram, Unit: "s", Source: OTel,
+		Help:   "Duration of statements.",
+		Labels: []string{"db_system_name", "db_operation_name", "db_collection_name", "error_type"}},
+	{Name: "go_sql_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections to the database, in use or idle."},
+	{Name: "go_sql_in_use_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections in use."},
+	{Name: "go_sql_idle_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections that wait for use."},
+	{Name: "go_sql_max_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Most connections allowed."},
+	{Name: "go_sql_wait_count_total", Kind: Counter, Source: Collector, Labels: []string{"db_name"}, Help: "How often a connection had to be waited for."},
+	{Name: "go_sql_wait_duration_seconds_total", Kind: Counter, Unit: "s", Source: Collector, Labels: []string{"db_name"}, Help: "Time spent waiting for connections."},
+	{Name: "chat_dependency_up", Kind: Gauge, Source: Domain,
+		Help:   "1 if the last probe of the dependency succeeded.",
+		Labels: []string{"dependency"}, Values: map[string][]string{"dependency": dependencies}},
+	{Name: "chat_schema_version", Kind: Gauge, Source: Domain, Help: "Version of the newest migration that the database has."},
+	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations that this build brings and the database lacks."},
+
+	// The process.
+	{Name: "chat_build_info", Kind: Gauge, Source: Domain, Labels: []string{"version", "revision", "goversion"},
+		Help: "Which build runs; always 1."},
+	{Name: "chat_telemetry_dropped_total", Kind: Counter, Source: Domain,
+		Help: "Telemetry that was made and could not be delivered.", Labels: []string{"signal"},
+		Values: map[string][]string{"signal": {"traces"}}},
+	{Name: "go_goroutines", Kind: Gauge, Source: Collector, Help: "Goroutines."},
+	{Name: "go_gc_duration_seconds", Kind: Gauge, Unit: "s", Source: Collector, Labels: []string{"quantile"}, Help: "Pauses of the garbage collector (a summary)."},
+	{Name: "go_memstats_heap_inuse_bytes", Kind: Gauge, Unit: "By", Source: Collector, Help: "Heap in use."},
+	{Name: "go_gc_gomemlimit_bytes", Kind: Gauge, Unit: "By", Source: Collector, Help: "GOMEMLIMIT."},
+	{Name: "go_sched_gomaxprocs_threads", Kind: Gauge, Source: Collector, Help: "GOMAXPROCS."},
+	{Name: "process_cpu_seconds_total", Kind: Counter, Unit: "s", Source: Collector, Help: "CPU time."},
+	{Name: "process_resident_memory_bytes", Kind: Gauge, Unit: "By", Source: Collector, Help: "Resident memory."},
+	{Name: "process_open_fds", Kind: Gauge, Source: Collector, Help: "Open file descriptors."},
+	{Name: "process_max_fds", Kind: Gauge, Source: Collector, Help: "Most file descriptors allowed."},
+	{Name: "process_start_time_seconds", Kind: Gauge, Unit: "s", Source: Collector, Help: "When the process began."},
+
+	// Prometheus.
+	{Name: "up", Kind: Gauge, Source: Scraper, Help: "1 if the last scrape succeeded."},
+	{Name: "scrape_samples_scraped", Kind: Gauge, Source: Scraper, Help: "Samples of the last scrape."},
+	{Name: "ALERTS", Kind: Gauge, Source: Scraper, Labels: []string{"alertname", "alertstate", "severity", "team"}, Help: "Alerts that are pending or firing."},
+	{Name: "prometheus_rule_evaluation_failures_total", Kind: Counter, Source: Scraper, Labels: []string{"rule_group"}, Help: "Rules that could not be evaluated."},
+}

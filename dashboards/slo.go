@@ -1,0 +1,126 @@
+package dashboards
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// promise is a service level over 30 days. Bad and Valid are rates by job over
+// five minutes; everything longer is summed up from them, which costs little
+// and weighs busy hours as they deserve.
+type promise struct {
+	slo        string // label of the alerts
+	alert      string
+	bad, valid string // names of the recorded rates
+	ratio      string // prefix of the recorded ratios
+	badExpr    string
+	validExpr  string
+	budget     string // share that may be bad
+	what       string // for the sentence: "turns failed"
+	hurts      string
+}
+
+const (
+	// A stream is 200 before it can fail, and a request that makes a reply
+	// fails when its provider does: both are judged as turns.
+	makesReply = `http_request_method=~"POST|PATCH", http_route=~"/api/chat/messages(/\\{id\\}(/(regenerate|continue))?)?"`
+	noStream   = `http_route!~"unmatched|/api/chat/(stream|live|messages/\\{id\\}/stream)"`
+)
+
+var promises = []promise{
+	{
+		slo: "turns", alert: "ChatTurnErrorBudgetBurn", budget: "0.005", what: "turns failed",
+		hurts: "Users send messages and get no reply.",
+		bad:   "job:chat_turns_bad:rate5m", valid: "job:chat_turns_valid:rate5m", ratio: "job:chat_turn_errors:ratio_rate",
+		badExpr:   `sum by (job) (rate(chat_turns_total{outcome=~"provider_error|timeout|breaker_open|internal_error"}[5m]))`,
+		validExpr: `sum by (job) (rate(chat_turns_total{outcome!~"client_cancel|rate_limited|quota|invalid"}[5m]))`,
+	},
+	{
+		slo: "first-words", alert: "ChatFirstWordsBudgetBurn", budget: "0.05", what: "turns took more than 2.5 s to their first words",
+		hurts: "Users look at an empty reply for too long.",
+		bad:   "job:chat_first_events_slow:rate5m", valid: "job:chat_first_events:rate5m", ratio: "job:chat_first_events_slow:ratio_rate",
+		badExpr: "sum by (job) (rate(chat_turn_time_to_first_event_seconds_count[5m]))\n" +
+			`- sum by (job) (rate(chat_turn_time_to_first_event_seconds_bucket{le="2.5"}[5m]))`,
+		validExpr: `sum by (job) (rate(chat_turn_time_to_first_event_seconds_count[5m]))`,
+	},
+	{
+		slo: "api", alert: "ChatApiErrorBudgetBurn", budget: "0.001", what: "requests ended in 5xx",
+		hurts: "Users cannot open conversations or history.",
+		bad:   "job:chat_api_bad:rate5m", valid: "job:chat_api_valid:rate5m", ratio: "job:chat_api_errors:ratio_rate",
+		badExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + `, http_response_status_code=~"5.."}[5m])` + "\n" +
+			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" +
+			"or 0 * job:chat_api_valid:rate5m", // no 5xx ever: no series
+		validExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + "}[5m])\n" +
+			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)",
+	},
+}
+
+// window is one pair of windows of a multi-window alert.
+type window struct {
+	long, short string
+	burn        float64 // times faster than the budget allows
+	severity    string
+}
+
+// windows spend 2, 5, 10 and 10 % of a budget of 30 days before they tell.
+var windows = []window{
+	{"1h", "5m", 14.4, "page"},
+	{"6h", "30m", 6, "page"},
+	{"1d", "2h", 3, "ticket"},
+	{"3d", "6h", 1, "ticket"},
+}
+
+// leastPerHour is how many turns or requests an hour must have on average for
+// their share to mean anything.
+const leastPerHour = 20
+
+func recording() []Group {
+	var groups []Group
+	month := Group{Name: "parley-promises-30d", Interval: "5m"}
+	for _, p := range promises {
+		g := Group{Name: "parley-promise-" + p.slo, Rules: []Rule{
+			{Record: p.valid, Expr: p.validExpr},
+			{Record: p.bad, Expr: p.badExpr},
+			{Record: p.ratio + "5m", Expr: p.bad + "\n/ (" + p.valid + " > 0)"},
+		}}
+		for _, w := range []string{"30m", "1h", "2h", "6h", "1d", "3d"} {
+			g.Rules = append(g.Rules, ratioOver(p, w))
+		}
+		for _, w := range windows {
+			g.Rules = append(g.Rules, Rule{Record: volume(p, w.long), Expr: "avg_over_time(" + p.valid + "[" + w.long + "])"})
+		}
+		groups = append(groups, g)
+		month.Rules = append(month.Rules, ratioOver(p, "30d"))
+	}
+	return append(groups, month)
+}
+
+func ratioOver(p promise, w string) Rule {
+	return Rule{Record: p.ratio + w,
+		Expr: "sum_over_time(" + p.bad + "[" + w + "])\n/ (sum_over_time(" + p.valid + "[" + w + "]) > 0)"}
+}
+
+// volume names the mean rate over a window.
+func volume(p promise, w string) string { return p.valid[:len(p.valid)-len("5m")] + w }
+
+// burns are the multi-window, multi-burn-rate alerts. The short window ends an
+// alert soon after the trouble has ended.
+func burns() []Rule {
+	var out []Rule
+	for _, p := range promises {
+		for _, w := range windows {
+			limit := fmt.Sprintf("(%s * %s)", strconv.FormatFloat(w.burn, 'f', -1, 64), p.budget)
+			out = append(out, Rule{
+				Alert: p.alert,
+				Expr: fmt.Sprintf("%s%s > %s\nand %s%s > %s\nand %s * 3600 > %d",
+					p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), leastPerHour),
+				Labels:  [][2]string{{"severity", w.severity}, {"team", "chat"}, {"slo", p.slo}, {"window", w.long}},
+				Summary: fmt.Sprintf("{{ $value | humanizePercentage }} of %s over %s ({{ $labels.job }})", p.what, w.long),
+				Description: fmt.Sprintf("%s The budget of 30 days is being spent %s times faster than it may be.",
+					p.hurts, strconv.FormatFloat(w.burn, 'f', -1, 64)),
+				Board: "parley-overview",
+			})
+		}
+	}
+	return out
+}
