@@ -1,6 +1,10 @@
 package observe
 
-import "parley/ports"
+import (
+	"slices"
+
+	"parley/ports"
+)
 
 // other stands for every value that is not on a list, so that nobody can make
 // a new time series by naming something.
@@ -44,6 +48,56 @@ func (l labels) of(provider, model string) (string, string) {
 	return other, other
 }
 
+// provider returns the label value of a provider alone.
+func (l labels) provider(name string) string {
+	if l.vendor[name] {
+		return name
+	}
+	return other
+}
+
+// breaker names the breaker of one provider's model.
+func (l labels) breaker(provider, model string) string {
+	provider, model = l.of(provider, model)
+	return provider + "/" + model
+}
+
+var attemptKinds = []ports.AttemptKind{ports.FirstAttempt, ports.RetryAttempt, ports.Fallback}
+
+func attemptLabel(k ports.AttemptKind) string {
+	if slices.Contains(attemptKinds, k) {
+		return string(k)
+	}
+	return other
+}
+
+var skipReasons = []string{"breaker_open", "saturated", "retry_budget"}
+
+func skipLabel(reason string) string {
+	if slices.Contains(skipReasons, reason) {
+		return reason
+	}
+	return other
+}
+
+func headroomLabel(kind string) string {
+	switch kind {
+	case "requests", "tokens":
+		return kind
+	}
+	return other
+}
+
+// breakerStates are those of ports.ModelInfo.
+var breakerStates = []string{"closed", "half-open", "open"}
+
+func stateLabel(state string) string {
+	if slices.Contains(breakerStates, state) {
+		return state
+	}
+	return other
+}
+
 func abortLabel(reason string) string {
 	switch reason {
 	case "client_gone", "write_timeout", "provider_stall", "shutdown":
@@ -63,10 +117,8 @@ func scopeLabel(scope string) string {
 var tasks = []string{"heartbeat", "sweep", "resume", "finish", "release", "generate", "checkpoint", "audit", "feed", "limiter"}
 
 func taskLabel(task string) string {
-	for _, t := range tasks {
-		if t == task {
-			return t
-		}
+	if slices.Contains(tasks, task) {
+		return task
 	}
 	return other
 }

@@ -24,6 +24,11 @@ type metrics struct {
 	tokens            *prometheus.CounterVec
 	cost              *prometheus.CounterVec
 	unpriced          *prometheus.CounterVec
+	attempts          *prometheus.CounterVec
+	skips             *prometheus.CounterVec
+	headroom          *prometheus.GaugeVec
+	transitions       *prometheus.CounterVec
+	rejections        *prometheus.CounterVec
 	recovered         prometheus.Counter
 	fenced            prometheus.Counter
 	checkpointSeconds prometheus.Histogram
@@ -69,11 +74,26 @@ func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
 			Name: "chat_tokens_total", Help: "Tokens; input includes the cached ones, output the reasoning.",
 		}, []string{"provider", "model", "kind"}),
 		cost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_cost_usd_total", Help: "What replies cost, in US dollars, as far as prices are known.",
+			Name: "chat_cost_usd_total", Help: "What replies cost, as far as prices are known.",
 		}, byModel),
 		unpriced: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_unpriced_requests_total", Help: "Replies of models whose price is not known.",
 		}, byModel),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_provider_attempts_total", Help: "Requests to providers, by why they were made and what came of them.",
+		}, []string{"provider", "model", "kind", "result"}),
+		skips: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_provider_skips_total", Help: "Requests that a provider was spared, by why.",
+		}, []string{"provider", "model", "reason"}),
+		headroom: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "chat_provider_ratelimit_remaining_ratio", Help: "What is left of a provider's own limit, by its last answer.",
+		}, []string{"provider", "kind"}),
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_breaker_transitions_total", Help: "Changes of a breaker into a state.",
+		}, []string{"breaker", "state"}),
+		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_breaker_rejections_total", Help: "Requests that a breaker did not let through.",
+		}, []string{"breaker"}),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "chat_runs_recovered_total", Help: "Replies begun again after their instance was gone.",
 		}),
@@ -105,7 +125,7 @@ func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
-		m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
+		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
 	} {
 		errs = append(errs, reg.Register(c))
 	}
@@ -126,6 +146,18 @@ func (m *metrics) begin(l labels) {
 		}
 		m.cost.WithLabelValues(p.provider, p.model)
 		m.unpriced.WithLabelValues(p.provider, p.model)
+		for _, k := range attemptKinds {
+			for _, r := range []string{"ok", "error", "canceled"} {
+				m.attempts.WithLabelValues(p.provider, p.model, string(k), r)
+			}
+		}
+		for _, r := range skipReasons {
+			m.skips.WithLabelValues(p.provider, p.model, r)
+		}
+		for _, s := range breakerStates {
+			m.transitions.WithLabelValues(l.breaker(p.provider, p.model), s)
+		}
+		m.rejections.WithLabelValues(l.breaker(p.provider, p.model))
 	}
 	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
 		m.aborts.WithLabelValues(r)

@@ -86,6 +86,19 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 		if f.Reason != "done" {
 			ob.m.aborts.WithLabelValues(abortLabel(f.Reason)).Inc()
 		}
+	case ports.ProviderAsked:
+		ob.providerAsked(ctx, f)
+	case ports.ProviderSkipped:
+		if f.Reason == "breaker_open" {
+			ob.m.rejections.WithLabelValues(ob.labels.breaker(f.Provider, f.Model)).Inc()
+		}
+		provider, model := ob.labels.of(f.Provider, f.Model)
+		ob.m.skips.WithLabelValues(provider, model, skipLabel(f.Reason)).Inc()
+	case ports.ProviderHeadroom:
+		ob.m.headroom.WithLabelValues(ob.labels.provider(f.Provider), headroomLabel(f.Kind)).Set(f.Ratio)
+	case ports.BreakerChanged:
+		ob.m.transitions.WithLabelValues(ob.labels.breaker(f.Provider, f.Model), stateLabel(f.To)).Inc()
+		ob.log.WarnContext(ctx, "breaker changed", "provider", f.Provider, "model", f.Model, "from", f.From, "to", f.To)
 	case ports.BackgroundFailed:
 		ob.backgroundFailed(ctx, f)
 	}
@@ -128,6 +141,22 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 		attrs = append(attrs, "cost_usd", float64(*f.CostMicros)/1e6)
 	}
 	ob.log.Log(ctx, level, "reply finished", attrs...)
+}
+
+func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
+	provider, model := ob.labels.of(f.Provider, f.Model)
+	result := "error"
+	switch f.Reason {
+	case "":
+		result = "ok"
+	case "canceled":
+		result = "canceled"
+	}
+	ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc()
+	if result == "error" {
+		ob.sampled(ctx, slog.LevelWarn, "provider failed", "provider", f.Provider, "model", f.Model,
+			"kind", string(f.Kind), "reason", f.Reason, "took_ms", f.Took.Milliseconds())
+	}
 }
 
 func (ob *Observer) checkpointed(ctx context.Context, f ports.Checkpointed) {

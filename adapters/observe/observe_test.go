@@ -131,6 +131,36 @@ func TestObserver_TurnsByOutcome(t *testing.T) {
 	}
 }
 
+func TestObserver_Providers(t *testing.T) {
+	w := setup(t)
+	for _, f := range []any{
+		ports.ProviderAsked{Provider: "openai", Model: "gpt-test", Kind: ports.FirstAttempt, Reason: "overloaded"},
+		ports.ProviderAsked{Provider: "openai", Model: "gpt-test", Kind: ports.RetryAttempt},
+		ports.ProviderAsked{Provider: "demo", Model: "demo", Kind: ports.Fallback, Reason: "canceled"},
+		ports.ProviderSkipped{Provider: "openai", Model: "gpt-test", Reason: "breaker_open"},
+		ports.ProviderSkipped{Provider: "openai", Model: "gpt-test", Reason: "saturated"},
+		ports.BreakerChanged{Provider: "openai", Model: "gpt-test", From: "closed", To: "open"},
+		ports.ProviderHeadroom{Provider: "openai", Kind: "tokens", Ratio: .25},
+	} {
+		w.Observe(context.Background(), f)
+	}
+	want := map[string]float64{
+		"chat_provider_attempts_total{kind=first,model=gpt-test,provider=openai,result=error}": 1,
+		"chat_provider_attempts_total{kind=retry,model=gpt-test,provider=openai,result=ok}":    1,
+		"chat_provider_attempts_total{kind=fallback,model=demo,provider=demo,result=canceled}": 1,
+		"chat_provider_skips_total{model=gpt-test,provider=openai,reason=breaker_open}":        1,
+		"chat_provider_skips_total{model=gpt-test,provider=openai,reason=saturated}":           1,
+		"chat_breaker_rejections_total{breaker=openai/gpt-test}":                               1,
+		"chat_breaker_transitions_total{breaker=openai/gpt-test,state=open}":                   1,
+		"chat_provider_ratelimit_remaining_ratio{kind=tokens,provider=openai}":                 .25,
+	}
+	got := w.values(t, "chat_provider_attempts_total", "chat_provider_skips_total", "chat_breaker_rejections_total",
+		"chat_breaker_transitions_total", "chat_provider_ratelimit_remaining_ratio")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestObserver_Limits(t *testing.T) {
 	w := setup(t)
 	for _, d := range []access.Decision{{Allowed: true}, {}, {Allowed: true, Fallback: true}, {Fallback: true}} {
@@ -189,6 +219,10 @@ func TestObserver_BoundedLabels(t *testing.T) {
 		w.Observe(ctx, ports.FollowerLeft{Reason: s})
 		w.Observe(ctx, ports.LimitDecided{Scope: s})
 		w.Observe(ctx, ports.BackgroundFailed{Task: s, Err: errors.New("x")})
+		w.Observe(ctx, ports.ProviderAsked{Provider: s, Model: s, Kind: ports.AttemptKind(s), Reason: s})
+		w.Observe(ctx, ports.ProviderSkipped{Provider: s, Model: s, Reason: s})
+		w.Observe(ctx, ports.ProviderHeadroom{Provider: s, Kind: s})
+		w.Observe(ctx, ports.BreakerChanged{Provider: s, Model: s, To: s})
 	}
 	count := func() int {
 		n, err := testutil.GatherAndCount(w.reg)
