@@ -62,6 +62,13 @@ type (
 		Tier   access.Tier
 		UserID string // "" for strangers
 	}
+	// RequestFailed: a request was answered with an error that is ours, not its
+	// caller's. Err is for operators.
+	RequestFailed struct {
+		Route string // "POST /api/chat/messages", "" when none was found
+		Kind  fault.Kind
+		Err   error
+	}
 	// FollowerLeft: somebody who followed a reply went away or was sent away.
 	FollowerLeft struct {
 		Reason string // done, client_gone, write_timeout, shutdown

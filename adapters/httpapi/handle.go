@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	kit "github.com/go-kit/kit/transport/http"
+
+	"parley/domain/access"
+	"parley/domain/fault"
+)
+
+// Access says who may use a route, and what it counts against.
+type Access int
+
+// The kinds of route.
+const (
+	Public Access = iota // anybody, uncounted
+	Reads                // changes nothing
+	Writes               // changes something, but asks no provider
+	Sends                // makes a reply: counts against the tier's limit
+)
+
+func (a Access) scope() access.Scope {
+	if a == Reads {
+		return access.ChatRead
+	}
+	return access.ChatWrite
+}
+
+// Route describes one row of the table: what it is called by and every input
+// that it reads.
+type Route struct {
+	Method, Path string
+	Access       Access
+	Stream       bool // always answers with server-sent events
+	NoBody       bool // the body may be left out
+	Fields       []Field
+}
+
+// Label names the route in metrics, logs and the audit.
+func (r Route) Label() string { return r.Method + " " + r.Path }
+
+// row is a route with what serves it.
+type row struct {
+	Route
+	handler http.Handler
+}
+
+// Routes lists every route.
+func (a *API) Routes() []Route {
+	out := make([]Route, len(a.rows))
+	for i, r := range a.rows {
+		out[i] = r.Route
+	}
+	return out
+}
+
+type responseKey struct{}
+
+// handle makes a row: the fields of Wire are read from the request, accept
+// makes them the use case's input, use is the use case, and encode writes what
+// came of it. encode may return an error only before it has written anything:
+// kit would write the error behind it.
+func handle[Wire, In, Out any](
+	a *API, route Route,
+	accept func(call, Wire) (In, error),
+	use func(context.Context, In) (Out, error),
+	encode func(context.Context, http.ResponseWriter, Out) error,
+) row {
+	wire := reflect.TypeFor[Wire]()
+	route.Fields = fieldsOf(wire)
+	b := newBinder(wire, route.NoBody, a.MaxBody, a.ReadTimeout)
+	server := kit.NewServer(
+		func(ctx context.Context, in any) (any, error) { return use(ctx, in.(In)) },
+		func(ctx context.Context, r *http.Request) (any, error) {
+			c := callOf(ctx)
+			in, err := decode(b, c, accept, r)
+			if err != nil && c.onlyReplay != nil {
+				// Whatever is wrong with it, it is no repeat of what was let in.
+				err = c.onlyReplay
+			}
+			return in, err
+		},
+		func(ctx context.Context, w http.ResponseWriter, out any) error { return encode(ctx, w, out.(Out)) },
+		kit.ServerErrorEncoder(a.fail),
+	)
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A decoder of kit's does not get the writer, which bounds the body.
+		server.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), responseKey{}, w)))
+	})
+	return row{route, a.admit(route, serve)}
+}
+
+func decode[Wire, In any](b binder, c call, accept func(call, Wire) (In, error), r *http.Request) (In, error) {
+	var wire Wire
+	var none In
+	offered := "application/json"
+	if c.route.Stream {
+		offered = eventStream
+	}
+	if !acceptable(r, offered) && (c.route.Access != Sends || !acceptable(r, eventStream)) {
+		return none, fault.New(fault.NotAcceptable, "This address answers with %s", offered)
+	}
+	w := r.Context().Value(responseKey{}).(http.ResponseWriter)
+	if err := b.bind(w, r, &wire); err != nil {
+		return none, err
+	}
+	return accept(c, wire)
+}
+
+// acceptable reports whether the client takes an answer of this media type.
+func acceptable(r *http.Request, offered string) bool {
+	given := strings.Join(r.Header.Values("Accept"), ",")
+	if strings.TrimSpace(given) == "" {
+		return true
+	}
+	group, _, _ := strings.Cut(offered, "/")
+	best, how := 0.0, -1 // the most specific range decides
+	for part := range strings.SplitSeq(given, ",") {
+		kind, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		specific := -1
+		switch kind {
+		case offered:
+			specific = 2
+		case group + "/*":
+			specific = 1
+		case "*/*":
+			specific = 0
+		}
+		if specific <= how {
+			continue
+		}
+		how, best = specific, 1
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			best = q
+		}
+	}
+	return best > 0
+}

@@ -1,0 +1,51 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Health is how Parley is. It is public: names and states, nothing else.
+type Health struct {
+	Status     string               `json:"status"` // HealthOK, HealthDegraded or HealthDown
+	Version    string               `json:"version,omitempty"`
+	Components map[string]Component `json:"components"`
+}
+
+// Component is how one part is.
+type Component struct {
+	Status string `json:"status"`
+	Note   string `json:"note,omitempty"` // "demo: not AI", "sqlite" ...
+}
+
+// States of Health. Down means that nothing can be served.
+const (
+	HealthOK       = "ok"
+	HealthDegraded = "degraded"
+	HealthDown     = "down"
+)
+
+// checkHealth asks at most once a second, however many ask it.
+func (a *API) checkHealth(ctx context.Context, _ call) (Health, error) {
+	if a.Health == nil {
+		return Health{Status: HealthOK, Version: a.Version, Components: map[string]Component{}}, nil
+	}
+	a.health.Lock()
+	defer a.health.Unlock()
+	if now := time.Now(); a.health.at.IsZero() || now.Sub(a.health.at) >= time.Second {
+		latest := a.Health(context.WithoutCancel(ctx))
+		latest.Version = a.Version
+		a.health.at, a.health.latest = time.Now(), latest
+	}
+	return a.health.latest, nil
+}
+
+func encodeHealth(_ context.Context, w http.ResponseWriter, h Health) error {
+	w.Header().Set("Cache-Control", "no-store")
+	status := http.StatusOK
+	if h.Status == HealthDown {
+		status = http.StatusServiceUnavailable
+	}
+	return encodeJSON(w, status, h)
+}

@@ -1,0 +1,89 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+type historyWire struct {
+	Conversation string `query:"conversationId" names:"conversation"`
+	Leaf         string `query:"leaf" names:"message"`
+	pageQuery
+}
+
+type reading struct {
+	call
+	conversation, leaf string
+	page               ports.Page
+}
+
+type messagePage struct {
+	asked reading
+	list  []chat.Message
+	more  bool
+}
+
+func acceptHistory(c call, in historyWire) (reading, error) {
+	page, err := in.page(50)
+	if err == nil && in.Leaf != "" && (page.Offset > 0 || page.Before != nil || page.After != nil) {
+		err = fault.New(fault.Invalid, "A branch is read from its leaf: leave out offset, before and after")
+	}
+	return reading{c, in.Conversation, in.Leaf, page}, err
+}
+
+// history reads what was said: the newest page of a thread, or the end of one
+// of its branches.
+func (a *API) history(ctx context.Context, in reading) (out messagePage, err error) {
+	out.asked = in
+	if in.leaf != "" {
+		out.list, out.more, err = a.Conversations.Branch(ctx, in.principal, in.conversation, in.leaf, in.page.Limit)
+	} else {
+		out.list, out.more, err = a.Conversations.Messages(ctx, in.principal, in.conversation, in.page)
+	}
+	return out, err
+}
+
+func encodeHistory(_ context.Context, w http.ResponseWriter, out messagePage) error {
+	list := make([]messageJSON, len(out.list))
+	for i, m := range out.list {
+		list[i] = messageOf(m)
+	}
+	p := paginationJSON{Limit: out.asked.page.Limit, Offset: out.asked.page.Offset, HasMore: out.more}
+	if n := len(out.list); n > 0 && out.asked.leaf == "" {
+		oldest, newest := out.list[0], out.list[n-1]
+		p.Before = formatPosition(ports.Position{At: oldest.CreatedAt, ID: oldest.ID})
+		p.After = formatPosition(ports.Position{At: newest.CreatedAt, ID: newest.ID})
+	}
+	return encodeJSON(w, http.StatusOK, struct {
+		Messages   []messageJSON  `json:"messages"`
+		Pagination paginationJSON `json:"pagination"`
+	}{list, p})
+}
+
+type modelJSON struct {
+	ID       string `json:"id"` // provider/model
+	Provider string `json:"provider"`
+	Model    string `json:"model"`
+	Default  bool   `json:"default"`
+	State    string `json:"state,omitempty"` // of its breaker
+	Demo     bool   `json:"demo"`            // not AI
+}
+
+func (a *API) models(context.Context, call) ([]ports.ModelInfo, error) {
+	if a.Catalogue == nil {
+		return nil, nil
+	}
+	return a.Catalogue.Models(), nil
+}
+
+func encodeModels(_ context.Context, w http.ResponseWriter, models []ports.ModelInfo) error {
+	list := make([]modelJSON, len(models))
+	for i, m := range models {
+		list[i] = modelJSON{m.Provider + "/" + m.Model, m.Provider, m.Model, m.Default, m.State, m.Demo}
+	}
+	return encodeJSON(w, http.StatusOK, map[string]any{"models": list})
+}

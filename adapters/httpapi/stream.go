@@ -1,0 +1,266 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"os"
+	"strconv"
+
+	"parley/app/replies"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+const eventStream = "text/event-stream"
+
+// Why a follower is not one any more.
+const (
+	leftDone     = "done"
+	leftGone     = "client_gone"
+	leftSlow     = "write_timeout"
+	leftShutdown = "shutdown"
+)
+
+// events writes server-sent events, one JSON object each. Until the first one
+// nothing has been sent, and the answer can still be a refusal.
+type events struct {
+	w    http.ResponseWriter
+	conn *http.ResponseController
+	open bool
+	buf  []byte
+}
+
+// begin sends the header.
+func (s *events) begin() {
+	h := s.w.Header()
+	h.Set("Content-Type", eventStream)
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	s.w.WriteHeader(http.StatusOK)
+	s.open = true
+}
+
+// send writes one event; cursor -1 leaves out its id.
+func (s *events) send(cursor chat.Cursor, event any) error {
+	data, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	s.buf = s.buf[:0]
+	if cursor >= 0 {
+		s.buf = append(s.buf, "id: "...)
+		s.buf = strconv.AppendInt(s.buf, int64(cursor), 10)
+		s.buf = append(s.buf, '\n')
+	}
+	s.buf = append(s.buf, "data: "...)
+	s.buf = append(s.buf, data...)
+	s.buf = append(s.buf, "\n\n"...)
+	return s.flush()
+}
+
+// beat writes a comment: a sign of life that no client sees.
+func (s *events) beat() error {
+	s.buf = append(s.buf[:0], ": waiting\n\n"...)
+	return s.flush()
+}
+
+func (s *events) flush() error {
+	if !s.open {
+		s.begin()
+	}
+	if _, err := s.w.Write(s.buf); err != nil { // the writer sets the deadline
+		return err
+	}
+	if err := s.conn.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// left states why a stream ended.
+func (a *API) left(ctx context.Context, s *events, err error, reason string) {
+	if !s.open {
+		return
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = leftSlow
+	case err != nil || reason == "":
+		reason = leftGone
+	}
+	a.Observer.Observe(ctx, ports.FollowerLeft{Reason: reason})
+}
+
+// following is a reply in the making, as its events.
+type following struct {
+	events iter.Seq2[replies.Event, error]
+}
+
+type followWire struct {
+	ID    string `path:"id" names:"message"`
+	After *int   `query:"after" refuse:"Invalid cursor"`
+	// A browser that reconnects sends the last id that it saw; the address,
+	// with its after, is the one that it began with.
+	LastEventID *int `header:"Last-Event-ID" refuse:"Invalid cursor"`
+}
+
+type follow struct {
+	one
+	after chat.Cursor
+}
+
+func acceptFollow(c call, in followWire) (follow, error) {
+	out := follow{one{c, in.ID}, chat.Before}
+	for _, given := range []*int{in.After, in.LastEventID} {
+		if given == nil {
+			continue
+		}
+		if *given < 0 {
+			return out, fault.New(fault.Invalid, "Invalid cursor")
+		}
+		out.after = chat.Cursor(*given)
+	}
+	return out, nil
+}
+
+func (a *API) follow(ctx context.Context, in follow) (following, error) {
+	return following{a.Replies.Follow(ctx, in.principal, in.id, in.after)}, nil
+}
+
+// The events of a reply. Each type has its own members; see docs/api.md.
+type (
+	startEvent struct {
+		Type        string       `json:"type"` // start
+		UserMessage *messageJSON `json:"userMessage"`
+		RunID       string       `json:"runId"`
+	}
+	pieceEvent struct {
+		Type    string `json:"type"` // chunk, reasoning
+		Content string `json:"content"`
+	}
+	endEvent struct {
+		Type             string       `json:"type"` // end
+		AssistantMessage *messageJSON `json:"assistantMessage"`
+		State            chat.State   `json:"state"` // completed, stopped
+	}
+	errorEvent struct {
+		Type             string       `json:"type"` // error
+		Error            string       `json:"error"`
+		Code             fault.Kind   `json:"code"`
+		RunID            string       `json:"runId"`
+		State            chat.State   `json:"state"`            // failed, interrupted
+		AssistantMessage *messageJSON `json:"assistantMessage"` // what was made before
+	}
+	reconnectEvent struct {
+		Type string `json:"type"` // reconnect
+	}
+)
+
+// encodeFollow writes a reply while it is made. An error is answered as such
+// only if it comes instead of the first event.
+func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f following) (err error) {
+	s := &events{w: w, conn: http.NewResponseController(w)}
+	reason := ""
+	defer func() {
+		a.left(ctx, s, err, reason)
+		if s.open {
+			err = nil
+		}
+	}()
+	for e, failed := range f.events {
+		if failed != nil {
+			return failed
+		}
+		switch e.Kind {
+		case replies.EventIdle:
+			err = s.beat()
+		case replies.EventReconnect:
+			reason = leftShutdown
+			err = s.send(e.Cursor, reconnectEvent{"reconnect"})
+		case replies.EventEnd:
+			reason = leftDone
+			err = s.send(e.Cursor, ending(e))
+		case replies.EventStart:
+			err = s.send(e.Cursor, startEvent{"start", messageOrNull(e.UserMessage), e.Run.ID})
+		case replies.EventDelta:
+			kind := "chunk"
+			if e.Delta.Reasoning {
+				kind = "reasoning"
+			}
+			err = s.send(e.Cursor, pieceEvent{kind, e.Delta.Text})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !s.open && ctx.Err() == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return nil
+}
+
+// ending is the terminal event of a run.
+func ending(e replies.Event) any {
+	message := messageOrNull(e.Message)
+	failed := errorEvent{"error", "", fault.AIFailed, e.Run.ID, e.Run.State, message}
+	switch {
+	case e.Run.State == chat.Interrupted:
+		failed.Error, failed.Code = "The reply was interrupted; what was made of it is kept, and it can be continued", "INTERRUPTED"
+	case e.Run.State == chat.Failed && e.Run.Failure == replies.FailureUnavailable:
+		failed.Error, failed.Code = "No AI provider is available at the moment; your message is kept", fault.AIUnavailable
+	case e.Run.State == chat.Failed:
+		failed.Error = "The AI could not finish its reply; your message is kept"
+	default:
+		return endEvent{"end", message, e.Run.State}
+	}
+	return failed
+}
+
+// liveEvent says which replies run: all of them at first, then what changed.
+type liveEvent struct {
+	Type string    `json:"type"` // snapshot, changed
+	Runs []runJSON `json:"runs"`
+}
+
+type living struct {
+	events iter.Seq2[replies.LiveEvent, error]
+}
+
+func (a *API) live(ctx context.Context, c call) (living, error) {
+	return living{a.Replies.Live(ctx, c.principal)}, nil
+}
+
+func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) (err error) {
+	s := &events{w: w, conn: http.NewResponseController(w)}
+	reason := ""
+	defer func() {
+		a.left(ctx, s, err, reason)
+		if s.open {
+			err = nil
+		}
+	}()
+	for e, failed := range l.events {
+		if failed != nil {
+			return failed
+		}
+		switch e.Kind {
+		case replies.EventIdle:
+			err = s.beat()
+		case replies.EventReconnect:
+			reason = leftShutdown
+			err = s.send(chat.Before, reconnectEvent{"reconnect"})
+		case replies.EventStart:
+			err = s.send(chat.Before, liveEvent{"snapshot", runsOf(e.Runs)})
+		case replies.EventDelta, replies.EventEnd:
+			err = s.send(chat.Before, liveEvent{"changed", runsOf(e.Runs)})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
