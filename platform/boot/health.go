@@ -5,6 +5,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"parley/adapters/httpapi"
+	"parley/ports"
 )
 
 // health knows how the dependencies are. It asks each at most once a second,
@@ -22,6 +25,7 @@ type health struct {
 // without another it serves with less.
 type check struct {
 	name     string
+	note     string // what it is, for everybody to see
 	required bool
 	ping     func(context.Context) error
 }
@@ -71,4 +75,38 @@ func (h *health) up(ctx context.Context) map[string]bool {
 		out[c.name] = c.err == nil
 	}
 	return out
+}
+
+// public returns health as everybody may see it: names and states.
+func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.Health {
+	return func(ctx context.Context) httpapi.Health {
+		out := httpapi.Health{Status: httpapi.HealthOK, Components: map[string]httpapi.Component{}}
+		add := func(name string, c httpapi.Component) {
+			out.Components[name] = c
+			if c.Status == httpapi.HealthDown || c.Status == httpapi.HealthDegraded && out.Status == httpapi.HealthOK {
+				out.Status = c.Status
+			}
+		}
+		for _, c := range h.conditions(ctx) {
+			state := httpapi.HealthOK
+			switch {
+			case c.err != nil && c.required:
+				state = httpapi.HealthDown
+			case c.err != nil:
+				state = httpapi.HealthDegraded
+			}
+			add(c.name, httpapi.Component{Status: state, Note: c.note})
+		}
+		for _, m := range models.Models() {
+			c := httpapi.Component{Status: httpapi.HealthOK}
+			if m.Demo {
+				c.Note = "demo, not AI"
+			}
+			if m.State == "open" { // history and other providers still serve
+				c.Status, c.Note = httpapi.HealthDegraded, "failing; resting for a moment"
+			}
+			add("ai:"+m.Provider+"/"+m.Model, c)
+		}
+		return out
+	}
 }

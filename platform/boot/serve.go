@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"parley/adapters/httpapi"
 	"parley/adapters/identity"
 	"parley/adapters/memory"
 	"parley/adapters/observe"
@@ -84,10 +85,10 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer store.Close()
-	if _, err := migrated(ctx, c, store); err != nil {
+	schema, err := migrated(ctx, c, store)
+	if err != nil {
 		return err
 	}
-	tel.Registry.MustRegister(collectors.NewDBStatsCollector(store.DB(), "parley"))
 
 	// What instances share, or one instance keeps in process.
 	var (
@@ -112,14 +113,40 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		MaxQueue: c.Replies.MaxQueue, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
 	keeping := &conversations.Service{History: store, Feed: feed, Now: time.Now, NewID: newID}
-	_, _ = keeping, admission
 
 	// How the outside sees it.
-	status := &health{checks: []check{{name: "database", required: true, ping: store.Ping}}}
-	_ = status
-	_ = making
-	_ = models
-	return errors.New("no API yet")
+	status := &health{checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.Ping}}}
+	api, err := httpapi.New(httpapi.Config{
+		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Observer: observer, Now: time.Now,
+		Health: status.public(models), Version: Version,
+		AllowedOrigins: c.Origins(),
+		Proxies:        httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	tel.Registry.MustRegister(
+		collectors.NewDBStatsCollector(store.DB(), "parley"),
+		observer.Dependencies(status.up),
+		observer.Breakers(models),
+		observer.Schema(schema.Current, len(schema.Pending)),
+	)
+
+	// Go.
+	tel.Log.Info("serving", "version", Version, "instance", instance, "addr", apiListener.Addr().String(),
+		"admin", adminListener.Addr().String(), "database", store.Dialect(), "development", c.Development(),
+		"chat_disabled", c.Limits.ChatDisabled, "tracing", tel.Exporting)
+	if c.Development() {
+		if err := welcome(p, c, apiListener.Addr().String(), adminListener.Addr().String(), authSecrets[0]); err != nil {
+			return err
+		}
+	}
+	return running{
+		log: tel.Log, making: making, health: status,
+		api:   newServer(observer.HTTP(api), tel.Log),
+		admin: newServer(admin(tel, status, models), tel.Log),
+		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
+	}.run(ctx, apiListener, adminListener)
 }
 
 // limits translates the configured numbers into tiers.

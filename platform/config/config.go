@@ -3,7 +3,10 @@
 // name, its default and the sentence that the README's table shows.
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Config is every setting. Names of fields are unique over all sections,
 // because a mistake is reported by the name of its variable.
@@ -19,9 +22,10 @@ type Config struct {
 
 // Server is where Parley listens and whom it believes.
 type Server struct {
-	Addr           string `env:"ADDR" envDefault:"127.0.0.1:8080" desc:"Address of the API."`
-	AdminAddr      string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" desc:"Address of metrics, probes and profiles. Keep it private."`
-	TrustedProxies int    `env:"TRUSTED_PROXIES" envDefault:"0" desc:"How many proxies of yours stand in front. The client's address is that many places from the right of X-Forwarded-For; 0 ignores the header."`
+	Addr           string         `env:"ADDR" envDefault:"127.0.0.1:8080" desc:"Address of the API."`
+	AdminAddr      string         `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" desc:"Address of metrics, probes and profiles. Keep it private."`
+	TrustedProxies int            `env:"TRUSTED_PROXIES" envDefault:"0" desc:"How many proxies of yours stand in front. The client's address is that many places from the right of X-Forwarded-For; 0 ignores the header."`
+	TrustedRanges  []netip.Prefix `env:"TRUSTED_PROXY_RANGES" desc:"Addresses of those proxies, as 10.0.0.0/8, separated by commas. Whoever else sends the header is not believed. Unset: anybody is, so nobody but the proxies may reach ADDR."`
 }
 
 // Store is where data lives.

@@ -63,6 +63,7 @@ func TestLoad_Refuses(t *testing.T) {
 		{"ADMIN_ADDR", "127.0.0.1:99999"},
 		{"TRUSTED_PROXIES", "canary"},
 		{"TRUSTED_PROXIES", "-1"},
+		{"TRUSTED_PROXY_RANGES", "10.0.0.0/8,canary"},
 		{"DATABASE_URL", "canary://u:p@h/d"},
 		{"DATABASE_URL", "postgres:canary"},
 		{"REDIS_URL", "http://canary"},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
@@ -55,6 +56,8 @@ func noun(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 500ms, 25s or 2m"
+	case t == reflect.TypeFor[[]netip.Prefix]():
+		return "address ranges such as 10.0.0.0/8, separated by commas"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() == reflect.Int || t.Kind() == reflect.Int64:
