@@ -16,7 +16,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"parley/app/conversations"
@@ -26,7 +25,8 @@ import (
 	"parley/ports"
 )
 
-// Config is what the API is made of. Services, Observer and Now are required.
+// Config is what the API is made of. All of the first block and Health are
+// required.
 type Config struct {
 	Replies       *replies.Service
 	Conversations *conversations.Service
@@ -35,7 +35,8 @@ type Config struct {
 	Observer      ports.Observer
 	Now           ports.Clock
 
-	// Health says how Parley and its parts are; it is asked at most once a second.
+	// Health says how Parley and its parts are. Anybody may ask, as often as they
+	// like, so it should remember its answer for a while.
 	Health  func(context.Context) Health
 	Version string
 
@@ -62,12 +63,6 @@ type API struct {
 	mux     *http.ServeMux
 	csrf    *http.CrossOriginProtection
 	origins []string
-
-	health struct {
-		sync.Mutex
-		at     time.Time
-		latest Health
-	}
 }
 
 // New returns the handler. It fails on an origin that is none.

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"time"
 )
 
 // Health is how Parley is. It is public: names and states, nothing else.
@@ -26,19 +25,10 @@ const (
 	HealthDown     = "down"
 )
 
-// checkHealth asks at most once a second, however many ask it.
 func (a *API) checkHealth(ctx context.Context, _ call) (Health, error) {
-	if a.Health == nil {
-		return Health{Status: HealthOK, Version: a.Version, Components: map[string]Component{}}, nil
-	}
-	a.health.Lock()
-	defer a.health.Unlock()
-	if now := time.Now(); a.health.at.IsZero() || now.Sub(a.health.at) >= time.Second {
-		latest := a.Health(context.WithoutCancel(ctx))
-		latest.Version = a.Version
-		a.health.at, a.health.latest = time.Now(), latest
-	}
-	return a.health.latest, nil
+	h := a.Health(ctx)
+	h.Version = a.Version
+	return h, nil
 }
 
 func encodeHealth(_ context.Context, w http.ResponseWriter, h Health) error {

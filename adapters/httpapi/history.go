@@ -74,9 +74,6 @@ type modelJSON struct {
 }
 
 func (a *API) models(context.Context, call) ([]ports.ModelInfo, error) {
-	if a.Catalogue == nil {
-		return nil, nil
-	}
 	return a.Catalogue.Models(), nil
 }
 

@@ -64,6 +64,7 @@ func (s *Service) follow(ctx context.Context, run chat.Run, cursor chat.Cursor, 
 	watch := s.Feed.Watch(ctx, run.UserID, run.ID)
 	defer watch.Close()
 
+	greet := cursor >= 0 // a sign of life opens the stream of one who resumes
 	if cursor < 0 {
 		cursor = 0
 		// Best effort: a start without its message is still a start.
@@ -113,6 +114,10 @@ func (s *Service) follow(ctx context.Context, run chat.Run, cursor chat.Cursor, 
 			yield(Event{Kind: EventReconnect, Cursor: cursor, Run: run}, nil)
 			return
 		}
+		if greet && len(deltas) == 0 && !yield(Event{Kind: EventIdle, Cursor: cursor, Run: run}, nil) {
+			return
+		}
+		greet = false
 		if len(deltas) > 0 {
 			idle.Reset(s.opt.Idle)
 		}
