@@ -84,9 +84,9 @@ type event struct {
 		Usage usage  `json:"usage"`
 	} `json:"message"`
 	Delta struct {
-		Text       string `json:"text"`
-		Thinking   string `json:"thinking"`
-		StopReason string `json:"stop_reason"`
+		Text       upstream.Piece `json:"text"`
+		Thinking   upstream.Piece `json:"thinking"`
+		StopReason string         `json:"stop_reason"`
 	} `json:"delta"`
 	Usage usage `json:"usage"`
 }
@@ -171,7 +171,7 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 		a.Usage = used.count()
 		a.Usage.Estimated = true // of as much as there was
 	}
-	return a, broken(ctx, stream.Err())
+	return a, reply.Failed(broken(ctx, stream.Err()))
 }
 
 // finishReason is a stop reason in the common words.

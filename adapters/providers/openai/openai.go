@@ -74,10 +74,10 @@ type chunk struct {
 	Model   string `json:"model"`
 	Choices []struct {
 		Delta struct {
-			Content          string `json:"content"`
-			Refusal          string `json:"refusal"`
-			ReasoningContent string `json:"reasoning_content"` // vLLM, llama.cpp, DeepSeek
-			Reasoning        string `json:"reasoning"`         // OpenRouter, Ollama
+			Content          upstream.Piece `json:"content"`
+			Refusal          upstream.Piece `json:"refusal"`
+			ReasoningContent upstream.Piece `json:"reasoning_content"` // vLLM, llama.cpp, DeepSeek
+			Reasoning        upstream.Piece `json:"reasoning"`         // OpenRouter, Ollama
 		} `json:"delta"`
 		FinishReason string `json:"finish_reason"`
 	} `json:"choices"`
@@ -142,7 +142,7 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 		return a, nil
 	}
 	a.Usage.Estimated = true // of as much as there was
-	return a, broken(ctx, stream.Err())
+	return a, reply.Failed(broken(ctx, stream.Err()))
 }
 
 // open sends the request and returns the stream of its reply.

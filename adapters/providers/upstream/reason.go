@@ -103,16 +103,6 @@ func Fail(r Reason, cause error) *fault.Error {
 	return fault.Wrap(cause, fault.AIFailed, sayFailed).With(reasonDetail, string(r))
 }
 
-// Begun turns the failure of a reply that has begun to be shown into AIFailed:
-// trying later does not complete it.
-func Begun(err error) error {
-	f := fault.As(err)
-	if f == nil || f.Kind != fault.AIUnavailable {
-		return err
-	}
-	return fault.Wrap(f.Cause, fault.AIFailed, sayFailed).With(reasonDetail, string(ReasonOf(err)))
-}
-
 // ReasonOf reads the reason from an error; a nil error has none.
 func ReasonOf(err error) Reason {
 	if err == nil {

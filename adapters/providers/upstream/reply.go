@@ -1,10 +1,14 @@
 package upstream
 
 import (
+	"encoding/json"
 	"errors"
 	"unicode/utf8"
 
+	"github.com/tidwall/gjson"
+
 	"parley/domain/chat"
+	"parley/domain/fault"
 )
 
 // Reply passes a provider's pieces on: clean, in whole characters, and within
@@ -12,6 +16,7 @@ import (
 type Reply struct {
 	watch *Watch
 	emit  func(chat.Delta)
+	begun bool
 	left  int       // code points that may still come
 	parts [2]string // the first bytes of a character whose rest has yet to come, of text and reasoning
 }
@@ -22,10 +27,10 @@ func NewReply(w *Watch, emit func(chat.Delta)) *Reply {
 }
 
 // Text passes a piece of text on.
-func (r *Reply) Text(s string) error { return r.pass(false, s) }
+func (r *Reply) Text(s Piece) error { return r.pass(false, string(s)) }
 
 // Reasoning passes a piece of reasoning on.
-func (r *Reply) Reasoning(s string) error { return r.pass(true, s) }
+func (r *Reply) Reasoning(s Piece) error { return r.pass(true, string(s)) }
 
 func (r *Reply) pass(reasoning bool, s string) error {
 	if s == "" {
@@ -48,12 +53,23 @@ func (r *Reply) pass(reasoning bool, s string) error {
 		r.left -= n
 	}
 	if s != "" {
+		r.begun = true
 		r.emit(chat.Delta{Reasoning: reasoning, Text: s})
 	}
 	if full {
 		return Fail(ReplyTooLong, errors.New("reply too long"))
 	}
 	return nil
+}
+
+// Failed is the fault of a reply that broke off. One that has begun to be
+// shown is AIFailed whatever the reason: trying later does not complete it.
+func (r *Reply) Failed(err error) error {
+	f := fault.As(err)
+	if !r.begun || f == nil || f.Kind != fault.AIUnavailable {
+		return err
+	}
+	return fault.Wrap(f.Cause, fault.AIFailed, sayFailed).With(reasonDetail, string(ReasonOf(err)))
 }
 
 // wholeCharacters is the length of s without an unfinished character at its end.
@@ -78,4 +94,18 @@ func first(s string, n int) string {
 		n--
 	}
 	return s
+}
+
+// Piece is a JSON string that may begin or end inside a character: some
+// servers cut a reply between bytes. The standard decoder would turn each
+// half into replacement characters.
+type Piece string
+
+// UnmarshalJSON keeps the bytes as they are.
+func (p *Piece) UnmarshalJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		*p = Piece(gjson.ParseBytes(data).String())
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(p))
 }

@@ -1,0 +1,307 @@
+package openai_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"parley/adapters/providers/openai"
+	"parley/adapters/providers/stub"
+	"parley/adapters/providers/upstream"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type result struct {
+	reasoning, text string
+	pieces          int
+	answer          ports.Answer
+	err             error
+}
+
+func limits() upstream.Limits {
+	return upstream.Limits{FirstToken: 300 * time.Millisecond, Idle: 300 * time.Millisecond, MaxReply: 5000}
+}
+
+func open(t *testing.T, script stub.Script) (*stub.Server, *openai.Provider) {
+	t.Helper()
+	s, err := stub.Start(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := openai.New(openai.Config{Key: "sk-secret", BaseURL: s.OpenAIURL(), Limits: limits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close(); s.Close() })
+	return s, p
+}
+
+func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
+	var r result
+	if params.Model == "" {
+		params.Model = "gpt-4o"
+	}
+	prompt := ports.Prompt{UserID: "u", Params: params, Turns: []ports.Turn{{Role: chat.User, Text: "tell me two things"}}}
+	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
+		r.pieces++
+		if d.Reasoning {
+			r.reasoning += d.Text
+		} else {
+			r.text += d.Text
+		}
+	})
+	return r
+}
+
+func TestOpenAI_WholeReplies(t *testing.T) {
+	const text = "one two — 三 😀 "
+	frame := func(delta string) string { return `data: {"choices":[{"index":0,"delta":` + delta + `}]}` + "\n\n" }
+	const finish = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
+	for name, c := range map[string]struct {
+		reply stub.Reply
+		want  string
+	}{
+		"Plain":              {stub.Reply{Text: text}, text},
+		"EveryByteForItself": {stub.Reply{Text: text, Split: 1}, text},
+		"AllInOneWrite":      {stub.Reply{Text: text, Coalesce: true}, text},
+		"WithComments":       {stub.Reply{Text: text, Ping: true}, text},
+		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 200 * time.Millisecond}, text},
+		"SlowButAlive":       {stub.Reply{Text: "a b c d", Pace: 150 * time.Millisecond}, "a b c d"},
+		"ControlCharacters":  {stub.Reply{Pieces: []string{"a\x00b", "\x1b[31mred", "\ttab\n"}}, "ab[31mred\ttab\n"},
+		"CharacterInTwoPieces": {stub.Reply{Raw: frame("{\"content\":\"a\xf0\x9f\"}") + frame("{\"content\":\"\x98\x80b\"}") +
+			finish + "data: [DONE]\n\n"}, "a😀b"},
+		"NoDoneMarker":     {stub.Reply{Raw: frame(`{"content":"fine"}`) + finish}, "fine"},
+		"CRLF":             {stub.Reply{Raw: strings.ReplaceAll(frame(`{"content":"fine"}`)+finish+"data: [DONE]\n\n", "\n", "\r\n")}, "fine"},
+		"RefusalIsText":    {stub.Reply{Raw: frame(`{"refusal":"I cannot."}`) + finish}, "I cannot."},
+		"UnfinishedAtEnd":  {stub.Reply{Raw: frame("{\"content\":\"a\xf0\x9f\"}") + finish}, "a"},
+		"NullsEverywhere":  {stub.Reply{Raw: `data: {"choices":[{"delta":{"content":null,"role":null},"finish_reason":null}],"usage":null}` + "\n\n" + frame(`{"content":"ok"}`) + finish}, "ok"},
+		"LostAfterTheMark": {stub.Reply{Raw: frame(`{"content":"ok"}`) + finish + "data: {\"choi"}, "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, p := open(t, stub.Always(c.reply))
+			r := ask(t.Context(), p, chat.Params{})
+			if r.err != nil || r.text != c.want || r.answer.FinishReason != "stop" {
+				t.Errorf("said %q, answer %+v, error %v", r.text, r.answer, r.err)
+			}
+		})
+	}
+}
+
+func TestOpenAI_Failures(t *testing.T) {
+	long := strings.Repeat("x", 10<<20)
+	for name, c := range map[string]struct {
+		reply  stub.Reply
+		reason upstream.Reason
+		after  time.Duration
+		said   bool
+	}{
+		"500":                {reply: stub.Refuse(500, "server_error"), reason: upstream.ServerError},
+		"502WithAPage":       {reply: stub.Reply{Status: 502, Header: map[string]string{"Content-Type": "text/html"}, Raw: "<html>"}, reason: upstream.ServerError},
+		"529":                {reply: stub.Refuse(529, "overloaded_error"), reason: upstream.Overloaded},
+		"503Loading":         {reply: stub.Reply{Status: 503, Raw: `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`}, reason: upstream.Overloaded},
+		"429WithSeconds":     {reply: stub.Refuse(429, "rate_limit_exceeded", "Retry-After", "7"), reason: upstream.RateLimited, after: 7 * time.Second},
+		"429WithMillis":      {reply: stub.Refuse(429, "rate_limit_exceeded", "Retry-After-Ms", "250"), reason: upstream.RateLimited, after: 250 * time.Millisecond},
+		"429WithoutAnything": {reply: stub.Reply{Status: 429, Raw: "slow down"}, reason: upstream.RateLimited},
+		"InsufficientQuota":  {reply: stub.Refuse(429, "insufficient_quota", "Retry-After", "7"), reason: upstream.QuotaExhausted, after: 7 * time.Second},
+		"401":                {reply: stub.Refuse(401, "invalid_api_key"), reason: upstream.Unauthorized},
+		"404Model":           {reply: stub.Refuse(404, "model_not_found"), reason: upstream.UnknownModel},
+		"400":                {reply: stub.Refuse(400, "invalid_request_error"), reason: upstream.BadRequest},
+		"400TooLong":         {reply: stub.Refuse(400, "context_length_exceeded"), reason: upstream.TooLong},
+		"ErrorPageOf10MB":    {reply: stub.Reply{Status: 500, Raw: long}, reason: upstream.ServerError},
+		"Redirect":           {reply: stub.Reply{Status: 307, Header: map[string]string{"Location": "http://127.0.0.1:1/"}, Raw: "x"}, reason: upstream.NotAStream},
+		"HTML200":            {reply: stub.Reply{Header: map[string]string{"Content-Type": "text/html; charset=utf-8"}, Raw: "<html>welcome</html>"}, reason: upstream.NotAStream},
+		"JSON200":            {reply: stub.Reply{Header: map[string]string{"Content-Type": "application/json"}, Raw: `{"choices":[]}`}, reason: upstream.NotAStream},
+		"EmptyStream":        {reply: stub.Reply{Raw: "\n"}, reason: upstream.Incomplete},
+		"OnlyDone":           {reply: stub.Reply{Raw: "data: [DONE]\n\n"}, reason: upstream.Incomplete},
+		"Garbage":            {reply: stub.Reply{Raw: "data: {not json\n\n"}, reason: upstream.NotAStream},
+		"NullError":          {reply: stub.Reply{Raw: `data: {"error":null,"choices":[]}` + "\n\n"}, reason: upstream.ServerError},
+		"LineOf10MB":         {reply: stub.Reply{Raw: "data: " + long}, reason: upstream.LineTooLong},
+		"EventOf10MB":        {reply: stub.Reply{Raw: strings.Repeat("data: "+long[:1000]+"\n", 10_000)}, reason: upstream.LineTooLong},
+		"NoFirstByte":        {reply: stub.Reply{Hang: true}, reason: upstream.FirstToken},
+		"NoFirstToken":       {reply: stub.Reply{Cut: stub.Stall}, reason: upstream.FirstToken},
+		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, said: true},
+		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, said: true},
+		"LastEventCutShort":  {reply: stub.Reply{Raw: `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}`}, reason: upstream.Incomplete, said: true},
+		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, said: true},
+		"ErrorInTheMiddle":   {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, said: true},
+		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, said: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, p := open(t, stub.Always(c.reply))
+			begun := time.Now()
+			r := ask(t.Context(), p, chat.Params{})
+			if got := upstream.ReasonOf(r.err); got != c.reason || upstream.RetryAfter(r.err) != c.after {
+				t.Errorf("reason %q after %v: %v", got, upstream.RetryAfter(r.err), r.err)
+			}
+			if (r.text != "") != c.said || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
+				t.Errorf("said %.20q, answer %+v", r.text, r.answer)
+			}
+			if n := len(s.Calls()); n != 1 {
+				t.Errorf("%d calls", n)
+			}
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
+				t.Errorf("error says %v", r.err)
+			}
+		})
+	}
+	t.Run("NobodyListens", func(t *testing.T) {
+		s, p := open(t, nil)
+		s.Kill()
+		r := ask(t.Context(), p, chat.Params{})
+		if upstream.ReasonOf(r.err) != upstream.Unreachable || !fault.Is(r.err, fault.AIUnavailable) {
+			t.Error(r.err)
+		}
+		if strings.Contains(fmt.Sprint(r.err), "/v1") {
+			t.Errorf("error names the URL: %v", r.err)
+		}
+	})
+	t.Run("KilledInTheMiddle", func(t *testing.T) {
+		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(100), Pace: 10 * time.Millisecond}))
+		time.AfterFunc(100*time.Millisecond, s.Kill)
+		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.Lost || r.text == "" {
+			t.Errorf("said %q, error %v", r.text, r.err)
+		}
+	})
+}
+
+func TestOpenAI_Stop(t *testing.T) {
+	t.Run("ClosesTheProvidersConnection", func(t *testing.T) {
+		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(1000), Pace: 10 * time.Millisecond}))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		r := ask(ctx, p, chat.Params{})
+		if !fault.Is(r.err, fault.Canceled) || r.text == "" {
+			t.Fatalf("said %q, error %v", r.text, r.err)
+		}
+		for begun := time.Now(); !s.Calls()[0].Gone; time.Sleep(5 * time.Millisecond) {
+			if time.Since(begun) > time.Second {
+				t.Fatal("the provider was not told")
+			}
+		}
+	})
+	t.Run("DeadlineIsAFailure", func(t *testing.T) {
+		_, p := open(t, stub.Always(stub.Reply{Text: stub.Words(1000), Pace: 10 * time.Millisecond}))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		r := ask(ctx, p, chat.Params{})
+		if upstream.ReasonOf(r.err) != upstream.Deadline || !errors.Is(r.err, context.DeadlineExceeded) {
+			t.Error(r.err)
+		}
+	})
+}
+
+func TestOpenAI_Usage(t *testing.T) {
+	t.Run("IsTheProvidersOwn", func(t *testing.T) {
+		_, p := open(t, stub.Always(stub.Reply{Reasoning: "let me think", Text: "one two", CacheRead: 3}))
+		r := ask(t.Context(), p, chat.Params{System: "be brief"})
+		want := chat.Usage{Input: 6, Output: 5, CacheRead: 3, Reasoning: 3}
+		if d := cmp.Diff(want, r.answer.Usage); d != "" || r.reasoning != "let me think" || r.text != "one two" {
+			t.Error(r.reasoning, r.text, d)
+		}
+	})
+	t.Run("IsEstimatedWhenItSaysNothing", func(t *testing.T) {
+		_, p := open(t, stub.Always(stub.Reply{Text: "one two", NoUsage: true}))
+		if r := ask(t.Context(), p, chat.Params{}); r.err != nil || !r.answer.Usage.Estimated {
+			t.Errorf("%+v, %v", r.answer, r.err)
+		}
+	})
+	t.Run("IsNotWaitedForLong", func(t *testing.T) {
+		finish := `data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}` + "\n\n"
+		_, p := open(t, stub.Always(stub.Reply{Raw: finish, Header: map[string]string{"Content-Length": "5000"}}))
+		begun := time.Now()
+		r := ask(t.Context(), p, chat.Params{})
+		if r.err != nil || r.text != "a" || time.Since(begun) > time.Second {
+			t.Errorf("said %q in %v, error %v", r.text, time.Since(begun), r.err)
+		}
+	})
+	t.Run("ConnectionsAreKept", func(t *testing.T) {
+		s, p := open(t, stub.Say("one two"))
+		for range 5 {
+			if r := ask(t.Context(), p, chat.Params{}); r.err != nil {
+				t.Fatal(r.err)
+			}
+		}
+		if n := s.Connections(); n != 1 {
+			t.Errorf("%d connections for 5 replies", n)
+		}
+	})
+}
+
+func TestOpenAI_Request(t *testing.T) {
+	warm := 0.4
+	s, p := open(t, stub.Say("ok"))
+	prompt := ports.Prompt{
+		UserID: "user-1",
+		Params: chat.Params{Model: "llama3", System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"},
+		Turns:  []ports.Turn{{Role: chat.Assistant, Text: "old"}, {Role: chat.User, Text: "a"}, {Role: chat.Assistant, Text: "b"}},
+	}
+	if _, err := p.Generate(t.Context(), prompt, func(chat.Delta) {}); err != nil {
+		t.Fatal(err)
+	}
+	call := s.Calls()[0]
+	var roles []string
+	for _, m := range call.Messages {
+		roles = append(roles, m.Role)
+	}
+	if d := cmp.Diff([]string{"system", "user", "assistant", "user"}, roles); d != "" {
+		t.Error(d)
+	}
+	delete(call.Body, "messages")
+	got, _ := json.Marshal(call.Body)
+	const want = `{"max_tokens":100,"model":"llama3","reasoning_effort":"low","stream":true,"stream_options":{"include_usage":true},"temperature":0.4}`
+	if d := cmp.Diff(want, string(got)); d != "" {
+		t.Error(d)
+	}
+	if call.Header.Get("Authorization") != "Bearer sk-secret" || call.Header.Get("X-Stainless-Retry-Count") != "0" {
+		t.Errorf("headers %v", call.Header)
+	}
+}
+
+func TestOpenAI_Headroom(t *testing.T) {
+	reply := stub.Reply{Text: "ok", Header: map[string]string{
+		"X-RateLimit-Limit-Requests": "200", "X-RateLimit-Remaining-Requests": "50",
+		"X-RateLimit-Limit-Tokens": "0", "X-RateLimit-Remaining-Tokens": "x",
+	}}
+	s, err := stub.Start(stub.Always(reply))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var seen observer
+	p, err := openai.New(openai.Config{BaseURL: s.OpenAIURL(), Observer: &seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ask(t.Context(), p, chat.Params{})
+	want := observer{ports.ProviderHeadroom{Provider: "openai", Kind: "requests", Ratio: 0.25}}
+	if d := cmp.Diff(want, seen); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestOpenAI_BaseURL(t *testing.T) {
+	for _, bad := range []string{"localhost:11434", "ftp://host/v1", "http://", "://"} {
+		if _, err := openai.New(openai.Config{BaseURL: bad}); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+type observer []any
+
+func (o *observer) Observe(_ context.Context, fact any) { *o = append(*o, fact) }

@@ -1,0 +1,220 @@
+// Package stub is a server for tests that speaks as OpenAI and as Anthropic
+// do, down to event names and blank lines, and misbehaves on request. It counts
+// what it was asked and what it said by its own simple rule (a word is a
+// token), so that usage and cost can be checked against it.
+package stub
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Providers, as Call names them.
+const (
+	OpenAI    = "openai"
+	Anthropic = "anthropic"
+)
+
+// Script says how to answer a call. It is called from many goroutines.
+type Script func(Call) Reply
+
+// Call is one request, and what became of it.
+type Call struct {
+	N        int // from 1
+	Provider string
+	Model    string
+	Messages []Message // the system prompt included
+	Body     map[string]any
+	Header   http.Header
+	At       time.Time
+	Input    int64 // tokens asked
+	Output   int64 // tokens said
+	Whole    bool  // said to its end
+	Gone     bool  // the client left first
+}
+
+// Message is one message of a call.
+type Message struct{ Role, Text string }
+
+// Last is the text of the last message.
+func (c Call) Last() string {
+	if len(c.Messages) == 0 {
+		return ""
+	}
+	return c.Messages[len(c.Messages)-1].Text
+}
+
+// Server is a running stub.
+type Server struct {
+	addr string
+
+	mu     sync.Mutex
+	script Script
+	calls  []*Call
+	conns  map[net.Conn]bool
+	opened int
+	http   *http.Server
+	closed chan struct{}
+}
+
+// Start listens on a free port of the loopback interface. With a nil script
+// every reply is Echo.
+func Start(script Script) (*Server, error) {
+	s := &Server{addr: "127.0.0.1:0", script: script, conns: map[net.Conn]bool{}}
+	return s, s.Resume()
+}
+
+// Resume listens again after Kill, on the same port.
+func (s *Server) Resume() error {
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addr = l.Addr().String()
+	s.closed = make(chan struct{})
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ConnState: s.track, ReadHeaderTimeout: time.Minute}
+	go s.http.Serve(l) //nolint:errcheck // ends with Kill
+	return nil
+}
+
+// Kill drops every connection and refuses new ones.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	h, closed := s.http, s.closed
+	s.http = nil
+	for c := range s.conns {
+		reset(c)
+	}
+	s.mu.Unlock()
+	if h != nil {
+		close(closed)
+		_ = h.Close()
+	}
+}
+
+// Close ends the server.
+func (s *Server) Close() { s.Kill() }
+
+// Play changes the script for calls to come.
+func (s *Server) Play(script Script) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script = script
+}
+
+// OpenAIURL is the base URL for an OpenAI client.
+func (s *Server) OpenAIURL() string { return "http://" + s.addr + "/v1" }
+
+// AnthropicURL is the base URL for an Anthropic client.
+func (s *Server) AnthropicURL() string { return "http://" + s.addr }
+
+// Calls returns what was asked so far, in order.
+func (s *Server) Calls() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Call, len(s.calls))
+	for i, c := range s.calls {
+		out[i] = *c
+	}
+	return out
+}
+
+// Connections counts how many were ever opened.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+func (s *Server) track(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.conns[c] = true
+		s.opened++
+	case http.StateClosed, http.StateHijacked:
+		delete(s.conns, c)
+	}
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	c := &Call{Header: r.Header, At: time.Now()}
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path == "/v1/chat/completions":
+		c.Provider = OpenAI
+	case r.Method == http.MethodPost && r.URL.Path == "/v1/messages":
+		c.Provider = Anthropic
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	if json.NewDecoder(r.Body).Decode(&c.Body) != nil {
+		http.Error(w, "not JSON", http.StatusBadRequest)
+		return
+	}
+	c.read()
+	s.mu.Lock()
+	s.calls = append(s.calls, c)
+	c.N = len(s.calls)
+	script, closed, asked := s.script, s.closed, *c
+	s.mu.Unlock()
+	if script == nil {
+		script = Echo
+	}
+	p := &performance{w: w, r: r, reply: script(asked), call: asked, closed: closed}
+	whole, gone := p.run()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.Output, c.Whole, c.Gone = p.said, whole, gone
+}
+
+// read takes from the body what both providers have, each in its own way.
+func (c *Call) read() {
+	c.Model, _ = c.Body["model"].(string)
+	if system := text(c.Body["system"]); system != "" {
+		c.Messages = append(c.Messages, Message{Role: "system", Text: system})
+	}
+	list, _ := c.Body["messages"].([]any)
+	for _, item := range list {
+		m, _ := item.(map[string]any)
+		role, _ := m["role"].(string)
+		c.Messages = append(c.Messages, Message{Role: role, Text: text(m["content"])})
+	}
+	for _, m := range c.Messages {
+		c.Input += Tokens(m.Text)
+	}
+}
+
+// text reads content that is a string or a list of blocks.
+func text(content any) string {
+	switch v := content.(type) {
+	case string:
+		return v
+	case []any:
+		var b strings.Builder
+		for _, item := range v {
+			block, _ := item.(map[string]any)
+			s, _ := block["text"].(string)
+			b.WriteString(s)
+		}
+		return b.String()
+	}
+	return ""
+}
+
+// Tokens is the stub's own count: words.
+func Tokens(text string) int64 { return int64(len(strings.Fields(text))) }
+
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+}
