@@ -74,7 +74,7 @@ type instance struct {
 // start runs an instance with a feed of its own.
 func (b *bench) start(opt replies.Options, change ...func(*replies.Deps)) instance {
 	b.t.Helper()
-	s := b.dead(opt, change...)
+	s := b.instance(opt, change...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(ctx) }()
@@ -86,6 +86,17 @@ func (b *bench) start(opt replies.Options, change ...func(*replies.Deps)) instan
 // dead is an instance that admits and asks, and then never renews a lease,
 // records output or ends anything: as if killed, but still writing late.
 func (b *bench) dead(opt replies.Options, change ...func(*replies.Deps)) *replies.Service {
+	opt.ShutdownTimeout = 100 * time.Millisecond
+	s := b.instance(opt, change...)
+	b.t.Cleanup(func() { // bury it: its tasks must not outlive the test
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Serve(ctx)
+	})
+	return s
+}
+
+func (b *bench) instance(opt replies.Options, change ...func(*replies.Deps)) *replies.Service {
 	opt.Owner = uuid.NewString()
 	deps := replies.Deps{
 		Store: b.store, Model: b.model, Feed: memory.NewFeed(), Observer: b, Now: time.Now,
