@@ -74,7 +74,7 @@ func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 	if in.OnlyReplay != nil {
 		return chat.Admitted{}, in.OnlyReplay
 	}
-	for _, step := range []func(context.Context) error{in.place, in.conversation, in.busy, in.room, in.attach, in.record} {
+	for _, step := range []func(context.Context) error{in.place, in.alive, in.conversation, in.busy, in.room, in.attach, in.record} {
 		if err := step(ctx); err != nil {
 			return chat.Admitted{}, err
 		}
@@ -227,26 +227,37 @@ func (in *admission) within(conversation string) bool {
 	return in.run.ConversationID == "" || in.run.ConversationID == conversation
 }
 
-// conversation reads or makes the run's conversation, and its live runs. The
-// user's lock keeps both from changing, save that a live run may end.
-func (in *admission) conversation(ctx context.Context) error {
-	if id := in.run.ConversationID; id != "" {
-		conv, err := selectConversation(ctx, in.tx, in.run.UserID, id)
-		switch {
-		case err == nil:
-			in.conv = conv
-		case !fault.Is(err, fault.NotFound) || !in.CreateConversation || in.message == nil:
-			return err
-		default:
-			in.newConv = true
-			in.conv = rows.Conversation{UserID: in.run.UserID, ID: id, CreatedAt: in.now}
-			return nil
-		}
+// alive reads the live runs of the thread. Those of a conversation are locked,
+// so that none of them ends, or is begun, before this admission has decided.
+func (in *admission) alive(ctx context.Context) error {
+	lock := ""
+	if in.run.ConversationID != "" && in.s.dialect.lockRow != "" {
+		lock = in.s.dialect.lockRow + " OF r"
 	}
 	return in.tx.NewRaw(`SELECT r.id, r.state, r.parent_id, r.audit_id, EXISTS (
 			SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id) AS followed
-		FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id`,
+		FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id`+lock,
 		in.run.UserID, thread("r", in.run.ConversationID)).Scan(ctx, &in.live)
+}
+
+// conversation reads or makes the run's conversation. It comes behind alive: a
+// reply that has ended is its leaf by now.
+func (in *admission) conversation(ctx context.Context) error {
+	id := in.run.ConversationID
+	if id == "" {
+		return nil
+	}
+	conv, err := selectConversation(ctx, in.tx, in.run.UserID, id)
+	switch {
+	case err == nil:
+		in.conv = conv
+	case !fault.Is(err, fault.NotFound) || !in.CreateConversation || in.message == nil:
+		return err
+	default:
+		in.newConv = true
+		in.conv = rows.Conversation{UserID: in.run.UserID, ID: id, CreatedAt: in.now}
+	}
+	return nil
 }
 
 // busy applies WhenBusy: one live reply per conversation, any number in the

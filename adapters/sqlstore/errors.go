@@ -51,6 +51,9 @@ func unavailable(cause error) *fault.Error {
 	return fault.Wrap(redact(cause), fault.Unavailable, "The database is not available at the moment").After(time.Second)
 }
 
+// liveKey is the index that allows one running reply per conversation.
+const liveKey = "chat_runs_live_key"
+
 // retryable reports whether a transaction that failed so can be begun anew
 // with a better prospect.
 func retryable(ctx context.Context, err error) bool {
@@ -60,6 +63,9 @@ func retryable(ctx context.Context, err error) bool {
 	switch sqlState(err) {
 	case "40001", "40P01": // serialisation, deadlock
 		return true
+	case "23505": // somebody began another run of the conversation
+		var pg *pgconn.PgError
+		return errors.As(err, &pg) && pg.ConstraintName == liveKey
 	}
 	var begin errBegin
 	return errors.As(err, &begin) && lostConnection(err)

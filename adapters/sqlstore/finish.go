@@ -21,7 +21,7 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 	if len(points) == 0 {
 		return nil, nil
 	}
-	err = s.write(ctx, "checkpoint", func(ctx context.Context, tx bun.Tx) error {
+	err = s.writeOwned(ctx, "checkpoint", func(ctx context.Context, tx bun.Tx) error {
 		values := make([]schema.QueryAppender, len(points))
 		for i, p := range points {
 			values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, p.Output.Reasoning, p.Output.Text)
@@ -71,6 +71,13 @@ func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
 	ended, err := rows.FromRun(chat.Run{Metadata: o.Metadata})
 	if err != nil {
 		return err
+	}
+	if o.ConversationID == "" {
+		// The default thread's leaf is the user's: taken before the run, as
+		// admissions do, and read again when they are through.
+		if _, err := s.lockUser(ctx, tx, o.UserID, at); err != nil {
+			return err
+		}
 	}
 	var run struct {
 		ConversationID string    `bun:"conversation_id"`

@@ -96,8 +96,10 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 		if err != nil {
 			return err
 		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return one(err, noConversation())
+		if n, err := done.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return noConversation()
 		}
 		return batch(ctx, tx, s.db.QueryGen(), append(statements, tx.NewInsert().Model(&entry))...)
 	})

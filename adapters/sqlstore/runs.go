@@ -15,10 +15,6 @@ import (
 	"parley/domain/chat"
 )
 
-// claimTries bounds how often a claim is tried again when an admission was
-// faster to start a run in the same conversation.
-const claimTries = 3
-
 // Resume reads what a claimed run needs. NotFound: its conversation is gone.
 func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conversation, branch []chat.Message, err error) {
 	err = s.read(ctx, "resume", func(ctx context.Context, db bun.IDB) error {
@@ -64,7 +60,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 	if err != nil || len(due) == 0 {
 		return held, err
 	}
-	err = s.write(ctx, "heartbeat", func(ctx context.Context, tx bun.Tx) error {
+	err = s.writeOwned(ctx, "heartbeat", func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND lease_until < ?",
 			s.dialect.clock(lease), owner, s.dialect.clock(lease*2/3)).Exec(ctx)
 		return err
@@ -79,22 +75,16 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n 
 		return nil, nil
 	}
 	var claimed []chat.Run
-	for try := 1; ; try++ {
-		err := s.write(ctx, "claim", func(ctx context.Context, tx bun.Tx) error {
-			var err error
-			claimed, err = s.claim(ctx, tx, owner, lease, n)
-			if sqlState(err) == "23505" && try < claimTries {
-				return errRaced
-			}
-			return err
-		})
-		if !errors.Is(err, errRaced) {
-			return claimed, err
-		}
+	err := s.write(ctx, "claim", func(ctx context.Context, tx bun.Tx) error {
+		var err error
+		claimed, err = s.claim(ctx, tx, owner, lease, n)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return claimed, nil
 }
-
-var errRaced = errors.New("another run of the conversation was started meanwhile")
 
 func (s *Store) claim(ctx context.Context, tx bun.Tx, owner string, lease time.Duration, n int) ([]chat.Run, error) {
 	var taken []rows.Run
@@ -128,7 +118,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.write(ctx, "release", func(ctx context.Context, tx bun.Tx) error {
+	return s.writeOwned(ctx, "release", func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(0), owner, bun.In(ids)).Exec(ctx)
 		return err

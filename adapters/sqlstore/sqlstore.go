@@ -47,6 +47,7 @@ type Store struct {
 	dialect dialect
 	db      *bun.DB // writes; on Postgres, reads as well
 	readers *bun.DB // reads; the same as db on Postgres
+	owned   chan struct{}
 }
 
 var (
@@ -75,7 +76,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Store{opt: opt}
+	s := &Store{opt: opt, owned: make(chan struct{}, 1)}
 	var err error
 	if isPostgres(opt.URL) {
 		err = s.openPostgres()

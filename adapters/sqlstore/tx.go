@@ -51,6 +51,19 @@ func (s *Store) write(ctx context.Context, name string, fn func(ctx context.Cont
 	return translate(ctx, err)
 }
 
+// writeOwned is write for statements that change many runs of one owner. They
+// go one after another: two of them at once would lock the same rows in
+// different orders.
+func (s *Store) writeOwned(ctx context.Context, name string, fn func(ctx context.Context, tx bun.Tx) error) error {
+	select {
+	case s.owned <- struct{}{}:
+		defer func() { <-s.owned }()
+		return s.write(ctx, name, fn)
+	case <-ctx.Done():
+		return translate(ctx, ctx.Err())
+	}
+}
+
 func (s *Store) tryWrite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
 	conn, err := s.acquire(ctx, s.db)
 	if err != nil {

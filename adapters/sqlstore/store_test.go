@@ -1,0 +1,113 @@
+package sqlstore_test
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/schema"
+
+	"parley/adapters/sqlstore"
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/platform/testenv"
+	"parley/ports/portstest"
+)
+
+func TestSQLite(t *testing.T) {
+	portstest.Store(t, func(t testing.TB) portstest.StoreBundle { return bundle(openSQLite(t)) })
+}
+
+func TestPostgres(t *testing.T) {
+	portstest.Store(t, func(t testing.TB) portstest.StoreBundle { return bundle(openPostgres(t)) })
+}
+
+// each runs a test on both dialects.
+func each(t *testing.T, test func(t *testing.T, store *sqlstore.Store)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, openSQLite(t)) })
+	t.Run("Postgres", func(t *testing.T) { test(t, openPostgres(t)) })
+}
+
+func openSQLite(t testing.TB) *sqlstore.Store {
+	t.Helper()
+	return migrated(t, sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+}
+
+func openPostgres(t testing.TB) *sqlstore.Store {
+	t.Helper()
+	return migrated(t, sqlstore.Options{URL: testenv.Postgres(t)})
+}
+
+func migrated(t testing.TB, opt sqlstore.Options) *sqlstore.Store {
+	t.Helper()
+	store := open(t, opt)
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func open(t testing.TB, opt sqlstore.Options) *sqlstore.Store {
+	t.Helper()
+	if opt.Timeout == 0 {
+		opt.Timeout = 30 * time.Second // the machine of the tests may be busy
+	}
+	if opt.AcquireTimeout == 0 {
+		opt.AcquireTimeout = 30 * time.Second
+	}
+	store, err := sqlstore.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return store
+}
+
+func bundle(store *sqlstore.Store) portstest.StoreBundle {
+	return portstest.StoreBundle{
+		Runs: store, History: store, Audit: store, Health: store,
+		Entries: func(t testing.TB, user string) []access.Entry { return entries(t, store, user) },
+	}
+}
+
+// raw gives a test a way into the tables.
+func raw(store *sqlstore.Store) *bun.DB {
+	var dialect schema.Dialect = sqlitedialect.New()
+	if store.Dialect() == "postgres" {
+		dialect = pgdialect.New()
+	}
+	return bun.NewDB(store.DB(), dialect)
+}
+
+func entries(t testing.TB, store *sqlstore.Store, user string) []access.Entry {
+	t.Helper()
+	var found []rows.Entry
+	err := raw(store).NewSelect().Model(&found).Where("user_id = ?", user).OrderExpr("created_at, id").Scan(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []access.Entry
+	for _, r := range found {
+		e := access.Entry{
+			ID: r.ID, UserID: r.UserID, Action: r.Action, Resource: r.Resource, ResourceID: r.ResourceID,
+			Caller: access.Caller{IP: r.IPAddress, UserAgent: r.UserAgent}, Status: access.Status(r.Status), Error: r.ErrorMessage,
+			CreatedAt: rows.Time(r.CreatedAt), UpdatedAt: rows.Time(r.UpdatedAt),
+		}
+		if r.Metadata != "" {
+			if err := json.Unmarshal([]byte(r.Metadata), &e.Metadata); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list = append(list, e)
+	}
+	return list
+}
