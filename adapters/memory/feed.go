@@ -11,9 +11,12 @@ import (
 	"parley/ports"
 )
 
-// linger is how long an ended run stays in the feed, for followers who come a
-// little late. After that the store serves them.
-const linger = 30 * time.Second
+// Ended runs stay for followers who come a little late; after that, or when
+// there are very many, the store serves them.
+const (
+	linger   = 30 * time.Second
+	maxEnded = 4096
+)
 
 // Feed is a ports.Feed for one process. A topic holds the newest progress of a
 // run, whose strings it shares with the publisher.
@@ -21,8 +24,8 @@ type Feed struct {
 	mu     sync.Mutex
 	runs   map[key]*topic
 	wakes  map[string]map[chan struct{}]bool
-	ending []ended // in order of time
-	now    func() time.Time
+	ending []ended     // in order of time
+	timer  *time.Timer // set while ending holds anything
 }
 
 type key struct{ user, run string }
@@ -40,14 +43,13 @@ type ended struct {
 
 // NewFeed returns an empty feed. It needs no closing.
 func NewFeed() *Feed {
-	return &Feed{runs: map[key]*topic{}, wakes: map[string]map[chan struct{}]bool{}, now: time.Now}
+	return &Feed{runs: map[key]*topic{}, wakes: map[string]map[chan struct{}]bool{}}
 }
 
 // Publish makes progress visible and wakes the run's watchers.
 func (f *Feed) Publish(_ context.Context, progress ...ports.Progress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.expire()
 	for _, p := range progress {
 		k := key{p.UserID, p.RunID}
 		t := f.topic(k)
@@ -59,9 +61,10 @@ func (f *Feed) Publish(_ context.Context, progress ...ports.Progress) {
 			wake(w.changed)
 		}
 		if p.State.Terminal() {
-			f.ending = append(f.ending, ended{f.now(), k})
+			f.ending = append(f.ending, ended{time.Now(), k})
 		}
 	}
+	f.expire()
 }
 
 // older reports whether p says less than what is known: an earlier attempt, a
@@ -87,18 +90,28 @@ func (f *Feed) topic(k key) *topic {
 	return t
 }
 
-// expire forgets ended runs whose time is over.
+// expire forgets ended runs whose time is over, and comes back for the others.
 func (f *Feed) expire() {
-	limit := f.now().Add(-linger)
-	n := 0
-	for n < len(f.ending) && f.ending[n].at.Before(limit) {
+	limit, n := time.Now().Add(-linger), 0
+	for n < len(f.ending) && (!f.ending[n].at.After(limit) || len(f.ending)-n > maxEnded) {
 		k := f.ending[n].key
-		if t := f.runs[k]; t != nil {
+		if t := f.runs[k]; t != nil && t.progress.State.Terminal() {
 			f.forget(k, t)
 		}
 		n++
 	}
-	f.ending = f.ending[n:]
+	if n > 0 {
+		f.ending = append(f.ending[:0], f.ending[n:]...)
+	}
+	if len(f.ending) == 0 || f.timer != nil {
+		return
+	}
+	f.timer = time.AfterFunc(f.ending[0].at.Sub(limit), func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.timer = nil
+		f.expire()
+	})
 }
 
 // Forget drops what is held of a run and wakes its watchers to ask elsewhere.

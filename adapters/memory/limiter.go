@@ -9,57 +9,90 @@ import (
 	"parley/ports"
 )
 
+// maxKeys bounds the memory of a limiter to some 40 MB. Who comes beyond it
+// shares one count with all others who do.
+const maxKeys = 100_000
+
 // Limiter counts requests in a rolling minute, in buckets of one second. A
 // bucket counts for as long as any of its instants lies in the window, so
 // never more than the limit passes in any span of a minute; a caller who has
 // spent everything waits up to a second longer than the exact answer.
 type Limiter struct {
-	now func() time.Time
+	now   ports.Clock
+	start time.Time // second 0: by Go's monotonic clock, where now has one
+	max   int
 
-	mu        sync.Mutex
-	counters  map[string]*counter
-	lastSweep int64
+	mu sync.Mutex
+	// Two generations of a minute each: a key that is not asked for during the
+	// whole of one has nothing left to count, and is dropped with it.
+	young, old map[string]*counter
+	turned     int64 // when young began
+	overflow   counter
 }
 
 // buckets is a minute's worth and the second that is under way.
 const buckets = int64(access.Window/time.Second) + 1
 
 type counter struct {
-	at    int64 // the newest second with a count
+	at    int64 // the newest second it knows of
 	total int
-	count [buckets]uint16
+	count [buckets]uint32
 }
 
-// NewLimiter returns an empty limiter. Callers that have been quiet for a
-// minute take no memory.
+// NewLimiter returns an empty limiter. Callers that have been quiet for two
+// minutes take no memory.
 func NewLimiter(now ports.Clock) *Limiter {
-	return &Limiter{now: now, counters: map[string]*counter{}}
+	return &Limiter{
+		now: now, start: now(), max: maxKeys,
+		young: map[string]*counter{}, old: map[string]*counter{},
+	}
 }
 
 // Take counts one request against key. It never fails.
 func (l *Limiter) Take(_ context.Context, key string, limit int) (access.Decision, error) {
-	now := l.now()
-	second := now.Unix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweep(second)
-	c := l.counters[key]
-	if c == nil {
-		c = &counter{at: second}
-		l.counters[key] = c
-	}
+	now := l.now()
+	second := int64(now.Sub(l.start) / time.Second)
+	c := l.counter(key, second)
 	c.advance(second)
-	d := access.Decision{Limit: limit}
-	if c.total < limit {
+	d := access.Decision{Limit: limit, Allowed: c.total < limit}
+	if d.Allowed {
 		c.count[c.at%buckets]++
 		c.total++
-		d.Allowed = true
 	} else {
-		d.RetryAfter = time.Unix(c.freeAt(limit), 0).Sub(now)
+		d.RetryAfter = l.until(c.freeAt(limit), now)
 	}
 	d.Remaining = max(limit-c.total, 0)
-	d.Reset = time.Unix(c.at+buckets, 0)
+	d.Reset = now.Add(l.until(c.freeAt(1), now))
 	return d, nil
+}
+
+func (l *Limiter) until(second int64, now time.Time) time.Duration {
+	return max(time.Duration(second)*time.Second-now.Sub(l.start), 0)
+}
+
+func (l *Limiter) counter(key string, second int64) *counter {
+	if second-l.turned >= buckets {
+		if second-l.turned >= 2*buckets {
+			clear(l.young)
+		}
+		l.old, l.young, l.turned = l.young, map[string]*counter{}, second
+	}
+	if c := l.young[key]; c != nil {
+		return c
+	}
+	c := l.old[key]
+	switch {
+	case c != nil:
+		delete(l.old, key)
+	case len(l.young)+len(l.old) >= l.max:
+		return &l.overflow
+	default:
+		c = &counter{at: max(second, 0)}
+	}
+	l.young[key] = c
+	return c
 }
 
 // advance forgets the buckets that have left the window. A clock that goes
@@ -73,26 +106,14 @@ func (c *counter) advance(second int64) {
 	c.at = max(c.at, second)
 }
 
-// freeAt returns the second in which a request would pass again.
+// freeAt returns the second in which fewer than limit requests will count.
 func (c *counter) freeAt(limit int) int64 {
 	left := c.total
-	for s := c.at - buckets + 1; s <= c.at; s++ {
-		if left -= int(c.count[(s%buckets+buckets)%buckets]); left < limit {
-			return s + buckets
+	for i := range buckets {
+		s := c.at + 1 + i // the oldest bucket first, by the second in which it leaves
+		if left -= int(c.count[s%buckets]); left < limit {
+			return s
 		}
 	}
 	return c.at + buckets
-}
-
-// sweep drops idle counters, once a minute.
-func (l *Limiter) sweep(second int64) {
-	if second-l.lastSweep < buckets {
-		return
-	}
-	l.lastSweep = second
-	for key, c := range l.counters {
-		if second-c.at >= buckets {
-			delete(l.counters, key)
-		}
-	}
 }

@@ -1,0 +1,295 @@
+package portstest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/domain/chat"
+	"parley/ports"
+)
+
+// soon bounds what a feed delivers without being asked again. It says that a
+// wake came at all, not how fast.
+const soon = 10 * time.Second
+
+// Feed holds every feed to the same contract. open returns the feeds of two
+// instances; a feed of one process returns itself twice.
+func Feed(t *testing.T, open func(t testing.TB) (here, there ports.Feed)) {
+	for name, test := range map[string]func(*testing.T, *feedBench){
+		"ShowsTheNewest":   showsTheNewest,
+		"ShowsLatecomers":  showsLatecomers,
+		"KeepsUsersApart":  keepsUsersApart,
+		"NeverGoesBack":    neverGoesBack,
+		"CarriesAllText":   carriesAllText,
+		"ForgetsOnRequest": forgetsOnRequest,
+		"Notifies":         notifies,
+		"FollowersAgree":   followersAgree,
+	} {
+		t.Run(name, func(t *testing.T) {
+			here, there := open(t)
+			test(t, &feedBench{here: here, there: there})
+		})
+	}
+}
+
+type feedBench struct {
+	here, there ports.Feed
+}
+
+var feedRuns atomic.Int64
+
+// progress is the first attempt of a run that no other test knows.
+func (b *feedBench) progress(text string) ports.Progress {
+	n := feedRuns.Add(1)
+	return ports.Progress{
+		UserID: fmt.Sprintf("user-%d", n), RunID: fmt.Sprintf("run-%d", n), Attempt: 1,
+		State: chat.Running, Output: chat.Output{Text: text},
+	}
+}
+
+// watches follows a run on both instances.
+func (b *feedBench) watches(t *testing.T, p ports.Progress) map[string]ports.Watch {
+	t.Helper()
+	out := map[string]ports.Watch{
+		"here":  b.here.Watch(t.Context(), p.UserID, p.RunID),
+		"there": b.there.Watch(t.Context(), p.UserID, p.RunID),
+	}
+	t.Cleanup(func() {
+		for _, w := range out {
+			w.Close()
+		}
+	})
+	return out
+}
+
+// await looks at a watch, again after every wake, until it shows what is wanted.
+func await(t *testing.T, name string, w ports.Watch, want func(p ports.Progress, ok bool) bool) {
+	t.Helper()
+	deadline := time.After(soon)
+	for {
+		p, ok := w.Latest(t.Context())
+		if want(p, ok) {
+			return
+		}
+		select {
+		case <-w.Changed():
+		case <-deadline:
+			t.Fatalf("%s: still %q, attempt %d, %s, held %v", name, p.Output.Text, p.Attempt, p.State, ok)
+		}
+	}
+}
+
+func (b *feedBench) awaitAll(t *testing.T, ws map[string]ports.Watch, want ports.Progress) {
+	t.Helper()
+	want.Ended, want.Message = nil, nil // these need not travel
+	for name, w := range ws {
+		await(t, name, w, func(p ports.Progress, ok bool) bool {
+			p.Ended, p.Message = nil, nil
+			return ok && cmp.Equal(p, want)
+		})
+	}
+}
+
+func showsTheNewest(t *testing.T, b *feedBench) {
+	p := b.progress("")
+	ws := b.watches(t, p)
+	for name, w := range ws {
+		if got, ok := w.Latest(t.Context()); ok {
+			t.Errorf("%s: nothing was published, got %+v", name, got)
+		}
+	}
+	for _, text := range []string{"", "Hel", "Hello", "Hello, world"} {
+		p.Output.Text = text
+		b.here.Publish(t.Context(), p)
+		b.awaitAll(t, ws, p)
+	}
+	p.State = chat.Completed
+	b.here.Publish(t.Context(), p)
+	b.awaitAll(t, ws, p)
+}
+
+func showsLatecomers(t *testing.T, b *feedBench) {
+	live, done := b.progress("as far as it is"), b.progress("all of it")
+	done.State = chat.Stopped
+	b.here.Publish(t.Context(), live, done)
+	b.awaitAll(t, b.watches(t, live), live)
+	b.awaitAll(t, b.watches(t, done), done)
+}
+
+func keepsUsersApart(t *testing.T, b *feedBench) {
+	mine := b.progress("mine")
+	theirs := mine
+	theirs.UserID += "-other"
+	b.here.Publish(t.Context(), mine)
+	ws := b.watches(t, theirs)
+	b.awaitAll(t, b.watches(t, mine), mine)
+	for name, w := range ws {
+		if p, ok := w.Latest(t.Context()); ok {
+			t.Errorf("%s: another user sees %q", name, p.Output.Text)
+		}
+	}
+	theirs.Output.Text = "theirs, longer"
+	b.here.Publish(t.Context(), theirs)
+	b.awaitAll(t, ws, theirs)
+	b.awaitAll(t, b.watches(t, mine), mine)
+}
+
+// neverGoesBack publishes what is old, and something new behind it, so that
+// one can tell that the old has come by and changed nothing.
+func neverGoesBack(t *testing.T, b *feedBench) {
+	second := b.progress("second attempt")
+	second.Attempt = 2
+	ws := b.watches(t, second)
+	b.here.Publish(t.Context(), second)
+	b.awaitAll(t, ws, second)
+
+	first := second
+	first.Attempt, first.Output.Text = 1, "first attempt, which wrote a lot"
+	shorter := second
+	shorter.Output.Text = "second"
+	marker := b.progress("marker")
+	ms := b.watches(t, marker)
+	b.here.Publish(t.Context(), first)
+	b.there.Publish(t.Context(), first)
+	b.here.Publish(t.Context(), shorter)
+	b.here.Publish(t.Context(), marker)
+	b.awaitAll(t, ms, marker)
+	b.awaitAll(t, ws, second)
+
+	third := second // another instance has taken over
+	third.Attempt, third.State, third.Output.Text = 3, chat.Interrupted, "second attempt, rescued"
+	b.there.Publish(t.Context(), third)
+	b.awaitAll(t, ws, third)
+
+	again := third
+	again.State = chat.Running
+	again.Output.Text += " and revived"
+	marker.Output.Text = "marker again"
+	b.here.Publish(t.Context(), again, second)
+	b.here.Publish(t.Context(), marker)
+	b.awaitAll(t, ms, marker)
+	b.awaitAll(t, ws, third)
+}
+
+func carriesAllText(t *testing.T, b *feedBench) {
+	p := b.progress("")
+	ws := b.watches(t, p)
+	for _, o := range []chat.Output{
+		{Reasoning: "Hmm"},
+		{Reasoning: "Hmm, 日本語 \"' \\ \r\n"},
+		{Reasoning: "Hmm, 日本語 \"' \\ \r\n", Text: "👩‍👩‍👧"},
+		{Reasoning: "Hmm, 日本語 \"' \\ \r\n", Text: "👩‍👩‍👧 " + strings.Repeat("<script>é</script>", 5000)},
+	} {
+		p.Output = o
+		b.here.Publish(t.Context(), p)
+		b.awaitAll(t, ws, p)
+	}
+}
+
+func forgetsOnRequest(t *testing.T, b *feedBench) {
+	p := b.progress("of an instance that has lost its lease")
+	ws := b.watches(t, p)
+	b.here.Publish(t.Context(), p)
+	b.awaitAll(t, ws, p)
+	b.here.Forget(t.Context(), p.UserID, p.RunID)
+	await(t, "here", ws["here"], func(_ ports.Progress, ok bool) bool { return !ok })
+
+	p.Attempt, p.Output.Text = 2, "of its heir"
+	b.there.Publish(t.Context(), p)
+	b.awaitAll(t, ws, p)
+
+	p.State = chat.Completed
+	b.there.Publish(t.Context(), p)
+	b.awaitAll(t, ws, p)
+	b.there.Forget(t.Context(), p.UserID, p.RunID) // an end is not forgotten
+	b.awaitAll(t, ws, p)
+}
+
+func notifies(t *testing.T, b *feedBench) {
+	for name, f := range map[string]ports.Feed{"here": b.here, "there": b.there} {
+		topic := ports.TopicUser("listener-" + name)
+		wake, stop := f.Listen(topic)
+		second, stopSecond := f.Listen(topic)
+		defer stopSecond()
+		for range 3 {
+			b.here.Notify(t.Context(), topic)
+			b.here.Notify(t.Context(), topic)
+			for i, c := range []<-chan struct{}{wake, second} {
+				select {
+				case <-c:
+				case <-time.After(soon):
+					t.Fatalf("%s: listener %d was not woken", name, i+1)
+				}
+			}
+		}
+		stop()
+		b.here.Notify(t.Context(), topic)
+		select {
+		case <-second:
+		case <-time.After(soon):
+			t.Errorf("%s: one listener's stop silenced the other", name)
+		}
+	}
+}
+
+// followersAgree lets many runs grow while followers on both instances read
+// them by cursor: what each has read is, byte for byte, what was published.
+func followersAgree(t *testing.T, b *feedBench) {
+	const runs, pieces = 8, 60
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for n := range runs {
+		p := b.progress("")
+		var whole strings.Builder
+		for i := range pieces {
+			fmt.Fprintf(&whole, "%d·%d ", n, i)
+		}
+		text := whole.String()
+		for name, w := range b.watches(t, p) {
+			wg.Go(func() {
+				var got strings.Builder
+				deadline := time.After(soon)
+				for {
+					if now, ok := w.Latest(t.Context()); ok {
+						deltas, err := now.Output.After(chat.Cursor(got.Len()))
+						if err != nil {
+							t.Errorf("%s: run %d: %v", name, n, err)
+							return
+						}
+						for _, d := range deltas {
+							got.WriteString(d.Text)
+						}
+						if now.State.Terminal() {
+							break
+						}
+					}
+					select {
+					case <-w.Changed():
+					case <-deadline:
+						t.Errorf("%s: run %d has not ended; %d of %d bytes", name, n, got.Len(), len(text))
+						return
+					}
+				}
+				if got.String() != text {
+					t.Errorf("%s: run %d: got %q, want %q", name, n, got.String(), text)
+				}
+			})
+		}
+		wg.Go(func() {
+			for i := range text {
+				if text[i] == ' ' {
+					p.Output.Text = text[:i]
+					b.here.Publish(t.Context(), p)
+				}
+			}
+			p.State, p.Output.Text = chat.Completed, text
+			b.here.Publish(t.Context(), p)
+		})
+	}
+}
