@@ -106,7 +106,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		Identity: verifier, Limiter: limiter, Audit: store, Observer: observer, Now: time.Now,
 	}, limits(c), c.Limits.ChatDisabled)
 	making := replies.New(replies.Deps{
-		Store: store, Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: feed,
+		Store: wrapStore(store), Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: feed,
 		Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
