@@ -202,7 +202,7 @@ func answer[In any](a *API, take func(context.Context, In) (replies.Turn, error)
 		case whole:
 			out.reply, err = a.Replies.Wait(ctx, w.principal, out.turn)
 		case streamed:
-			out.following = following{a.Replies.Follow(ctx, w.principal, out.turn.Run.ID, chat.Before)}
+			out.following = following{a.Replies.FollowTurn(ctx, w.principal, out.turn)}
 		case background:
 		}
 		return out, err

@@ -54,25 +54,41 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 		if run.State.Terminal() && after > run.Output.Len() {
 			return
 		}
-		s.follow(ctx, run, after, yield)
+		if after >= 0 {
+			s.follow(ctx, run, after, yield)
+			return
+		}
+		// Best effort: a start without its message is still a start.
+		message, _ := s.Store.Message(ctx, run.UserID, run.ParentID)
+		s.fromStart(ctx, run, message, yield)
 	}
 }
 
-// follow is Follow with the run in hand.
+// FollowTurn follows the run of a turn from its start, as Follow does, without
+// asking the store for what the turn says.
+func (s *Service) FollowTurn(ctx context.Context, p access.Principal, turn Turn) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if !p.Known() || turn.Run.UserID != p.UserID {
+			yield(Event{}, noMessage())
+			return
+		}
+		s.fromStart(ctx, turn.Run, turn.UserMessage, yield)
+	}
+}
+
+func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Message, yield func(Event, error) bool) {
+	if yield(Event{Kind: EventStart, Run: run, UserMessage: asked}, nil) {
+		s.follow(ctx, run, 0, yield)
+	}
+}
+
+// follow yields what comes after cursor.
 func (s *Service) follow(ctx context.Context, run chat.Run, cursor chat.Cursor, yield func(Event, error) bool) {
 	defer s.watchTask(run)()
 	watch := s.Feed.Watch(ctx, run.UserID, run.ID)
 	defer watch.Close()
 
 	greet := cursor >= 0 // a sign of life opens the stream of one who resumes
-	if cursor < 0 {
-		cursor = 0
-		// Best effort: a start without its message is still a start.
-		message, _ := s.Store.Message(ctx, run.UserID, run.ParentID)
-		if !yield(Event{Kind: EventStart, Run: run, UserMessage: message}, nil) {
-			return
-		}
-	}
 	view := ports.Progress{Attempt: run.Attempt, State: run.State, Output: run.Output}
 	if run.State.Terminal() {
 		view.Ended = &run
