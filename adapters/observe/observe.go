@@ -119,8 +119,12 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	outcome := outcomeOf(f)
 	ob.m.turns.WithLabelValues(provider, model, outcome).Inc()
 	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
-	if v, ok := ob.first.LoadAndDelete(f.RunID); ok {
-		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), v.(time.Duration).Seconds())
+	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
+	if v, earlier := ob.first.LoadAndDelete(f.RunID); earlier {
+		first, ok = v.(time.Duration), true
+	}
+	if ok {
+		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), first.Seconds())
 	}
 	ob.m.spend(provider, model, f)
 

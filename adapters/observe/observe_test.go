@@ -123,7 +123,8 @@ func TestObserver_TurnsByOutcome(t *testing.T) {
 		"chat_cost_usd_total{model=gpt-test,provider=openai}":                     1.5,
 		"chat_unpriced_requests_total{model=other,provider=openai}":               1,
 
-		"chat_turn_time_to_first_event_seconds{model=gpt-test,provider=openai}": 1,
+		"chat_turn_time_to_first_event_seconds{model=gpt-test,provider=openai}": 2,
+		"chat_turn_time_to_first_event_seconds{model=other,provider=openai}":    1,
 	}
 	got := w.values(t, "chat_turns_total", "chat_tokens_total", "chat_cost_usd_total", "chat_unpriced_requests_total", "chat_turn_time_to_first_event_seconds")
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -3,12 +3,14 @@ package boot
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore"
+	"parley/domain/fault"
 	"parley/platform/config"
 )
 
@@ -88,11 +90,23 @@ func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*s
 	return sqlstore.Open(ctx, opt)
 }
 
+// patience is how long serve waits for a database that starts at the same time.
+const patience = 30 * time.Second
+
 // migrated sees to it that the schema is the one this binary knows. The
 // embedded database has no other user, so it is migrated at once; a shared one
 // is only if the operator said so, because others are using it.
-func migrated(ctx context.Context, c config.Config, store *sqlstore.Store) (sqlstore.Status, error) {
+func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *slog.Logger) (sqlstore.Status, error) {
 	status, err := store.MigrationStatus(ctx)
+	for until := time.Now().Add(patience); fault.Is(err, fault.Unavailable) && time.Now().Before(until); {
+		log.Warn("the database does not answer yet", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return status, context.Cause(ctx)
+		}
+		status, err = store.MigrationStatus(ctx)
+	}
 	if err != nil || len(status.Pending) == 0 {
 		return status, err
 	}

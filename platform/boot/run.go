@@ -50,7 +50,10 @@ func (r running) run(ctx context.Context, api, admin net.Listener) error {
 		broken = nil
 	}
 	begun := time.Now()
-	r.log.Info("shutting down", "replies", r.making.LiveRuns(), "error", broken)
+	if broken != nil {
+		r.log.Error("a listener broke", "error", broken)
+	}
+	r.log.Info("shutting down", "replies", r.making.LiveRuns())
 	r.health.draining.Store(true)
 	if broken == nil {
 		time.Sleep(r.delay) // a load balancer notices; until then requests are answered as ever

@@ -85,7 +85,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer store.Close()
-	schema, err := migrated(ctx, c, store)
+	schema, err := migrated(ctx, c, store, tel.Log)
 	if err != nil {
 		return err
 	}
