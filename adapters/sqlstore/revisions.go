@@ -47,7 +47,7 @@ func (s *Store) createRevisions(ctx context.Context, db schema.ExecQuerier) erro
 		"version" %[1]s NOT NULL, "description" %[1]s NOT NULL,
 		"type" %[2]s NOT NULL DEFAULT 2, "applied" %[2]s NOT NULL DEFAULT 0, "total" %[2]s NOT NULL DEFAULT 0,
 		"executed_at" %[3]s NOT NULL, "execution_time" %[2]s NOT NULL,
-		"error" %[1]s NULL, "error_stmt" %[1]s NULL, "hash" %[1]s NOT NULL, "partial_hashes" %[4]s NULL,
+		"error" text NULL, "error_stmt" text NULL, "hash" %[1]s NOT NULL, "partial_hashes" %[4]s NULL,
 		"operator_version" %[1]s NOT NULL, PRIMARY KEY ("version"))`, text, number, at, json))
 	return err
 }
