@@ -166,7 +166,7 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The router would answer these with a redirect in HTML.
-	if p := r.URL.Path; r.Method == http.MethodConnect || !strings.HasPrefix(p, "/") ||
+	if p := r.URL.EscapedPath(); r.Method == http.MethodConnect || !strings.HasPrefix(p, "/") ||
 		path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
 		unknown(w, r)
 		return

@@ -21,8 +21,9 @@ import (
 type Field struct {
 	In   string // path, query, header, body
 	Name string
-	// Names says what the value identifies: conversation, message, or "" when
-	// it is no id. Whoever asks with an id of somebody else must learn nothing.
+	// Names says what the value identifies: "conversation", "message", either
+	// with "new" before it when the caller chooses it, or "" when it is no id.
+	// Whoever asks with an id of somebody else must learn nothing.
 	Names string
 	Type  reflect.Type
 

@@ -51,7 +51,7 @@ func encodeList(_ context.Context, w http.ResponseWriter, out conversationPage) 
 const titleRefused = "Title must be a string with max 200 characters"
 
 type createWire struct {
-	ID     string `json:"id" refuse:"Invalid conversation ID"`
+	ID     string `json:"id" names:"new conversation" refuse:"Invalid conversation ID"`
 	Title  string `json:"title" refuse:"Title must be a string with max 200 characters"`
 	System string `json:"systemPrompt"`
 	Model  string `json:"model"`

@@ -110,7 +110,7 @@ type sendWire struct {
 	Content      string         `json:"content" refuse:"Message content is required"`
 	Conversation string         `json:"conversationId" names:"conversation" refuse:"Invalid conversation ID"`
 	Metadata     map[string]any `json:"metadata" refuse:"metadata must be an object"`
-	ID           string         `json:"id" refuse:"Invalid message ID"` // the client's own
+	ID           string         `json:"id" names:"new message" refuse:"Invalid message ID"` // the client's own
 	Parent       string         `json:"parentId" names:"message" refuse:"Invalid parent ID"`
 	paramsWire
 	deliveryWire
@@ -155,7 +155,7 @@ type editWire struct {
 	Target   string         `path:"id" names:"message"`
 	Content  string         `json:"content" refuse:"Message content is required"`
 	Metadata map[string]any `json:"metadata" refuse:"metadata must be an object"`
-	ID       string         `json:"id" refuse:"Invalid message ID"`
+	ID       string         `json:"id" names:"new message" refuse:"Invalid message ID"`
 	paramsWire
 	deliveryWire
 }

@@ -78,17 +78,18 @@ func (s *Service) FollowTurn(ctx context.Context, p access.Principal, turn Turn)
 
 func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Message, yield func(Event, error) bool) {
 	if yield(Event{Kind: EventStart, Run: run, UserMessage: asked}, nil) {
-		s.follow(ctx, run, 0, yield)
+		s.follow(ctx, run, chat.Before, yield)
 	}
 }
 
-// follow yields what comes after cursor.
-func (s *Service) follow(ctx context.Context, run chat.Run, cursor chat.Cursor, yield func(Event, error) bool) {
+// follow yields what comes after a cursor, the start excepted.
+func (s *Service) follow(ctx context.Context, run chat.Run, after chat.Cursor, yield func(Event, error) bool) {
 	defer s.watchTask(run)()
 	watch := s.Feed.Watch(ctx, run.UserID, run.ID)
 	defer watch.Close()
 
-	greet := cursor >= 0 // a sign of life opens the stream of one who resumes
+	cursor := max(after, 0)
+	greet := after >= 0 // a sign of life opens the stream of one who resumes
 	view := ports.Progress{Attempt: run.Attempt, State: run.State, Output: run.Output}
 	if run.State.Terminal() {
 		view.Ended = &run

@@ -1,0 +1,445 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"parley/adapters/httpapi"
+	"parley/adapters/identity"
+	"parley/adapters/memory"
+	"parley/adapters/providers/demo"
+	"parley/adapters/sqlstore"
+	"parley/app/conversations"
+	"parley/app/gate"
+	"parley/app/replies"
+	"parley/domain/access"
+	"parley/ports"
+	"parley/ports/portstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "a-secret-for-tests-0123456789abcdef"
+
+// bench is the whole service behind a real HTTP server: a real store, the
+// in-process limiter and feed, and the demo provider or a scripted one.
+type bench struct {
+	t      testing.TB
+	api    *httpapi.API
+	server *httptest.Server
+	store  *sqlstore.Store
+	gate   *gate.Gate
+	model  *portstest.Scripted // nil: the demo provider answers
+	health httpapi.Health
+	drain  func() // SIGTERM, and wait
+
+	mu    sync.Mutex
+	facts []any
+}
+
+type settings struct {
+	httpapi.Config
+	opt      replies.Options
+	limits   access.Limits
+	scripted bool
+	disabled bool
+	model    ports.Model
+	handler  func(http.Handler) http.Handler
+}
+
+func setup(t testing.TB, change ...func(*settings)) *bench {
+	t.Helper()
+	s := settings{
+		limits: access.Limits{access.Anonymous: 10_000, access.Authenticated: 10_000, access.Admin: 10_000},
+		opt: replies.Options{
+			Heartbeat: 20 * time.Millisecond, Sweep: 30 * time.Millisecond, Checkpoint: 20 * time.Millisecond,
+			Eager: 5 * time.Millisecond, Poll: 20 * time.Millisecond, ShutdownTimeout: time.Second,
+		},
+		handler: func(h http.Handler) http.Handler { return h },
+	}
+	for _, f := range change {
+		f(&s)
+	}
+	b := &bench{t: t, health: httpapi.Health{
+		Status: httpapi.HealthOK, Components: map[string]httpapi.Component{"database": {Status: httpapi.HealthOK}},
+	}}
+	var err error
+	b.store, err = sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.store.Close() })
+	if _, err := b.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := identity.New([]string{secret}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.model == nil {
+		s.model = demo.Provider{}
+	}
+	if s.scripted {
+		b.model = portstest.NewScripted(t)
+		s.model = b.model
+	}
+	feed := memory.NewFeed()
+	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
+	b.gate = gate.New(gate.Deps{
+		Identity: verifier, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Observer: b, Now: time.Now,
+	}, s.limits, s.disabled)
+	s.opt.Owner = uuid.NewString()
+	making := replies.New(replies.Deps{
+		Store: b.store, Model: s.model, Tokens: func(s string) int { return len(s) / 4 }, Feed: feed,
+		Observer: b, Now: time.Now, NewID: newID,
+	}, s.opt)
+	s.Replies, s.Gate, s.Observer, s.Now = making, b.gate, b, time.Now
+	s.Conversations = &conversations.Service{History: b.store, Feed: feed, Now: time.Now, NewID: newID}
+	s.Catalogue = catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}}
+	s.Health = func(context.Context) httpapi.Health { return b.health }
+	s.Version = "test"
+	if b.api, err = httpapi.New(s.Config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = making.Serve(ctx) }()
+	b.drain = func() { cancel(); <-done }
+	t.Cleanup(b.drain)
+	b.server = httptest.NewServer(s.handler(b.api))
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+type catalogue []ports.ModelInfo
+
+func (c catalogue) Models() []ports.ModelInfo { return c }
+
+// scripted makes the test say what the model says.
+func scripted(s *settings) { s.scripted = true }
+
+// Observe collects facts.
+func (b *bench) Observe(_ context.Context, fact any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.facts = append(b.facts, fact)
+}
+
+// seen returns the facts of a type.
+func seen[T any](b *bench) (out []T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.facts {
+		if f, ok := f.(T); ok {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func token(t testing.TB, user string) string {
+	t.Helper()
+	token, err := identity.Mint(secret, identity.Grant{UserID: user, TTL: time.Hour, Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func cookie(t testing.TB, user string) string {
+	t.Helper()
+	value, err := identity.MintCookie(secret, identity.CookieV5, identity.Grant{UserID: user, TTL: time.Hour, Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity.CookieV5 + "=" + value
+}
+
+// answer is a response that has been read.
+type answer struct {
+	t      testing.TB
+	status int
+	header http.Header
+	raw    string
+	body   map[string]any
+}
+
+// do sends a request as user ("" is a stranger). headers are name, value pairs;
+// an empty value takes a header away.
+func (b *bench) do(user, method, target, body string, headers ...string) answer {
+	b.t.Helper()
+	req := b.request(user, method, target, body, headers...)
+	res, err := b.server.Client().Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	a := answer{t: b.t, status: res.StatusCode, header: res.Header, raw: string(raw)}
+	if strings.Contains(res.Header.Get("Content-Type"), "json") && len(raw) > 0 {
+		if err := json.Unmarshal(raw, &a.body); err != nil {
+			b.t.Fatalf("%s %s: %v in %q", method, target, err, raw)
+		}
+	}
+	return a
+}
+
+func (b *bench) request(user, method, target, body string, headers ...string) *http.Request {
+	b.t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.server.URL+target, reader)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if user != "" {
+		req.Header.Set("Authorization", "Bearer "+token(b.t, user))
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			req.Header.Del(headers[i])
+		} else {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	return req
+}
+
+// get walks into the body: get("error", "code").
+func (a answer) get(path ...string) any {
+	var v any = a.body
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[p]
+	}
+	return v
+}
+
+// text is get for strings.
+func (a answer) text(path ...string) string {
+	s, _ := a.get(path...).(string)
+	return s
+}
+
+// must fails the test unless the status is the one wanted.
+func (a answer) must(status int) answer {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("status %d, want %d: %s", a.status, status, a.raw)
+	}
+	return a
+}
+
+// refused asserts a problem in its full shape.
+func (a answer) refused(status int, code, sentence string) answer {
+	a.t.Helper()
+	if a.status != status || a.text("error", "code") != code {
+		a.t.Fatalf("got %d %s, want %d %s", a.status, a.raw, status, code)
+	}
+	if sentence != "" && a.text("message") != sentence {
+		a.t.Errorf("says %q, want %q", a.text("message"), sentence)
+	}
+	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
+		a.t.Errorf("content type %q", got)
+	}
+	for _, v := range []any{a.get("title"), a.get("type"), a.get("detail"), a.get("requestId"), a.get("message"), a.get("error", "message")} {
+		if s, _ := v.(string); s == "" {
+			a.t.Errorf("incomplete problem %s", a.raw)
+		}
+	}
+	if a.get("status") != float64(status) || a.text("detail") != a.text("error", "message") ||
+		a.header.Get("X-Request-Id") != a.text("requestId") {
+		a.t.Errorf("inconsistent problem %s", a.raw)
+	}
+	return a
+}
+
+// rows counts what is stored, by table. The audit is not counted: it tells of
+// refusals too.
+func (b *bench) rows() string {
+	b.t.Helper()
+	var out []string
+	for _, table := range []string{"chat_conversations", "chat_messages", "chat_runs"} {
+		var n int
+		if err := b.store.DB().QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil {
+			b.t.Fatal(err)
+		}
+		out = append(out, fmt.Sprintf("%s %d", table, n))
+	}
+	return strings.Join(out, ", ")
+}
+
+// dump is everything of a user in all tables but the audit's refusals.
+func (b *bench) dump(user string) string {
+	b.t.Helper()
+	var out strings.Builder
+	for _, query := range []string{
+		"SELECT * FROM chat_conversations WHERE user_id = ? ORDER BY id",
+		"SELECT * FROM chat_messages WHERE user_id = ? ORDER BY id",
+		"SELECT * FROM chat_runs WHERE user_id = ? ORDER BY id",
+		"SELECT * FROM audit_logs WHERE user_id = ? ORDER BY id",
+	} {
+		rows, err := b.store.DB().Query(query, user)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		names, err := rows.Columns()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for rows.Next() {
+			values := make([]any, len(names))
+			for i := range values {
+				values[i] = new(sql.NullString)
+			}
+			if err := rows.Scan(values...); err != nil {
+				b.t.Fatal(err)
+			}
+			for i, v := range values {
+				fmt.Fprintf(&out, "%s=%q ", names[i], v.(*sql.NullString).String)
+			}
+			out.WriteByte('\n')
+		}
+		if err := rows.Err(); err != nil {
+			b.t.Fatal(err)
+		}
+		rows.Close()
+	}
+	return out.String()
+}
+
+// audited counts the audit entries of an action and status.
+func (b *bench) audited(user, action, status string) (n int) {
+	b.t.Helper()
+	err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = ? AND action = ? AND status = ?",
+		user, action, status).Scan(&n)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// alive asserts that the process still serves.
+func (b *bench) alive() {
+	b.t.Helper()
+	b.do("", "GET", "/api/health", "").must(http.StatusOK)
+}
+
+// stream is a response that is read as it comes.
+type stream struct {
+	t      testing.TB
+	res    *http.Response
+	lines  *bufio.Reader
+	cancel context.CancelFunc
+}
+
+// open sends a request and returns when the header is there.
+func (b *bench) open(req *http.Request) *stream {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
+	res, err := b.server.Client().Do(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		b.t.Fatal(err)
+	}
+	s := &stream{b.t, res, bufio.NewReader(res.Body), cancel}
+	b.t.Cleanup(s.close)
+	if res.StatusCode != http.StatusOK {
+		raw, _ := io.ReadAll(res.Body)
+		b.t.Fatalf("status %d: %s", res.StatusCode, raw)
+	}
+	return s
+}
+
+func (s *stream) close() { s.cancel(); s.res.Body.Close() }
+
+// event is one server-sent event as it came.
+type event struct {
+	id   string
+	data map[string]any
+}
+
+func (e event) kind() string { return fmt.Sprint(e.data["type"]) }
+
+// next returns the next event; comments are skipped. ok is false at the end.
+func (s *stream) next() (e event, ok bool) {
+	s.t.Helper()
+	for {
+		block, err := s.block()
+		if err == io.EOF && block == "" {
+			return event{}, false
+		}
+		if err != nil {
+			s.t.Fatalf("stream: %v after %q", err, block)
+		}
+		if strings.HasPrefix(block, ":") {
+			continue
+		}
+		for line := range strings.Lines(block) {
+			line = strings.TrimSuffix(line, "\n")
+			if id, found := strings.CutPrefix(line, "id: "); found {
+				e.id = id
+			} else if data, found := strings.CutPrefix(line, "data: "); found {
+				if err := json.Unmarshal([]byte(data), &e.data); err != nil {
+					s.t.Fatalf("stream: %v in %q", err, line)
+				}
+			} else {
+				s.t.Fatalf("stream: line %q", line)
+			}
+		}
+		return e, true
+	}
+}
+
+// block returns the lines up to the next empty one.
+func (s *stream) block() (string, error) {
+	var out bytes.Buffer
+	for {
+		line, err := s.lines.ReadString('\n')
+		if err != nil {
+			return out.String() + line, err
+		}
+		if line == "\n" {
+			return out.String(), nil
+		}
+		out.WriteString(line)
+	}
+}
+
+// rest returns all further events.
+func (s *stream) rest() (out []event) {
+	s.t.Helper()
+	for {
+		e, ok := s.next()
+		if !ok {
+			return out
+		}
+		out = append(out, e)
+	}
+}

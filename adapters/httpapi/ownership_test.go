@@ -1,0 +1,155 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+
+	"parley/adapters/httpapi"
+)
+
+// fill makes a request of a route: every body field that has to be there gets
+// a value, and the field named gets this one.
+func fill(r httpapi.Route, named httpapi.Field, value string) (target, body string) {
+	target = r.Path
+	query := url.Values{}
+	members := map[string]any{}
+	for _, f := range r.Fields {
+		v := map[string]any{"content": "Hello", "title": "Mine"}[f.Name]
+		if f.In == "path" {
+			v = "0199a5f0-0000-7000-8000-000000000000"
+		}
+		if f.In == named.In && f.Name == named.Name {
+			v = value
+		}
+		if v == nil {
+			continue
+		}
+		switch f.In {
+		case "path":
+			target = strings.Replace(target, "{"+f.Name+"}", url.PathEscape(v.(string)), 1)
+		case "query":
+			query.Set(f.Name, v.(string))
+		case "body":
+			members[f.Name] = v
+		}
+	}
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	if len(members) > 0 {
+		raw, _ := json.Marshal(members)
+		body = string(raw)
+	}
+	return target, body
+}
+
+// TestOwnership walks every place of every route at which an id can stand, as
+// somebody whose id it is not. It is derived from the router: a new route is
+// covered without being named here.
+func TestOwnership(t *testing.T) {
+	b := setup(t)
+	conversation := b.do("alice", "POST", "/api/chat/conversations", `{"title":"Alice's secret plan"}`).must(201).text("id")
+	sent := b.do("alice", "POST", "/api/chat/messages", `{"content":"the secret of Alice","conversationId":"`+conversation+`"}`).must(201)
+	loose := b.do("alice", "POST", "/api/chat/messages", `{"content":"another secret of Alice"}`).must(201)
+	ids := map[string]string{
+		"conversation":    conversation,
+		"message":         sent.text("userMessage", "id"),
+		"reply":           sent.text("assistantMessage", "id"),
+		"default message": loose.text("userMessage", "id"),
+		"default reply":   loose.text("assistantMessage", "id"),
+	}
+	before := b.dump("alice")
+	const unknown = "0199a5f0-1111-7111-8111-111111111111"
+
+	places := 0
+	for _, route := range b.api.Routes() {
+		for _, field := range route.Fields {
+			if field.Names == "" {
+				continue
+			}
+			places++
+			t.Run(route.Label()+"/"+field.In+" "+field.Name, func(t *testing.T) {
+				b.t = t
+				bob := fmt.Sprintf("bob-%d", places) // new to each place: an id that he chooses himself becomes his
+				ask := func(id string) answer {
+					target, body := fill(route, field, id)
+					return b.do(bob, route.Method, target, body)
+				}
+				if strings.HasPrefix(field.Names, "new ") {
+					for _, id := range ids {
+						bob += "+"
+						if a := ask(id); a.status != http.StatusCreated && a.status != http.StatusNotFound && a.status != http.StatusOK || strings.Contains(a.raw, "ecret") {
+							t.Errorf("%d %s", a.status, a.raw)
+						}
+					}
+					return
+				}
+				missing := ask(unknown).refused(404, "NOT_FOUND", "")
+				delete(missing.body, "requestId")
+				others := map[string]string{
+					"malformed": "a b/../c", "too long": strings.Repeat("x", 300), "odd": "'; DROP TABLE chat_messages; --", "not text": "\xff\xfe",
+				}
+				for name, id := range ids {
+					others["alice's "+name] = id
+				}
+				for name, id := range others {
+					if name == "not text" && field.In == "body" {
+						continue // JSON cannot carry it
+					}
+					a := ask(id).refused(404, "NOT_FOUND", "")
+					delete(a.body, "requestId")
+					if !reflect.DeepEqual(a.body, missing.body) {
+						t.Errorf("%s id: %v\nunknown id: %v", name, a.body, missing.body)
+					}
+				}
+			})
+			b.t = t
+			if after := b.dump("alice"); after != before {
+				t.Fatalf("%s changed what is Alice's:\n%s\n%s", route.Label(), before, after)
+			}
+		}
+	}
+	if places < 15 {
+		t.Errorf("only %d places: are the routes enumerated?", places)
+	}
+	b.do("alice", "GET", "/api/chat/conversations/"+conversation, "").must(200)
+	b.alive()
+}
+
+// TestRoutes_RefuseStrangers holds that nothing but health answers without a
+// credential, whichever way it is left out.
+func TestRoutes_RefuseStrangers(t *testing.T) {
+	b := setup(t)
+	for _, route := range b.api.Routes() {
+		if route.Access == httpapi.Public {
+			continue
+		}
+		target, body := fill(route, httpapi.Field{}, "")
+		for name, headers := range map[string][]string{
+			"None":          nil,
+			"Garbage":       {"Authorization", "Bearer garbage"},
+			"Basic":         {"Authorization", "Basic YWxpY2U6c2VjcmV0"},
+			"GarbageCookie": {"Cookie", "authjs.session-token=garbage"},
+			"Placeholder":   {"Cookie", "session-token"},
+			"SQL":           {"Authorization", "Bearer ' OR '1'='1"},
+			"APIKey":        {"X-Api-Key", "sk-123"},
+		} {
+			t.Run(route.Label()+"/"+name, func(t *testing.T) {
+				b.t = t
+				a := b.do("", route.Method, target, body, headers...).refused(401, "UNAUTHORIZED", "Authentication required")
+				if a.header.Get("WWW-Authenticate") == "" {
+					t.Error("no WWW-Authenticate")
+				}
+			})
+		}
+	}
+	b.t = t
+	if rows := b.rows(); rows != "chat_conversations 0, chat_messages 0, chat_runs 0" {
+		t.Error(rows)
+	}
+}
