@@ -1,3 +1,5 @@
+//go:generate go test -run TestREADME . -update
+
 package config
 
 import (
