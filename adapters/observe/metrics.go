@@ -19,6 +19,7 @@ type metrics struct {
 	turnSeconds       *prometheus.HistogramVec
 	firstSeconds      *prometheus.HistogramVec
 	wait              prometheus.Histogram
+	overhead          *prometheus.HistogramVec
 	streams           prometheus.Gauge
 	aborts            *prometheus.CounterVec
 	tokens            *prometheus.CounterVec
@@ -64,6 +65,10 @@ func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
 			Name: "chat_run_wait_seconds", Help: "From the acceptance of a message until an instance begins its reply.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 30},
 		}),
+		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chat_overhead_seconds", Help: "What Parley itself adds: from a request to the call of the provider (admit), from a piece of the reply to its event (emit).",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}, []string{"stage"}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chat_streams_active", Help: "Event streams that are open.",
 		}),
@@ -124,7 +129,7 @@ func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
 	m.begin(l)
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
+		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
 	} {
 		errs = append(errs, reg.Register(c))
@@ -158,6 +163,9 @@ func (m *metrics) begin(l labels) {
 			m.transitions.WithLabelValues(l.breaker(p.provider, p.model), s)
 		}
 		m.rejections.WithLabelValues(l.breaker(p.provider, p.model))
+	}
+	for _, s := range stages {
+		m.overhead.WithLabelValues(s)
 	}
 	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
 		m.aborts.WithLabelValues(r)

@@ -46,11 +46,13 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	defer span.End()
 
+	w.ob.asking(p.RunID)
 	begun := time.Now()
 	var first time.Duration
 	answer, err := w.next.Generate(ctx, p, func(d chat.Delta) {
 		if first == 0 {
 			first = time.Since(begun)
+			w.ob.heard(p.RunID)
 		}
 		emit(d)
 	})

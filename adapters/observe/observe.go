@@ -43,9 +43,8 @@ type Observer struct {
 	m          *metrics
 	otel       instruments
 
-	// first holds the time to the first event of live runs until it is known
-	// which model made them.
-	first sync.Map // run id -> time.Duration
+	// live holds the runs that this instance makes.
+	live sync.Map // run id -> *live
 }
 
 // New registers every metric.
@@ -68,11 +67,11 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 	case ports.RunStarted:
 		ob.runStarted(ctx, f)
 	case ports.FirstEvent:
-		ob.first.Store(f.RunID, f.SinceAccepted)
+		ob.firstEvent(f)
 	case ports.RunFinished:
 		ob.runFinished(ctx, f)
 	case ports.RunFenced:
-		ob.first.Delete(f.RunID)
+		ob.live.Delete(f.RunID)
 		ob.m.fenced.Inc()
 		ob.log.WarnContext(ctx, "reply lost to a newer attempt", "run", f.RunID, "attempt", f.Attempt)
 	case ports.Checkpointed:
@@ -109,6 +108,7 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 		ob.m.recovered.Inc()
 	}
 	ob.m.wait.Observe(f.Waited.Seconds())
+	ob.live.Store(f.Run.ID, &live{accepted: time.Now().Add(-f.Waited)})
 	ob.log.DebugContext(ctx, "reply started",
 		"run", f.Run.ID, "user", f.Run.UserID, "conversation", f.Run.ConversationID, "kind", string(f.Run.Kind),
 		"attempt", f.Run.Attempt, "recovered", f.Recover, "waited_ms", f.Waited.Milliseconds())
@@ -120,8 +120,10 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	ob.m.turns.WithLabelValues(provider, model, outcome).Inc()
 	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
 	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
-	if v, earlier := ob.first.LoadAndDelete(f.RunID); earlier {
-		first, ok = v.(time.Duration), true
+	if v, known := ob.live.LoadAndDelete(f.RunID); known {
+		if earlier := v.(*live).first.Load(); earlier > 0 {
+			first, ok = time.Duration(earlier), true
+		}
 	}
 	if ok {
 		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), first.Seconds())

@@ -89,6 +89,7 @@ func TestObserver_TurnsByOutcome(t *testing.T) {
 	w := setup(t)
 	ctx := context.Background()
 	cost := int64(1_500_000)
+	w.Observe(ctx, ports.RunStarted{Run: chat.Run{ID: "r1"}})
 	w.Observe(ctx, ports.FirstEvent{RunID: "r1", SinceAccepted: time.Second})
 	for _, f := range []ports.RunFinished{
 		{RunID: "r1", State: chat.Completed, Provider: "openai", Model: "gpt-test", Usage: chat.Usage{Input: 7, Output: 5, Reasoning: 2}, CostMicros: &cost},
@@ -128,6 +129,24 @@ func TestObserver_TurnsByOutcome(t *testing.T) {
 	}
 	got := w.values(t, "chat_turns_total", "chat_tokens_total", "chat_cost_usd_total", "chat_unpriced_requests_total", "chat_turn_time_to_first_event_seconds")
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Parley's own share of a turn: before the provider is asked, and between its
+// first piece and the moment when that could be shown. Each counts once a run.
+func TestObserver_Overhead(t *testing.T) {
+	w := setup(t)
+	ctx := context.Background()
+	w.Observe(ctx, ports.RunStarted{Run: chat.Run{ID: "r1"}, Waited: time.Millisecond})
+	for range 2 {
+		_, _ = w.Model("demo", "demo", said{}).Generate(ctx, ports.Prompt{RunID: "r1"}, func(chat.Delta) {})
+	}
+	w.Observe(ctx, ports.FirstEvent{RunID: "r1", SinceAccepted: time.Second})
+	w.Observe(ctx, ports.RunFinished{RunID: "r1", State: chat.Completed, Provider: "demo", Model: "demo"})
+	w.Observe(ctx, ports.FirstEvent{RunID: "r1", SinceAccepted: time.Second})
+	want := map[string]float64{"chat_overhead_seconds{stage=admit}": 1, "chat_overhead_seconds{stage=emit}": 1}
+	if diff := cmp.Diff(want, w.values(t, "chat_overhead_seconds")); diff != "" {
 		t.Error(diff)
 	}
 }
