@@ -116,7 +116,9 @@ func sqlState(err error) string {
 	return ""
 }
 
-// lostConnection reports that there is no connection, or none any more.
+// lostConnection reports that there is no connection, or none any more. The
+// driver says of a statement on a connection that died before it that it was
+// never sent.
 func lostConnection(err error) bool {
 	var (
 		connect *pgconn.ConnectError
@@ -127,7 +129,7 @@ func lostConnection(err error) bool {
 	}
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.As(err, &connect) || errors.As(err, &network)
+		errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err)
 }
 
 // redact returns an error that says what happened without quoting values.

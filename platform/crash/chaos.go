@@ -1,0 +1,349 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"parley/platform/testenv"
+)
+
+// chaos injects faults, one after the other, and keeps the record of them.
+type chaos struct {
+	h        *history
+	slots    []*slot
+	postgres *testenv.Server
+	redis    *testenv.Server
+	rng      *rand.Rand // of the seed: decides what the plan left open
+
+	mu        sync.Mutex
+	done      map[kind]int
+	points    map[string]int // failpoints that were reached
+	missed    map[string]int // and those that were not
+	kills     int            // processes that died without a warning
+	swallowed int
+	deaths    []death // of those that were only out of reach
+	away      []span  // database
+	lost      []span  // shared limiter
+	drains    []time.Duration
+}
+
+func (c *chaos) count(k kind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done[k]++
+}
+
+// grace is what an instance gets to drain; the program's own limit is below it.
+const (
+	shutdownTimeout = 5 * time.Second
+	grace           = shutdownTimeout + 3*time.Second
+)
+
+// do injects one fault and returns when the servers, if not the instances, are
+// well again.
+func (c *chaos) do(f fault) error {
+	s := c.slots[f.victim]
+	defer c.count(f.kind)
+	switch f.kind {
+	case kill:
+		return c.kill(s, f.delay)
+	case failpoint:
+		return c.failpoint(s, f)
+	case zombie:
+		p, err := c.healthy(s, f.delay)
+		if err != nil {
+			return err
+		}
+		c.outOfReach(p)
+		return p.freeze(f.length)
+	case partition:
+		p, err := c.healthy(s, f.delay)
+		if err != nil {
+			return err
+		}
+		c.outOfReach(p)
+		s.pg.silent.Store(true)
+		time.Sleep(f.length)
+		s.pg.silent.Store(false)
+		return nil
+	case postgresDie:
+		time.Sleep(f.delay)
+		c.without(&c.away, func() {
+			c.postgres.Kill9()
+			time.Sleep(f.length)
+			c.postgres.Restart()
+		})
+		return c.serving(s)
+	case postgresIce:
+		time.Sleep(f.delay)
+		c.without(&c.away, func() {
+			c.postgres.Pause()
+			time.Sleep(f.length)
+			c.postgres.Resume()
+		})
+		return c.serving(s)
+	case postgresCut:
+		time.Sleep(f.delay)
+		s.pg.cut()
+		return nil
+	case commitLost:
+		return c.loseCommits(s, f)
+	case locked:
+		return c.lock(f)
+	case redisDie:
+		time.Sleep(f.delay)
+		c.without(&c.lost, func() {
+			c.redis.Kill9()
+			time.Sleep(f.length)
+			c.redis.Restart()
+		})
+		return nil
+	case redisIce:
+		time.Sleep(f.delay)
+		c.without(&c.lost, func() {
+			c.redis.Pause()
+			time.Sleep(f.length)
+			c.redis.Resume()
+		})
+		return nil
+	case redisFlush:
+		time.Sleep(f.delay)
+		return c.flush()
+	case redisCut:
+		time.Sleep(f.delay)
+		// Until it has connected anew, an instance counts for itself.
+		c.without(&c.lost, func() { s.redis.cut(); time.Sleep(100 * time.Millisecond) })
+		return nil
+	case rolling:
+		return c.roll()
+	}
+	return fmt.Errorf("no such fault: %s", f.kind)
+}
+
+// without notes the time that do takes as one in which something was missing.
+func (c *chaos) without(what *[]span, do func()) {
+	from := time.Now()
+	do()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*what = append(*what, span{from, time.Now()})
+}
+
+func (c *chaos) outOfReach(p *proc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaths = append(c.deaths, death{p.name, time.Now()})
+}
+
+// healthy waits until a slot has a process that has been ready for a while.
+func (c *chaos) healthy(s *slot, while time.Duration) (*proc, error) {
+	p := s.current()
+	if p.gone() {
+		var err error
+		if p, err = c.restart(s, ""); err != nil {
+			return nil, err
+		}
+	}
+	time.Sleep(while)
+	return p, nil
+}
+
+// restart starts a process in a slot. One that carries a failpoint may die
+// before it is ready.
+func (c *chaos) restart(s *slot, failpoint string) (*proc, error) {
+	p, err := s.start(failpoint)
+	if err != nil && !(failpoint != "" && errors.Is(err, errDied)) {
+		return nil, fmt.Errorf("slot %s does not come back: %w", s.letter, err)
+	}
+	return p, nil
+}
+
+func (c *chaos) died() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kills++
+}
+
+func (c *chaos) kill(s *slot, delay time.Duration) error {
+	if delay >= 0 {
+		p, err := c.healthy(s, delay)
+		if err != nil {
+			return err
+		}
+		p.kill()
+		c.died()
+	} else { // in the middle of starting
+		p := s.current()
+		if !p.gone() {
+			p.kill()
+			c.died()
+		}
+		starting := make(chan error, 1)
+		go func() { _, err := s.start(""); starting <- err }()
+		time.Sleep(-delay)
+		if p = s.current(); p.cmd.Process != nil && !p.gone() {
+			p.kill()
+			c.died()
+		}
+		<-starting
+	}
+	_, err := c.restart(s, "")
+	return err
+}
+
+// failpoint starts a process that will kill itself, and waits until it has.
+func (c *chaos) failpoint(s *slot, f fault) error {
+	if p := s.current(); !p.gone() {
+		p.kill()
+		c.died()
+	}
+	p, err := c.restart(s, f.failpoint)
+	if err != nil {
+		return err
+	}
+	limit := 4 * time.Second
+	if name := pointName(f.failpoint); name == "release" { // reached only by a process that is told to end
+		time.Sleep(1500 * time.Millisecond)
+		p.tell()
+		limit = grace
+	}
+	reached := true
+	select {
+	case <-p.exited:
+		reached = !p.drainedWell()
+	case <-time.After(limit):
+		p.kill()
+		reached = false
+	}
+	c.died()
+	c.mu.Lock()
+	name, _, _ := cutLast(f.failpoint)
+	if reached {
+		c.points[name]++
+	} else {
+		c.missed[name]++
+	}
+	c.mu.Unlock()
+	_, err = c.restart(s, "")
+	return err
+}
+
+// loseCommits lets the database commit and the instance not know it.
+func (c *chaos) loseCommits(s *slot, f fault) error {
+	if _, err := c.healthy(s, f.delay/4); err != nil {
+		return err
+	}
+	before := s.pg.swallowed.Load()
+	s.pg.armed.Store(int32(f.length))
+	for range 50 {
+		if s.pg.armed.Load() <= 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.pg.armed.Store(0)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.swallowed += int(s.pg.swallowed.Load() - before)
+	return nil
+}
+
+// lock holds rows that every admission and every end of a run wants, so that
+// the instances' pools fill with those who wait.
+func (c *chaos) lock(f fault) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.postgres.URL())
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	defer conn.Close(ctx)
+	c.without(&c.away, func() {
+		var tx pgx.Tx
+		if tx, err = conn.Begin(ctx); err != nil {
+			return
+		}
+		defer tx.Rollback(ctx)
+		if _, err = tx.Exec(ctx, "SELECT 1 FROM chat_users FOR UPDATE"); err != nil {
+			return
+		}
+		if _, err = tx.Exec(ctx, "LOCK TABLE chat_runs IN SHARE MODE"); err != nil {
+			return
+		}
+		time.Sleep(f.length)
+	})
+	return err
+}
+
+func (c *chaos) flush() error {
+	opt, err := redis.ParseURL(c.redis.URL())
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(opt)
+	defer client.Close()
+	c.without(&c.lost, func() { err = client.FlushAll(context.Background()).Err() })
+	return err
+}
+
+// roll replaces one instance after the other, as a deployment does.
+func (c *chaos) roll() error {
+	for _, s := range c.slots {
+		p, err := c.healthy(s, 0)
+		if err != nil {
+			return err
+		}
+		begun := time.Now()
+		if err := p.terminate(grace); err != nil {
+			c.h.violate("drain", "%v", err)
+		} else if !p.drainedWell() {
+			c.h.violate("drain", "%s did not end well after SIGTERM", p.name)
+		}
+		c.mu.Lock()
+		c.drains = append(c.drains, time.Since(begun))
+		c.mu.Unlock()
+		if _, err := c.restart(s, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serving waits until an instance is ready again without having been restarted.
+func (c *chaos) serving(s *slot) error {
+	if s.current().gone() {
+		_, err := c.restart(s, "")
+		return err
+	}
+	begun := time.Now()
+	for !s.probe("readyz") {
+		if time.Since(begun) > 10*time.Second {
+			c.h.violate("recovery", "slot %s was not ready 10 s after the database was", s.letter)
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
+}
+
+// record adds to a snapshot what happened to the instances and the servers.
+func (c *chaos) record(s *snapshot) (unnatural []string) {
+	var up []span
+	s.Deaths = append(s.Deaths, c.deaths...)
+	for _, slot := range c.slots {
+		u, d, strange := slot.past()
+		up = append(up, u...)
+		s.Deaths = append(s.Deaths, d...)
+		unnatural = append(unnatural, strange...)
+	}
+	s.Outages = append(c.away, nobody(up, time.Now())...)
+	s.Lost = c.lost
+	return unnatural
+}

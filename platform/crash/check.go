@@ -1,0 +1,459 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tolerance is how long after its owner's death a run may be undecided.
+const tolerance = 15 * time.Second
+
+// verdict is what check found out.
+type verdict struct {
+	violations  []violation
+	lost        int // acknowledged, and not stored as sent
+	duplicated  int // stored more than once
+	nonTerminal int
+	orphans     int           // runs whose owner died
+	slowest     time.Duration // from an owner's death to a terminal state or a new owner
+	slowestRun  string
+	states      map[string]int
+	attempts    int // beyond the first ones
+	windows     int // rolling minutes of which the limit was checked
+}
+
+func (v *verdict) add(rule, format string, args ...any) {
+	v.violations = append(v.violations, violation{rule, fmt.Sprintf(format, args...)})
+}
+
+// check compares what the clients saw with what is stored. It believes neither.
+func check(h *history, s snapshot, limits map[string]int) verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := verdict{violations: slices.Clone(h.violations), states: map[string]int{}}
+	for _, w := range s.Wrongs {
+		v.add(w.Rule, "%s", w.Evidence)
+	}
+	b := newBooks(s)
+	b.intents(&v, h)
+	b.messages(&v)
+	b.runs(&v)
+	b.readers(&v, h)
+	b.audit(&v, h)
+	b.provider(&v)
+	b.recovery(&v)
+	checkLimits(&v, h, s, limits)
+	return v
+}
+
+type rowID struct{ user, id string }
+
+// books are the snapshot's rows by what they are looked up by.
+type books struct {
+	s           snapshot
+	messageByID map[rowID]messageRow
+	runByID     map[rowID]runRow
+	byKey       map[rowID][]runRow
+	byNonce     map[string][]messageRow // messages of users
+	answers     map[rowID][]runRow      // runs by the message they answer
+	users       map[string]string       // whose a run or message is, by id
+}
+
+func newBooks(s snapshot) *books {
+	b := &books{
+		s: s, messageByID: map[rowID]messageRow{}, runByID: map[rowID]runRow{}, byKey: map[rowID][]runRow{},
+		byNonce: map[string][]messageRow{}, answers: map[rowID][]runRow{}, users: map[string]string{},
+	}
+	for _, m := range s.Messages {
+		b.messageByID[rowID{m.UserID, m.ID}] = m
+		b.users[m.ID] = m.UserID
+		if m.Role == "user" {
+			n := firstNonce(m.Content)
+			b.byNonce[n] = append(b.byNonce[n], m)
+		}
+	}
+	for _, r := range s.Runs {
+		b.runByID[rowID{r.UserID, r.ID}] = r
+		b.users[r.ID] = r.UserID
+		b.answers[rowID{r.UserID, r.ParentID}] = append(b.answers[rowID{r.UserID, r.ParentID}], r)
+		if r.Key != "" {
+			b.byKey[rowID{r.UserID, r.Key}] = append(b.byKey[rowID{r.UserID, r.Key}], r)
+		}
+	}
+	return b
+}
+
+// intents: what was acknowledged is stored, once, as it was sent; what was not
+// is stored once or not at all.
+func (b *books) intents(v *verdict, h *history) {
+	for _, in := range h.intents {
+		runs := b.byKey[rowID{in.user, in.key}]
+		if len(runs) > 1 {
+			v.duplicated++
+			v.add("I1", "key %s made %d runs", in.key, len(runs))
+		}
+		if in.kind == "reply" {
+			stored := b.byNonce[in.nonce]
+			if len(stored) > 1 {
+				v.duplicated++
+				v.add("I1", "the message %s is stored %d times", in.nonce, len(stored))
+			}
+			if len(stored) == 1 && (stored[0].Content != in.content || stored[0].UserID != in.user) {
+				v.add("I1", "the message %s is not stored as it was sent", in.nonce)
+			}
+			if len(stored) == 0 && len(runs) > 0 {
+				v.add("I1", "run %s answers %s, which is not stored", runs[0].ID, in.nonce)
+			}
+		}
+		if !in.acked {
+			continue
+		}
+		run, ok := b.runByID[rowID{in.user, in.runID}]
+		if !ok {
+			v.lost++
+			v.add("I1", "key %s was acknowledged with run %s, which is not stored", in.key, in.runID)
+			continue
+		}
+		if run.Key != in.key || run.Kind != in.kind {
+			v.add("I1", "run %s of kind %s has key %q; acknowledged as %s for key %s", run.ID, run.Kind, run.Key, in.kind, in.key)
+		}
+		asked := cmp.Or(in.messageID, run.ParentID) // a start may come without its message
+		message, ok := b.messageByID[rowID{in.user, asked}]
+		switch {
+		case !ok:
+			v.lost++
+			v.add("I1", "key %s was acknowledged with message %s, which is not stored", in.key, asked)
+		case in.kind == "reply" && message.Content != in.content:
+			v.lost++
+			v.add("I1", "message %s is stored as %q, was sent as %q", message.ID, clip(message.Content), clip(in.content))
+		case run.ParentID != message.ID:
+			v.add("I1", "run %s answers %s, was acknowledged for %s", run.ID, run.ParentID, message.ID)
+		}
+	}
+}
+
+// messages: every message is its user's, and says what its author said.
+func (b *books) messages(v *verdict) {
+	for _, m := range b.s.Messages {
+		for _, n := range nonces(m.Content) {
+			if userOf(n) != m.UserID {
+				v.add("I4", "message %s of %s holds text of %s", m.ID, m.UserID, n)
+			}
+		}
+		if m.ParentID != "" {
+			parent, ok := b.messageByID[rowID{m.UserID, m.ParentID}]
+			if !ok || parent.ConversationID != m.ConversationID {
+				v.add("I4", "the parent %s of message %s is not in its thread", m.ParentID, m.ID)
+			}
+		}
+		if m.Role != "assistant" {
+			if answers := b.answers[rowID{m.UserID, m.ID}]; count(answers, func(r runRow) bool { return r.Kind == "reply" }) != 1 {
+				v.add("I1", "message %s has %d first replies", m.ID, count(answers, func(r runRow) bool { return r.Kind == "reply" }))
+			}
+			continue
+		}
+		if run, ok := b.runByID[rowID{m.UserID, m.ID}]; !ok || run.ParentID != m.ParentID {
+			v.add("I1", "reply %s has no run that made it", m.ID)
+		}
+	}
+}
+
+// runs: every run has ended, by a way that a run may go.
+func (b *books) runs(v *verdict) {
+	last := map[rowID]step{}
+	ends := map[rowID]int{}
+	for _, st := range b.s.Steps {
+		id := rowID{st.UserID, st.RunID}
+		if before, ok := last[id]; ok && terminal(before.State) {
+			v.add("I2", "run %s was %s, then %s", st.RunID, before.State, st.State)
+		}
+		if terminal(st.State) {
+			ends[id]++
+			if m := b.messageByID[id]; !strings.HasPrefix(b.runByID[id].Reasoning+m.Content, st.Recorded) && m.ID != "" {
+				v.add("I7", "reply %s does not begin with what had been recorded of it", st.RunID)
+			}
+		}
+		last[id] = st
+	}
+	for _, r := range b.s.Runs {
+		id := rowID{r.UserID, r.ID}
+		v.states[r.State]++
+		v.attempts += max(0, r.Attempt-1)
+		if !terminal(r.State) {
+			v.nonTerminal++
+			v.add("I2", "run %s is %s, attempt %d", r.ID, r.State, r.Attempt)
+			continue
+		}
+		if ends[id] != 1 {
+			v.add("I2", "run %s ended %d times", r.ID, ends[id])
+		}
+		m, written := b.messageByID[id]
+		if r.State == "completed" && (!written || m.Content == "") {
+			v.add("I1", "run %s completed without a reply", r.ID)
+		}
+		if written && m.Role != "assistant" {
+			v.add("I1", "run %s left a message of role %s", r.ID, m.Role)
+		}
+	}
+}
+
+// readers: what anybody read is the beginning of what is stored, whole if the
+// reader saw the end, and the end that was told is the one that is stored.
+func (b *books) readers(v *verdict, h *history) {
+	for run, got := range h.received {
+		id := rowID{got.user, run}
+		row, ok := b.runByID[id]
+		if !ok {
+			v.add("I7", "%s read run %s, which is not stored", got.user, run)
+			continue
+		}
+		stored := row.Reasoning + row.Text
+		if m, ok := b.messageByID[id]; ok {
+			stored = row.Reasoning + m.Content
+		}
+		if !strings.HasPrefix(stored, string(got.text)) {
+			v.add("I7", "run %s (%s, attempt %d): readers got %d bytes that are not the beginning of the %d stored: %q, %q",
+				run, row.State, row.Attempt, len(got.text), len(stored), clip(string(got.text)), clip(stored))
+		}
+		if got.ended != "" && got.ended != row.State {
+			v.add("I2", "run %s is %s; somebody was told %s", run, row.State, got.ended)
+		}
+		if got.content != "" && got.content != b.messageByID[id].Content {
+			v.add("I7", "run %s: a client was given a reply of %d bytes that is not the stored one of %d",
+				run, len(got.content), len(b.messageByID[id].Content))
+		}
+		if got.read && len(got.text) != len(stored) {
+			v.add("I7", "run %s: somebody read to the end and got %d of %d bytes", run, len(got.text), len(stored))
+		}
+	}
+	for seen := range h.sightings {
+		if owner, ok := b.users[seen.id]; !ok || owner != seen.user {
+			v.add("I4", "%s was shown %s, which belongs to %q", seen.user, seen.id, owner)
+		}
+	}
+}
+
+// acts are the audited actions that make a run.
+var acts = map[string]string{
+	"chat.message_sent": "reply", "chat.message_edited": "reply",
+	"chat.reply_regenerated": "regeneration", "chat.reply_continued": "continuation",
+}
+
+// audit: every action has its entry, every entry its action.
+func (b *books) audit(v *verdict, h *history) {
+	entries := map[rowID]auditRow{}
+	stops, made := map[rowID]int{}, map[rowID]int{}
+	for _, a := range b.s.Audits {
+		entries[rowID{a.UserID, a.ID}] = a
+		if a.Action == "chat.reply_stopped" {
+			stops[rowID{a.UserID, a.ResourceID}]++
+			if run, ok := b.runByID[rowID{a.UserID, a.ResourceID}]; !ok || !run.StopRequested && run.State != "stopped" {
+				v.add("I3", "entry %s tells of a stop of run %s, which was not stopped", a.ID, a.ResourceID)
+			}
+		}
+		if a.Action == "chat.conversation_created" {
+			made[rowID{a.UserID, a.ResourceID}]++
+		}
+		if kind, ok := acts[a.Action]; ok {
+			run, ok := b.runByID[rowID{a.UserID, a.RunID}]
+			if !ok || run.AuditID != a.ID || run.Kind != kind {
+				v.add("I3", "entry %s (%s) has no run", a.ID, a.Action)
+			}
+		}
+	}
+	for _, t := range b.s.Threads {
+		id := rowID{t.UserID, t.ID}
+		if made[id] != 1 {
+			v.add("I3", "conversation %s was made once and is recorded %d times", t.ID, made[id])
+		}
+		delete(made, id)
+	}
+	for id := range made {
+		v.add("I3", "an entry tells of conversation %s, which there is not", id.id)
+	}
+	for _, r := range b.s.Runs {
+		a, ok := entries[rowID{r.UserID, r.AuditID}]
+		switch {
+		case !ok:
+			v.add("I3", "run %s has no audit entry", r.ID)
+		case acts[a.Action] != r.Kind || a.RunID != r.ID:
+			v.add("I3", "the entry %s of run %s tells of %s, run %s", a.ID, r.ID, a.Action, a.RunID)
+		case terminal(r.State) && (a.Status == "pending" || a.UpdatedAt.Before(a.CreatedAt)):
+			v.add("I3", "run %s is %s, its entry %s", r.ID, r.State, a.Status)
+		case (a.Status == "failure") != (r.State == "failed" || r.State == "interrupted"):
+			v.add("I3", "run %s is %s, its entry says %s", r.ID, r.State, a.Status)
+		}
+		id := rowID{r.UserID, r.ID}
+		if stops[id] > 1 {
+			v.add("I3", "the stop of run %s is recorded %d times", r.ID, stops[id])
+		}
+		if h.stops[r.ID] && r.StopRequested && stops[id] == 0 {
+			v.add("I3", "the stop of run %s is not recorded", r.ID)
+		}
+	}
+}
+
+// provider: nobody was asked about more often than there were attempts.
+func (b *books) provider(v *verdict) {
+	for nonce, calls := range b.s.Calls {
+		attempts := 0
+		for _, m := range b.byNonce[nonce] {
+			for _, r := range b.answers[rowID{m.UserID, m.ID}] {
+				attempts += r.Attempt
+			}
+		}
+		if calls > attempts {
+			v.add("provider", "was asked %d times about %s in %d attempts", calls, nonce, attempts)
+		}
+	}
+}
+
+// tenure is the time in which one owner held a run.
+type tenure struct {
+	run      string
+	attempt  int
+	owner    string
+	from, to time.Time
+}
+
+// tenures reads from the steps who held what, and until when.
+func tenures(steps []step) []tenure {
+	var out []tenure
+	open := map[rowID]int{} // index in out
+	for _, st := range steps {
+		id := rowID{st.UserID, st.RunID}
+		if i, ok := open[id]; ok {
+			t := &out[i]
+			if !terminal(st.State) && st.Owner == t.owner && st.Attempt == t.attempt {
+				continue
+			}
+			t.to = st.At
+			delete(open, id)
+		}
+		if !terminal(st.State) && st.Owner != "" {
+			open[id] = len(out)
+			out = append(out, tenure{run: st.RunID, attempt: st.Attempt, owner: st.Owner, from: st.At})
+		}
+	}
+	return out
+}
+
+// recovery: whoever dies leaves nothing undecided for long. Time in which the
+// database was away, or no instance was up, does not count.
+func (b *books) recovery(v *verdict) {
+	dead := map[string][]time.Time{}
+	for _, d := range b.s.Deaths {
+		dead[d.Owner] = append(dead[d.Owner], d.At)
+	}
+	for _, t := range tenures(b.s.Steps) {
+		for _, died := range dead[t.owner] {
+			b.orphan(v, t, died)
+		}
+	}
+}
+
+func (b *books) orphan(v *verdict, t tenure, died time.Time) {
+	switch {
+	case !t.to.IsZero() && t.to.Before(died):
+		return
+	case t.from.After(died.Add(time.Second)): // it was only away, and is back
+		return
+	case t.from.After(died): // its last words
+		died = t.from
+	}
+	v.orphans++
+	if t.to.IsZero() {
+		v.add("I2", "run %s, attempt %d, was never taken over from %s", t.run, t.attempt, t.owner)
+		return
+	}
+	took := t.to.Sub(died) - overlap(span{died, t.to}, b.s.Outages)
+	if took > v.slowest {
+		v.slowest, v.slowestRun = took, t.run
+	}
+	if took > tolerance {
+		v.add("I2", "run %s, attempt %d, was undecided for %v after the death of %s at %s",
+			t.run, t.attempt, took.Round(time.Millisecond), t.owner, died.Format("15:04:05.000"))
+	}
+}
+
+// overlap is how much of s lies in any of the others.
+func overlap(s span, others []span) time.Duration {
+	others = slices.SortedFunc(slices.Values(others), func(a, b span) int { return a.From.Compare(b.From) })
+	var sum time.Duration
+	at := s.From
+	for _, o := range others {
+		from, to := later(at, o.From), earlier(s.To, o.To)
+		if to.After(from) {
+			sum += to.Sub(from)
+			at = to
+		}
+	}
+	return sum
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// checkLimits: in no rolling minute were more requests let pass than the limit
+// says. A request is counted in a window only if it was surely decided in it.
+// Each loss of the shared state that a window touches may cost one more burst.
+func checkLimits(v *verdict, h *history, s snapshot, limits map[string]int) {
+	byUser := map[string][]gated{}
+	for _, g := range h.gated {
+		byUser[g.user] = append(byUser[g.user], g)
+	}
+	for user, limit := range limits {
+		passed := byUser[user]
+		slices.SortFunc(passed, func(a, b gated) int { return a.sent.Compare(b.sent) })
+		for i, first := range passed {
+			window := span{first.sent, first.sent.Add(time.Minute)}
+			inside := 0
+			for _, g := range passed[i:] {
+				if g.sent.After(window.To) {
+					break
+				}
+				if g.back.Before(window.To) {
+					inside++
+				}
+			}
+			allowed := limit * (1 + count(s.Lost, func(l span) bool {
+				return l.From.Before(window.To) && window.From.Before(l.To)
+			}))
+			v.windows++
+			if inside > allowed {
+				v.add("I6", "%s was let pass %d times in the minute from %s; the limit is %d",
+					user, inside, window.From.Format("15:04:05.000"), allowed)
+				break
+			}
+		}
+	}
+}
+
+func count[T any](list []T, is func(T) bool) int {
+	n := 0
+	for _, x := range list {
+		if is(x) {
+			n++
+		}
+	}
+	return n
+}
+
+// sorted orders violations so that like stands beside like.
+func sorted(list []violation) []violation {
+	return slices.SortedStableFunc(slices.Values(list), func(a, b violation) int { return cmp.Compare(a.rule, b.rule) })
+}

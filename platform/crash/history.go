@@ -1,0 +1,251 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+)
+
+// history is what the clients saw. Some contradictions show at once, when two
+// observations do not agree; the rest shows when check compares it with what
+// is stored.
+type history struct {
+	now func() time.Time
+
+	mu         sync.Mutex
+	intents    map[string]*intent // by key
+	received   map[string]*received
+	sightings  map[sighting]bool
+	stops      map[string]bool // runs of which a stop was acknowledged
+	gated      []gated
+	violations []violation
+
+	acks, reconnects, retries, bytes int64
+	statuses                         map[int]int64
+	slowest                          map[string]time.Duration // longest wait for an answer, by what it was
+}
+
+// violation is one broken promise with its evidence.
+type violation struct{ rule, evidence string }
+
+func (v violation) String() string { return v.rule + ": " + v.evidence }
+
+// intent is one thing that a client wants exactly once, under one key.
+type intent struct {
+	user, key, nonce, content string
+	kind                      string // reply, regeneration, continuation: as the run's
+	target                    string // what is edited or answered again
+	acked                     bool
+	messageID, runID          string // as acknowledged
+}
+
+// received is what readers got of a run's output, and how they saw it end.
+type received struct {
+	user  string
+	text  []byte // reasoning, then text, as far as anybody got
+	ended string // the first terminal state that was told
+	read  bool   // a reader got to the end
+
+	content string // the finished message, as somebody was given it
+}
+
+// sighting is a run or a message that a user was shown.
+type sighting struct{ user, id string }
+
+// gated is a request that the limiter let pass: it was decided between the two
+// times.
+type gated struct {
+	user       string
+	sent, back time.Time
+}
+
+func newHistory() *history {
+	return &history{
+		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[sighting]bool{},
+		stops: map[string]bool{}, statuses: map[int]int64{}, slowest: map[string]time.Duration{},
+	}
+}
+
+func (h *history) violate(rule, format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.violateLocked(rule, format, args...)
+}
+
+func (h *history) violateLocked(rule, format string, args ...any) {
+	h.violations = append(h.violations, violation{rule, fmt.Sprintf(format, args...)})
+}
+
+// intend notes a request before it is first sent.
+func (h *history) intend(in intent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.intents[in.key] = &in
+}
+
+// acknowledge notes that a server took an intent. Every repeat must name the
+// same message and run; a start may lack the message.
+func (h *history) acknowledge(key, messageID, runID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	in := h.intents[key]
+	h.sightings[sighting{in.user, runID}] = true
+	if messageID == "" {
+		messageID = in.messageID
+	}
+	if messageID != "" {
+		h.sightings[sighting{in.user, messageID}] = true
+	}
+	if !in.acked {
+		in.acked, in.messageID, in.runID = true, messageID, runID
+		h.acks++
+		return
+	}
+	if in.messageID == "" {
+		in.messageID = messageID
+	}
+	if in.messageID != messageID || in.runID != runID {
+		h.violateLocked("I1", "key %s was acknowledged as message %s, run %s, then as %s, %s",
+			key, in.messageID, in.runID, messageID, runID)
+	}
+}
+
+// messageOf returns the message that was acknowledged for a key.
+func (h *history) messageOf(key string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.intents[key].messageID
+}
+
+// saw notes that a user was shown these runs or messages.
+func (h *history) saw(user string, ids ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		h.sightings[sighting{user, id}] = true
+	}
+}
+
+// read notes a text that a user was shown anywhere.
+func (h *history) read(user, where, text string) {
+	for _, n := range nonces(text) {
+		if userOf(n) != user {
+			h.violate("I4", "%s was shown text of %s in %s", user, n, where)
+		}
+	}
+}
+
+// stopped notes an acknowledged stop.
+func (h *history) stopped(run string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stops[run] = true
+}
+
+// pass notes a request that the limiter let pass.
+func (h *history) pass(user string, sent, back time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gated = append(h.gated, gated{user, sent, back})
+}
+
+// answer notes the status of any response and how long it took to come.
+func (h *history) answer(what string, status int, took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.statuses[status]++
+	h.slowest[what] = max(h.slowest[what], took)
+}
+
+func (h *history) reconnected() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reconnects++
+}
+
+func (h *history) retried() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retries++
+}
+
+func (h *history) of(user, run string) *received {
+	r := h.received[run]
+	if r == nil {
+		r = &received{user: user}
+		h.received[run] = r
+	}
+	if r.user != user {
+		h.violateLocked("I4", "run %s was shown to %s and to %s", run, r.user, user)
+	}
+	return r
+}
+
+// piece notes output that a reader who stood at from got with a cursor behind
+// it, and returns where the reader stands now.
+func (h *history) piece(user, run string, from, cursor int64, text string) int64 {
+	h.read(user, "run "+run, text)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.of(user, run)
+	h.bytes += int64(len(text))
+	if cursor != from+int64(len(text)) {
+		h.violateLocked("I7", "run %s: %d bytes after cursor %d came with cursor %d", run, len(text), from, cursor)
+		return max(from, cursor)
+	}
+	if int64(len(r.text)) < from {
+		h.violateLocked("I7", "run %s: a reader at %d, where only %d bytes were ever shown", run, from, len(r.text))
+		return cursor
+	}
+	known := r.text[from:min(int64(len(r.text)), cursor)]
+	if string(known) != text[:len(known)] {
+		h.violateLocked("I7", "run %s: at %d one reader got %q, another %q", run, from, clip(string(known)), clip(text))
+		return cursor
+	}
+	r.text = append(r.text, text[len(known):]...)
+	return cursor
+}
+
+// ended notes a terminal state that somebody was told; read says that it was a
+// reader, who then has everything.
+func (h *history) ended(user, run, state string, read bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.of(user, run)
+	r.read = r.read || read
+	switch {
+	case r.ended == "":
+		r.ended = state
+	case state != "" && r.ended != state:
+		h.violateLocked("I2", "run %s ended as %s, then as %s", run, r.ended, state)
+	}
+}
+
+// whole notes a finished message that somebody was given.
+func (h *history) whole(user, run, content string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.of(user, run)
+	if r.content == "" {
+		r.content = content
+	}
+	if r.content != content {
+		h.violateLocked("I1", "reply %s was given as %q and as %q", run, clip(r.content), clip(content))
+	}
+}
+
+// counters returns what the summary tells of the load.
+func (h *history) counters() (acks, reconnects, retries, bytes int64, statuses map[int]int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.acks, h.reconnects, h.retries, h.bytes, maps.Clone(h.statuses)
+}
+
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}

@@ -1,0 +1,199 @@
+// Crash proves what Parley promises about replies when things die. It starts
+// two instances that share a private Postgres and a private Redis, through
+// proxies that can fall silent or swallow the acknowledgement of a commit; a
+// scripted provider; and twenty users who send, stream, follow, stop, edit,
+// regenerate and continue without a pause. Then it injects faults that it draws
+// from a seed, waits until everything has come to rest, and compares what the
+// users saw with what is stored.
+//
+//	go run ./platform/crash -n 200 -seed 7 -out summary.json
+//
+// It exits with 1, the seed and the evidence when one promise is broken.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	n        int
+	seed     uint64
+	out      string
+	race     bool
+	keepOn   bool
+	showPlan bool
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.n, "n", 200, "how many faults")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1_000_000), "what the faults and the load are drawn from")
+	flag.StringVar(&o.out, "out", "", "write the summary to this file as JSON")
+	flag.BoolVar(&o.race, "race", false, "build the instances with the race detector")
+	flag.BoolVar(&o.keepOn, "keep-on", false, "go on after the first broken promise")
+	flag.BoolVar(&o.showPlan, "plan", false, "print the faults and leave")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := run(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "crash:", err)
+	}
+	if !ok || err != nil {
+		fmt.Fprintf(os.Stderr, "crash: reproduce with -n %d -seed %d\n", o.n, o.seed)
+		os.Exit(1)
+	}
+}
+
+// calm is how long the load goes on after the last fault.
+const calm = 8 * time.Second
+
+func run(ctx context.Context, o options) (ok bool, err error) {
+	faults := plan(rand.New(rand.NewPCG(o.seed, 0)), o.n)
+	if o.showPlan {
+		for i, f := range faults {
+			fmt.Println(i+1, f)
+		}
+		return true, nil
+	}
+	begun := time.Now()
+	fmt.Printf("crash: %d faults from seed %d\n", len(faults), o.seed)
+	h := newHistory()
+	w, err := newWorld(ctx, h, o.race)
+	if err != nil {
+		return false, err
+	}
+	defer w.close()
+	time.Sleep(time.Second)
+	var base []gauges
+	for _, s := range w.slots {
+		g, err := s.measure()
+		if err != nil {
+			return false, err
+		}
+		base = append(base, g)
+	}
+	l, limited, limits, err := people(ctx, w, h, o.seed)
+	if err != nil {
+		return false, err
+	}
+
+	begin, enough := context.WithCancel(ctx)
+	end, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	defer enough()
+	var wg sync.WaitGroup
+	wg.Go(func() { l.run(begin, end) })
+	for i, u := range limited {
+		rng := l.rng()
+		wg.Go(func() { u.hammer(begin, end, rng, time.Duration(250+150*i)*time.Millisecond) })
+	}
+
+	c := &chaos{h: h, slots: w.slots, postgres: w.postgres, redis: w.redis, done: map[kind]int{}, points: map[string]int{}, missed: map[string]int{}}
+	if err := c.all(ctx, faults, o.keepOn); err != nil {
+		h.violate("recovery", "%v", err)
+	}
+	sleep(ctx, calm)
+	enough()
+	late := time.AfterFunc(time.Minute, giveUp)
+	wg.Wait()
+	late.Stop()
+	if open, err := w.awaitRest(ctx, 2*tolerance); err != nil || open > 0 {
+		h.violate("I2", "%d runs had not ended %v after the load (%v)", open, 2*tolerance, err)
+	}
+	for _, u := range append(l.users, limited...) {
+		u.http.CloseIdleConnections()
+	}
+	rest := atRest(w, h, base)
+
+	s, err := stored(ctx, w.postgres.URL())
+	if err != nil {
+		return false, err
+	}
+	s.Calls = w.provider.asked()
+	for _, strange := range c.record(&s) {
+		h.violate("process", "%s", strange)
+	}
+	if err := searchLogs(w, h); err != nil {
+		return false, err
+	}
+	v := check(h, s, limits)
+	sum := summarise(o, c, h, w, s, v, rest, time.Since(begun))
+	report(os.Stdout, sum, v, s)
+	if o.out != "" {
+		b, err := json.MarshalIndent(sum, "", "  ")
+		if err != nil {
+			return false, err
+		}
+		if err := os.WriteFile(o.out, append(b, '\n'), 0o644); err != nil {
+			return false, err
+		}
+	}
+	if len(v.violations) > 0 {
+		fmt.Printf("logs are in %s\n", w.dir)
+		return false, nil
+	}
+	return true, os.RemoveAll(w.dir)
+}
+
+// all injects the faults, and says now and then how it goes.
+func (c *chaos) all(ctx context.Context, faults []fault, keepOn bool) error {
+	last := time.Now()
+	for i, f := range faults {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := c.do(f); err != nil {
+			return fmt.Errorf("fault %d (%s): %w", i+1, f, err)
+		}
+		broken := c.h.broken()
+		if time.Since(last) > 15*time.Second {
+			acks, reconnects, _, _, _ := c.h.counters()
+			fmt.Printf("crash: %d of %d faults, %d acknowledged, %d reconnects, %d broken\n", i+1, len(faults), acks, reconnects, broken)
+			last = time.Now()
+		}
+		if broken > 0 && !keepOn {
+			fmt.Printf("crash: a promise was broken around fault %d (%s); no more faults\n", i+1, f)
+			return nil
+		}
+	}
+	return nil
+}
+
+// people makes the users, their tokens and their threads, and two users whose
+// limit is low enough to be reached.
+func people(ctx context.Context, w *world, h *history, seed uint64) (l *load, limited []*user, limits map[string]int, err error) {
+	l = &load{h: h, slots: w.slots, seed: seed}
+	add := func(name, tier string) (*user, error) {
+		token, err := w.token(ctx, name, tier)
+		if err != nil {
+			return nil, err
+		}
+		return &user{client: newClient(name, token, h, w.slots), l: l}, nil
+	}
+	for i := range 20 {
+		u, err := add(fmt.Sprintf("u%02d", i), "authenticated")
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		l.users = append(l.users, u)
+	}
+	limits = map[string]int{"u98": 60, "u99": 20}
+	for name, tier := range map[string]string{"u98": "api_key", "u99": "anonymous"} {
+		u, err := add(name, tier)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		limited = append(limited, u)
+	}
+	return l, limited, limits, l.threads(ctx)
+}

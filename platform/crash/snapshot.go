@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed observe.sql
+var observeSQL string
+
+// snapshot is what is stored when everything has come to rest, and how it came
+// to be.
+type snapshot struct {
+	Messages []messageRow
+	Runs     []runRow
+	Audits   []auditRow
+	Steps    []step
+	Threads  []threadRow    // conversations
+	Wrongs   []wrongRow     // what the database itself caught
+	Calls    map[string]int // what the provider counted, by nonce
+	Deaths   []death
+	Outages  []span // when nothing could recover, however willing
+	Lost     []span // when the shared limiter could not be asked, or had been emptied
+}
+
+type messageRow struct {
+	UserID, ID, ConversationID, ParentID, Role, Content string
+}
+
+type runRow struct {
+	UserID, ID, ConversationID, ParentID, Kind, State string
+	Attempt                                           int
+	StopRequested                                     bool
+	Key, AuditID                                      string
+	Reasoning, Text                                   string
+	CreatedAt                                         time.Time
+	EndedAt                                           *time.Time
+}
+
+type wrongRow struct{ Rule, Evidence string }
+
+type threadRow struct{ UserID, ID string }
+
+type auditRow struct {
+	UserID, ID, Action, ResourceID, RunID, Status string
+	CreatedAt, UpdatedAt                          time.Time
+}
+
+// step is a change of a run's state, attempt or owner.
+type step struct {
+	At            time.Time
+	UserID, RunID string
+	Attempt       int
+	State, Owner  string
+	Recorded      string
+}
+
+// death is when an owner of leases stopped working: killed, or out of reach for
+// longer than its lease.
+type death struct {
+	Owner string
+	At    time.Time
+}
+
+// span is a stretch of time.
+type span struct{ From, To time.Time }
+
+func terminal(state string) bool { return state != "queued" && state != "running" }
+
+// observe prepares the database to write its own history.
+func observe(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, observeSQL); err != nil {
+		return fmt.Errorf("install observers: %w", err)
+	}
+	return nil
+}
+
+// settled counts the runs that have not ended.
+func settled(ctx context.Context, url string) (open int, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SELECT count(*) FROM chat_runs WHERE state IN ('queued', 'running')").Scan(&open)
+	return open, err
+}
+
+// stored reads what is stored.
+func stored(ctx context.Context, url string) (snapshot, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return snapshot{}, err
+	}
+	defer conn.Close(ctx)
+	var s snapshot
+	for _, err := range []error{
+		all(ctx, conn, &s.Messages, `SELECT user_id, id, coalesce(conversation_id, ''), coalesce(parent_id, ''), role, content
+			FROM chat_messages`),
+		all(ctx, conn, &s.Runs, `SELECT user_id, id, coalesce(conversation_id, ''), parent_id, kind, state,
+			attempt, stop_requested, coalesce(idempotency_key, ''), audit_id, reasoning, text, created_at, ended_at
+			FROM chat_runs`),
+		all(ctx, conn, &s.Audits, `SELECT user_id, id, action, coalesce(resource_id, ''), coalesce(metadata->>'runId', ''), status,
+			created_at, updated_at FROM audit_logs`),
+		all(ctx, conn, &s.Threads, `SELECT user_id, id FROM chat_conversations`),
+		// A process adds a random part to the name that it was given.
+		all(ctx, conn, &s.Steps, `SELECT at, user_id, run_id, attempt, state, regexp_replace(owner, '-[^-]*$', ''), recorded FROM crash.steps ORDER BY seq`),
+		all(ctx, conn, &s.Wrongs, `SELECT rule, evidence FROM crash.wrongs ORDER BY at`),
+	} {
+		if err != nil {
+			return snapshot{}, err
+		}
+	}
+	return s, nil
+}
+
+func all[T any](ctx context.Context, conn *pgx.Conn, into *[]T, query string) error {
+	rows, err := conn.Query(ctx, query)
+	if err != nil {
+		return err
+	}
+	*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	return err
+}
