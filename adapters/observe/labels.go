@@ -2,6 +2,7 @@ package observe
 
 import (
 	"slices"
+	"strings"
 
 	"parley/ports"
 )
@@ -121,4 +122,10 @@ func taskLabel(task string) string {
 		return task
 	}
 	return other
+}
+
+// sends reports whether a route asks for a reply to a new message.
+func sends(route string) bool {
+	return strings.HasSuffix(route, "/api/chat/messages") && !strings.HasPrefix(route, "GET") ||
+		strings.HasSuffix(route, "/api/chat/stream")
 }

@@ -81,6 +81,8 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 	case ports.Refused:
 		ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
 		ob.sampled(ctx, slog.LevelInfo, "request refused", "kind", string(f.Kind), "tier", string(f.Tier), "user", f.UserID)
+	case ports.RequestFailed:
+		ob.requestFailed(ctx, f)
 	case ports.FollowerLeft:
 		if f.Reason != "done" {
 			ob.m.aborts.WithLabelValues(abortLabel(f.Reason)).Inc()
@@ -191,14 +193,28 @@ func (ob *Observer) limitDecided(f ports.LimitDecided) {
 	}
 }
 
+// requestFailed counts a turn that was lost before there was a run: it has no
+// other trace.
+func (ob *Observer) requestFailed(ctx context.Context, f ports.RequestFailed) {
+	if sends(f.Route) {
+		ob.m.turns.WithLabelValues("none", "none", "internal_error").Inc()
+	}
+	ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
+	ob.sampled(ctx, slog.LevelError, "request failed", withStack(f.Err, "route", f.Route, "kind", string(f.Kind), "error", f.Err)...)
+}
+
 func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {
 	ob.m.background.WithLabelValues(taskLabel(f.Task)).Inc()
-	attrs := []any{"task", f.Task, "error", f.Err}
+	ob.sampled(ctx, slog.LevelError, "background work failed", withStack(f.Err, "task", f.Task, "error", f.Err)...)
+}
+
+// withStack adds where a panic came from.
+func withStack(err error, attrs ...any) []any {
 	var p ports.Panic
-	if errors.As(f.Err, &p) {
-		attrs = append(attrs, "stack", string(p.Stack))
+	if errors.As(err, &p) {
+		return append(attrs, "stack", string(p.Stack))
 	}
-	ob.sampled(ctx, slog.LevelError, "background work failed", attrs...)
+	return attrs
 }
 
 // sampled logs unless the same message has been logged often this second; the

@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +182,52 @@ func TestObserver_Providers(t *testing.T) {
 		"chat_breaker_transitions_total", "chat_provider_ratelimit_remaining_ratio")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestObserver_RequestFailed(t *testing.T) {
+	w := setup(t)
+	for _, route := range []string{"POST /api/chat/messages", "POST /api/chat/stream", "GET /api/chat/messages", "GET /api/chat/conversations"} {
+		w.Observe(context.Background(), ports.RequestFailed{Route: route, Kind: fault.Internal, Err: errors.New("disk full")})
+	}
+	got := w.values(t, "chat_turns_total", "chat_refusals_total")
+	want := map[string]float64{
+		"chat_turns_total{model=none,outcome=internal_error,provider=none}": 2,
+		"chat_refusals_total{kind=INTERNAL_ERROR}":                          4,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(w.log.String(), "disk full") {
+		t.Error("the cause is not in the log")
+	}
+}
+
+// Nothing that can be stated goes unheard.
+func TestObserver_KnowsEveryFact(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../ports/facts.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("observe.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := 0
+	for _, d := range file.Decls {
+		group, ok := d.(*ast.GenDecl)
+		if !ok || group.Tok != token.TYPE || !group.Lparen.IsValid() {
+			continue // the facts stand in one group
+		}
+		for _, spec := range group.Specs {
+			facts++
+			if name := spec.(*ast.TypeSpec).Name.Name; !strings.Contains(string(source), "case ports."+name+":") {
+				t.Errorf("%s is not observed", name)
+			}
+		}
+	}
+	if facts < 10 {
+		t.Errorf("found only %d facts", facts)
 	}
 }
 

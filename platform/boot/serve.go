@@ -68,12 +68,12 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 
 	// The ports, so that a mistake in them shows before anything is done.
-	apiListener, err := listen("ADDR", c.Server.Addr)
+	apiListener, err := listen(ctx, "ADDR", c.Server.Addr)
 	if err != nil {
 		return err
 	}
 	defer apiListener.Close()
-	adminListener, err := listen("ADMIN_ADDR", c.Server.AdminAddr)
+	adminListener, err := listen(ctx, "ADMIN_ADDR", c.Server.AdminAddr)
 	if err != nil {
 		return err
 	}
@@ -202,8 +202,8 @@ func semconvDatabase(c config.Config) string {
 	return "sqlite"
 }
 
-func listen(name, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+func listen(ctx context.Context, name, addr string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, usageError{fmt.Errorf("another program listens on %s; stop it, or set %s", addr, name)}
