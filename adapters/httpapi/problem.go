@@ -44,7 +44,7 @@ func asFault(err error) (*fault.Error, int) {
 	kind := fault.KindOf(err)
 	status, ok := statusOf[kind]
 	switch {
-	case !ok || f == nil && kind != fault.Unavailable:
+	case !ok || kind == fault.Internal: // its own sentence is for operators too
 		return fault.Wrap(err, fault.Internal, "Internal server error"), http.StatusInternalServerError
 	case f == nil:
 		f = fault.Wrap(err, fault.Unavailable, "Service temporarily unavailable")
