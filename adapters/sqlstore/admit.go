@@ -323,7 +323,7 @@ func (in *admission) room(ctx context.Context) error {
 		return nil
 	}
 	var waiting int
-	err := in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
+	err := in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
 		Scan(ctx, &waiting)
 	if err != nil {
 		return err

@@ -90,10 +90,11 @@ func (s *Store) claim(ctx context.Context, tx bun.Tx, owner string, lease time.D
 	var taken []rows.Run
 	err := tx.NewRaw(`WITH picked AS MATERIALIZED (
 			SELECT r.user_id AS picked_user, r.id AS picked_run FROM chat_runs AS r
-			WHERE r.state = 'running' AND r.lease_until <= ?0
+			WHERE r.state IN ('queued', 'running') AND (r.state = 'running' AND r.lease_until <= ?0
 			OR r.state = 'queued' AND (r.conversation_id IS NULL OR NOT EXISTS (
-				SELECT 1 FROM chat_runs AS o WHERE o.user_id = r.user_id AND o.conversation_id = r.conversation_id
-				AND (o.state = 'running' OR o.state = 'queued' AND (o.created_at, o.id) < (r.created_at, r.id))))
+				SELECT 1 FROM chat_runs AS o
+				WHERE o.user_id = r.user_id AND o.ended_at IS NULL AND o.conversation_id = r.conversation_id
+				AND (o.state = 'running' OR (o.created_at, o.id) < (r.created_at, r.id)))))
 			ORDER BY r.created_at, r.id LIMIT ?1 ?2)
 		UPDATE chat_runs SET state = 'running', attempt = attempt + 1, owner = ?3, lease_until = ?4,
 			started_at = COALESCE(started_at, ?0)

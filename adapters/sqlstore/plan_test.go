@@ -1,0 +1,169 @@
+package sqlstore_test
+
+import (
+	"context"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/platform/testenv"
+	"parley/ports"
+)
+
+// watcher is a hook that notes every statement and whose it was.
+type watcher struct {
+	mu   sync.Mutex
+	seen map[string]string // statement -> name
+}
+
+func (w *watcher) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range strings.Split(e.Query, ";\n") {
+		w.seen[s] = sqlstore.StatementName(ctx)
+	}
+	return ctx
+}
+
+func (w *watcher) AfterQuery(context.Context, *bun.QueryEvent) {}
+
+// TestStatements_UseIndexes asks the database how it would run each statement
+// of the store. None may read a whole table.
+func TestStatements_UseIndexes(t *testing.T) {
+	whole := map[string]*regexp.Regexp{
+		"SQLite":   regexp.MustCompile(`SCAN (chat_\w+|audit_logs|[mrcoua])\b`),
+		"Postgres": regexp.MustCompile(`Seq Scan on (chat_\w+|audit_logs)`),
+	}
+	explain := map[string]string{"SQLite": "EXPLAIN QUERY PLAN ", "Postgres": "EXPLAIN "}
+	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			w := &watcher{seen: map[string]string{}}
+			store := migrated(t, sqlstore.Options{URL: url, Hooks: []bun.QueryHook{w}})
+			useAll(t, store)
+			conn, err := store.DB().Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if name == "Postgres" { // the tables are tiny: what would it do if it must not?
+				if _, err := conn.ExecContext(t.Context(), "SET enable_seqscan = off"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			names := map[string]bool{}
+			for statement, by := range w.seen {
+				if by == "" {
+					t.Errorf("without a name: %s", statement)
+				}
+				names[by] = true
+				if strings.Contains(statement, "*") && !strings.Contains(statement, "count(*)") {
+					t.Errorf("%s selects a star: %s", by, statement)
+				}
+				switch verb, _, _ := strings.Cut(statement, " "); verb {
+				case "SELECT", "UPDATE", "WITH", "DELETE":
+				default:
+					continue
+				}
+				found, err := conn.QueryContext(t.Context(), explain[name]+statement)
+				if err != nil {
+					t.Fatalf("explain %s: %v\n%s", by, err, statement)
+				}
+				plan := ""
+				for _, row := range table(t, found, nil) {
+					plan += row[len(row)-1] + "\n"
+				}
+				if whole[name].MatchString(plan) && !strings.Contains(plan, "chat_runs_claim_idx") {
+					t.Errorf("%s reads a whole table:\n%s\n%s", by, statement, plan)
+				}
+			}
+			for _, want := range []string{"admit", "finish", "checkpoint", "heartbeat", "claim", "release", "request_stop", "run", "recent", "resume",
+				"messages", "branch", "message", "conversation", "conversations", "create_conversation", "update_conversation", "delete_conversation", "record", "ping"} {
+				if !names[want] {
+					t.Errorf("no statement of %s was seen", want)
+				}
+			}
+		})
+	}
+}
+
+// useAll calls every method of the ports at least once.
+func useAll(t *testing.T, store *sqlstore.Store) {
+	t.Helper()
+	ctx := t.Context()
+	now := time.Now()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := store.CreateConversation(ctx, chat.Conversation{ID: "c", UserID: "ann", CreatedAt: now}, entry("a1"))
+	check(err)
+	title := "t"
+	_, err = store.UpdateConversation(ctx, "ann", "c", ports.ConversationChange{Title: &title, Now: now}, entry("a2"))
+	check(err)
+	for i, conv := range []string{"c", ""} {
+		suffix := string(rune('x' + i))
+		a := sending("ann", "hi")
+		a.Run.ID, a.Message.ID, a.Run.AuditID = "run"+suffix, "msg"+suffix, "audit"+suffix
+		a.Run.ConversationID, a.Run.IdempotencyKey = conv, "key"+suffix
+		out, err := store.Admit(ctx, a)
+		check(err)
+		_, err = store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Text: "some"}}})
+		check(err)
+		_, err = store.Heartbeat(ctx, "here", time.Hour)
+		check(err)
+		_, err = store.RequestStop(ctx, "ann", out.Run.ID, entry("stop"+suffix))
+		check(err)
+		check(store.Release(ctx, "here", []string{out.Run.ID}))
+		got, err := store.Claim(ctx, "there", time.Minute, 5)
+		check(err)
+		_, _, err = store.Resume(ctx, got[0], 5)
+		check(err)
+		state := []chat.State{chat.Completed, chat.Failed}[i]
+		o := chat.Outcome{UserID: "ann", RunID: out.Run.ID, ConversationID: conv, Attempt: got[0].Attempt, State: state, At: now}
+		if state == chat.Completed {
+			o.Output.Text = "some more"
+		}
+		check(store.Finish(ctx, o))
+		_, _, err = store.Messages(ctx, "ann", conv, ports.Page{Limit: 5, Before: &ports.Position{At: now.Add(time.Hour), ID: "z"}})
+		check(err)
+		_, _, err = store.Messages(ctx, "ann", conv, ports.Page{Limit: 5})
+		check(err)
+		_, _, err = store.Branch(ctx, "ann", conv, "current", 5)
+		check(err)
+	}
+	a := sending("ann", "later")
+	a.Owner, a.Run.ID, a.Message.ID, a.Run.AuditID = "", "runq", "msgq", "auditq"
+	_, err = store.Admit(ctx, a)
+	check(err)
+	a = sending("ann", "")
+	a.Message, a.Source, a.Run.Kind, a.Run.ID, a.Run.AuditID = nil, "runx", chat.Regeneration, "runr", "auditr"
+	_, err = store.Admit(ctx, a)
+	check(err)
+	_, err = store.RequestStop(ctx, "ann", "runq", entry("stopq"))
+	check(err)
+	_, err = store.Run(ctx, "ann", "runx")
+	check(err)
+	_, err = store.Recent(ctx, "ann", now.Add(-time.Hour))
+	check(err)
+	_, err = store.Message(ctx, "ann", "msgx")
+	check(err)
+	_, err = store.Conversation(ctx, "ann", "c")
+	check(err)
+	_, _, err = store.Conversations(ctx, "ann", ports.Page{Limit: 5})
+	check(err)
+	_, _, err = store.Conversations(ctx, "ann", ports.Page{Limit: 5, After: &ports.Position{At: now, ID: "a"}})
+	check(err)
+	check(store.Record(ctx, access.Entry{ID: "r", Action: "x", Resource: "y", CreatedAt: now}))
+	check(store.DeleteConversation(ctx, "ann", "c", entry("a3")))
+	check(store.Ping(ctx))
+}
