@@ -33,8 +33,12 @@ type Server struct {
 func StartPostgres(t testing.TB) *Server { return start(t, LaunchPostgres) }
 
 // StartRedis starts a Redis for this test alone, stopped when it ends. It keeps
-// nothing on disk: a killed one starts empty.
-func StartRedis(t testing.TB) *Server { return start(t, LaunchRedis) }
+// nothing on disk: a killed one starts empty. Options are those of redis-server,
+// such as "--cluster-enabled", "yes".
+func StartRedis(t testing.TB, options ...string) *Server {
+	t.Helper()
+	return start(t, func() (*Server, error) { return LaunchRedis(options...) })
+}
 
 func start(t testing.TB, launch func() (*Server, error)) *Server {
 	t.Helper()
@@ -73,7 +77,7 @@ func LaunchPostgres() (*Server, error) {
 
 // LaunchRedis starts a Redis outside any test. It ends with Stop, or with this
 // process.
-func LaunchRedis() (*Server, error) {
+func LaunchRedis(options ...string) (*Server, error) {
 	bin, err := find("redis-server")
 	if err != nil {
 		return nil, err
@@ -83,8 +87,8 @@ func LaunchRedis() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir, ready: redisReady}
-	return s, s.launch("redis://127.0.0.1:%d/0", "KILL", "",
-		bin, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no", "--port")
+	command := append([]string{bin, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no"}, options...)
+	return s, s.launch("redis://127.0.0.1:%d/0", "KILL", "", append(command, "--port")...)
 }
 
 // launch starts the server under its keeper. Another process may take the free

@@ -1,0 +1,8 @@
+-- Reads what a follower's instance does not have yet of a run's output.
+-- KEYS[1] the value. ARGV attempt and length that it has.
+-- Returns {} when there is nothing, or {head, position of the piece, piece}.
+local held = redis.call('GETRANGE', KEYS[1], 0, 20)
+if #held < 21 then return {} end
+local from = tonumber(ARGV[2])
+if tonumber(string.sub(held, 1, 10)) ~= tonumber(ARGV[1]) or redis.call('STRLEN', KEYS[1]) - 21 < from then from = 0 end
+return {held, from, redis.call('GETRANGE', KEYS[1], 21 + from, -1)}

@@ -1,0 +1,11 @@
+-- Drops the output of a live run that its maker has given up, unless a newer
+-- attempt is there, and sends its followers to the store.
+-- KEYS[1] the value, and the channel. ARGV attempt, sender.
+local held = redis.call('GETRANGE', KEYS[1], 0, 20)
+if #held == 21 then
+	if tonumber(string.sub(held, 1, 10)) > tonumber(ARGV[1]) then return 2 end
+	if string.find('csfi', string.sub(held, 11, 11), 1, true) then return 2 end
+	redis.call('DEL', KEYS[1])
+end
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
