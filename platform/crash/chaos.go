@@ -50,6 +50,7 @@ const (
 // well again.
 func (c *chaos) do(f fault) error {
 	s := c.slots[f.victim]
+	c.h.meanwhile(f.kind)
 	defer c.count(f.kind)
 	switch f.kind {
 	case kill:

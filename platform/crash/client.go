@@ -39,7 +39,7 @@ type answer struct {
 }
 
 // ask sends one request to one instance and reads the whole response.
-func (c *client) ask(ctx context.Context, s *slot, what, method, path, key string, body any, patience time.Duration) answer {
+func (c *client) ask(ctx context.Context, s *slot, method, path, key string, body any, patience time.Duration) answer {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	begun := time.Now()
@@ -53,7 +53,7 @@ func (c *client) ask(ctx context.Context, s *slot, what, method, path, key strin
 		return answer{}
 	}
 	a := newAnswer(resp)
-	c.h.answer(what, a.status, time.Since(begun))
+	c.h.answer(a.status, time.Since(begun))
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &a.body); err != nil {
 			c.h.violate("wire", "%s %s answered %d with what is no JSON: %s", method, path, a.status, clip(string(raw)))
@@ -178,7 +178,7 @@ func (c *client) submit(ctx context.Context, rng *rand.Rand, r request) (message
 			c.h.retried()
 			sleep(ctx, time.Duration(min(try, 10))*time.Duration(10+rng.IntN(40))*time.Millisecond)
 		}
-		a := c.ask(ctx, c.slots[(at+try)%len(c.slots)], "send", r.method, r.path, r.key, r.body, patience)
+		a := c.ask(ctx, c.slots[(at+try)%len(c.slots)], r.method, r.path, r.key, r.body, patience)
 		messageID, runID, taken, final := c.settle(r, a)
 		if taken {
 			c.learn(runID, a)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -23,7 +24,8 @@ type history struct {
 
 	acks, reconnects, retries, bytes int64
 	statuses                         map[int]int64
-	slowest                          map[string]time.Duration // longest wait for an answer, by what it was
+	during                           kind                   // the fault that is being injected
+	refusals                         map[kind]time.Duration // the longest that a 503 was waited for, by the fault
 }
 
 // violation is one broken promise with its evidence.
@@ -63,7 +65,7 @@ type gated struct {
 func newHistory() *history {
 	return &history{
 		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[sighting]bool{},
-		stops: map[string]bool{}, statuses: map[int]int64{}, slowest: map[string]time.Duration{},
+		stops: map[string]bool{}, statuses: map[int]int64{}, refusals: map[kind]time.Duration{},
 	}
 }
 
@@ -151,11 +153,20 @@ func (h *history) pass(user string, sent, back time.Time) {
 }
 
 // answer notes the status of any response and how long it took to come.
-func (h *history) answer(what string, status int, took time.Duration) {
+func (h *history) answer(status int, took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.statuses[status]++
-	h.slowest[what] = max(h.slowest[what], took)
+	if status == http.StatusServiceUnavailable {
+		h.refusals[h.during] = max(h.refusals[h.during], took)
+	}
+}
+
+// meanwhile notes which fault is being injected.
+func (h *history) meanwhile(k kind) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.during = k
 }
 
 func (h *history) reconnected() {

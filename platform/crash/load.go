@@ -238,7 +238,7 @@ func (u *user) streamOnce(ctx context.Context, s *slot, r request, reader *reade
 		return answer{}
 	}
 	defer resp.Body.Close()
-	u.h.answer("stream", resp.StatusCode, time.Since(begun))
+	u.h.answer(resp.StatusCode, time.Since(begun))
 	a := newAnswer(resp)
 	if resp.StatusCode != http.StatusOK {
 		a.body = readEnvelope(resp.Body)
@@ -276,7 +276,7 @@ func (u *user) stop(ctx context.Context, rng *rand.Rand) {
 	sleep(ctx, time.Duration(rng.IntN(1500))*time.Millisecond)
 	times := 1 + rng.IntN(2)
 	for try := 0; times > 0 && ctx.Err() == nil; try++ {
-		a := u.ask(ctx, u.slots[try%len(u.slots)], "stop", "POST", path(runID, "stop"), "", nil, 10*time.Second)
+		a := u.ask(ctx, u.slots[try%len(u.slots)], "POST", path(runID, "stop"), "", nil, 10*time.Second)
 		switch a.status {
 		case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
 			u.h.stopped(runID)
@@ -330,7 +330,7 @@ func (u *user) fifty(ctx context.Context, rng *rand.Rand) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			a := u.ask(ctx, u.slots[i%len(u.slots)], "duplicate", r.method, r.path, r.key, r.body, patience)
+			a := u.ask(ctx, u.slots[i%len(u.slots)], r.method, r.path, r.key, r.body, patience)
 			u.settle(r, a)
 		})
 	}
@@ -355,7 +355,7 @@ func (u *user) readHistory(ctx context.Context, rng *rand.Rand) {
 	if c := u.conversations[rng.IntN(len(u.conversations))]; c != "" {
 		query += "&conversationId=" + c
 	}
-	a := u.ask(ctx, u.pick(rng), "history", "GET", "/api/chat/messages"+query, "", nil, 10*time.Second)
+	a := u.ask(ctx, u.pick(rng), "GET", "/api/chat/messages"+query, "", nil, 10*time.Second)
 	for _, m := range a.body.Messages {
 		u.h.saw(u.user, m.ID)
 		u.h.read(u.user, "history", m.Content)
@@ -391,7 +391,7 @@ func (u *user) pry(ctx context.Context, rng *rand.Rand) {
 		{"GET", "/api/chat/messages?conversationId=" + victim.conversations[0], nil},
 		{"POST", "/api/chat/messages", map[string]any{"content": "let me in", "conversationId": victim.conversations[0]}},
 	} {
-		a := u.ask(ctx, u.pick(rng), "prying", try.method, try.path, "", try.body, 10*time.Second)
+		a := u.ask(ctx, u.pick(rng), try.method, try.path, "", try.body, 10*time.Second)
 		switch a.status {
 		case 0, http.StatusNotFound, http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		default:
@@ -439,7 +439,7 @@ func (u *user) hammer(begin, end context.Context, rng *rand.Rand, gap time.Durat
 		s := u.pick(rng)
 		wg.Go(func() {
 			sent := time.Now()
-			a := u.ask(end, s, "hammer", r.method, r.path, r.key, r.body, 10*time.Second)
+			a := u.ask(end, s, r.method, r.path, r.key, r.body, 10*time.Second)
 			if _, _, taken, _ := u.settle(r, a); taken && !a.replayed {
 				u.h.pass(u.user, sent, time.Now())
 			}
@@ -453,7 +453,7 @@ func (u *user) hammer(begin, end context.Context, rng *rand.Rand, gap time.Durat
 func (l *load) threads(ctx context.Context) error {
 	for _, u := range l.users {
 		for range 3 {
-			a := u.ask(ctx, l.slots[0], "create", "POST", "/api/chat/conversations", "", map[string]any{}, 10*time.Second)
+			a := u.ask(ctx, l.slots[0], "POST", "/api/chat/conversations", "", map[string]any{}, 10*time.Second)
 			if a.status != http.StatusCreated || strings.TrimSpace(a.body.ID) == "" {
 				return fmt.Errorf("create a conversation: status %d", a.status)
 			}

@@ -102,6 +102,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if err := c.all(ctx, faults, o.keepOn); err != nil {
 		h.violate("recovery", "%v", err)
 	}
+	h.meanwhile("")
 	sleep(ctx, calm)
 	enough()
 	late := time.AfterFunc(time.Minute, giveUp)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -89,7 +90,7 @@ type summary struct {
 	SecondAttempts  int               `json:"furtherAttempts"`
 	SlowestRecovery string            `json:"slowestRecovery"`
 	SlowestDrain    string            `json:"slowestDrain"`
-	SlowestAnswers  map[string]string `json:"slowestAnswers"`
+	SlowestRefusals map[string]string `json:"slowestRefusals"`
 	Retries         int64             `json:"retries"`
 	Reconnects      int64             `json:"reconnects"`
 	BytesChecked    int64             `json:"bytesChecked"`
@@ -106,7 +107,7 @@ func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict,
 	sum := summary{
 		Seed: o.seed, Faults: map[string]int{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
 		Lost: v.lost, Duplicated: v.duplicated, NonTerminal: v.nonTerminal, Runs: v.states, Orphans: v.orphans,
-		SecondAttempts: v.attempts, SlowestRecovery: short(v.slowest), SlowestAnswers: map[string]string{},
+		SecondAttempts: v.attempts, SlowestRecovery: short(v.slowest), SlowestRefusals: map[string]string{},
 		LimitWindows: v.windows, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
 	}
 	for k, n := range c.done {
@@ -119,8 +120,8 @@ func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict,
 	if len(c.drains) > 0 {
 		sum.SlowestDrain = short(slices.Max(c.drains))
 	}
-	for what, d := range h.slowest {
-		sum.SlowestAnswers[what] = short(d)
+	for k, d := range h.refusals {
+		sum.SlowestRefusals[cmp.Or(string(k), "calm")] = short(d)
 	}
 	for _, one := range v.violations {
 		sum.Violations = append(sum.Violations, one.String())
@@ -144,8 +145,8 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 	}
 	fmt.Fprintf(w, "  runs: %s; further attempts %d; provider calls %d; commits unacknowledged %d\n",
 		list(sum.Runs), sum.SecondAttempts, sum.ProviderCalls, sum.CommitsHidden)
-	fmt.Fprintf(w, "  slowest answers: %s; slowest drain %s; back to baseline in %s; minutes of the limit checked %d\n",
-		list(sum.SlowestAnswers), sum.SlowestDrain, sum.BackToBaseline, sum.LimitWindows)
+	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; back to baseline in %s; minutes of the limit checked %d\n",
+		list(sum.SlowestRefusals), sum.SlowestDrain, sum.BackToBaseline, sum.LimitWindows)
 	fmt.Fprintf(w, "seed %d: %d faults, %d kills, %d acks, lost %d, duplicated %d, non-terminal %d, %d orphans, slowest recovery %s, "+
 		"%d reconnects, %d retries, %d bytes checked, %d violations, took %s\n",
 		sum.Seed, faults, sum.Kills, sum.Acks, sum.Lost, sum.Duplicated, sum.NonTerminal, sum.Orphans, sum.SlowestRecovery,
