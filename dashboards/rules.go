@@ -1,8 +1,11 @@
 package dashboards
 
+//go:generate go run ./gen -dir .
+
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -27,29 +30,44 @@ type Rule struct {
 
 // Severity is the alert's label: page wakes somebody, ticket can wait until
 // the morning, none is for machines.
-func (r Rule) Severity() string {
+func (r Rule) Severity() string { return r.label("severity") }
+
+func (r Rule) label(name string) string {
 	for _, l := range r.Labels {
-		if l[0] == "severity" {
+		if l[0] == name {
 			return l[1]
 		}
 	}
 	return ""
 }
 
-// RecordingRules and AlertRules are the two files of alerts/.
-func RecordingRules() []Group { return recording() }
+// annotations are those of the alert, with the summary given.
+func (r Rule) annotations(summary string) [][2]string {
+	return [][2]string{
+		{"summary", summary},
+		{"description", r.Description},
+		{"runbook_url", Runbooks + "/" + r.Alert + ".md"},
+		{"dashboard_url", Grafana + "/d/" + r.Board},
+	}
+}
 
-// AlertRules returns the groups of alerts.
-func AlertRules() []Group {
-	return []Group{{Name: "parley-budgets", Rules: burns()}, {Name: "parley-pages", Rules: pages()}, {Name: "parley-tickets", Rules: tickets()}}
+// Promises are the groups that judge the service levels: what they record and
+// the alerts on it, in this order, so that an alert sees what has just been
+// recorded.
+func Promises() []Group { return promiseGroups() }
+
+// Alerts are the groups of all other alerts.
+func Alerts() []Group {
+	return []Group{{Name: "parley-pages", Rules: pages()}, {Name: "parley-tickets", Rules: tickets()}}
 }
 
 // Files returns everything that is generated, by path under dashboards/.
 func Files() map[string][]byte {
 	out := map[string][]byte{
-		"alerts/recording.yaml": rulesYAML(RecordingRules()),
-		"alerts/alerts.yaml":    rulesYAML(AlertRules()),
+		"alerts/promises.yaml": rulesYAML(Promises()),
+		"alerts/alerts.yaml":   rulesYAML(Alerts()),
 	}
+	maps.Copy(out, caseFiles())
 	for _, b := range Boards() {
 		out["grafana/"+b.UID+".json"] = b.JSON()
 	}
@@ -87,10 +105,9 @@ func rulesYAML(groups []Group) []byte {
 			}
 			if r.Alert != "" {
 				b.WriteString("        annotations:\n")
-				fmt.Fprintf(&b, "          summary: %s\n", quote(r.Summary))
-				fmt.Fprintf(&b, "          description: %s\n", quote(r.Description))
-				fmt.Fprintf(&b, "          runbook_url: %s\n", quote(Runbooks+"/"+r.Alert+".md"))
-				fmt.Fprintf(&b, "          dashboard_url: %s\n", quote(Grafana+"/d/"+r.Board))
+				for _, a := range r.annotations(r.Summary) {
+					fmt.Fprintf(&b, "          %s: %s\n", a[0], quote(a[1]))
+				}
 			}
 		}
 	}

@@ -4,7 +4,7 @@ func runtime() Dashboard {
 	return board(base("parley-runtime", "Runtime",
 		"The processes: versions, restarts, memory, CPU, and what Parley itself costs."),
 		row{"Instances", 7, []Panel{
-			table("Versions", "What runs where.", "none", 8,
+			table("Versions", "Which version runs where.", "none", 8,
 				now(`max by (job, instance, version, revision, goversion) (chat_build_info{AT})`, ""), "Value"),
 			stat("Uptime", "Since each instance began.", "s", 8, query(`time() - max by (instance) (process_start_time_seconds{AT})`, "{{instance}}")),
 			lines("Restarts", "Starts per hour, by instance.", "short", 8,

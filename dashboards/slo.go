@@ -60,21 +60,22 @@ type window struct {
 	long, short string
 	burn        float64 // times faster than the budget allows
 	severity    string
+	lasts       string // a whole budget, at that speed
 }
 
 // windows spend 2, 5, 10 and 10 % of a budget of 30 days before they tell.
 var windows = []window{
-	{"1h", "5m", 14.4, "page"},
-	{"6h", "30m", 6, "page"},
-	{"1d", "2h", 3, "ticket"},
-	{"3d", "6h", 1, "ticket"},
+	{"1h", "5m", 14.4, "page", "two days"},
+	{"6h", "30m", 6, "page", "five days"},
+	{"1d", "2h", 3, "ticket", "ten days"},
+	{"3d", "6h", 1, "ticket", "30 days or less"},
 }
 
 // leastPerHour is how many turns or requests an hour must have on average for
 // their share to mean anything.
 const leastPerHour = 20
 
-func recording() []Group {
+func promiseGroups() []Group {
 	var groups []Group
 	month := Group{Name: "parley-promises-30d", Interval: "5m"}
 	for _, p := range promises {
@@ -89,6 +90,7 @@ func recording() []Group {
 		for _, w := range windows {
 			g.Rules = append(g.Rules, Rule{Record: volume(p, w.long), Expr: "avg_over_time(" + p.valid + "[" + w.long + "])"})
 		}
+		g.Rules = append(g.Rules, burns(p)...)
 		groups = append(groups, g)
 		month.Rules = append(month.Rules, ratioOver(p, "30d"))
 	}
@@ -103,24 +105,22 @@ func ratioOver(p promise, w string) Rule {
 // volume names the mean rate over a window.
 func volume(p promise, w string) string { return p.valid[:len(p.valid)-len("5m")] + w }
 
-// burns are the multi-window, multi-burn-rate alerts. The short window ends an
-// alert soon after the trouble has ended.
-func burns() []Rule {
+// burns are the multi-window, multi-burn-rate alerts of one promise. The short
+// window ends an alert soon after the trouble has ended.
+func burns(p promise) []Rule {
 	var out []Rule
-	for _, p := range promises {
-		for _, w := range windows {
-			limit := fmt.Sprintf("(%s * %s)", strconv.FormatFloat(w.burn, 'f', -1, 64), p.budget)
-			out = append(out, Rule{
-				Alert: p.alert,
-				Expr: fmt.Sprintf("%s%s > %s\nand %s%s > %s\nand %s * 3600 > %d",
-					p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), leastPerHour),
-				Labels:  [][2]string{{"severity", w.severity}, {"team", "chat"}, {"slo", p.slo}, {"window", w.long}},
-				Summary: fmt.Sprintf("{{ $value | humanizePercentage }} of %s over %s ({{ $labels.job }})", p.what, w.long),
-				Description: fmt.Sprintf("%s The budget of 30 days is being spent %s times faster than it may be.",
-					p.hurts, strconv.FormatFloat(w.burn, 'f', -1, 64)),
-				Board: "parley-overview",
-			})
-		}
+	for _, w := range windows {
+		times := strconv.FormatFloat(w.burn, 'f', -1, 64)
+		limit := fmt.Sprintf("(%s * %s)", times, p.budget)
+		out = append(out, Rule{
+			Alert: p.alert,
+			Expr: fmt.Sprintf("%s%s > %s\nand %s%s > %s\nand %s * 3600 > %d",
+				p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), leastPerHour),
+			Labels:      [][2]string{{"severity", w.severity}, {"team", "chat"}, {"slo", p.slo}, {"window", w.long}},
+			Summary:     fmt.Sprintf("{{ $value | humanizePercentage }} of %s over %s ({{ $labels.job }})", p.what, w.long),
+			Description: fmt.Sprintf("%s At this rate the budget of 30 days lasts %s.", p.hurts, w.lasts),
+			Board:       "parley-overview",
+		})
 	}
 	return out
 }

@@ -21,8 +21,11 @@ var packages = map[string]string{
 	"prometheus":   "prometheus",
 	"promtool":     "prometheus",
 	"amtool":       "prometheus-alertmanager",
-	"chromium":     "chromium",
-	"gcc":          "gcc libc6-dev",
+	"haproxy":      "haproxy",
+
+	"prometheus-alertmanager": "prometheus-alertmanager",
+	"chromium":                "chromium",
+	"gcc":                     "gcc libc6-dev",
 }
 
 // Binary returns the path of a program. One that is missing is installed on

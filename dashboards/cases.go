@@ -1,0 +1,249 @@
+package dashboards
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Case is one test of an alert: what Prometheus has seen, and what fires then.
+// It becomes a file of alerts/tests/, for promtool test rules.
+type Case struct {
+	Alert  string
+	Name   string
+	Step   string      // between samples and evaluations; "": 1m
+	Series [][2]string // series and values, in promtool's notation
+	At     string
+	Fires  []Firing // none: it stays silent
+}
+
+// Firing is one alert that is expected.
+type Firing struct {
+	Labels  string // without those of the rule, as a="b", c="d"
+	Window  string // which of several rules of that name
+	Summary string
+}
+
+// AlwaysFires are alerts that cannot stay silent, with the reason.
+var AlwaysFires = map[string]string{"ChatWatchdog": "it is there to be missed"}
+
+// evaluations are how often the rules of a test are evaluated, where its hours
+// or days need no more than this; else 1m.
+var evaluations = map[string]string{
+	"ChatTurnErrorBudgetBurn": "5m", "ChatFirstWordsBudgetBurn": "5m", "ChatApiErrorBudgetBurn": "5m", "ChatSpendRunaway": "30m",
+}
+
+const parley = `job="parley"`
+
+// turns are counters that grow by n a minute, by outcome.
+func turns(minutes int, counts ...any) [][2]string {
+	var out [][2]string
+	for i := 0; i+1 < len(counts); i += 2 {
+		out = append(out, [2]string{
+			fmt.Sprintf(`chat_turns_total{job="parley",instance="a",provider="openai",model="m",outcome="%s"}`, counts[i]),
+			fmt.Sprintf("0+%vx%d", counts[i+1], minutes)})
+	}
+	return out
+}
+
+func first(minutes int, fast, all any) [][2]string {
+	return [][2]string{
+		{`chat_turn_time_to_first_event_seconds_bucket{job="parley",instance="a",provider="openai",model="m",le="2.5"}`, fmt.Sprintf("0+%vx%d", fast, minutes)},
+		{`chat_turn_time_to_first_event_seconds_count{job="parley",instance="a",provider="openai",model="m"}`, fmt.Sprintf("0+%vx%d", all, minutes)},
+	}
+}
+
+func requests(minutes int, method, route string, counts ...any) [][2]string {
+	var out [][2]string
+	for i := 0; i+1 < len(counts); i += 2 {
+		out = append(out, [2]string{
+			fmt.Sprintf(`http_server_request_duration_seconds_count{job="parley",instance="a",http_request_method="%s",http_route="%s",http_response_status_code="%v"}`, method, route, counts[i]),
+			fmt.Sprintf("0+%vx%d", counts[i+1], minutes)})
+	}
+	return out
+}
+
+// burning expects the alerts of the windows named, all with the same share.
+func burning(share, what string, windows ...string) []Firing {
+	var out []Firing
+	for _, w := range windows {
+		out = append(out, Firing{Labels: parley, Window: w, Summary: fmt.Sprintf("%s of %s over %s (parley)", share, what, w)})
+	}
+	return out
+}
+
+func fires(labels, summary string) []Firing { return []Firing{{Labels: labels, Summary: summary}} }
+
+// Cases returns every test of every alert.
+func Cases() []Case {
+	const failed, slow, broken = "turns failed", "turns took more than 2.5 s to their first words", "requests ended in 5xx"
+	const history, send = "/api/chat/messages", "/api/chat/messages"
+	decisions := func(scope, decision, values string) [2]string {
+		return [2]string{fmt.Sprintf(`chat_ratelimit_decisions_total{job="parley",instance="a",scope="%s",decision="%s"}`, scope, decision), values}
+	}
+	attempts := func(result, values string) [2]string {
+		return [2]string{fmt.Sprintf(`chat_provider_attempts_total{job="parley",instance="a",provider="openai",model="m",kind="first",result="%s"}`, result), values}
+	}
+	breaker := func(name, state, values string) [2]string {
+		return [2]string{fmt.Sprintf(`chat_breaker_state{job="parley",instance="a",breaker="%s",state="%s"}`, name, state), values}
+	}
+	one := func(metric, labels, values string) [2]string {
+		if labels != "" {
+			labels = "," + labels
+		}
+		return [2]string{metric + `{job="parley",instance="a"` + labels + `}`, values}
+	}
+	return []Case{
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "one turn of ten fails", At: "3h", Series: turns(180, "ok", 9, "provider_error", 1), Fires: burning("10%", failed, "1h", "6h", "1d", "3d")},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "one of 25: no fast page", At: "3h", Series: turns(180, "ok", 24, "timeout", 1), Fires: burning("4%", failed, "6h", "1d", "3d")},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "one of 50: tickets", At: "3h", Series: turns(180, "ok", 49, "breaker_open", 1), Fires: burning("2%", failed, "1d", "3d")},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "one of 100: a ticket", At: "3h", Series: turns(180, "ok", 99, "internal_error", 1), Fires: burning("1%", failed, "3d")},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "one of 400 is within the budget", At: "3h", Series: turns(180, "ok", 399, "internal_error", 1)},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "what users and limits end is no failure", At: "3h", Series: turns(180, "ok", 1, "client_cancel", 50, "rate_limited", 50, "quota", 5, "invalid", 5, "provider_error", 0)},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "ten turns an hour are too few to judge", At: "3h", Step: "2m", Series: turns(300, "ok", 0, "provider_error", 0.33)},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "nobody is there", At: "3h", Series: turns(180, "ok", 0, "provider_error", 0)},
+		{Alert: "ChatTurnErrorBudgetBurn", Name: "an hour without a reply, and 50 minutes with: the pages end, the tickets stay", At: "8h",
+			Series: [][2]string{
+				{`chat_turns_total{job="parley",instance="a",provider="openai",model="m",outcome="ok"}`, "0+10x370 3700x60 3700+10x50"},
+				{`chat_turns_total{job="parley",instance="a",provider="openai",model="m",outcome="provider_error"}`, "0x370 0+10x60 600x50"}},
+			Fires: []Firing{
+				{Labels: parley, Window: "1d", Summary: "12.55% of turns failed over 1d (parley)"},
+				{Labels: parley, Window: "3d", Summary: "12.55% of turns failed over 3d (parley)"}}},
+		{Alert: "ChatFirstWordsBudgetBurn", Name: "four of five are slow", At: "3h", Series: first(180, 2, 10), Fires: burning("80%", slow, "1h", "6h", "1d", "3d")},
+		{Alert: "ChatFirstWordsBudgetBurn", Name: "four of ten are slow", At: "3h", Series: first(180, 6, 10), Fires: burning("40%", slow, "6h", "1d", "3d")},
+		{Alert: "ChatFirstWordsBudgetBurn", Name: "one of 25 is within the budget", At: "3h", Series: first(180, 24, 25)},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 50 requests fails", At: "3h", Series: requests(180, "GET", history, 200, 49, 500, 1), Fires: burning("2%", broken, "1h", "6h", "1d", "3d")},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 200 requests fails", At: "3h", Series: requests(180, "GET", history, 200, 199, 503, 1), Fires: burning("0.5%", broken, "1d", "3d")},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "a reply that fails, a stranger's path and a stream are not judged here", At: "3h",
+			Series: slices.Concat(requests(180, "GET", history, 200, 10), requests(180, "POST", send, 502, 10),
+				requests(180, "POST", "/api/chat/messages/{id}/regenerate", 503, 10), requests(180, "GET", "unmatched", 500, 10),
+				requests(180, "GET", "/api/chat/live", 500, 10))},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "refusals are answers", At: "3h", Series: requests(180, "GET", history, 200, 10, 401, 10, 429, 10, 404, 5)},
+
+		{Alert: "ChatAbsent", Name: "all instances vanish", At: "20m", Series: [][2]string{one("chat_build_info", `version="1"`, "1x5 _x30")},
+			Fires: fires(parley, "No instance of Parley (parley) is being scraped; 1 job is missing")},
+		{Alert: "ChatAbsent", Name: "none was ever there", At: "10m", Series: [][2]string{{"up{job=\"node\"}", "1x20"}},
+			Fires: fires("", "No instance of Parley is being scraped; 1 job is missing")},
+		{Alert: "ChatAbsent", Name: "one of two is left", At: "30m", Series: [][2]string{one("chat_build_info", `version="1"`, "1x40"), {`chat_build_info{job="parley",instance="b",version="1"}`, "1x5 _x30"}}},
+		{Alert: "ChatDependencyDown", Name: "the database is away for all", At: "10m",
+			Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x3 0x10"), {`chat_dependency_up{job="parley",instance="b",dependency="database"}`, "1x3 0x10"}},
+			Fires:  fires(`job="parley", dependency="database"`, "No instance reaches the database (parley); up is 0")},
+		{Alert: "ChatDependencyDown", Name: "one instance reaches it", At: "10m",
+			Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x13"), {`chat_dependency_up{job="parley",instance="b",dependency="database"}`, "0x13"}}},
+		{Alert: "ChatDependencyDown", Name: "a minute without it", At: "6m", Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x4 0x1 1x5")}},
+		{Alert: "ChatAllProvidersUnavailable", Name: "every breaker is open or trying", At: "10m",
+			Series: [][2]string{breaker("openai/m", "closed", "1x3 0x10"), breaker("openai/m", "open", "0x3 1x10"), breaker("anthropic/n", "closed", "0x13"), breaker("anthropic/n", "half-open", "1x13")},
+			Fires:  fires(parley, "0 providers are available: every breaker is open (parley)")},
+		{Alert: "ChatAllProvidersUnavailable", Name: "one is closed", At: "10m",
+			Series: [][2]string{breaker("openai/m", "closed", "0x13"), breaker("openai/m", "open", "1x13"), breaker("anthropic/n", "closed", "1x13")}},
+		{Alert: "ChatLimiterFailOpen", Name: "most is decided alone", At: "30m",
+			Series: [][2]string{decisions("send", "allow", "0+1x30"), decisions("send", "fallback_allow", "0+8x30"), decisions("coarse", "fallback_deny", "0+1x30")},
+			Fires:  fires(parley, "90% of limits are decided without Redis (parley)")},
+		{Alert: "ChatLimiterFailOpen", Name: "little is", At: "30m", Series: [][2]string{decisions("send", "allow", "0+9x30"), decisions("send", "fallback_allow", "0+1x30")}},
+		{Alert: "ChatLimiterFailOpen", Name: "nobody asks", At: "30m", Series: [][2]string{decisions("send", "allow", "5x30"), decisions("send", "fallback_allow", "5x30")}},
+		{Alert: "ChatSpendRunaway", Name: "sixty times last week", Step: "30m", At: "172h", Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.5x336 198+30x20")},
+			Fires: fires(parley, "Spending 60.00 USD an hour, more than ten times last week's (parley)")},
+		{Alert: "ChatSpendRunaway", Name: "fifteen times, but cheap", Step: "30m", At: "172h", Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.5x336 175.5+7.5x20")}},
+		{Alert: "ChatSpendRunaway", Name: "five times", Step: "30m", At: "172h", Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+5x336 1705+25x20")}},
+		{Alert: "ChatWatchdog", Name: "always", At: "1m", Fires: fires("", "Alerting works (1). This alert always fires")},
+
+		{Alert: "ChatInstanceDown", Name: "one of two", At: "20m",
+			Series: [][2]string{one("up", "", "1x30"), {`up{job="parley",instance="b"}`, "1x3 0x30"}, one("chat_build_info", `version="1"`, "1x30")},
+			Fires:  fires(`job="parley", instance="b"`, "b cannot be scraped; up is 0 (parley)")},
+		{Alert: "ChatInstanceDown", Name: "another service, and a short restart", At: "20m",
+			Series: [][2]string{{`up{job="node",instance="n"}`, "0x30"}, one("up", "", "1x10 0x3 1x20"), one("chat_build_info", `version="1"`, "1x30")}},
+		{Alert: "ChatRedisDown", Name: "for one instance", At: "10m",
+			Series: [][2]string{one("chat_dependency_up", `dependency="redis"`, "1x20"), {`chat_dependency_up{job="parley",instance="b",dependency="redis"}`, "1x2 0x20"}},
+			Fires:  fires(`job="parley", dependency="redis"`, "An instance does not reach redis; up is 0 (parley)")},
+		{Alert: "ChatRedisDown", Name: "it is there", At: "10m", Series: [][2]string{one("chat_dependency_up", `dependency="redis"`, "1x20"), one("chat_dependency_up", `dependency="database"`, "0x20")}},
+		{Alert: "ChatProviderDegraded", Name: "half fail", At: "30m", Series: [][2]string{attempts("ok", "0+5x30"), attempts("error", "0+5x30"), attempts("rejected", "0+50x30")},
+			Fires: fires(`job="parley", provider="openai"`, "50% of requests to openai fail (parley)")},
+		{Alert: "ChatProviderDegraded", Name: "one of ten fails", At: "30m", Series: [][2]string{attempts("ok", "0+9x30"), attempts("error", "0+1x30"), attempts("canceled", "0+9x30")}},
+		{Alert: "ChatProviderDegraded", Name: "all of very few fail", At: "30m", Series: [][2]string{attempts("ok", "0x30"), attempts("error", "0+0.5x30")}},
+		{Alert: "ChatBreakerFlapping", Name: "ten changes an hour", At: "70m",
+			Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0 0x10 1x10 2x10 3x10 4x10 5x30"), one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0 0x12 1x10 2x10 3x10 4x10 5x30")},
+			Fires:  fires(`job="parley", breaker="openai/m"`, "Breaker openai/m changed 10 times in an hour (parley)")},
+		{Alert: "ChatBreakerFlapping", Name: "one outage", At: "70m", Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0x20 1x60"), one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0x40 1x60")}},
+		{Alert: "ChatRateLimitHeadroomLow", Name: "tokens run out", At: "30m",
+			Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.05x30"), one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="requests"`, "0.8x30")},
+			Fires:  fires(`job="parley", provider="openai", kind="tokens"`, "5% of the limit of tokens at openai is left (parley)")},
+		{Alert: "ChatRateLimitHeadroomLow", Name: "a dip", At: "30m", Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.05x10 0.9x30")}},
+		{Alert: "ChatRateLimited", Name: "a fifth is refused", At: "40m", Series: [][2]string{decisions("send", "allow", "0+8x40"), decisions("send", "deny", "0+2x40"), decisions("coarse", "allow", "0+99x40")},
+			Fires: fires(parley, "20% of messages are refused by the rate limit (parley)")},
+		{Alert: "ChatRateLimited", Name: "one of fifty, and reads", At: "40m", Series: [][2]string{decisions("send", "allow", "0+49x40"), decisions("send", "deny", "0+1x40"), decisions("coarse", "deny", "0+99x40")}},
+		{Alert: "ChatPoolSaturated", Name: "full, and requests wait", At: "20m",
+			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "0+3x30")},
+			Fires:  fires(`job="parley", instance="a"`, "100% of the database connections of a are in use, and requests wait (parley)")},
+		{Alert: "ChatPoolSaturated", Name: "full, but nobody waits", At: "20m",
+			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "7x30")}},
+		{Alert: "ChatStreamAbortsHigh", Name: "slow readers", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0+1x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+5x40")),
+			Fires: fires(parley, "10% of turns lose a stream (parley)")},
+		{Alert: "ChatStreamAbortsHigh", Name: "readers leave", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+9x40"))},
+		{Alert: "ChatBackgroundFailing", Name: "again and again", At: "40m", Series: [][2]string{one("chat_background_failures_total", `task="checkpoint"`, "0+6x40"), one("chat_background_failures_total", `task="audit"`, "0x40")},
+			Fires: fires(`job="parley", task="checkpoint"`, "checkpoint fails 0.10 times a second in the background (parley)")},
+		{Alert: "ChatBackgroundFailing", Name: "once", At: "40m", Series: [][2]string{one("chat_background_failures_total", `task="checkpoint"`, "0x20 1x20")}},
+		{Alert: "ChatSchemaPending", Name: "one migration waits", At: "30m", Series: [][2]string{one("chat_schema_pending", "", "1x30")}, Fires: fires(parley, "1 migrations are pending (parley)")},
+		{Alert: "ChatSchemaPending", Name: "during a deploy", At: "30m", Series: [][2]string{one("chat_schema_pending", "", "0x5 1x10 0x20")}},
+		{Alert: "ChatTelemetryDropping", Name: "spans are lost", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0+60x30")}, Fires: fires(`job="parley", signal="traces"`, "1.0 traces a second are lost (parley)")},
+		{Alert: "ChatTelemetryDropping", Name: "some were once", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0x5 60x30")}},
+		{Alert: "ChatUnpricedModel", Name: "a new model", At: "70m", Series: [][2]string{one("chat_unpriced_requests_total", `provider="openai",model="other"`, "0x10 6x80")}, Fires: fires(`job="parley", provider="openai", model="other"`, "6 replies of openai other have no price (parley)")},
+		{Alert: "ChatUnpricedModel", Name: "all have one", At: "70m", Series: [][2]string{one("chat_unpriced_requests_total", `provider="openai",model="m"`, "3x80")}},
+		{Alert: "ChatMemoryNearLimit", Name: "95 of 100", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30")}, Fires: fires(`job="parley", instance="a"`, "a uses 95% of its memory limit (parley)")},
+		{Alert: "ChatMemoryNearLimit", Name: "no limit is set", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95000000x30"), one("go_gc_gomemlimit_bytes", "", "9.223372036854775807e+18x30")}},
+		{Alert: "ChatRuleEvaluationFailing", Name: "a group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/alerts.yaml;parley-pages"}`, "0+1x30"}},
+			Fires: fires(`rule_group="/etc/alerts.yaml;parley-pages"`, "Rules of /etc/alerts.yaml;parley-pages failed 5 times in five minutes")},
+		{Alert: "ChatRuleEvaluationFailing", Name: "another's group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/node.yaml;node"}`, "0+1x30"}}},
+	}
+}
+
+// caseFiles returns the tests as promtool reads them, one file per alert.
+func caseFiles() map[string][]byte {
+	rules := map[string][]Rule{}
+	for _, g := range slices.Concat(Promises(), Alerts()) {
+		for _, r := range g.Rules {
+			rules[r.Alert] = append(rules[r.Alert], r)
+		}
+	}
+	out := map[string][]byte{}
+	for _, c := range Cases() {
+		path := "alerts/tests/" + c.Alert + ".yaml"
+		b := bytes.NewBuffer(out[path])
+		if b.Len() == 0 {
+			b.WriteString("# Generated by `make generate` from dashboards/cases.go.\n" +
+				"rule_files: [../promises.yaml, ../alerts.yaml]\nevaluation_interval: " + cmp.Or(evaluations[c.Alert], "1m") + "\ntests:\n")
+		}
+		fmt.Fprintf(b, "  - name: %s\n    interval: %s\n    input_series:\n", quote(c.Name), cmp.Or(c.Step, "1m"))
+		if len(c.Series) == 0 {
+			b.WriteString("      []\n")
+		}
+		for _, s := range c.Series {
+			fmt.Fprintf(b, "      - {series: %s, values: %s}\n", quote(s[0]), quote(s[1]))
+		}
+		fmt.Fprintf(b, "    alert_rule_test:\n      - alertname: %s\n        eval_time: %s\n", c.Alert, c.At)
+		if len(c.Fires) == 0 {
+			b.WriteString("        exp_alerts: []\n")
+		} else {
+			b.WriteString("        exp_alerts:\n")
+		}
+		for _, f := range c.Fires {
+			r := rules[c.Alert][slices.IndexFunc(rules[c.Alert], func(r Rule) bool { return r.label("window") == f.Window })]
+			b.WriteString("          - exp_labels:\n")
+			for _, l := range r.Labels {
+				fmt.Fprintf(b, "              %s: %s\n", l[0], quote(l[1]))
+			}
+			for l := range strings.SplitSeq(f.Labels, ", ") {
+				if name, value, ok := strings.Cut(l, "="); ok {
+					fmt.Fprintf(b, "              %s: %s\n", name, quote(strings.Trim(value, `"`)))
+				}
+			}
+			b.WriteString("            exp_annotations:\n")
+			for _, a := range r.annotations(f.Summary) {
+				fmt.Fprintf(b, "              %s: %s\n", a[0], quote(a[1]))
+			}
+		}
+		out[path] = b.Bytes()
+	}
+	return out
+}

@@ -1,0 +1,189 @@
+package check_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"parley/dashboards"
+	"parley/dashboards/check"
+	"parley/platform/testenv"
+)
+
+// promtool reads what Prometheus would read.
+func TestRules_AreValid(t *testing.T) {
+	files, err := filepath.Glob("../alerts/*s.yaml")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("rule files %v, %v", files, err)
+	}
+	run(t, "promtool", append([]string{"check", "rules", "--lint=all", "--lint-fatal"}, files...)...)
+}
+
+func TestRules_FireAndStaySilent(t *testing.T) {
+	files, err := filepath.Glob("../alerts/tests/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("tests %v, %v", files, err)
+	}
+	run(t, "promtool", append([]string{"test", "rules"}, files...)...)
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(testenv.Binary(t, name), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// firing is an alert that a file of alerts/tests expects, by what tells rules
+// of one name apart.
+type firing struct{ alert, window string }
+
+type testFile struct {
+	Tests []struct {
+		Name  string `yaml:"name"`
+		Cases []struct {
+			Alert string `yaml:"alertname"`
+			Want  []struct {
+				Labels map[string]string `yaml:"exp_labels"`
+			} `yaml:"exp_alerts"`
+		} `yaml:"alert_rule_test"`
+	} `yaml:"tests"`
+}
+
+// Every alert has a test in which it fires and one in which it does not.
+func TestAlerts_AreTested(t *testing.T) {
+	fires, silent := map[firing]bool{}, map[firing]bool{}
+	rules := load(t).Alerts()
+	files, _ := filepath.Glob("../alerts/tests/*.yaml")
+	for _, path := range files {
+		var f testFile
+		read(t, path, &f)
+		for _, test := range f.Tests {
+			for _, c := range test.Cases {
+				seen := map[firing]bool{}
+				for _, w := range c.Want {
+					seen[firing{c.Alert, w.Labels["window"]}] = true
+				}
+				for _, r := range rules {
+					if k := (firing{r.Alert, r.Labels["window"]}); r.Alert == c.Alert {
+						fires[k] = fires[k] || seen[k]
+						silent[k] = silent[k] || !seen[k]
+					}
+				}
+			}
+		}
+	}
+	for _, r := range rules {
+		k := firing{r.Alert, r.Labels["window"]}
+		if !fires[k] {
+			t.Errorf("no test lets %v fire", k)
+		}
+		if _, always := dashboards.AlwaysFires[r.Alert]; silent[k] == always {
+			t.Errorf("%v: stays silent in a test: %v", k, silent[k])
+		}
+	}
+}
+
+func read(t *testing.T, path string, into any) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(content, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// Whoever is woken finds a value, a severity, a dashboard and a runbook.
+func TestAlerts_SayWhatToDo(t *testing.T) {
+	s := load(t)
+	boards := map[string]bool{}
+	for _, b := range s.Boards {
+		boards[b.UID] = true
+	}
+	runbooks := map[string]bool{}
+	for _, r := range s.Alerts() {
+		t.Run(r.Alert+r.Labels["window"], func(t *testing.T) {
+			if !slices.Contains([]string{"page", "ticket", "none"}, r.Labels["severity"]) || r.Labels["team"] != "chat" {
+				t.Errorf("labels %v", r.Labels)
+			}
+			if !strings.Contains(r.Annotations["summary"], "$value") || r.Annotations["description"] == "" {
+				t.Errorf("annotations %v", r.Annotations)
+			}
+			if uid := filepath.Base(r.Annotations["dashboard_url"]); !boards[uid] {
+				t.Errorf("there is no dashboard %s", uid)
+			}
+			name := filepath.Base(r.Annotations["runbook_url"])
+			if name != r.Alert+".md" {
+				t.Errorf("the runbook is called %s", name)
+			}
+			runbooks[name] = true
+			checkRunbook(t, s, r, filepath.Join("../../docs/runbooks", name))
+		})
+	}
+	files, _ := filepath.Glob("../../docs/runbooks/*.md")
+	for _, path := range files {
+		if name := filepath.Base(path); name != "README.md" && !runbooks[name] {
+			t.Errorf("%s is the runbook of no alert", name)
+		}
+	}
+}
+
+// chapters are the shape of a runbook: one that is woken knows where to look.
+var chapters = []string{"## What it means", "## Who is hurt", "## Look here first", "## Mend", "## Escalate", "## How it was tested"}
+
+var panelRef = regexp.MustCompile(`\*\*([^*/]+) / ([^*]+)\*\*`)
+
+func checkRunbook(t *testing.T, s *check.Suite, r check.Rule, path string) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	text := string(content)
+	if !strings.HasPrefix(text, "# "+r.Alert+"\n") {
+		t.Errorf("%s does not begin with its name", path)
+	}
+	at := 0
+	for _, c := range chapters {
+		i := strings.Index(text[at:], "\n"+c+"\n")
+		if i < 0 {
+			t.Errorf("%s lacks %q, or has it elsewhere", path, c)
+			return
+		}
+		at += i + len(c)
+	}
+	first := between(text, "## Look here first", "## Mend")
+	refs := panelRef.FindAllStringSubmatch(first, -1)
+	if len(refs) == 0 || !strings.Contains(first, "```") {
+		t.Errorf("%s needs a panel (**Dashboard / Panel**) and a query or a command to look at first", path)
+	}
+	for _, ref := range refs {
+		found := slices.ContainsFunc(s.Boards, func(d dashboards.Dashboard) bool {
+			return d.Title == "Parley / "+ref[1] && slices.ContainsFunc(d.Queries(), func(p dashboards.Panel) bool { return p.Title == ref[2] })
+		})
+		if !found {
+			t.Errorf("%s points to the panel %q of %q, which does not exist", path, ref[2], ref[1])
+		}
+	}
+	if tested := between(text, "## How it was tested", ""); !strings.Contains(tested, "dashboards/alerts/tests/"+r.Alert+".yaml") {
+		t.Errorf("%s does not name its test", path)
+	}
+}
+
+func between(text, from, to string) string {
+	_, after, _ := strings.Cut(text, from)
+	if to != "" {
+		after, _, _ = strings.Cut(after, to)
+	}
+	return after
+}
