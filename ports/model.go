@@ -18,6 +18,7 @@ type Prompt struct {
 	UserID string // for the scope of a cache and the provider's abuse field (hashed), never a label
 	RunID  string
 	Params chat.Params
+	Fresh  bool   // a reply that was given before will not do: a regeneration
 	Turns  []Turn // oldest first; the last one is the user's, or the assistant's when it is to be continued
 }
 

@@ -103,6 +103,12 @@ type Audit interface {
 	Record(ctx context.Context, entries ...access.Entry) error
 }
 
+// Accounts is the store as those need it who ask what was used.
+type Accounts interface {
+	// Usage returns what a user has used and set aside in the day and month of at.
+	Usage(ctx context.Context, user string, at time.Time) (access.Usage, error)
+}
+
 // Health is a dependency that can be asked how it is.
 type Health interface {
 	// Ping returns nil when the dependency can serve now.

@@ -49,6 +49,7 @@ type admission struct {
 	branch  []chat.Message
 	pre     []schema.QueryAppender // statements that make room for the run
 	over    string                 // the superseded run
+	left    access.Remaining
 }
 
 // liveRun is what an admission needs to know of a run that has not ended.
@@ -74,12 +75,12 @@ func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 	if in.OnlyReplay != nil {
 		return chat.Admitted{}, in.OnlyReplay
 	}
-	for _, step := range []func(context.Context) error{in.place, in.alive, in.conversation, in.busy, in.room, in.attach, in.record} {
+	for _, step := range []func(context.Context) error{in.place, in.alive, in.conversation, in.busy, in.room, in.afford, in.attach, in.record} {
 		if err := step(ctx); err != nil {
 			return chat.Admitted{}, err
 		}
 	}
-	out := chat.Admitted{Run: in.run, UserMessage: in.branch[len(in.branch)-1], Context: in.branch, Superseded: in.over}
+	out := chat.Admitted{Run: in.run, UserMessage: in.branch[len(in.branch)-1], Context: in.branch, Left: in.left, Superseded: in.over}
 	if in.run.ConversationID != "" {
 		out.Conversation = in.conv.Domain()
 	}
@@ -442,7 +443,8 @@ func (in *admission) record(ctx context.Context) error {
 		statements = append(statements, in.touch(kept)...)
 		statements = append(statements, in.tx.NewInsert().Model(&kept))
 	}
-	statements = append(statements, insert, in.tx.NewInsert().Model(&entry))
+	statements = append(statements, insert, in.tx.NewInsert().Model(&entry),
+		setAside(in.tx, run.UserID, run.Hold, in.now))
 	return batch(ctx, in.tx, in.s.db.QueryGen(), statements...)
 }
 

@@ -84,13 +84,16 @@ func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
 		ParentID       string    `bun:"parent_id"`
 		AuditID        string    `bun:"audit_id"`
 		AskedAt        time.Time `bun:"asked_at"`
+		CreatedAt      time.Time `bun:"created_at"`
+		HoldTokens     int64     `bun:"hold_tokens"`
+		HoldMicros     int64     `bun:"hold_micros"`
 	}
 	err = tx.NewRaw(`UPDATE chat_runs SET state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = '', reasoning = ?,
 			provider = ?, model = ?, finish_reason = ?, failure = ?,
 			usage_input = ?, usage_output = ?, usage_cache_read = ?, usage_cache_write = ?, usage_reasoning = ?, usage_estimated = ?,
 			cost_micros = ?, metadata = ?
 		WHERE user_id = ? AND id = ? AND attempt = ? AND state IN ('queued', 'running')
-		RETURNING conversation_id, parent_id, audit_id, (SELECT m.created_at FROM chat_messages AS m
+		RETURNING conversation_id, parent_id, audit_id, created_at, hold_tokens, hold_micros, (SELECT m.created_at FROM chat_messages AS m
 			WHERE m.user_id = chat_runs.user_id AND m.id = chat_runs.parent_id) AS asked_at`,
 		string(o.State), at, o.Output.Reasoning, orNull(o.Provider), orNull(o.Model), orNull(o.FinishReason), orNull(o.Failure),
 		o.Usage.Input, o.Usage.Output, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Reasoning, o.Usage.Estimated,
@@ -118,6 +121,12 @@ func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
 	} else {
 		statements = append(statements, moveUp(tx, o.UserID, o.RunID, run.ParentID))
 	}
+	cost := int64(0)
+	if o.CostMicros != nil {
+		cost = *o.CostMicros
+	}
+	statements = append(statements, account(tx, o.UserID, access.Hold{Tokens: run.HoldTokens, Micros: run.HoldMicros},
+		o.Usage.Input+o.Usage.Output, cost, run.CreatedAt))
 	return batch(ctx, tx, s.db.QueryGen(), statements...)
 }
 
@@ -153,10 +162,19 @@ func completeEntry(tx bun.Tx, user, id string, status access.Status, code string
 
 // endQueued stops a run that nobody has begun.
 func (s *Store) endQueued(ctx context.Context, tx bun.Tx, user, id, parent, audit string, at time.Time) error {
+	var run rows.Run
+	err := tx.NewRaw(`UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'
+		RETURNING created_at, hold_tokens, hold_micros`, at, user, id).Scan(ctx, &run)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	return batch(ctx, tx, s.db.QueryGen(),
-		tx.NewRaw("UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'", at, user, id),
 		completeEntry(tx, user, audit, access.Success, "", at),
-		moveUp(tx, user, id, parent))
+		moveUp(tx, user, id, parent),
+		account(tx, user, access.Hold{Tokens: run.HoldTokens, Micros: run.HoldMicros}, 0, 0, run.CreatedAt))
 }
 
 // orNull is s, or NULL for "".

@@ -78,15 +78,22 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 			return err
 		}
 		// Live runs first, and then the conversation: Finish takes them in this order.
-		var entries []string
+		var live []rows.Run
 		err := tx.NewRaw(`UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND conversation_id = ? AND ended_at IS NULL
-			RETURNING audit_id`, user, id).Scan(ctx, &entries)
+			RETURNING audit_id, state, created_at, hold_tokens, hold_micros`, user, id).Scan(ctx, &live)
 		if err != nil {
 			return err
 		}
 		var statements []schema.QueryAppender
-		for _, entry := range entries {
-			statements = append(statements, completeEntry(tx, user, entry, access.Success, "", at))
+		for _, run := range live {
+			// Nobody will say what a run that is deleted under way has used, and
+			// deleting must be no way to use something for nothing.
+			hold, used := access.Hold{Tokens: run.HoldTokens, Micros: run.HoldMicros}, access.Hold{}
+			if run.State == string(chat.Running) {
+				used = hold
+			}
+			statements = append(statements, completeEntry(tx, user, run.AuditID, access.Success, "", at),
+				account(tx, user, hold, used.Tokens, used.Micros, run.CreatedAt))
 		}
 		entry, err := rows.FromEntry(owned(audit, user))
 		if err != nil {

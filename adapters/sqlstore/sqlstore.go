@@ -51,10 +51,11 @@ type Store struct {
 }
 
 var (
-	_ ports.Runs    = (*Store)(nil)
-	_ ports.History = (*Store)(nil)
-	_ ports.Audit   = (*Store)(nil)
-	_ ports.Health  = (*Store)(nil)
+	_ ports.Runs     = (*Store)(nil)
+	_ ports.History  = (*Store)(nil)
+	_ ports.Audit    = (*Store)(nil)
+	_ ports.Accounts = (*Store)(nil)
+	_ ports.Health   = (*Store)(nil)
 )
 
 // Open prepares a store. A SQLite file is created (mode 0600) if there is

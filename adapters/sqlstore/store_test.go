@@ -74,7 +74,7 @@ func open(t testing.TB, opt sqlstore.Options) *sqlstore.Store {
 
 func bundle(store *sqlstore.Store) portstest.StoreBundle {
 	return portstest.StoreBundle{
-		Runs: store, History: store, Audit: store, Health: store,
+		Runs: store, History: store, Audit: store, Accounts: store, Health: store,
 		Entries: func(t testing.TB, user string) []access.Entry { return entries(t, store, user) },
 	}
 }

@@ -40,6 +40,9 @@ type Admission struct {
 	// the caller's limit is spent, but a known key is still served.
 	OnlyReplay error
 
+	// Budget bounds what the user may use; Run.Hold is set aside from it.
+	Budget access.Budget
+
 	Audit    access.Entry  // Pending; its ID is Run.AuditID
 	Owner    string        // takes the lease at once; "" leaves the run queued
 	Lease    time.Duration // on the database's clock
@@ -53,7 +56,8 @@ type Admitted struct {
 	Replayed     bool // the key was known: Run is the first one, as it stands now
 	Run          Run
 	UserMessage  Message
-	Conversation Conversation // zero for the default thread
-	Context      []Message    // the branch up to and including the user message, oldest first; nil when replayed
-	Superseded   string       // the live run that was asked to stop, with WhenBusy Supersede
+	Conversation Conversation     // zero for the default thread
+	Context      []Message        // the branch up to and including the user message, oldest first; nil when replayed
+	Left         access.Remaining // of the budget, this run's hold taken off; zero when unbounded or replayed
+	Superseded   string           // the live run that was asked to stop, with WhenBusy Supersede
 }

@@ -1,6 +1,10 @@
 package chat
 
-import "time"
+import (
+	"time"
+
+	"parley/domain/access"
+)
 
 // State is where a run stands. See docs/run-states.md for the picture.
 type State string
@@ -86,7 +90,8 @@ type Run struct {
 	FinishReason   string // of the provider: stop, length, content_filter ...
 	Failure        string // a code, when State is Failed
 	Usage          Usage
-	CostMicros     *int64 // millionths of a US dollar; nil: no known price
+	CostMicros     *int64      // millionths of a US dollar; nil: no known price
+	Hold           access.Hold // set aside on the user's account until the run ends
 	IdempotencyKey string
 	Fingerprint    string
 	AuditID        string // the entry that Finish completes

@@ -16,10 +16,11 @@ import (
 
 // StoreBundle is a store under test.
 type StoreBundle struct {
-	Runs    ports.Runs
-	History ports.History
-	Audit   ports.Audit
-	Health  ports.Health
+	Runs     ports.Runs
+	History  ports.History
+	Audit    ports.Audit
+	Accounts ports.Accounts
+	Health   ports.Health
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []access.Entry
 }
@@ -42,6 +43,7 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Isolation":     isolationTests,
 		"Audit":         auditTests,
 		"Text":          textTests,
+		"Usage":         usageTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
 	}

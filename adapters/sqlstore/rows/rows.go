@@ -86,6 +86,8 @@ type Run struct {
 	UsageReasoning  int64     `bun:"usage_reasoning"`
 	UsageEstimated  bool      `bun:"usage_estimated"`
 	CostMicros      *int64    `bun:"cost_micros"`
+	HoldTokens      int64     `bun:"hold_tokens"`
+	HoldMicros      int64     `bun:"hold_micros"`
 	IdempotencyKey  string    `bun:"idempotency_key,nullzero"`
 	Fingerprint     string    `bun:"fingerprint"`
 	AuditID         string    `bun:"audit_id"`
@@ -113,8 +115,28 @@ type Entry struct {
 	UpdatedAt    time.Time `bun:"updated_at"`
 }
 
+// Usage is a row of chat_usage.
+type Usage struct {
+	bun.BaseModel `bun:"table:chat_usage,alias:g"`
+
+	UserID     string `bun:"user_id,pk"`
+	Period     string `bun:"period,pk"`
+	Tokens     int64  `bun:"tokens"`
+	CostMicros int64  `bun:"cost_micros"`
+	HeldTokens int64  `bun:"held_tokens"`
+	HeldMicros int64  `bun:"held_micros"`
+	Replies    int64  `bun:"replies"`
+}
+
+// Domain returns the noun.
+func (g Usage) Domain() access.Spent {
+	return access.Spent{
+		Tokens: g.Tokens, Micros: g.CostMicros, HeldTokens: g.HeldTokens, HeldMicros: g.HeldMicros, Replies: g.Replies,
+	}
+}
+
 // All lists every table, for the comparison with the migrations.
-var All = []any{(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil)}
+var All = []any{(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil)}
 
 // Time is t as the tables keep it.
 func Time(t time.Time) time.Time {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 
+	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -25,7 +26,8 @@ func FromRun(r chat.Run) (Run, error) {
 		Provider: r.Provider, Model: r.Model, FinishReason: r.FinishReason, Failure: r.Failure,
 		UsageInput: r.Usage.Input, UsageOutput: r.Usage.Output, UsageCacheRead: r.Usage.CacheRead,
 		UsageCacheWrite: r.Usage.CacheWrite, UsageReasoning: r.Usage.Reasoning, UsageEstimated: r.Usage.Estimated,
-		CostMicros: r.CostMicros, IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
+		CostMicros: r.CostMicros, HoldTokens: r.Hold.Tokens, HoldMicros: r.Hold.Micros,
+		IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
 		Metadata: metadata, CreatedAt: Time(r.CreatedAt), StartedAt: Time(r.StartedAt), EndedAt: Time(r.EndedAt),
 	}, err
 }
@@ -42,7 +44,8 @@ func (r Run) Domain() (chat.Run, error) {
 			Input: r.UsageInput, Output: r.UsageOutput, CacheRead: r.UsageCacheRead,
 			CacheWrite: r.UsageCacheWrite, Reasoning: r.UsageReasoning, Estimated: r.UsageEstimated,
 		},
-		CostMicros: r.CostMicros, IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
+		CostMicros: r.CostMicros, Hold: access.Hold{Tokens: r.HoldTokens, Micros: r.HoldMicros},
+		IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint, AuditID: r.AuditID,
 		CreatedAt: Time(r.CreatedAt), StartedAt: Time(r.StartedAt), EndedAt: Time(r.EndedAt),
 	}
 	if r.Params != "" {

@@ -1,0 +1,138 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/domain/fault"
+)
+
+// StopRuns asks a user's live runs to stop and ends those that wait.
+func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live int, err error) {
+	err = s.write(ctx, "stop_runs", func(ctx context.Context, tx bun.Tx) error {
+		err := batch(ctx, tx, s.db.QueryGen(),
+			tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user),
+			tx.NewRaw("UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'", rows.Time(at), user))
+		if err != nil {
+			return err
+		}
+		return tx.NewRaw("SELECT count(*) FROM chat_runs WHERE user_id = ? AND state = 'running'", user).Scan(ctx, &live)
+	})
+	return live, err
+}
+
+// DeclareErasure destroys the user's key and says so in the chain.
+func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased access.Link) access.Link) (known bool, err error) {
+	if user == "" {
+		return false, fault.New(fault.Invalid, "A user id is required")
+	}
+	err = s.write(ctx, "declare_erasure", func(ctx context.Context, tx bun.Tx) error {
+		if _, err := s.lockChain(ctx, tx, true); err != nil {
+			return err
+		}
+		var declared bool
+		var subject sql.NullString
+		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit_erasures WHERE user_id = ?0),
+			EXISTS (SELECT 1 FROM chat_users WHERE user_id = ?0) OR EXISTS (SELECT 1 FROM audit_logs WHERE user_id = ?0),
+			(SELECT subject FROM audit_keys WHERE user_id = ?0)`, user).Scan(&declared, &known, &subject)
+		if err != nil || declared {
+			known = known || declared
+			return err
+		}
+		if known = known || subject.Valid; !known {
+			return nil
+		}
+		if !subject.Valid { // nothing of the user is in the chain yet
+			subject.String = access.NewSubject().ID
+		}
+		last, err := s.lastLink(ctx, tx)
+		if err != nil {
+			return err
+		}
+		erased := link(last, access.Link{Subject: subject.String, Kind: access.Erased, SealedAt: at})
+		return batch(ctx, tx, s.db.QueryGen(),
+			tx.NewInsert().Model(&rows.Erasure{UserID: user, Subject: subject.String, DeclaredAt: rows.Time(at)}),
+			tx.NewRaw("DELETE FROM audit_keys WHERE user_id = ?", user),
+			insertLinks(tx, []access.Link{erased}))
+	})
+	return known, err
+}
+
+// erasable are the tables of which a user may have many rows, in the order in
+// which references allow to empty them. The other tables of a user refer to
+// chat_users, and their rows go with the user's.
+var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
+
+// EraseSome deletes rows of one table, and at last the user.
+func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
+	err = s.write(ctx, "erase", func(ctx context.Context, tx bun.Tx) error {
+		for _, table := range erasable {
+			done, err := tx.NewRaw("DELETE FROM ?0 WHERE user_id = ?1 AND id IN (SELECT id FROM ?0 WHERE user_id = ?1 LIMIT ?2)",
+				bun.Ident(table), user, n).Exec(ctx)
+			if err != nil {
+				return err
+			}
+			if gone, err := done.RowsAffected(); err != nil || gone > 0 {
+				more = true
+				return err
+			}
+		}
+		gone, err := s.eraseEntries(ctx, tx, user, n)
+		if more = gone > 0; err != nil || more {
+			return err
+		}
+		return s.eraseUser(ctx, tx, user)
+	})
+	return more, err
+}
+
+// eraseEntries deletes entries of the log. On Postgres the application's role
+// may not, so a function does that may.
+func (s *Store) eraseEntries(ctx context.Context, tx bun.Tx, user string, n int) (gone int64, err error) {
+	if s.dialect.name == "postgres" {
+		err = tx.QueryRowContext(ctx, "SELECT audit_erase(?, ?)", user, n).Scan(&gone)
+		return gone, err
+	}
+	done, err := tx.NewRaw("DELETE FROM audit_logs WHERE user_id = ?0 AND id IN (SELECT id FROM audit_logs WHERE user_id = ?0 LIMIT ?1)", user, n).Exec(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return done.RowsAffected()
+}
+
+// eraseUser deletes what has come since the last batch, the user and the
+// declaration. A new request of the user waits and then makes a new user.
+func (s *Store) eraseUser(ctx context.Context, tx bun.Tx, user string) error {
+	var found string
+	lock := ""
+	if s.dialect.name == "postgres" {
+		lock = " FOR UPDATE"
+	}
+	err := tx.QueryRowContext(ctx, "SELECT user_id FROM chat_users WHERE user_id = ?"+lock, user).Scan(&found)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if _, err := s.eraseEntries(ctx, tx, user, 1<<31); err != nil {
+		return err
+	}
+	return batch(ctx, tx, s.db.QueryGen(),
+		tx.NewRaw("DELETE FROM audit_unsealed WHERE user_id = ?", user),
+		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", user),
+		tx.NewRaw("DELETE FROM audit_erasures WHERE user_id = ?", user))
+}
+
+// Erasures lists the users whose erasure has been going on for longer than age.
+func (s *Store) Erasures(ctx context.Context, age time.Duration) (users []string, err error) {
+	err = s.read(ctx, "erasures", func(ctx context.Context, db bun.IDB) error {
+		users = nil
+		return db.NewRaw("SELECT e.user_id FROM audit_erasures AS e WHERE "+s.since("e.declared_at")+" > ? ORDER BY e.declared_at",
+			age.Seconds()).Scan(ctx, &users)
+	})
+	return users, err
+}

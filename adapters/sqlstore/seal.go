@@ -1,0 +1,342 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/ports"
+)
+
+var (
+	_ ports.Ledger = (*Store)(nil)
+	_ ports.Eraser = (*Store)(nil)
+)
+
+// chainLock is the advisory lock of whoever writes the chain ("parley" in ASCII).
+const chainLock = 0x7061726c6579
+
+// sealerPatience ends the transaction of a sealer that froze with the lock, so
+// that another one can go on.
+const sealerPatience = 10 * time.Second
+
+// AuditRoot returns the chain's wrapped secret.
+func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
+	err = s.read(ctx, "audit_root", func(ctx context.Context, db bun.IDB) error {
+		err := db.QueryRowContext(ctx, "SELECT wrapped FROM audit_root WHERE id = 1").Scan(&wrapped)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return wrapped, err
+}
+
+// SwapAuditRoot replaces the chain's wrapped secret if it is still the old one.
+func (s *Store) SwapAuditRoot(ctx context.Context, old, wrapped []byte) (ok bool, err error) {
+	err = s.write(ctx, "swap_audit_root", func(ctx context.Context, tx bun.Tx) error {
+		var done sql.Result
+		var err error
+		if old == nil {
+			done, err = tx.NewInsert().Model(&rows.AuditRoot{ID: 1, Wrapped: wrapped}).On("CONFLICT DO NOTHING").Exec(ctx)
+		} else {
+			done, err = tx.NewRaw("UPDATE audit_root SET wrapped = ? WHERE id = 1 AND wrapped = ?", wrapped, old).Exec(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		n, err := done.RowsAffected()
+		ok = n == 1
+		return err
+	})
+	return ok, err
+}
+
+// unsealed are the facts that wait, but for those of users who are being
+// erased: they will not be in the log when the chain could say so.
+const unsealed = `audit_unsealed AS u WHERE NOT EXISTS (SELECT 1 FROM audit_erasures AS x WHERE x.user_id = u.user_id)`
+
+// Unsealed looks at the oldest fact that waits.
+func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error) {
+	err = s.read(ctx, "unsealed", func(ctx context.Context, db bun.IDB) error {
+		var seconds sql.NullFloat64
+		err := db.QueryRowContext(ctx, "SELECT "+s.since("u.queued_at")+" FROM "+unsealed+" ORDER BY u.n LIMIT 1").Scan(&seconds)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		waiting, age = err == nil, duration(seconds)
+		return err
+	})
+	return age, waiting, err
+}
+
+// LastLink returns the end of the chain.
+func (s *Store) LastLink(ctx context.Context) (last access.Link, err error) {
+	err = s.read(ctx, "last_link", func(ctx context.Context, db bun.IDB) error {
+		last, err = s.lastLink(ctx, db)
+		return err
+	})
+	return last, err
+}
+
+func (s *Store) lastLink(ctx context.Context, db bun.IDB) (access.Link, error) {
+	var row linkRow
+	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.into()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return access.Link{}, nil
+	}
+	return row.link(), err
+}
+
+// Seal appends facts that wait to the chain. Whatever the transactions did
+// that wrote them, and whenever they commit: what is in the queue is not in
+// the chain, and both change in one transaction.
+func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, batch []access.Unsealed) []access.Link) (sealed []access.Link, more bool, err error) {
+	err = s.write(ctx, "seal", func(ctx context.Context, tx bun.Tx) error {
+		sealed, more = nil, false
+		mine, err := s.lockChain(ctx, tx, false)
+		if err != nil || !mine {
+			return err
+		}
+		last, err := s.lastLink(ctx, tx)
+		if err != nil {
+			return err
+		}
+		taken, err := s.selectUnsealed(ctx, tx, n)
+		if err != nil || len(taken) == 0 {
+			return err
+		}
+		facts, keys := factsOf(taken)
+		sealed, more = link(last, facts), len(taken) == n
+		done := make([]int64, 0, len(taken))
+		for _, t := range taken {
+			done = append(done, t.n)
+		}
+		statements := []schema.QueryAppender{
+			tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.In(done)), insertLinks(tx, sealed),
+		}
+		if len(keys) > 0 {
+			statements = append(statements, tx.NewInsert().Model(&keys))
+		}
+		return batch(ctx, tx, s.db.QueryGen(), statements...)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return sealed, more, nil
+}
+
+// lockChain makes the caller the only one who appends to the chain until the
+// transaction ends. SQLite has one writer anyway.
+func (s *Store) lockChain(ctx context.Context, tx bun.Tx, wait bool) (mine bool, err error) {
+	if s.dialect.name == "sqlite" {
+		return true, nil
+	}
+	limit := "set_config('idle_in_transaction_session_timeout', '" + strconv.FormatInt(sealerPatience.Milliseconds(), 10) + "', true)"
+	id := strconv.Itoa(chainLock)
+	if wait {
+		_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+id+"), "+limit)
+		return err == nil, err
+	}
+	var ignored string
+	err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock("+id+"), "+limit).Scan(&mine, &ignored)
+	return mine, err
+}
+
+// waitingFact is a row of the queue with what it speaks of.
+type waitingFact struct {
+	n       int64
+	kind    string
+	user    string
+	entry   string
+	subject sql.NullString
+	salt    []byte
+	line    lineRow
+}
+
+func (s *Store) selectUnsealed(ctx context.Context, tx bun.Tx, n int) ([]waitingFact, error) {
+	found, err := tx.QueryContext(ctx, `SELECT q.n, q.kind, q.user_id, q.entry_id, k.subject, k.salt, `+s.lineColumns("a")+`
+		FROM (SELECT u.n, u.kind, u.user_id, u.entry_id FROM `+unsealed+` ORDER BY u.n LIMIT ?) AS q
+		LEFT JOIN audit_logs AS a ON a.user_id = q.user_id AND a.id = q.entry_id
+		LEFT JOIN audit_keys AS k ON k.user_id = q.user_id
+		ORDER BY q.n`, n)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	var list []waitingFact
+	for found.Next() {
+		var w waitingFact
+		if err := found.Scan(append([]any{&w.n, &w.kind, &w.user, &w.entry, &w.subject, &w.salt}, w.line.into()...)...); err != nil {
+			return nil, err
+		}
+		list = append(list, w)
+	}
+	return list, found.Err()
+}
+
+// factsOf turns rows of the queue into facts, and makes subjects for users who
+// have none. An entry that was opened and closed meanwhile needs one link only.
+func factsOf(taken []waitingFact) (facts []access.Unsealed, keys []rows.AuditKey) {
+	type entry struct{ user, id string }
+	closed := map[entry]bool{}
+	for _, w := range taken {
+		if w.kind == string(access.Closed) {
+			closed[entry{w.user, w.entry}] = true
+		}
+	}
+	fresh := map[string]access.Subject{}
+	for _, w := range taken {
+		if w.kind == string(access.Opened) && closed[entry{w.user, w.entry}] {
+			continue
+		}
+		subject := access.Subject{ID: w.subject.String, Salt: w.salt}
+		if !w.subject.Valid {
+			var ok bool
+			if subject, ok = fresh[w.user]; !ok {
+				subject = access.NewSubject()
+				fresh[w.user] = subject
+				keys = append(keys, rows.AuditKey{UserID: w.user, Subject: subject.ID, Salt: subject.Salt})
+			}
+		}
+		facts = append(facts, access.Unsealed{Kind: access.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: w.line.line()})
+	}
+	return facts, keys
+}
+
+func insertLinks(tx bun.Tx, links []access.Link) *bun.InsertQuery {
+	list := make([]rows.Link, 0, len(links))
+	for _, l := range links {
+		list = append(list, rows.FromLink(l))
+	}
+	return tx.NewInsert().Model(&list)
+}
+
+// linkRow and lineRow read what may be anything: a verifier must be able to
+// look at a table that somebody has tampered with.
+type linkRow struct {
+	seq                            int64
+	subject, entry, kind, sealedAt sql.NullString
+	digest, prev, hash             []byte
+}
+
+func (s *Store) linkColumns(alias string) string {
+	at := "CAST(" + alias + ".sealed_at AS text)"
+	if s.dialect.name == "postgres" {
+		at = utcText(alias + ".sealed_at")
+	}
+	a := alias + "."
+	return a + "seq, " + a + "subject, " + a + "entry_id, " + a + "kind, " + a + "digest, " + a + "prev, " + a + "hash, " + at
+}
+
+func (r *linkRow) into() []any {
+	return []any{&r.seq, &r.subject, &r.entry, &r.kind, &r.digest, &r.prev, &r.hash, &r.sealedAt}
+}
+
+func (r *linkRow) link() access.Link {
+	l := access.Link{
+		Seq: r.seq, Subject: r.subject.String, EntryID: r.entry.String, Kind: access.LinkKind(r.kind.String),
+		Digest: sum(r.digest), Prev: sum(r.prev), Hash: sum(r.hash),
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05.999999-07:00", "2006-01-02T15:04:05.999999"} {
+		if at, err := time.Parse(layout, r.sealedAt.String); err == nil {
+			l.SealedAt = at.UTC()
+		}
+	}
+	return l
+}
+
+// sum is the hash that a column holds. One of another size is none: it gets a
+// value that no hash has.
+func sum(b []byte) (out access.Sum) {
+	if len(b) != len(out) {
+		b = bytes.Repeat([]byte{0xff}, len(out))
+	}
+	copy(out[:], b)
+	return out
+}
+
+type lineRow [12]sql.NullString
+
+// lineColumns selects an entry of the log as text.
+func (s *Store) lineColumns(alias string) string {
+	var text []byte
+	for i, column := range []string{
+		"user_id", "id", "action", "resource", "resource_id", "metadata", "ip_address", "user_agent", "status", "error_message",
+		"created_at", "updated_at",
+	} {
+		if i > 0 {
+			text = append(text, ", "...)
+		}
+		column = alias + "." + column
+		switch {
+		case s.dialect.name == "postgres" && i >= 10:
+			column = utcText(column)
+		default:
+			column = "CAST(" + column + " AS text)"
+		}
+		text = append(text, column...)
+	}
+	return string(text)
+}
+
+func (r *lineRow) into() []any {
+	into := make([]any, len(r))
+	for i := range r {
+		into[i] = &r[i]
+	}
+	return into
+}
+
+// line returns the entry, nil for one that a join did not find.
+func (r *lineRow) line() *access.Line {
+	if !slices.ContainsFunc(r[:], func(text sql.NullString) bool { return text.Valid }) {
+		return nil
+	}
+	maybe := func(text sql.NullString) *string {
+		if !text.Valid {
+			return nil
+		}
+		return &text.String
+	}
+	return &access.Line{
+		UserID: r[0].String, ID: r[1].String, Action: r[2].String, Resource: r[3].String,
+		ResourceID: maybe(r[4]), Metadata: maybe(r[5]), IPAddress: maybe(r[6]), UserAgent: maybe(r[7]),
+		Status: r[8].String, Error: maybe(r[9]), CreatedAt: r[10].String, UpdatedAt: r[11].String,
+	}
+}
+
+// utcText is a Postgres timestamp as text that no setting of a session changes.
+func utcText(column string) string {
+	return "to_char(" + column + ` AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')`
+}
+
+// since is how many seconds ago a time was, by the database's clock at the
+// beginning of the transaction.
+func (s *Store) since(column string) string {
+	if s.dialect.name == "postgres" {
+		return "CAST(extract(epoch FROM now() - " + column + ") AS double precision)"
+	}
+	return "(julianday('now') - julianday(" + column + ")) * 86400.0"
+}
+
+// duration is what since says. A time that cannot be read was very long ago.
+func duration(seconds sql.NullFloat64) time.Duration {
+	const most = float64(1<<63-1) / float64(time.Second)
+	switch {
+	case !seconds.Valid || seconds.Float64 >= most:
+		return 1<<63 - 1
+	case seconds.Float64 <= -most:
+		return -(1<<63 - 1)
+	}
+	return time.Duration(seconds.Float64 * float64(time.Second))
+}

@@ -1,0 +1,120 @@
+package access
+
+import (
+	"time"
+
+	"parley/domain/fault"
+)
+
+// Budget bounds what one user may use. A bound of 0 is none. Days and months
+// are calendar ones, in UTC.
+type Budget struct {
+	DayTokens, MonthTokens int64
+	DayMicros, MonthMicros int64 // millionths of a US dollar
+	Replies                int   // made at once
+}
+
+// Hold is the most that a reply may turn out to use. It is set aside when the
+// reply is admitted, and given back for what was really used when it has ended.
+type Hold struct {
+	Tokens int64
+	Micros int64
+}
+
+// Spent is what was used in one period, and what is set aside in it.
+type Spent struct {
+	Tokens, Micros         int64
+	HeldTokens, HeldMicros int64
+	Replies                int64 // that have ended
+}
+
+// Usage is a user's account.
+type Usage struct {
+	Day, Month Spent
+	Live       int // replies being made or waiting
+}
+
+// Remaining is what is left of a budget's tightest bounds.
+type Remaining struct {
+	Tokens *int64 // nil: unbounded
+	Micros *int64
+	Reset  time.Time // of the nearest bounded period; zero when nothing is bounded
+}
+
+// Day names the day of t, Month its month: the periods of the ledger.
+func Day(t time.Time) string   { return t.UTC().Format("2006-01-02") }
+func Month(t time.Time) string { return t.UTC().Format("2006-01") }
+
+// NextDay and NextMonth are when the periods of t end.
+func NextDay(t time.Time) time.Time {
+	y, m, d := t.UTC().Date()
+	return time.Date(y, m, d+1, 0, 0, 0, 0, time.UTC)
+}
+
+// NextMonth is when the month of t ends.
+func NextMonth(t time.Time) time.Time {
+	y, m, _ := t.UTC().Date()
+	return time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)
+}
+
+// Admits reports, as an OverBudget fault, which bound a further hold would
+// exceed: the one that is the longest to wait for.
+func (b Budget) Admits(u Usage, h Hold, now time.Time) error {
+	over := func(name string, reset time.Time) error {
+		return fault.New(fault.OverBudget, "Your usage budget does not cover this request").
+			After(reset.Sub(now)).
+			With("budget", name).
+			With("reset", reset.Format("2006-01-02T15:04:05.000Z"))
+	}
+	switch {
+	case exceeds(b.MonthTokens, u.Month.Tokens+u.Month.HeldTokens, h.Tokens):
+		return over("tokens_month", NextMonth(now))
+	case exceeds(b.MonthMicros, u.Month.Micros+u.Month.HeldMicros, h.Micros):
+		return over("cost_month", NextMonth(now))
+	case exceeds(b.DayTokens, u.Day.Tokens+u.Day.HeldTokens, h.Tokens):
+		return over("tokens_day", NextDay(now))
+	case exceeds(b.DayMicros, u.Day.Micros+u.Day.HeldMicros, h.Micros):
+		return over("cost_day", NextDay(now))
+	case b.Replies > 0 && u.Live >= b.Replies:
+		return fault.New(fault.OverBudget, "Too many of your replies are being made at once").
+			After(time.Second).With("budget", "replies").With("reset", now.Add(time.Second).UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return nil
+}
+
+// exceeds also refuses when nothing is to be held but everything is spent.
+func exceeds(bound, spent, more int64) bool {
+	return bound > 0 && (spent+more > bound || spent >= bound)
+}
+
+// Left says what remains after u.
+func (b Budget) Left(u Usage, now time.Time) Remaining {
+	var r Remaining
+	less := func(to **int64, bound int64, spent int64, reset time.Time) {
+		if bound <= 0 {
+			return
+		}
+		left := max(bound-spent, 0)
+		if *to == nil || left < **to {
+			*to = &left
+		}
+		if r.Reset.IsZero() || reset.Before(r.Reset) {
+			r.Reset = reset
+		}
+	}
+	less(&r.Tokens, b.DayTokens, u.Day.Tokens+u.Day.HeldTokens, NextDay(now))
+	less(&r.Tokens, b.MonthTokens, u.Month.Tokens+u.Month.HeldTokens, NextMonth(now))
+	less(&r.Micros, b.DayMicros, u.Day.Micros+u.Day.HeldMicros, NextDay(now))
+	less(&r.Micros, b.MonthMicros, u.Month.Micros+u.Month.HeldMicros, NextMonth(now))
+	return r
+}
+
+// Add returns the usage with a hold set aside and one more live reply.
+func (u Usage) Add(h Hold) Usage {
+	for _, s := range []*Spent{&u.Day, &u.Month} {
+		s.HeldTokens += h.Tokens
+		s.HeldMicros += h.Micros
+	}
+	u.Live++
+	return u
+}
