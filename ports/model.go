@@ -3,6 +3,7 @@ package ports
 import (
 	"context"
 
+	"parley/domain/access"
 	"parley/domain/chat"
 )
 
@@ -55,6 +56,11 @@ type ModelInfo struct {
 type Catalogue interface {
 	Models() []ModelInfo
 }
+
+// Quote returns the most that a reply may use, whichever of the providers makes
+// it: input tokens as given, output up to the bound of p or of the provider,
+// at the highest price among them. Micros is 0 where no price is known.
+type Quote func(p chat.Params, input int64) access.Hold
 
 // Tokens counts the tokens of a text, near enough for a context window.
 type Tokens func(text string) int

@@ -29,6 +29,7 @@ func (a *API) table() []row {
 		handle(a, Route{Method: "PATCH", Path: conversation, Access: Writes}, acceptUpdate, c.Update, encodeConversation),
 		handle(a, Route{Method: "DELETE", Path: conversation, Access: Writes}, acceptOne, a.remove, encodeRemoved),
 
+		handle(a, Route{Method: "GET", Path: "/api/chat/usage", Access: Reads}, acceptNothing, a.usage, encodeUsage),
 		handle(a, Route{Method: "GET", Path: "/api/chat/models", Access: Reads}, acceptNothing, a.models, encodeModels),
 		handle(a, Route{Method: "GET", Path: "/api/health", Access: Public}, acceptNothing, a.checkHealth, encodeHealth),
 	}

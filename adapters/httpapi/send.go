@@ -213,6 +213,7 @@ func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answe
 	if out.turn.Replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
+	budgetHeaders(w.Header(), out.turn.Left)
 	switch out.how {
 	case streamed:
 		return a.encodeFollow(ctx, w, out.following)

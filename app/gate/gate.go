@@ -18,6 +18,7 @@ type Deps struct {
 	Identity ports.Identity
 	Limiter  ports.Limiter
 	Audit    ports.Audit
+	Accounts ports.Accounts
 	Observer ports.Observer
 	Now      ports.Clock
 }
@@ -26,6 +27,7 @@ type Deps struct {
 type Gate struct {
 	Deps
 	limits   atomic.Pointer[access.Limits]
+	budgets  atomic.Pointer[access.Budgets]
 	disabled atomic.Bool
 }
 
@@ -33,12 +35,37 @@ type Gate struct {
 func New(deps Deps, limits access.Limits, disabled bool) *Gate {
 	g := &Gate{Deps: deps}
 	g.SetLimits(limits)
+	g.SetBudgets(nil)
 	g.disabled.Store(disabled)
 	return g
 }
 
 // SetLimits changes the tiers' limits for requests from now on.
 func (g *Gate) SetLimits(limits access.Limits) { g.limits.Store(&limits) }
+
+// SetBudgets changes the tiers' budgets for messages from now on.
+func (g *Gate) SetBudgets(budgets access.Budgets) { g.budgets.Store(&budgets) }
+
+// Budget returns a tier's budget. The store holds it, in the transaction that
+// admits a message.
+func (g *Gate) Budget(t access.Tier) access.Budget { return (*g.budgets.Load())[t] }
+
+// Account is what a caller has used, and may use.
+type Account struct {
+	access.Usage
+	Budget access.Budget
+	Left   access.Remaining
+	At     time.Time
+}
+
+// Usage returns the caller's account.
+func (g *Gate) Usage(ctx context.Context, p access.Principal) (Account, error) {
+	a := Account{Budget: g.Budget(p.Tier), At: g.Now()}
+	var err error
+	a.Usage, err = g.Accounts.Usage(ctx, p.UserID, a.At)
+	a.Left = a.Budget.Left(a.Usage, a.At)
+	return a, err
+}
 
 // Authenticate returns whom the credential belongs to. Strangers are counted
 // by address, so that guessing credentials is as limited as anything else.

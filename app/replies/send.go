@@ -52,7 +52,8 @@ type Again struct {
 type Turn struct {
 	UserMessage chat.Message
 	Run         chat.Run
-	Replayed    bool // the key was known; Run is the first one
+	Replayed    bool             // the key was known; Run is the first one
+	Left        access.Remaining // of the user's budget
 }
 
 // Send takes a message. When it returns without error the message and its run
@@ -89,11 +90,12 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	}
 	run := s.newRun(user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
+	run.Hold = s.hold(in.Params, in.Content)
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
 	return s.submit(ctx, chat.Admission{
 		Run: run, Message: &message, ParentOf: editOf, Leaf: in.Leaf,
 		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
-		Audit: s.pending(run, in.Caller, action, message.ID),
+		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, message.ID),
 	})
 }
 
@@ -116,10 +118,11 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 		return Turn{}, err
 	}
 	run := s.newRun(in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
+	run.Hold = s.hold(in.Params, "")
 	run.Fingerprint = fingerprint(action, in.Target, in.Params)
 	return s.submit(ctx, chat.Admission{
 		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
-		Audit: s.pending(run, in.Caller, action, in.Target),
+		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, in.Target),
 	})
 }
 
@@ -160,7 +163,7 @@ func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
 	if !admitted.Replayed {
 		s.announce(ctx, admitted)
 	}
-	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed}, nil
+	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Left: admitted.Left}, nil
 }
 
 // announce tells whoever has to act on an admission.
@@ -199,6 +202,28 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 		s.Feed.Notify(context.WithoutCancel(ctx), ports.TopicUser(p.UserID))
 	}
 	return run, nil
+}
+
+// hold is the most that a reply may use: a full context, or a message that is
+// longer than that, and the longest answer.
+func (s *Service) hold(p chat.Params, content string) access.Hold {
+	input := int64(max(s.opt.ContextTokens, s.Tokens(content)+turnTokens))
+	input += int64(s.Tokens(p.System))
+	if s.Quote != nil {
+		return s.Quote(p, input)
+	}
+	output := p.MaxTokens
+	if output == 0 {
+		output = s.opt.MaxReplyTokens
+	}
+	return access.Hold{Tokens: input + int64(output)}
+}
+
+func (s *Service) budget(p access.Principal) access.Budget {
+	if s.Budget == nil {
+		return access.Budget{}
+	}
+	return s.Budget(p.Tier)
 }
 
 func (s *Service) newRun(user string, kind chat.Kind, params chat.Params, background bool, key string, now time.Time) chat.Run {

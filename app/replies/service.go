@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -34,6 +35,7 @@ type Options struct {
 	ContextMessages int           // 50
 	ContextTokens   int           // 4000
 	SystemPrompt    string        // for conversations that bring none
+	MaxReplyTokens  int           // held for a reply whose bound is not known otherwise; 4096
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +64,7 @@ func (o Options) withDefaults() Options {
 	number(&o.MaxQueue, 1000)
 	number(&o.ContextMessages, 50)
 	number(&o.ContextTokens, 4000)
+	number(&o.MaxReplyTokens, 4096)
 	return o
 }
 
@@ -76,6 +79,8 @@ type Deps struct {
 	Store    Store
 	Model    ports.Model
 	Tokens   ports.Tokens
+	Quote    ports.Quote                     // nil: tokens only, at MaxReplyTokens
+	Budget   func(access.Tier) access.Budget // nil: unbounded
 	Feed     ports.Feed
 	Observer ports.Observer
 	Now      ports.Clock
