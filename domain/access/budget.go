@@ -14,6 +14,9 @@ type Budget struct {
 	Replies                int   // made at once
 }
 
+// Budgets gives each tier its budget; a tier without one is unbounded.
+type Budgets map[Tier]Budget
+
 // Hold is the most that a reply may turn out to use. It is set aside when the
 // reply is admitted, and given back for what was really used when it has ended.
 type Hold struct {
