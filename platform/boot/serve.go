@@ -18,7 +18,6 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/adapters/identity"
-	"parley/adapters/memory"
 	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
 	"parley/app/conversations"
@@ -27,7 +26,6 @@ import (
 	"parley/domain/access"
 	"parley/platform/config"
 	"parley/platform/telemetry"
-	"parley/ports"
 )
 
 type serveCommand struct{}
@@ -91,11 +89,15 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 
 	// What instances share, or one instance keeps in process.
-	var (
-		feed    ports.Feed    = memory.NewFeed()
-		limiter ports.Limiter = memory.NewLimiter(time.Now)
-	)
-	limiter = observer.Limiter(limiter)
+	common, err := openShared(c, instance, observer)
+	if err != nil {
+		return err
+	}
+	defer common.close()
+	rates, budgets, err := tiers(c)
+	if err != nil {
+		return err
+	}
 
 	// What it is all about.
 	verifier, err := identity.New(authSecrets, time.Now)
@@ -103,19 +105,25 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	admission := gate.New(gate.Deps{
-		Identity: verifier, Limiter: limiter, Audit: store, Observer: observer, Now: time.Now,
-	}, limits(c), c.Limits.ChatDisabled)
+		Identity: verifier, Limiter: observer.Limiter(common.limiter), Audit: store, Accounts: store,
+		Observer: observer, Now: time.Now,
+	}, rates, c.Limits.ChatDisabled)
+	admission.SetBudgets(budgets)
+	go followTiers(ctx, c, admission, tel.Log)
 	making := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: feed,
-		Observer: observer, Now: time.Now, NewID: newID,
+		Store: wrapStore(store), Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: common.feed,
+		Budget: admission.Budget, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	keeping := &conversations.Service{History: store, Feed: feed, Now: time.Now, NewID: newID}
+	keeping := &conversations.Service{History: store, Feed: common.feed, Now: time.Now, NewID: newID}
 
 	// How the outside sees it.
 	status := &health{checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.Ping}}}
+	if common.check != nil {
+		status.checks = append(status.checks, *common.check)
+	}
 	api, err := httpapi.New(httpapi.Config{
 		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Observer: observer, Now: time.Now,
 		Health: status.public(models), Version: Version,

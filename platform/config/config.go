@@ -48,12 +48,20 @@ type Auth struct {
 
 // Limits is how much callers may ask, per rolling minute.
 type Limits struct {
-	RateLimitAnonymous     int  `env:"RATE_LIMIT_ANONYMOUS" envDefault:"20" desc:"Messages per minute of the tier anonymous."`
-	RateLimitAuthenticated int  `env:"RATE_LIMIT_AUTHENTICATED" envDefault:"100" desc:"Messages per minute of a signed-in user. Reads may come ten times as often, in every tier."`
-	RateLimitAPIKey        int  `env:"RATE_LIMIT_API_KEY" envDefault:"60" desc:"Messages per minute of the tier api_key."`
-	RateLimitAdmin         int  `env:"RATE_LIMIT_ADMIN" envDefault:"500" desc:"Messages per minute of the tier admin."`
-	RateLimitWebhook       int  `env:"RATE_LIMIT_WEBHOOK" envDefault:"1000" desc:"Messages per minute of the tier webhook."`
-	ChatDisabled           bool `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
+	RateLimitAnonymous     int     `env:"RATE_LIMIT_ANONYMOUS" envDefault:"20" desc:"Messages per minute of the tier anonymous."`
+	RateLimitAuthenticated int     `env:"RATE_LIMIT_AUTHENTICATED" envDefault:"100" desc:"Messages per minute of a signed-in user. Reads may come ten times as often, in every tier."`
+	RateLimitAPIKey        int     `env:"RATE_LIMIT_API_KEY" envDefault:"60" desc:"Messages per minute of the tier api_key."`
+	RateLimitAdmin         int     `env:"RATE_LIMIT_ADMIN" envDefault:"500" desc:"Messages per minute of the tier admin."`
+	RateLimitWebhook       int     `env:"RATE_LIMIT_WEBHOOK" envDefault:"1000" desc:"Messages per minute of the tier webhook."`
+	RateLimitFail          string  `env:"RATE_LIMIT_FAIL" envDefault:"local" desc:"What a limiter does while Redis does not answer: local (each instance admits its share), open or closed."`
+	Instances              int     `env:"INSTANCES" envDefault:"1" desc:"How many instances there are at least, for their shares while Redis does not answer. More are counted as they show up."`
+	BudgetTokensDay        int64   `env:"BUDGET_TOKENS_DAY" envDefault:"0" desc:"Most tokens that a user may use in a day (UTC); 0: no bound."`
+	BudgetTokensMonth      int64   `env:"BUDGET_TOKENS_MONTH" envDefault:"0" desc:"The same in a calendar month."`
+	BudgetUSDDay           float64 `env:"BUDGET_USD_DAY" envDefault:"0" desc:"Most money, in US dollars, that a user's replies may cost in a day (UTC); 0: no bound."`
+	BudgetUSDMonth         float64 `env:"BUDGET_USD_MONTH" envDefault:"0" desc:"The same in a calendar month."`
+	MaxConcurrentReplies   int     `env:"MAX_CONCURRENT_REPLIES" envDefault:"0" desc:"Most replies of one user that may be made or wait at once; 0: no bound."`
+	TiersFile              string  `env:"TIERS_FILE" desc:"JSON file with limits and budgets by tier, over the ones above; see docs/limits.md. Read again at SIGHUP."`
+	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
 }
 
 // Replies is how replies are made.

@@ -45,6 +45,14 @@ func (c Config) Validate() error {
 	v.atLeast("RATE_LIMIT_ADMIN", c.Limits.RateLimitAdmin, 1)
 	v.atLeast("RATE_LIMIT_WEBHOOK", c.Limits.RateLimitWebhook, 1)
 
+	v.oneOf("RATE_LIMIT_FAIL", c.Limits.RateLimitFail, "local", "open", "closed")
+	v.atLeast("INSTANCES", c.Limits.Instances, 1)
+	v.atLeast("BUDGET_TOKENS_DAY", int(c.Limits.BudgetTokensDay), 0)
+	v.atLeast("BUDGET_TOKENS_MONTH", int(c.Limits.BudgetTokensMonth), 0)
+	v.atLeast("BUDGET_USD_DAY", int(c.Limits.BudgetUSDDay), 0)
+	v.atLeast("BUDGET_USD_MONTH", int(c.Limits.BudgetUSDMonth), 0)
+	v.atLeast("MAX_CONCURRENT_REPLIES", c.Limits.MaxConcurrentReplies, 0)
+
 	v.atLeast("CONTEXT_MESSAGES", c.Replies.ContextMessages, 1)
 	v.atLeast("CONTEXT_TOKENS", c.Replies.ContextTokens, 1)
 	v.atLeast("RUN_MAX_ATTEMPTS", c.Replies.RunMaxAttempts, 1)
