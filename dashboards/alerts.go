@@ -73,7 +73,7 @@ func tickets() []Rule {
 		{
 			Alert: "ChatProviderDegraded", For: "10m", Labels: ticket, Board: "parley-providers",
 			Expr: `sum by (job, provider) (rate(chat_provider_attempts_total{result="error"}[10m]))` + "\n" +
-				`/ sum by (job, provider) (rate(chat_provider_attempts_total{result!="rejected"}[10m]))` + "\n> 0.2\n" +
+				`/ sum by (job, provider) (rate(chat_provider_attempts_total[10m]))` + "\n> 0.2\n" +
 				`and sum by (job, provider) (increase(chat_provider_attempts_total[10m])) > 10`,
 			Summary:     "{{ $value | humanizePercentage }} of requests to {{ $labels.provider }} fail ({{ $labels.job }})",
 			Description: "Retries and fallbacks may still hide it from users; the other providers carry the load.",

@@ -158,7 +158,7 @@ func Cases() []Case {
 			Series: [][2]string{one("chat_dependency_up", `dependency="redis"`, "1x20"), {`chat_dependency_up{job="parley",instance="b",dependency="redis"}`, "1x2 0x20"}},
 			Fires:  fires(`job="parley", dependency="redis"`, "An instance does not reach redis; up is 0 (parley)")},
 		{Alert: "ChatRedisDown", Name: "it is there", At: "10m", Series: [][2]string{one("chat_dependency_up", `dependency="redis"`, "1x20"), one("chat_dependency_up", `dependency="database"`, "0x20")}},
-		{Alert: "ChatProviderDegraded", Name: "half fail", At: "30m", Series: [][2]string{attempts("ok", "0+5x30"), attempts("error", "0+5x30"), attempts("rejected", "0+50x30")},
+		{Alert: "ChatProviderDegraded", Name: "half fail", At: "30m", Series: [][2]string{attempts("ok", "0+5x30"), attempts("error", "0+5x30")},
 			Fires: fires(`job="parley", provider="openai"`, "50% of requests to openai fail (parley)")},
 		{Alert: "ChatProviderDegraded", Name: "one of ten fails", At: "30m", Series: [][2]string{attempts("ok", "0+9x30"), attempts("error", "0+1x30"), attempts("canceled", "0+9x30")}},
 		{Alert: "ChatProviderDegraded", Name: "all of very few fail", At: "30m", Series: [][2]string{attempts("ok", "0x30"), attempts("error", "0+0.5x30")}},

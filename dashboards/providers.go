@@ -9,7 +9,7 @@ func providers() Dashboard {
 				"reqps", 8, query(`sum by (provider, model) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}} {{model}}")).stacked(),
 			lines("Share of attempts that failed", "Attempts that ended with an error, of all. A turn may still end well, by a retry or a fallback.",
 				"percentunit", 8, query(`sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result="error"}[RATE]))`+
-					` / sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result!="rejected"}[RATE]))`, "{{provider}}")).limit(.2),
+					` / sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}}")).limit(.2),
 			lines("Errors by type", "What went wrong at the provider, per second.",
 				"reqps", 8, query(`sum by (gen_ai_provider_name, error_type) (rate(gen_ai_client_operation_duration_seconds_count{AT, GENAI, error_type!=""}[RATE]))`,
 					"{{gen_ai_provider_name}} {{error_type}}")).stacked(),
@@ -29,7 +29,7 @@ func providers() Dashboard {
 			lines("Retries and fallbacks", "Attempts beyond the first, per second.",
 				"reqps", 8, query(`sum by (kind) (rate(chat_provider_attempts_total{AT, MODEL, kind!="first"}[RATE]))`, "{{kind}}")),
 			lines("Attempts per turn", "How many requests a turn costs. 1 is none but the first; an outage must not multiply it.",
-				"none", 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL, result!="rejected"}[RATE]))`+
+				"none", 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`+
 					` / sum (rate(chat_provider_attempts_total{AT, MODEL, kind="first"}[RATE]))`, "attempts")).limit(1.1).digits(2),
 			lines("Turns that no provider answered", "Turns per second that ended badly although every provider was tried.",
 				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, outcome=~"provider_error|timeout|breaker_open"}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
@@ -43,10 +43,12 @@ func providers() Dashboard {
 				"short", 6, query(`sum by (breaker, state) (increase(chat_breaker_transitions_total{AT}[1h]))`, "{{breaker}} {{state}}")),
 			lines("Turned away by breakers", "Requests per second that a breaker did not let through.",
 				"reqps", 6, query(`sum by (breaker) (rate(chat_breaker_rejections_total{AT}[RATE]))`, "{{breaker}}")),
+			lines("Providers spared", "Requests per second that were not made: saturated is our own bound, retry_budget keeps an outage from being multiplied.",
+				"reqps", 8, query(`sum by (provider, reason) (rate(chat_provider_skips_total{AT, MODEL}[RATE]))`, "{{provider}} {{reason}}")),
 			lines("Left of providers' limits", "What is left of the limits that providers set us, by their last answers.",
-				"percentunit", 12, query(`min by (provider, kind) (chat_provider_ratelimit_remaining_ratio{AT, provider=~"$provider"})`, "{{provider}} {{kind}}")).upTo(1),
+				"percentunit", 8, query(`min by (provider, kind) (chat_provider_ratelimit_remaining_ratio{AT, provider=~"$provider"})`, "{{provider}} {{kind}}")).upTo(1),
 			lines("Turns by model", "Turns per second by the model that made the reply; none never reached one.",
-				"reqps", 12, query(`sum by (provider, model) (rate(chat_turns_total{AT, MODEL}[RATE]))`, "{{provider}} {{model}}")).stacked(),
+				"reqps", 8, query(`sum by (provider, model) (rate(chat_turns_total{AT, MODEL}[RATE]))`, "{{provider}} {{model}}")).stacked(),
 		}},
 	)
 }
