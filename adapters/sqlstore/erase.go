@@ -69,9 +69,15 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 // chat_users, and their rows go with the user's.
 var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
 
-// EraseSome deletes rows of one table, and at last the user.
+// EraseSome deletes rows of one table, and at last the user. It deletes nothing
+// of a user whose erasure is not declared, or no longer: who comes back after
+// an erasure is somebody new.
 func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
 	err = s.write(ctx, "erase", func(ctx context.Context, tx bun.Tx) error {
+		more = false
+		if declared, err := s.lockDeclaration(ctx, tx, user); err != nil || !declared {
+			return err
+		}
 		for _, table := range erasable {
 			done, err := tx.NewRaw("DELETE FROM ?0 WHERE user_id = ?1 AND id IN (SELECT id FROM ?0 WHERE user_id = ?1 LIMIT ?2)",
 				bun.Ident(table), user, n).Exec(ctx)
@@ -90,6 +96,16 @@ func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, e
 		return s.eraseUser(ctx, tx, user)
 	})
 	return more, err
+}
+
+// lockDeclaration keeps a second eraser of the same user waiting.
+func (s *Store) lockDeclaration(ctx context.Context, tx bun.Tx, user string) (declared bool, err error) {
+	var found string
+	err = tx.QueryRowContext(ctx, "SELECT user_id FROM audit_erasures WHERE user_id = ?"+s.dialect.lockRow, user).Scan(&found)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // eraseEntries deletes entries of the log. On Postgres the application's role

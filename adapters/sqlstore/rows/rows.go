@@ -136,7 +136,10 @@ func (g Usage) Domain() access.Spent {
 }
 
 // All lists every table, for the comparison with the migrations.
-var All = []any{(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil)}
+var All = []any{
+	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil),
+	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
+}
 
 // Time is t as the tables keep it.
 func Time(t time.Time) time.Time {
