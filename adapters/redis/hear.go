@@ -90,7 +90,7 @@ func (f *Feed) take(ctx context.Context, message any) {
 	if topic, ok := f.listens[channel]; ok {
 		f.local.Notify(ctx, topic)
 	}
-	if t, ok := f.topics[channel]; ok && !(confirmed && f.own[t.key] != nil) {
+	if t, ok := f.topics[channel]; ok && (!confirmed || f.own[t.key] == nil) {
 		f.todo.fetch[channel] = true
 		f.hurry()
 	}
