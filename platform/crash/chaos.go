@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,10 +19,10 @@ type chaos struct {
 	slots    []*slot
 	postgres *testenv.Server
 	redis    *testenv.Server
-	rng      *rand.Rand // of the seed: decides what the plan left open
 
 	mu        sync.Mutex
 	done      map[kind]int
+	spent     map[kind]time.Duration
 	points    map[string]int // failpoints that were reached
 	missed    map[string]int // and those that were not
 	kills     int            // processes that died without a warning
@@ -34,11 +33,22 @@ type chaos struct {
 	drains    []time.Duration
 }
 
-func (c *chaos) count(k kind) {
+func newChaos(h *history, w *world) *chaos {
+	return &chaos{
+		h: h, slots: w.slots, postgres: w.postgres, redis: w.redis, done: map[kind]int{}, spent: map[kind]time.Duration{},
+		points: map[string]int{}, missed: map[string]int{},
+	}
+}
+
+func (c *chaos) count(k kind, begun time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done[k]++
+	c.spent[k] += time.Since(begun)
 }
+
+// settle is what an instance gets after it was frozen.
+const settle = 300 * time.Millisecond
 
 // grace is what an instance gets to drain; the program's own limit is below it.
 const (
@@ -51,7 +61,7 @@ const (
 func (c *chaos) do(f fault) error {
 	s := c.slots[f.victim]
 	c.h.meanwhile(f.kind)
-	defer c.count(f.kind)
+	defer c.count(f.kind, time.Now())
 	switch f.kind {
 	case kill:
 		return c.kill(s, f.delay)
@@ -63,7 +73,9 @@ func (c *chaos) do(f fault) error {
 			return err
 		}
 		c.outOfReach(p)
-		return p.freeze(f.length)
+		err = p.freeze(f.length)
+		time.Sleep(settle) // what it answers now is late through no fault of its own
+		return err
 	case partition:
 		p, err := c.healthy(s, f.delay)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (c *client) ask(ctx context.Context, s *slot, method, path, key string, bod
 		return answer{}
 	}
 	a := newAnswer(resp)
-	c.h.answer(a.status, time.Since(begun))
+	c.h.answer(a.status, time.Since(begun), prompt(method, path, body))
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &a.body); err != nil {
 			c.h.violate("wire", "%s %s answered %d with what is no JSON: %s", method, path, a.status, clip(string(raw)))
@@ -231,6 +232,12 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+}
+
+// prompt reports whether a request is answered without waiting for a reply.
+func prompt(method, path string, body any) bool {
+	m, _ := body.(map[string]any)
+	return method == "GET" || m["background"] == true || strings.HasSuffix(path, "/stop")
 }
 
 // path makes the path of a message's route.

@@ -130,7 +130,7 @@ func (r *reader) once(ctx context.Context, s *slot) {
 		return
 	}
 	defer resp.Body.Close()
-	r.c.h.answer(resp.StatusCode, time.Since(begun))
+	r.c.h.answer(resp.StatusCode, time.Since(begun), true)
 	switch resp.StatusCode {
 	case http.StatusOK:
 		events(resp.Body, quiet, r.take)

@@ -153,11 +153,12 @@ func (h *history) pass(user string, sent, back time.Time) {
 }
 
 // answer notes the status of any response and how long it took to come.
-func (h *history) answer(status int, took time.Duration) {
+// prompt says that it is not one that comes with a finished reply.
+func (h *history) answer(status int, took time.Duration, prompt bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.statuses[status]++
-	if status == http.StatusServiceUnavailable {
+	if prompt && status == http.StatusServiceUnavailable {
 		h.refusals[h.during] = max(h.refusals[h.during], took)
 	}
 }

@@ -238,7 +238,7 @@ func (u *user) streamOnce(ctx context.Context, s *slot, r request, reader *reade
 		return answer{}
 	}
 	defer resp.Body.Close()
-	u.h.answer(resp.StatusCode, time.Since(begun))
+	u.h.answer(resp.StatusCode, time.Since(begun), true)
 	a := newAnswer(resp)
 	if resp.StatusCode != http.StatusOK {
 		a.body = readEnvelope(resp.Body)

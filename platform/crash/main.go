@@ -98,7 +98,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		wg.Go(func() { u.hammer(begin, end, rng, time.Duration(250+150*i)*time.Millisecond) })
 	}
 
-	c := &chaos{h: h, slots: w.slots, postgres: w.postgres, redis: w.redis, done: map[kind]int{}, points: map[string]int{}, missed: map[string]int{}}
+	c := newChaos(h, w)
 	if err := c.all(ctx, faults, o.keepOn); err != nil {
 		h.violate("recovery", "%v", err)
 	}

@@ -35,7 +35,7 @@ var kinds = []struct {
 	thousand int
 }{
 	{kill, 0}, // whatever is left
-	{failpoint, 390},
+	{failpoint, 340},
 	{zombie, 4},
 	{partition, 4},
 	{postgresDie, 8},
@@ -63,8 +63,13 @@ var failpoints = []struct {
 	{"claim.before", 2}, {"claim.after", 2},
 	{"resume.before", 1}, {"resume.after", 1},
 	{"stop.before", 2}, {"stop.after", 2},
-	{"release.before", 1}, {"release.after", 1},
 }
+
+// releases are the failpoints that only a process that is told to end reaches,
+// and only after the time that its replies get: one fault in so many.
+var releases = []string{"release.before", "release.after"}
+
+const releaseEvery = 20
 
 // fault is one thing to do.
 type fault struct {
@@ -127,8 +132,12 @@ func plan(rng *rand.Rand, n int) []fault {
 				f.delay = -time.Duration(rng.IntN(200)) * time.Millisecond // while it starts
 			}
 		case failpoint:
-			fp := failpoints[point%len(failpoints)]
 			point++
+			if point%releaseEvery == 0 {
+				f.failpoint = releases[point/releaseEvery%len(releases)] + ":1"
+				break
+			}
+			fp := failpoints[point%len(failpoints)]
 			f.failpoint = fmt.Sprintf("%s:%d", fp.name, 1+rng.IntN(fp.hits))
 		case zombie, partition:
 			f.length = 13*time.Second + time.Duration(rng.IntN(2000))*time.Millisecond

@@ -77,6 +77,7 @@ func searchLogs(w *world, h *history) error {
 type summary struct {
 	Seed            uint64            `json:"seed"`
 	Faults          map[string]int    `json:"faults"`
+	Spent           map[string]string `json:"spent"`
 	Failpoints      map[string]int    `json:"failpoints"`
 	Missed          map[string]int    `json:"failpointsNotReached"`
 	Kills           int               `json:"kills"`
@@ -105,13 +106,13 @@ type summary struct {
 func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict, rest, took time.Duration) summary {
 	short := func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
 	sum := summary{
-		Seed: o.seed, Faults: map[string]int{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
+		Seed: o.seed, Faults: map[string]int{}, Spent: map[string]string{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
 		Lost: v.lost, Duplicated: v.duplicated, NonTerminal: v.nonTerminal, Runs: v.states, Orphans: v.orphans,
 		SecondAttempts: v.attempts, SlowestRecovery: short(v.slowest), SlowestRefusals: map[string]string{},
 		LimitWindows: v.windows, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
 	}
 	for k, n := range c.done {
-		sum.Faults[string(k)] = n
+		sum.Faults[string(k)], sum.Spent[string(k)] = n, c.spent[k].Round(time.Second).String()
 	}
 	sum.Acks, sum.Reconnects, sum.Retries, sum.BytesChecked, sum.Statuses = h.counters()
 	for _, n := range s.Calls {
@@ -120,6 +121,7 @@ func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict,
 	if len(c.drains) > 0 {
 		sum.SlowestDrain = short(slices.Max(c.drains))
 	}
+	delete(h.refusals, zombie) // who is frozen cannot refuse
 	for k, d := range h.refusals {
 		sum.SlowestRefusals[cmp.Or(string(k), "calm")] = short(d)
 	}
@@ -135,7 +137,7 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 	faults := 0
 	for _, k := range kinds {
 		if n := sum.Faults[string(k.kind)]; n > 0 {
-			fmt.Fprintf(w, "  %5d  %s\n", n, k.kind)
+			fmt.Fprintf(w, "  %5d  %-26s %7s\n", n, k.kind, sum.Spent[string(k.kind)])
 			faults += n
 		}
 	}
