@@ -124,18 +124,29 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 // batch sends statements in one round trip. Arguments are part of the text, so
 // both drivers take them as one simple query; the first that fails fails all.
 func batch(ctx context.Context, tx bun.Tx, gen schema.QueryGen, statements ...schema.QueryAppender) error {
-	var text []byte
-	for i, q := range statements {
+	text, err := sequence(statements).AppendQuery(gen, nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, string(text))
+	return err
+}
+
+// sequence is statements to be run one after another.
+type sequence []schema.QueryAppender
+
+// AppendQuery implements schema.QueryAppender.
+func (q sequence) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
+	var err error
+	for i, statement := range q {
 		if i > 0 {
-			text = append(text, ";\n"...)
+			b = append(b, ";\n"...)
 		}
-		var err error
-		if text, err = q.AppendQuery(gen, text); err != nil {
-			return err
+		if b, err = statement.AppendQuery(gen, b); err != nil {
+			return nil, err
 		}
 	}
-	_, err := tx.ExecContext(ctx, string(text))
-	return err
+	return b, nil
 }
 
 // one turns sql.ErrNoRows into the fault that stands for it.

@@ -54,20 +54,23 @@ func (in *admission) afford(ctx context.Context) error {
 	return nil
 }
 
-// setAside puts a run's hold on the account.
+// setAside puts a run's hold on the account. Everybody takes the month's row
+// before the day's, so that two who do so at once do not wait for each other.
 func setAside(tx bun.Tx, user string, h access.Hold, at time.Time) schema.QueryAppender {
 	return tx.NewRaw(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES (?0, ?1, ?3, ?4), (?0, ?2, ?3, ?4)
 		ON CONFLICT (user_id, period) DO UPDATE SET
 			held_tokens = chat_usage.held_tokens + excluded.held_tokens,
 			held_micros = chat_usage.held_micros + excluded.held_micros`,
-		user, access.Day(at), access.Month(at), h.Tokens, h.Micros)
+		user, access.Month(at), access.Day(at), h.Tokens, h.Micros)
 }
 
 // account gives a hold back for what was used. The periods are those of the
 // admission, where the hold stands.
 func account(tx bun.Tx, user string, h access.Hold, tokens, micros int64, admitted time.Time) schema.QueryAppender {
-	return tx.NewRaw(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + 1,
-			held_tokens = held_tokens - ?, held_micros = held_micros - ?
-		WHERE user_id = ? AND period IN (?, ?)`,
-		tokens, micros, h.Tokens, h.Micros, user, access.Day(admitted), access.Month(admitted))
+	settle := func(period string) schema.QueryAppender {
+		return tx.NewRaw(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + 1,
+			held_tokens = held_tokens - ?, held_micros = held_micros - ? WHERE user_id = ? AND period = ?`,
+			tokens, micros, h.Tokens, h.Micros, user, period)
+	}
+	return sequence{settle(access.Month(admitted)), settle(access.Day(admitted))}
 }
