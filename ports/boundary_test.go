@@ -37,7 +37,7 @@ var rules = []rule{
 	{pkg: "adapters/httpapi", ours: []string{"domain", "app", "ports", "adapters/httpapi"},
 		vendors: []string{"github.com/go-kit/kit"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/identity", ours: []string{"domain", "ports"},
-		vendors: []string{"github.com/go-jose/go-jose/v4", "github.com/coreos/go-oidc/v3"}},
+		vendors: []string{"github.com/go-jose/go-jose/v4", "github.com/coreos/go-oidc/v3", "github.com/jackc/pgx/v5"}},
 	{pkg: "adapters/memory", ours: []string{"domain", "ports"}},
 	{pkg: "adapters/observe", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "github.com/uptrace/bun", "github.com/getsentry/sentry-go"}},

@@ -33,3 +33,15 @@ type Clock func() time.Time
 
 // IDs makes new ids: UUIDv7 text, increasing within one instance.
 type IDs func() string
+
+// Keys finds API keys.
+type Keys interface {
+	// Key returns a user's key, revoked or not; NotFound when there is none.
+	Key(ctx context.Context, user, id string) (access.Key, error)
+}
+
+// Revocations knows whose sessions have been ended early.
+type Revocations interface {
+	// Revocations lists those made after since.
+	Revocations(ctx context.Context, since time.Time) ([]access.Revocation, error)
+}

@@ -106,10 +106,25 @@ func (s *Store) lockUser(ctx context.Context, tx bun.Tx, user string, now time.T
 // replay looks for an earlier request with the same key, and refuses ids that
 // are taken.
 func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool, err error) {
-	if key := in.run.IdempotencyKey; key != "" {
-		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.idempotency_key = ?", in.run.UserID, key)
+	ids := []string{in.run.ID}
+	if in.Message != nil {
+		ids = append(ids, in.Message.ID)
+	}
+	var found struct {
+		First string `bun:"first"`
+		Taken bool   `bun:"taken"`
+	}
+	// A message and a run never share an id: the run's will be its message's.
+	err = in.tx.NewRaw(`SELECT (SELECT id FROM chat_runs WHERE user_id = ?0 AND idempotency_key = ?1) AS first,
+		EXISTS (SELECT 1 FROM chat_messages WHERE user_id = ?0 AND id IN (?2))
+		OR EXISTS (SELECT 1 FROM chat_runs WHERE user_id = ?0 AND id IN (?2)) AS taken`,
+		in.run.UserID, orNull(in.run.IdempotencyKey), bun.In(ids)).Scan(ctx, &found)
+	if err != nil {
+		return out, false, err
+	}
+	if found.First != "" {
+		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, found.First)
 		switch {
-		case errors.Is(err, sql.ErrNoRows):
 		case err != nil:
 			return out, false, err
 		case in.now.Sub(first.CreatedAt) >= chat.IdempotencyTTL:
@@ -122,18 +137,7 @@ func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool,
 			return out, true, err
 		}
 	}
-	ids := []string{in.run.ID}
-	if in.Message != nil {
-		ids = append(ids, in.Message.ID)
-	}
-	// A message and a run never share an id: the run's will be its message's.
-	var taken bool
-	err = in.tx.NewRaw(`SELECT EXISTS (SELECT 1 FROM chat_messages WHERE user_id = ?0 AND id IN (?1))
-		OR EXISTS (SELECT 1 FROM chat_runs WHERE user_id = ?0 AND id IN (?1))`, in.run.UserID, bun.In(ids)).Scan(ctx, &taken)
-	if err != nil {
-		return out, false, err
-	}
-	if taken {
+	if found.Taken {
 		return out, false, fault.New(fault.Conflict, "This message ID is already in use")
 	}
 	return out, false, nil

@@ -165,6 +165,7 @@ func TestMigrations_NoDrift(t *testing.T) {
 var crossUser = map[string]string{
 	"chat_runs_claim_idx":    "the sweeper looks for runs that nobody works on",
 	"chat_runs_owner_idx":    "an instance renews its leases",
+	"chat_users_revoked_idx": "every instance learns whose sessions were ended",
 	"audit_logs_action_idx":  "operators count actions",
 	"audit_unsealed":         "the sealer takes facts as they come",
 	"audit_chain":            "one chain for all",

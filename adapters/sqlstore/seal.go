@@ -115,14 +115,16 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, bat
 		if err != nil || len(taken) == 0 {
 			return err
 		}
-		facts, keys := factsOf(taken)
-		sealed, more = link(last, facts), len(taken) == n
 		done := make([]int64, 0, len(taken))
 		for _, t := range taken {
 			done = append(done, t.n)
 		}
-		statements := []schema.QueryAppender{
-			tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.In(done)), insertLinks(tx, sealed),
+		statements := []schema.QueryAppender{tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.In(done))}
+		more = len(taken) == n
+		facts, keys := factsOf(taken)
+		if len(facts) > 0 {
+			sealed = link(last, facts)
+			statements = append(statements, insertLinks(tx, sealed))
 		}
 		if len(keys) > 0 {
 			statements = append(statements, tx.NewInsert().Model(&keys))
@@ -185,18 +187,13 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.Tx, n int) ([]waiting
 }
 
 // factsOf turns rows of the queue into facts, and makes subjects for users who
-// have none. An entry that was opened and closed meanwhile needs one link only.
+// have none. That an entry was opened needs no link when it is closed by now:
+// the queue holds that as well.
 func factsOf(taken []waitingFact) (facts []access.Unsealed, keys []rows.AuditKey) {
-	type entry struct{ user, id string }
-	closed := map[entry]bool{}
-	for _, w := range taken {
-		if w.kind == string(access.Closed) {
-			closed[entry{w.user, w.entry}] = true
-		}
-	}
 	fresh := map[string]access.Subject{}
 	for _, w := range taken {
-		if w.kind == string(access.Opened) && closed[entry{w.user, w.entry}] {
+		line := w.line.line()
+		if w.kind == string(access.Opened) && line != nil && line.Status != string(access.Pending) {
 			continue
 		}
 		subject := access.Subject{ID: w.subject.String, Salt: w.salt}
@@ -208,7 +205,7 @@ func factsOf(taken []waitingFact) (facts []access.Unsealed, keys []rows.AuditKey
 				keys = append(keys, rows.AuditKey{UserID: w.user, Subject: subject.ID, Salt: subject.Salt})
 			}
 		}
-		facts = append(facts, access.Unsealed{Kind: access.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: w.line.line()})
+		facts = append(facts, access.Unsealed{Kind: access.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: line})
 	}
 	return facts, keys
 }

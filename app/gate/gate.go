@@ -15,12 +15,13 @@ import (
 
 // Deps are the world as the gate sees it.
 type Deps struct {
-	Identity ports.Identity
-	Limiter  ports.Limiter
-	Audit    ports.Audit
-	Accounts ports.Accounts
-	Observer ports.Observer
-	Now      ports.Clock
+	Identity    ports.Identity
+	Limiter     ports.Limiter
+	Audit       ports.Audit
+	Accounts    ports.Accounts
+	Revocations ports.Revocations // nil: none
+	Observer    ports.Observer
+	Now         ports.Clock
 }
 
 // Gate admits requests. It is safe for concurrent use.
@@ -29,6 +30,7 @@ type Gate struct {
 	limits   atomic.Pointer[access.Limits]
 	budgets  atomic.Pointer[access.Budgets]
 	disabled atomic.Bool
+	revoked  revoked
 }
 
 // New returns a gate with the given limits. disabled is the kill switch.
@@ -71,8 +73,11 @@ func (g *Gate) Usage(ctx context.Context, p access.Principal) (Account, error) {
 // by address, so that guessing credentials is as limited as anything else.
 func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller access.Caller) (access.Principal, error) {
 	p, err := g.Identity.Identify(ctx, c)
-	if err == nil {
+	if err == nil && !g.revoked.ends(p) {
 		return p, nil
+	}
+	if err == nil {
+		err = fault.New(fault.Unauthenticated, "Authentication required")
 	}
 	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Invalid) {
 		_, limited := g.take(ctx, "coarse", "ip:"+caller.IP, access.Anonymous, access.CoarseFactor)

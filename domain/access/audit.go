@@ -21,6 +21,9 @@ const (
 	ActionConversationCreated = "chat.conversation_created"
 	ActionConversationUpdated = "chat.conversation_updated"
 	ActionConversationDeleted = "chat.conversation_deleted"
+	ActionKeyCreated          = "security.api_key_created"
+	ActionKeyRevoked          = "security.api_key_revoked"
+	ActionSessionsRevoked     = "security.sessions_revoked"
 	ActionRateLimitExceeded   = "security.rate_limit_exceeded"
 	ActionUnauthorizedAccess  = "security.unauthorized_access"
 )
@@ -30,6 +33,8 @@ const (
 	ResourceMessage      = "chat_message"
 	ResourceConversation = "chat_conversation"
 	ResourceRoute        = "route"
+	ResourceKey          = "api_key"
+	ResourceUser         = "user"
 )
 
 // Entry is one line of the audit log. It never holds message text: Metadata is

@@ -24,7 +24,7 @@ type Sum [sha256.Size]byte
 type LinkKind string
 
 const (
-	Opened LinkKind = "opened" // an entry was written while its action went on: the digest covers what never changes
+	Opened LinkKind = "opened" // an entry was written while its action went on: the digest covers all but the outcome
 	Closed LinkKind = "closed" // an entry is final: the digest covers all of it
 	Erased LinkKind = "erased" // everything of the subject was erased on request; no digest
 )

@@ -8,6 +8,7 @@
 package rows
 
 import (
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -24,6 +25,7 @@ type User struct {
 	UserID         string    `bun:"user_id,pk"`
 	LeafID         string    `bun:"leaf_id,nullzero"` // the current end of the default thread
 	SessionVersion int       `bun:"session_version"`
+	RevokedAt      time.Time `bun:"revoked_at,nullzero"`
 	CreatedAt      time.Time `bun:"created_at"`
 }
 
@@ -135,9 +137,45 @@ func (g Usage) Domain() access.Spent {
 	}
 }
 
+// Key is a row of chat_api_keys.
+type Key struct {
+	bun.BaseModel `bun:"table:chat_api_keys,alias:k"`
+
+	UserID    string    `bun:"user_id,pk"`
+	ID        string    `bun:"id,pk"`
+	Name      string    `bun:"name"`
+	Hash      string    `bun:"hash"`
+	Scopes    string    `bun:"scopes"` // by spaces
+	CreatedAt time.Time `bun:"created_at"`
+	RevokedAt time.Time `bun:"revoked_at,nullzero"`
+}
+
+// FromKey makes a row.
+func FromKey(k access.Key) Key {
+	names := make([]string, len(k.Scopes))
+	for i, s := range k.Scopes {
+		names[i] = string(s)
+	}
+	return Key{
+		UserID: k.UserID, ID: k.ID, Name: k.Name, Hash: k.Hash, Scopes: strings.Join(names, " "),
+		CreatedAt: Time(k.CreatedAt), RevokedAt: Time(k.RevokedAt),
+	}
+}
+
+// Domain returns the noun.
+func (k Key) Domain() access.Key {
+	key := access.Key{
+		ID: k.ID, UserID: k.UserID, Name: k.Name, Hash: k.Hash, CreatedAt: Time(k.CreatedAt), RevokedAt: Time(k.RevokedAt),
+	}
+	for _, name := range strings.Fields(k.Scopes) {
+		key.Scopes = append(key.Scopes, access.Scope(name))
+	}
+	return key
+}
+
 // All lists every table, for the comparison with the migrations.
 var All = []any{
-	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil),
+	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
 }
 
@@ -196,6 +234,9 @@ func FromEntry(e access.Entry) (Entry, error) {
 	}
 	if row.UpdatedAt.IsZero() {
 		row.UpdatedAt = row.CreatedAt
+	}
+	if e.Status == access.Pending { // nothing of an outcome yet: what is sealed first is then the whole row
+		row.UpdatedAt, row.ErrorMessage = row.CreatedAt, ""
 	}
 	return row, err
 }

@@ -1,0 +1,105 @@
+package sqlstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
+	"parley/domain/fault"
+)
+
+// CreateKey keeps an API key.
+func (s *Store) CreateKey(ctx context.Context, k access.Key, audit access.Entry) error {
+	if k.UserID == "" {
+		return fault.New(fault.Unauthenticated, "Authentication required")
+	}
+	return s.write(ctx, "create_key", func(ctx context.Context, tx bun.Tx) error {
+		if _, err := s.lockUser(ctx, tx, k.UserID, k.CreatedAt); err != nil {
+			return err
+		}
+		row := rows.FromKey(k)
+		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
+			return err
+		}
+		return insertEntries(ctx, tx, owned(audit, k.UserID))
+	})
+}
+
+// Keys lists a user's API keys, oldest first.
+func (s *Store) Keys(ctx context.Context, user string) (list []access.Key, err error) {
+	err = s.read(ctx, "keys", func(ctx context.Context, db bun.IDB) error {
+		var found []rows.Key
+		if err := db.NewSelect().Model(&found).Where("user_id = ?", user).Order("created_at", "id").Scan(ctx); err != nil {
+			return err
+		}
+		list = nil
+		for _, row := range found {
+			list = append(list, row.Domain())
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Key returns an API key, revoked or not.
+func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err error) {
+	err = s.read(ctx, "key", func(ctx context.Context, db bun.IDB) error {
+		var row rows.Key
+		err := db.NewSelect().Model(&row).Where("user_id = ? AND id = ?", user, id).Scan(ctx)
+		key = row.Domain()
+		return one(err, fault.New(fault.NotFound, "API key not found"))
+	})
+	return key, err
+}
+
+// RevokeKey ends an API key. Doing so again changes nothing.
+func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, audit access.Entry) error {
+	return s.write(ctx, "revoke_key", func(ctx context.Context, tx bun.Tx) error {
+		done, err := tx.NewRaw("UPDATE chat_api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE user_id = ? AND id = ?",
+			rows.Time(at), user, id).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return fault.New(fault.NotFound, "API key not found")
+		}
+		return insertEntries(ctx, tx, owned(audit, user))
+	})
+}
+
+// RevokeSessions ends every session of a user that was issued until at.
+func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, audit access.Entry) (r access.Revocation, err error) {
+	err = s.write(ctx, "revoke_sessions", func(ctx context.Context, tx bun.Tx) error {
+		if _, err := s.lockUser(ctx, tx, user, at); err != nil {
+			return err
+		}
+		r = access.Revocation{UserID: user, At: rows.Time(at)}
+		err := tx.NewRaw("UPDATE chat_users SET session_version = session_version + 1, revoked_at = ? WHERE user_id = ? RETURNING session_version",
+			r.At, user).Scan(ctx, &r.Version)
+		if err != nil {
+			return err
+		}
+		return insertEntries(ctx, tx, owned(audit, user))
+	})
+	return r, err
+}
+
+// Revocations lists those since a moment.
+func (s *Store) Revocations(ctx context.Context, since time.Time) (list []access.Revocation, err error) {
+	err = s.read(ctx, "revocations", func(ctx context.Context, db bun.IDB) error {
+		var found []rows.User
+		err := db.NewSelect().Model(&found).Column("user_id", "session_version", "revoked_at").
+			Where("revoked_at > ?", rows.Time(since)).Scan(ctx)
+		list = nil
+		for _, u := range found {
+			list = append(list, access.Revocation{UserID: u.UserID, Version: u.SessionVersion, At: rows.Time(u.RevokedAt)})
+		}
+		return err
+	})
+	return list, err
+}
