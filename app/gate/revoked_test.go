@@ -1,0 +1,74 @@
+package gate_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"parley/adapters/memory"
+	"parley/adapters/sqlstore"
+	"parley/app/gate"
+	"parley/domain/access"
+	"parley/domain/fault"
+)
+
+// anybody believes what a bearer token says: "user".
+type anybody struct{ principal access.Principal }
+
+func (a anybody) Identify(context.Context, access.Credential) (access.Principal, error) {
+	return a.principal, nil
+}
+
+type nothing struct{}
+
+func (nothing) Observe(context.Context, any) {}
+
+func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now()
+	revoke := func(id string, at time.Time) access.Revocation {
+		t.Helper()
+		r, err := store.RevokeSessions(t.Context(), "ann", at, access.Entry{ID: id, UserID: "ann", Action: access.ActionSessionsRevoked,
+			Resource: access.ResourceUser, ResourceID: "ann", CreatedAt: at, UpdatedAt: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	revoke("e1", at.Add(-time.Hour))
+	if r := revoke("e2", at); r.Version != 2 {
+		t.Errorf("version %d after two", r.Version)
+	}
+	for name, c := range map[string]struct {
+		principal access.Principal
+		ended     bool
+	}{
+		"Before":         {access.Principal{UserID: "ann", IssuedAt: at.Add(-time.Second)}, true},
+		"Undated":        {access.Principal{UserID: "ann"}, true},
+		"After":          {access.Principal{UserID: "ann", IssuedAt: at.Add(time.Second)}, false},
+		"OldVersion":     {access.Principal{UserID: "ann", IssuedAt: at.Add(time.Hour), SessionVersion: 1}, true},
+		"CurrentVersion": {access.Principal{UserID: "ann", SessionVersion: 2}, false},
+		"APIKey":         {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(-time.Hour)}, false},
+		"SomebodyElse":   {access.Principal{UserID: "bob", IssuedAt: at.Add(-time.Hour)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gate.New(gate.Deps{Identity: anybody{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
+				Revocations: store, Observer: nothing{}, Now: time.Now}, access.Limits{access.Anonymous: 100}, false)
+			if err := g.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p, err := g.Authenticate(t.Context(), access.Credential{}, access.Caller{})
+			if c.ended != fault.Is(err, fault.Unauthenticated) || c.ended == p.Known() {
+				t.Errorf("%+v, %v; want ended %v", p, err, c.ended)
+			}
+		})
+	}
+}
