@@ -2,7 +2,9 @@ package httpapi_test
 
 import (
 	"context"
+	"database/sql"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -252,40 +254,48 @@ type broken struct{}
 func (broken) Models() []ports.ModelInfo { panic("broken") }
 
 func TestProxies(t *testing.T) {
-	ours := netip.MustParsePrefix("127.0.0.0/8")
+	b := setup(t)
+	from := func(prefix string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(prefix)} }
 	for name, tt := range map[string]struct {
 		proxies httpapi.Proxies
+		peer    string
 		header  []string
 		want    string
 	}{
-		"NoProxy":         {httpapi.Proxies{}, []string{"9.9.9.9"}, "127.0.0.1"},
-		"OneHop":          {httpapi.Proxies{Hops: 1}, []string{"9.9.9.9"}, "9.9.9.9"},
-		"OneHop/Spoofed":  {httpapi.Proxies{Hops: 1}, []string{"1.2.3.4, 9.9.9.9"}, "9.9.9.9"},
-		"TwoHops":         {httpapi.Proxies{Hops: 2, From: []netip.Prefix{ours}}, []string{"1.2.3.4, 9.9.9.9, 10.0.0.1"}, "9.9.9.9"},
-		"TwoHeaders":      {httpapi.Proxies{Hops: 2}, []string{"9.9.9.9", "10.0.0.1"}, "9.9.9.9"},
-		"TooFew":          {httpapi.Proxies{Hops: 2}, []string{"9.9.9.9"}, "127.0.0.1"},
-		"None":            {httpapi.Proxies{Hops: 1}, nil, "127.0.0.1"},
-		"Garbage":         {httpapi.Proxies{Hops: 1}, []string{"evil"}, "127.0.0.1"},
-		"IPv6":            {httpapi.Proxies{Hops: 1}, []string{"2001:db8::1"}, "2001:db8::1"},
-		"Mapped":          {httpapi.Proxies{Hops: 1}, []string{"::ffff:9.9.9.9"}, "9.9.9.9"},
-		"NotOurProxy":     {httpapi.Proxies{Hops: 1, From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []string{"9.9.9.9"}, "127.0.0.1"},
-		"OursByItsPrefix": {httpapi.Proxies{Hops: 1, From: []netip.Prefix{ours}}, []string{"9.9.9.9"}, "9.9.9.9"},
+		"NoProxy":          {httpapi.Proxies{}, "127.0.0.1:1", []string{"9.9.9.9"}, "127.0.0.1"},
+		"OneHop":           {httpapi.Proxies{Hops: 1}, "127.0.0.1:1", []string{"9.9.9.9"}, "9.9.9.9"},
+		"OneHop/Spoofed":   {httpapi.Proxies{Hops: 1}, "127.0.0.1:1", []string{"1.2.3.4, 9.9.9.9"}, "9.9.9.9"},
+		"TwoHops":          {httpapi.Proxies{Hops: 2, From: from("127.0.0.0/8")}, "127.0.0.1:1", []string{"1.2.3.4, 9.9.9.9, 10.0.0.1"}, "9.9.9.9"},
+		"TwoHeaders":       {httpapi.Proxies{Hops: 2}, "127.0.0.1:1", []string{"9.9.9.9", "10.0.0.1"}, "9.9.9.9"},
+		"TooFew":           {httpapi.Proxies{Hops: 2}, "127.0.0.1:1", []string{"9.9.9.9"}, "127.0.0.1"},
+		"None":             {httpapi.Proxies{Hops: 1}, "127.0.0.1:1", nil, "127.0.0.1"},
+		"Garbage":          {httpapi.Proxies{Hops: 1}, "127.0.0.1:1", []string{"evil"}, "127.0.0.1"},
+		"IPv6":             {httpapi.Proxies{Hops: 1}, "[::1]:1", []string{"2001:db8::1"}, "2001:db8::1"},
+		"IPv6Peer":         {httpapi.Proxies{}, "[fe80::1%eth0]:1", nil, "fe80::1"},
+		"Mapped":           {httpapi.Proxies{Hops: 1}, "[::ffff:127.0.0.1]:1", []string{"::ffff:9.9.9.9"}, "9.9.9.9"},
+		"NotOurProxy":      {httpapi.Proxies{Hops: 1, From: from("10.0.0.0/8")}, "8.8.8.8:1", []string{"9.9.9.9"}, "8.8.8.8"},
+		"OursByItsNetwork": {httpapi.Proxies{Hops: 1, From: from("10.0.0.0/8")}, "10.1.1.1:1", []string{"9.9.9.9"}, "9.9.9.9"},
+		"OursAsMapped":     {httpapi.Proxies{Hops: 1, From: from("10.0.0.0/8")}, "[::ffff:10.1.1.1]:1", []string{"9.9.9.9"}, "9.9.9.9"},
+		"Socket":           {httpapi.Proxies{}, "@", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := setup(t, func(s *settings) { s.Proxies = tt.proxies })
-			req := b.request("ann", "POST", "/api/chat/conversations", "")
-			for _, h := range tt.header {
-				req.Header.Add("X-Forwarded-For", h)
-			}
-			res, err := b.server.Client().Do(req)
+			config := b.config
+			config.Proxies = tt.proxies
+			api, err := httpapi.New(config)
 			if err != nil {
 				t.Fatal(err)
 			}
-			res.Body.Close()
-			var ip string
-			err = b.store.DB().QueryRow("SELECT ip_address FROM audit_logs WHERE action = ?", access.ActionConversationCreated).Scan(&ip)
-			if err != nil || ip != tt.want {
-				t.Errorf("%q, %v; want %q", ip, err, tt.want)
+			user := "user of " + name
+			req := b.request(user, "POST", "/api/chat/conversations", "")
+			req.RemoteAddr = tt.peer
+			for _, h := range tt.header {
+				req.Header.Add("X-Forwarded-For", h)
+			}
+			api.ServeHTTP(httptest.NewRecorder(), req)
+			var ip sql.NullString
+			err = b.store.DB().QueryRow("SELECT ip_address FROM audit_logs WHERE user_id = ?", user).Scan(&ip)
+			if err != nil || ip.String != tt.want {
+				t.Errorf("%q, %v; want %q", ip.String, err, tt.want)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -40,6 +41,7 @@ const secret = "a-secret-for-tests-0123456789abcdef"
 // in-process limiter and feed, and the demo provider or a scripted one.
 type bench struct {
 	t      testing.TB
+	config httpapi.Config
 	api    *httpapi.API
 	server *httptest.Server
 	store  *sqlstore.Store
@@ -60,6 +62,8 @@ type settings struct {
 	disabled bool
 	model    ports.Model
 	handler  func(http.Handler) http.Handler
+
+	connection func(context.Context, net.Conn) context.Context
 }
 
 func setup(t testing.TB, change ...func(*settings)) *bench {
@@ -113,6 +117,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	s.Catalogue = catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}}
 	s.Health = func(context.Context) httpapi.Health { return b.health }
 	s.Version = "test"
+	b.config = s.Config
 	if b.api, err = httpapi.New(s.Config); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +126,9 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	go func() { defer close(done); _ = making.Serve(ctx) }()
 	b.drain = func() { cancel(); <-done }
 	t.Cleanup(b.drain)
-	b.server = httptest.NewServer(s.handler(b.api))
+	b.server = httptest.NewUnstartedServer(s.handler(b.api))
+	b.server.Config.ConnContext = s.connection
+	b.server.Start()
 	t.Cleanup(b.server.Close)
 	return b
 }

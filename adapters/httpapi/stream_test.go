@@ -249,7 +249,13 @@ func TestFollow(t *testing.T) {
 // TestStream_SlowReader: who does not read is dropped, and the reply is made
 // nevertheless.
 func TestStream_SlowReader(t *testing.T) {
-	b := setup(t, scripted, func(s *settings) { s.WriteTimeout = 150 * time.Millisecond })
+	b := setup(t, scripted, func(s *settings) {
+		s.WriteTimeout = 150 * time.Millisecond
+		s.connection = func(ctx context.Context, c net.Conn) context.Context {
+			_ = c.(*net.TCPConn).SetWriteBuffer(4096) // so that little has to be said to fill it
+			return ctx
+		}
+	})
 	conn, err := net.Dial("tcp", b.server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -260,10 +266,7 @@ func TestStream_SlowReader(t *testing.T) {
 	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		token(t, "ann"), len(body), body)
 	call := b.model.Next()
-	const pieces = 80
-	for range pieces {
-		call.Say(strings.Repeat("x", 100_000))
-	}
+	call.Say(strings.Repeat("x", 500_000))
 	deadline := time.Now().Add(10 * time.Second)
 	for len(seen[ports.FollowerLeft](b)) == 0 && time.Now().Before(deadline) {
 		call.Say("x")
