@@ -354,6 +354,9 @@ func (in *admission) attach(ctx context.Context) error {
 		return nil
 	}
 	m := in.message
+	if err := chat.ValidateText(m.Content); err != nil { // it could not be given back as it was
+		return err
+	}
 	m.UserID, m.ConversationID, m.Role = in.run.UserID, in.run.ConversationID, chat.User
 	switch {
 	case in.ParentOf != "":

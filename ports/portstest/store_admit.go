@@ -181,6 +181,9 @@ func admitTests(b *storeBench) {
 		a := b.sending(conv, "text")
 		a.Message.Metadata = map[string]any{"bad": "a\x00b"}
 		b.refused(a, fault.Invalid)
+		for _, text := range []string{"a\x00b", "a\xffb", "a\x1bb"} {
+			b.refused(b.sending(conv, text), fault.Invalid)
+		}
 		b.want("messages", len(b.all(conv)), 0)
 		b.want("audit", len(b.Entries(b.T, b.user)), 1) // of the conversation
 		_, err := b.Runs.Run(b.ctx(), b.user, a.Run.ID)
