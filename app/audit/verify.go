@@ -159,7 +159,8 @@ func (v *verifier) entry(e ports.AuditEvidence) {
 		v.say(Keyless, l.Seq, l.EntryID)
 	case e.Line == nil:
 		v.say(Deleted, l.Seq, l.EntryID)
-	case v.keys.Digest(*e.Subject, l.Kind, *e.Line) != l.Digest:
+	case v.keys.Digest(*e.Subject, l.Kind, *e.Line) != l.Digest,
+		e.Line.Status == string(access.Pending) && (e.Line.Error != nil || e.Line.UpdatedAt != e.Line.CreatedAt):
 		v.say(Edited, l.Seq, l.EntryID)
 	}
 }

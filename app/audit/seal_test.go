@@ -1,0 +1,285 @@
+package audit_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/app/audit"
+	"parley/domain/access"
+	"parley/ports"
+)
+
+func TestSeal_EveryFactOnce(t *testing.T) {
+	each(t, func(b *bench) {
+		slow, quick := b.entry("ann", access.Pending), b.entry("ann", access.Pending)
+		b.record(slow, quick, b.entry("bob", access.Success), b.entry("", access.Failure))
+		b.complete(quick, access.Success, time.Now().Add(time.Second))
+		b.seal() // one is still open
+		b.dense(4)
+		b.clean()
+		b.complete(slow, access.Failure, time.Now())
+		b.clean()
+		b.seal()
+		b.dense(5)
+		b.seal()
+		b.dense(5)
+		if report := b.clean(); report.Links != 5 || report.Waiting != 0 {
+			b.Errorf("got %+v", report)
+		}
+		var kinds []string
+		rows, err := b.db.Query("SELECT kind FROM audit_chain WHERE entry_id = $1 ORDER BY seq", slow.ID)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var kind string
+			if err := rows.Scan(&kind); err != nil {
+				b.Fatal(err)
+			}
+			kinds = append(kinds, kind)
+		}
+		if diff := cmp.Diff([]string{"opened", "closed"}, kinds); diff != "" {
+			b.Error(diff)
+		}
+		if n := b.count("SELECT count(*) FROM audit_unsealed"); n != 0 {
+			b.Errorf("%d facts still wait", n)
+		}
+	})
+}
+
+// Transactions that commit late are sealed late, and never missed.
+func TestSeal_LateCommit(t *testing.T) {
+	each(t, func(b *bench) {
+		if !b.postgres {
+			return // one writer: nobody commits behind another
+		}
+		tx, err := b.db.Begin()
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer tx.Rollback()
+		late := `INSERT INTO audit_logs (user_id, id, action, resource, status, created_at, updated_at)
+			VALUES ('late', 'late', 'a', 'r', 'success', now(), now())`
+		if _, err := tx.Exec(late); err != nil {
+			b.Fatal(err)
+		}
+		b.record(b.entry("ann", access.Success), b.entry("ann", access.Success))
+		b.seal()
+		b.dense(2)
+		b.clean()
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+		b.clean()
+		b.seal()
+		b.dense(3)
+		b.clean()
+	})
+}
+
+// Writers, sealers and verifiers all at once: the chain is dense, nothing is
+// missing or double, and nobody is alarmed.
+func TestSeal_UnderConcurrentWriters(t *testing.T) {
+	each(t, func(b *bench) {
+		const writers, entries = 6, 40
+		ctx, stop := context.WithCancel(b.Context())
+		var sealing, writing sync.WaitGroup
+		var checks atomic.Int64
+		for range 2 {
+			service := b.newService(b.open(), audit.Options{Interval: time.Millisecond, Batch: 5, HeadEvery: 20 * time.Millisecond}, "secret")
+			sealing.Go(func() { service.Serve(ctx) })
+		}
+		sealing.Go(func() {
+			for ctx.Err() == nil {
+				b.clean()
+				checks.Add(1)
+			}
+		})
+		for w := range writers {
+			writing.Go(func() {
+				user := string(rune('a' + w%4))
+				for i := range entries {
+					if i%2 == 0 {
+						b.record(b.entry(user, access.Success))
+						continue
+					}
+					e := b.entry(user, access.Pending)
+					b.record(e)
+					if i%4 == 1 {
+						time.Sleep(3 * time.Millisecond)
+					}
+					b.complete(e, outcomes[i/2%2], time.Now())
+				}
+			})
+		}
+		writing.Wait()
+		stop()
+		sealing.Wait()
+		closed := b.count("SELECT count(*) FROM audit_chain WHERE kind = 'closed'")
+		if closed != writers*entries {
+			b.Errorf("%d closed links for %d entries", closed, writers*entries)
+		}
+		b.dense(closed + b.count("SELECT count(*) FROM audit_chain WHERE kind = 'opened'"))
+		if n := b.count("SELECT count(*) FROM audit_unsealed"); n != 0 {
+			b.Errorf("%d facts were left over", n)
+		}
+		if report := b.clean(); report.Heads < 2 || checks.Load() < 2 {
+			b.Errorf("%d heads, %d checks: too few to mean anything", report.Heads, checks.Load())
+		}
+		if failed := b.facts.failures(); len(failed) > 0 {
+			b.Errorf("in the background: %v", failed)
+		}
+	})
+}
+
+// A sealer that dies in the middle leaves nothing half done.
+func TestSeal_CrashBetween(t *testing.T) {
+	each(t, func(b *bench) {
+		for range 20 {
+			b.record(b.entry("ann", access.Success))
+		}
+		b.seal()
+		b.record(b.entry("ann", access.Success), b.entry("bob", access.Success))
+
+		other := b.open()
+		if b.postgres { // its connection is killed while it makes the links
+			_, _, err := other.Seal(b.Context(), 10, func(_ access.Link, batch []access.Unsealed) []access.Link {
+				b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+				return make([]access.Link, len(batch))
+			})
+			if err == nil {
+				b.Error("a sealer without a connection says that it sealed")
+			}
+		} else {
+			dying(func() {
+				_, _, _ = other.Seal(b.Context(), 10, func(access.Link, []access.Unsealed) []access.Link { panic("dies") })
+			})
+		}
+		b.dense(20)
+		b.clean()
+		b.seal()
+		b.dense(22)
+		b.clean()
+	})
+}
+
+// One instance at a time; the other one does not wait for it.
+func TestSeal_OneAtATime(t *testing.T) {
+	each(t, func(b *bench) {
+		if !b.postgres {
+			return // one writer
+		}
+		b.record(b.entry("ann", access.Success))
+		b.seal()
+		b.record(b.entry("ann", access.Success))
+		other := b.newService(b.open(), audit.Options{}, "secret")
+		n, err := -1, error(nil)
+		dying(func() {
+			_, _, _ = b.store.Seal(b.Context(), 10, func(access.Link, []access.Unsealed) []access.Link {
+				n, err = other.Seal(b.Context())
+				panic("dies")
+			})
+		})
+		if n != 0 || err != nil {
+			b.Errorf("the second sealer: %d, %v", n, err)
+		}
+	})
+}
+
+// dying runs what panics.
+func dying(f func()) {
+	defer func() { _ = recover() }()
+	f()
+}
+
+func TestServe_SealsWithinASecond(t *testing.T) {
+	each(t, func(b *bench) {
+		ctx, stop := context.WithCancel(b.Context())
+		service := b.newService(b.store, audit.Options{}, "secret")
+		done := make(chan struct{})
+		go func() { defer close(done); service.Serve(ctx) }()
+		b.record(b.entry("ann", access.Success))
+		for begun := time.Now(); b.count("SELECT count(*) FROM audit_chain") == 0; {
+			if time.Since(begun) > 30*time.Second {
+				b.Fatal("not sealed")
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		b.record(b.entry("ann", access.Success)) // sealed, and its head exported, at the end
+		stop()
+		<-done
+		heads := b.heads()
+		if len(heads) == 0 || heads[len(heads)-1].Seq != 2 {
+			b.Errorf("heads %+v", heads)
+		}
+		b.clean()
+		b.facts.mu.Lock()
+		defer b.facts.mu.Unlock()
+		if !slices.ContainsFunc(b.facts.list, func(f any) bool { s, ok := f.(ports.AuditSealed); return ok && s.Links == 1 && s.Seq == 1 }) {
+			b.Errorf("facts %+v", b.facts.list)
+		}
+	})
+}
+
+// The operator's secret may change; the chain stays the same.
+func TestKeys_Rotation(t *testing.T) {
+	each(t, func(b *bench) {
+		b.record(b.entry("ann", access.Success))
+		b.seal()
+		b.head()
+		b.record(b.entry("ann", access.Success))
+		if _, err := b.newService(b.store, audit.Options{}, "new").Seal(b.Context()); !errors.Is(err, access.ErrRootLocked) {
+			b.Errorf("sealed with a secret that is none: %v", err)
+		}
+		if _, err := b.newService(b.store, audit.Options{}, "new", "secret").Seal(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.service = b.newService(b.store, audit.Options{}, "new")
+		b.record(b.entry("ann", access.Success))
+		b.seal()
+		b.dense(3)
+		if report := b.clean(); report.Heads != 1 {
+			b.Errorf("got %+v", report)
+		}
+		if _, err := b.newService(b.store, audit.Options{}, "secret").Verify(b.Context(), nil, nil); !errors.Is(err, access.ErrRootLocked) {
+			b.Errorf("the former secret still opens the chain: %v", err)
+		}
+	})
+}
+
+// A chain that was cut while the service runs is noticed by the next head.
+func TestServe_NoticesCut(t *testing.T) {
+	each(t, func(b *bench) {
+		ctx, stop := context.WithCancel(b.Context())
+		defer stop()
+		service := b.newService(b.store, audit.Options{Interval: time.Millisecond, HeadEvery: time.Millisecond}, "secret")
+		go service.Serve(ctx)
+		b.record(b.entry("ann", access.Success), b.entry("ann", access.Success))
+		until(b, func() bool { return len(b.heads()) > 0 })
+		b.disarm()
+		b.exec("DELETE FROM audit_chain WHERE seq = 2")
+		until(b, func() bool { return len(b.facts.failures()) > 0 })
+		if got := b.facts.failures()[0]; got.Task != "audit_head" {
+			b.Errorf("got %+v", got)
+		}
+	})
+}
+
+func until(b *bench, ok func() bool) {
+	b.Helper()
+	for begun := time.Now(); !ok(); {
+		if time.Since(begun) > 30*time.Second {
+			b.Fatal("waited too long")
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
