@@ -1,0 +1,96 @@
+package sqlstore_test
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"parley/adapters/sqlstore"
+	"parley/platform/testenv"
+	"parley/ports/portstest"
+)
+
+// TestPgBouncer holds the store to the contract behind a PgBouncer that gives
+// each transaction whatever session is free: nothing may be left in one.
+func TestPgBouncer(t *testing.T) {
+	through := bouncer(t, testenv.Postgres(t))
+	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
+		return bundle(migrated(t, sqlstore.Options{URL: through(testenv.Postgres(t))}))
+	})
+}
+
+// bouncer starts a PgBouncer before the server of a URL. The returned function
+// leads any URL of that server through it.
+func bouncer(t *testing.T, server string) func(string) string {
+	t.Helper()
+	target, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	user := "user=" + target.User.Username()
+	if password, ok := target.User.Password(); ok {
+		user += " password=" + password
+	}
+	port := target.Port()
+	if port == "" {
+		port = "5432"
+	}
+	config := filepath.Join(t.TempDir(), "pgbouncer.ini")
+	text := fmt.Sprintf(`[databases]
+* = host=%s port=%s %s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+server_idle_timeout = 1
+`, target.Hostname(), port, user, addr.Port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-q", config}
+	if os.Geteuid() == 0 { // it refuses to be root
+		args = append([]string{"-u", "nobody"}, args...)
+	}
+	cmd := exec.Command(testenv.Binary(t, "pgbouncer"), args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill() //nolint:errcheck // it may be gone
+		cmd.Wait()         //nolint:errcheck // killed
+	})
+	for until := time.Now().Add(soon); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", addr.String())
+		if err == nil {
+			conn.Close() //nolint:errcheck // only asked whether it listens
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("pgbouncer does not listen: %v", err)
+		}
+	}
+	return func(direct string) string {
+		u, err := url.Parse(direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Host = addr.String()
+		return u.String()
+	}
+}
