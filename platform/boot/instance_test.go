@@ -198,10 +198,20 @@ func open(t *testing.T, method, url, body string, headers ...string) *http.Respo
 // events yields the data of a stream of events until it ends or stop says so.
 func events(t *testing.T, r io.Reader, stop func(event map[string]any) bool) {
 	t.Helper()
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+	lines(t, r, func(_ string, e map[string]any) bool { return stop(e) })
+}
+
+// lines does the same with the id of each event.
+func lines(t *testing.T, r io.Reader, stop func(id string, event map[string]any) bool) {
+	t.Helper()
+	scan := bufio.NewScanner(r)
+	scan.Buffer(nil, 1<<20)
+	id := ""
+	for scan.Scan() {
+		if v, ok := strings.CutPrefix(scan.Text(), "id: "); ok {
+			id = v
+		}
+		data, ok := strings.CutPrefix(scan.Text(), "data: ")
 		if !ok {
 			continue
 		}
@@ -209,11 +219,11 @@ func events(t *testing.T, r io.Reader, stop func(event map[string]any) bool) {
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
 			t.Fatalf("event %q: %v", data, err)
 		}
-		if stop(e) {
+		if stop(id, e) {
 			return
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := scan.Err(); err != nil {
 		t.Fatalf("read events: %v", err)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"parley/adapters/httpapi"
-	"parley/adapters/identity"
 	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
 	"parley/app/conversations"
@@ -56,10 +55,8 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer atMost(3*time.Second, tel.Shutdown)
-	models := configuredModels(c)
 	observer, err := observe.New(observe.Options{
-		Log: tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers,
-		Propagator: tel.Propagator, Models: models,
+		Log: tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers, Propagator: tel.Propagator,
 	})
 	if err != nil {
 		return err
@@ -99,22 +96,34 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
-	// What it is all about.
-	verifier, err := identity.New(authSecrets, time.Now)
+	// Who writes the replies.
+	models, err := openModels(c, observer, common.cache)
 	if err != nil {
 		return err
 	}
+	defer models.Close()
+
+	// What it is all about.
+	callers, forgetCallers, err := newCallers(c, authSecrets, store)
+	if err != nil {
+		return err
+	}
+	defer forgetCallers()
 	admission := gate.New(gate.Deps{
-		Identity: verifier, Limiter: observer.Limiter(common.limiter), Audit: store, Accounts: store,
+		Identity: callers, Limiter: observer.Limiter(common.limiter), Audit: store, Accounts: store, Revocations: store,
 		Observer: observer, Now: time.Now,
 	}, rates, c.Limits.ChatDisabled)
 	admission.SetBudgets(budgets)
+	if err := admission.Refresh(ctx); err != nil {
+		return fmt.Errorf("read revocations: %w", err)
+	}
+	go admission.FollowRevocations(ctx, revocationsEvery)
 	go followTiers(ctx, c, admission, tel.Log)
 	making := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: newModel(c, observer, countTokens), Tokens: countTokens, Feed: common.feed,
+		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Feed: common.feed,
 		Budget: admission.Budget, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
-		Owner: instance, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
+		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
 	keeping := &conversations.Service{History: store, Feed: common.feed, Now: time.Now, NewID: newID}
@@ -196,9 +205,6 @@ func logLevel(c config.Config) slog.Level {
 	_ = l.UnmarshalText([]byte(c.Operations.LogLevel)) // validated
 	return l
 }
-
-// countTokens is near enough for a context window.
-func countTokens(text string) int { return (len(text) + 3) / 4 }
 
 // newID returns UUIDv7 text, which sorts by time within this process.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

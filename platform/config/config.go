@@ -40,10 +40,18 @@ type Store struct {
 
 // Auth is how callers are recognised.
 type Auth struct {
-	AuthSecret     []Secret `env:"AUTH_SECRET" desc:"The secret of your Auth.js app; several, separated by commas, during a rotation: the first one signs. Unset: development mode, with a secret kept in DATA_DIR."`
-	NextAuthURL    string   `env:"NEXTAUTH_URL" desc:"URL of your app. Its origin may send requests with a cookie."`
-	AuthURL        string   `env:"AUTH_URL" desc:"The same under its Auth.js v5 name."`
-	AllowedOrigins []string `env:"ALLOWED_ORIGINS" desc:"Further origins, separated by commas, that may send requests with a cookie."`
+	AuthSecret           []Secret `env:"AUTH_SECRET" desc:"The secret of your Auth.js app; several, separated by commas, during a rotation: the first one signs. Unset: development mode, with a secret kept in DATA_DIR."`
+	NextAuthURL          string   `env:"NEXTAUTH_URL" desc:"URL of your app. Its origin may send requests with a cookie."`
+	AuthURL              string   `env:"AUTH_URL" desc:"The same under its Auth.js v5 name."`
+	SessionStrategy      string   `env:"AUTH_SESSION_STRATEGY" envDefault:"jwt" desc:"Where your Auth.js app keeps sessions: jwt (in encrypted cookies) or database."`
+	AuthDatabaseURL      Secret   `env:"AUTH_DATABASE_URL" desc:"PostgreSQL of the app, for AUTH_SESSION_STRATEGY=database."`
+	SessionTable         string   `env:"AUTH_SESSION_TABLE" envDefault:"Session" desc:"Its table of sessions; the Prisma adapter's by default."`
+	SessionTokenColumn   string   `env:"AUTH_SESSION_TOKEN_COLUMN" envDefault:"sessionToken" desc:"The column with the session's token."`
+	SessionUserColumn    string   `env:"AUTH_SESSION_USER_COLUMN" envDefault:"userId" desc:"The column with the user's id."`
+	SessionExpiresColumn string   `env:"AUTH_SESSION_EXPIRES_COLUMN" envDefault:"expires" desc:"The column with the time when the session ends."`
+	OIDCIssuer           string   `env:"OIDC_ISSUER" desc:"URL of an OpenID provider whose bearer tokens are accepted beside Parley's own."`
+	OIDCAudience         string   `env:"OIDC_AUDIENCE" desc:"The audience that such a token must be for."`
+	AllowedOrigins       []string `env:"ALLOWED_ORIGINS" desc:"Further origins, separated by commas, that may send requests with a cookie."`
 }
 
 // Limits is how much callers may ask, per rolling minute.
@@ -74,7 +82,24 @@ type Replies struct {
 
 // AI is who writes the replies.
 type AI struct {
-	DemoDelay time.Duration `env:"DEMO_DELAY" envDefault:"20ms" desc:"Pause between two words of the demo provider, which answers when no other is configured."`
+	AIProviders       []string      `env:"AI_PROVIDERS" desc:"Providers in order of preference, separated by commas: openai, anthropic, demo. Unset: openai and anthropic if they have a key or a base URL, or else demo."`
+	OpenAIKey         Secret        `env:"OPENAI_API_KEY" desc:"Key for OpenAI, or for the server at OPENAI_BASE_URL."`
+	OpenAIBaseURL     string        `env:"OPENAI_BASE_URL" desc:"A server that speaks OpenAI's chat completions, with its version, such as http://localhost:11434/v1."`
+	OpenAIModels      []string      `env:"OPENAI_MODEL" desc:"Models that may be asked for, separated by commas; the first one is the default. Unset: one of middling price."`
+	AnthropicKey      Secret        `env:"ANTHROPIC_API_KEY" desc:"Key for Anthropic."`
+	AnthropicBaseURL  string        `env:"ANTHROPIC_BASE_URL" desc:"A server that speaks Anthropic's messages."`
+	AnthropicModels   []string      `env:"ANTHROPIC_MODEL" desc:"Models that may be asked for, as with OPENAI_MODEL."`
+	MaxConcurrency    int           `env:"AI_MAX_CONCURRENCY" envDefault:"64" desc:"Most replies that one provider makes at once for this instance; more are refused with 503 rather than queued."`
+	MaxTokens         int           `env:"AI_MAX_TOKENS" envDefault:"8192" desc:"Most output tokens that a caller may ask for."`
+	MaxReplyChars     int           `env:"MAX_REPLY_CHARS" envDefault:"400000" desc:"Longest reply, in code points, its reasoning included."`
+	ConnectTimeout    time.Duration `env:"AI_CONNECT_TIMEOUT" envDefault:"5s" desc:"Until a connection to a provider stands."`
+	FirstTokenTimeout time.Duration `env:"AI_FIRST_TOKEN_TIMEOUT" envDefault:"60s" desc:"Until the first piece of a reply."`
+	IdleTimeout       time.Duration `env:"AI_IDLE_TIMEOUT" envDefault:"30s" desc:"Between two pieces of a reply."`
+	ReplyTimeout      time.Duration `env:"AI_REPLY_TIMEOUT" envDefault:"10m" desc:"For a whole reply, from the moment its message is accepted."`
+	PricesFile        string        `env:"PRICES_FILE" desc:"A file of prices over the bundled ones. A reply whose price is not known costs null, not 0."`
+	CacheTTL          time.Duration `env:"RESPONSE_CACHE_TTL" envDefault:"0s" desc:"How long a reply answers the very same question again; 0 switches the cache off."`
+	CacheScope        string        `env:"RESPONSE_CACHE_SCOPE" envDefault:"user" desc:"user: a reply answers the same user only; shared: anybody."`
+	DemoDelay         time.Duration `env:"DEMO_DELAY" envDefault:"20ms" desc:"Pause between two words of the demo provider."`
 }
 
 // Operations is how Parley is run.

@@ -39,6 +39,16 @@ func (c Config) Validate() error {
 		}
 	}
 
+	v.oneOf("AUTH_SESSION_STRATEGY", c.Auth.SessionStrategy, "jwt", "database")
+	v.url("AUTH_DATABASE_URL", c.Auth.AuthDatabaseURL.Reveal(), "postgres", "postgresql")
+	if c.Auth.SessionStrategy == "database" && !c.Auth.AuthDatabaseURL.Set() {
+		v.add("AUTH_DATABASE_URL must be set for AUTH_SESSION_STRATEGY=database")
+	}
+	v.url("OIDC_ISSUER", c.Auth.OIDCIssuer, "http", "https")
+	if (c.Auth.OIDCIssuer == "") != (c.Auth.OIDCAudience == "") {
+		v.add("OIDC_ISSUER and OIDC_AUDIENCE must be set together")
+	}
+
 	v.atLeast("RATE_LIMIT_ANONYMOUS", c.Limits.RateLimitAnonymous, 1)
 	v.atLeast("RATE_LIMIT_AUTHENTICATED", c.Limits.RateLimitAuthenticated, 1)
 	v.atLeast("RATE_LIMIT_API_KEY", c.Limits.RateLimitAPIKey, 1)
@@ -58,6 +68,26 @@ func (c Config) Validate() error {
 	v.atLeast("RUN_MAX_ATTEMPTS", c.Replies.RunMaxAttempts, 1)
 	v.atLeast("MAX_QUEUE", c.Replies.MaxQueue, 0)
 
+	for _, name := range c.AI.AIProviders {
+		v.oneOf("AI_PROVIDERS", name, "openai", "anthropic", "demo")
+	}
+	if slices.Contains(c.AI.AIProviders, "openai") && !c.AI.OpenAIKey.Set() && c.AI.OpenAIBaseURL == "" {
+		v.add("AI_PROVIDERS names openai, which needs OPENAI_API_KEY or OPENAI_BASE_URL")
+	}
+	if slices.Contains(c.AI.AIProviders, "anthropic") && !c.AI.AnthropicKey.Set() && c.AI.AnthropicBaseURL == "" {
+		v.add("AI_PROVIDERS names anthropic, which needs ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL")
+	}
+	v.url("OPENAI_BASE_URL", c.AI.OpenAIBaseURL, "http", "https")
+	v.url("ANTHROPIC_BASE_URL", c.AI.AnthropicBaseURL, "http", "https")
+	v.atLeast("AI_MAX_CONCURRENCY", c.AI.MaxConcurrency, 1)
+	v.atLeast("AI_MAX_TOKENS", c.AI.MaxTokens, 1)
+	v.atLeast("MAX_REPLY_CHARS", c.AI.MaxReplyChars, 1)
+	v.positive("AI_CONNECT_TIMEOUT", c.AI.ConnectTimeout)
+	v.positive("AI_FIRST_TOKEN_TIMEOUT", c.AI.FirstTokenTimeout)
+	v.positive("AI_IDLE_TIMEOUT", c.AI.IdleTimeout)
+	v.positive("AI_REPLY_TIMEOUT", c.AI.ReplyTimeout)
+	v.notNegative("RESPONSE_CACHE_TTL", c.AI.CacheTTL)
+	v.oneOf("RESPONSE_CACHE_SCOPE", c.AI.CacheScope, "user", "shared")
 	v.notNegative("DEMO_DELAY", c.AI.DemoDelay)
 
 	v.notNegative("SHUTDOWN_TIMEOUT", c.Operations.ShutdownTimeout)
@@ -117,6 +147,12 @@ func (p *problems) atLeast(name string, value, least int) {
 func (p *problems) notNegative(name string, d time.Duration) {
 	if d < 0 {
 		p.add("%s must not be negative", name)
+	}
+}
+
+func (p *problems) positive(name string, d time.Duration) {
+	if d <= 0 {
+		p.add("%s must be longer than 0", name)
 	}
 }
 

@@ -1,0 +1,167 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"parley/adapters/identity"
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/platform/config"
+)
+
+type keyCommand struct {
+	Create keyCreate `cmd:"" help:"Make an API key and print it, once."`
+	List   keyList   `cmd:"" help:"List a user's API keys."`
+	Revoke keyRevoke `cmd:"" help:"End an API key."`
+}
+
+type keyCreate struct {
+	User   string   `required:"" help:"Id of the user that the key acts for."`
+	Name   string   `default:"" help:"What it is for."`
+	Scopes []string `name:"scope" enum:"chat:read,chat:write" help:"chat:read or chat:write; more than one if repeated. Without: both."`
+}
+
+// Run prints the key and nothing else on standard output.
+func (k keyCreate) Run(ctx context.Context, p Process) error {
+	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
+		if err := chat.ValidateText(k.User + k.Name); err != nil || k.User == "" || len(k.User) > 255 || len(k.Name) > 200 {
+			return usageError{fmt.Errorf("--user must have 1 to 255 bytes, --name at most 200")}
+		}
+		key, secret := identity.NewKey(k.User, newID())
+		key.Name, key.CreatedAt = k.Name, time.Now()
+		for _, s := range k.Scopes {
+			key.Scopes = append(key.Scopes, access.Scope(s))
+		}
+		if err := store.CreateKey(ctx, key, operatorEntry(k.User, access.ActionKeyCreated, access.ResourceKey, key.ID)); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(p.Stdout, secret)
+		return err
+	})
+}
+
+type keyList struct {
+	User string `required:"" help:"Id of the user."`
+}
+
+// Run lists the keys without their secrets, which nobody has but their owners.
+func (k keyList) Run(ctx context.Context, p Process) error {
+	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
+		keys, err := store.Keys(ctx, k.User)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tNAME\tSCOPES\tCREATED\tREVOKED")
+		for _, key := range keys {
+			scopes := make([]string, len(key.Scopes))
+			for i, s := range key.Scopes {
+				scopes[i] = string(s)
+			}
+			if len(scopes) == 0 {
+				scopes = []string{"all"}
+			}
+			revoked := "-"
+			if !key.RevokedAt.IsZero() {
+				revoked = key.RevokedAt.Format(time.RFC3339)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", key.ID, key.Name, strings.Join(scopes, ","), key.CreatedAt.Format(time.RFC3339), revoked)
+		}
+		return w.Flush()
+	})
+}
+
+type keyRevoke struct {
+	User string `required:"" help:"Id of the user."`
+	ID   string `arg:"" help:"Id of the key, as parley key list shows it."`
+}
+
+// Run ends the key: it is refused from the next request on.
+func (k keyRevoke) Run(ctx context.Context, p Process) error {
+	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
+		err := store.RevokeKey(ctx, k.User, k.ID, time.Now(), operatorEntry(k.User, access.ActionKeyRevoked, access.ResourceKey, k.ID))
+		if err == nil {
+			fmt.Fprintln(p.Stdout, "revoked")
+		}
+		return err
+	})
+}
+
+type userCommand struct {
+	Revoke userRevoke `cmd:"" help:"End all sessions of a user."`
+}
+
+type userRevoke struct {
+	User string `required:"" help:"Id of the user."`
+}
+
+// Run ends the user's sessions: every credential but API keys that was issued
+// until now. Instances learn of it within revocationsEvery.
+func (u userRevoke) Run(ctx context.Context, p Process) error {
+	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
+		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, access.ActionSessionsRevoked, access.ResourceUser, u.User))
+		if err == nil {
+			fmt.Fprintf(p.Stdout, "sessions issued until now are ended; session version %d\n", r.Version)
+		}
+		return err
+	})
+}
+
+// revocationsEvery is how often an instance asks whose sessions were ended.
+const revocationsEvery = 5 * time.Second
+
+// withStore runs a command on the configured store, whose schema must be up to
+// date: an embedded one is brought there.
+func withStore(ctx context.Context, p Process, run func(config.Config, *sqlstore.Store) error) error {
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if _, err := migrated(ctx, c, store, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	return run(c, store)
+}
+
+// operatorEntry is an audit entry for what is done by command.
+func operatorEntry(user, action, resource, id string) access.Entry {
+	now := time.Now()
+	return access.Entry{
+		ID: newID(), UserID: user, Action: action, Resource: resource, ResourceID: id,
+		Metadata: map[string]any{"by": "operator"}, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+// newCallers sets up every way to be recognised that is configured.
+func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*identity.Callers, func(), error) {
+	tokens, err := identity.New(secrets, time.Now)
+	if err != nil {
+		return nil, nil, err
+	}
+	callers := &identity.Callers{Tokens: tokens, Keys: keys}
+	done := func() {}
+	if c.Auth.OIDCIssuer != "" {
+		callers.OIDC = identity.NewOIDC(c.Auth.OIDCIssuer, c.Auth.OIDCAudience, time.Now)
+	}
+	if c.Auth.SessionStrategy == "database" {
+		callers.Sessions, err = identity.NewSessions(c.Auth.AuthDatabaseURL.Reveal(), identity.Tables{
+			Session: c.Auth.SessionTable, Token: c.Auth.SessionTokenColumn, User: c.Auth.SessionUserColumn, Expires: c.Auth.SessionExpiresColumn,
+		}, time.Now)
+		if err != nil {
+			return nil, nil, usageError{err}
+		}
+		done = func() { _ = callers.Sessions.Close() }
+	}
+	return callers, done, nil
+}

@@ -1,0 +1,249 @@
+package boot
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"parley/adapters/providers"
+	"parley/adapters/redis"
+	"parley/adapters/sqlstore"
+	"parley/domain/chat"
+	"parley/platform/config"
+	"parley/ports"
+)
+
+type doctorCommand struct {
+	Ask bool `help:"Ask every configured model one short question. This costs a little."`
+}
+
+// Run checks what can be checked before the first request, one line each. Its
+// error says that something has to be mended.
+func (d doctorCommand) Run(ctx context.Context, p Process) error {
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	r := &report{out: p.Stdout}
+	r.ok("configuration", "every variable can be understood")
+	r.callers(c)
+	r.listeners(c)
+	r.database(ctx, c)
+	r.sharing(ctx, c)
+	r.models(ctx, c, d.Ask)
+	r.limits(c)
+	if r.failed > 0 {
+		return fmt.Errorf("%d to mend", r.failed)
+	}
+	return nil
+}
+
+// report prints findings as they are made.
+type report struct {
+	out    io.Writer
+	failed int
+}
+
+func (r *report) line(mark, what, format string, args ...any) {
+	fmt.Fprintf(r.out, "%-5s %-14s %s\n", mark, what, fmt.Sprintf(format, args...))
+}
+
+func (r *report) ok(what, format string, args ...any)   { r.line("ok", what, format, args...) }
+func (r *report) warn(what, format string, args ...any) { r.line("warn", what, format, args...) }
+func (r *report) fail(what, format string, args ...any) {
+	r.failed++
+	r.line("FAIL", what, format, args...)
+}
+
+func (r *report) callers(c config.Config) {
+	if c.Development() {
+		r.warn("sessions", "AUTH_SECRET is not set: development mode, for this machine only")
+		if err := refuseExposure(c); err != nil {
+			r.fail("sessions", "%v", err)
+		}
+	} else {
+		r.ok("sessions", "%d secret(s)", len(c.Auth.AuthSecret))
+		for _, s := range c.Auth.AuthSecret {
+			if len(s.Reveal()) < 32 {
+				r.warn("sessions", "a secret in AUTH_SECRET is shorter than 32 characters; make one with: openssl rand -base64 33")
+			}
+		}
+	}
+	if origins := c.Origins(); len(origins) > 0 {
+		r.ok("origins", "%s", strings.Join(origins, ", "))
+	} else {
+		r.warn("origins", "neither NEXTAUTH_URL nor ALLOWED_ORIGINS is set: browsers can only write from the API's own origin")
+	}
+}
+
+func (r *report) listeners(c config.Config) {
+	if loopback(c.Server.AdminAddr) {
+		r.ok("admin", "%s, this machine only", c.Server.AdminAddr)
+	} else {
+		r.warn("admin", "%s shows metrics and profiles: let nobody but your own network reach it", c.Server.AdminAddr)
+	}
+}
+
+func (r *report) database(ctx context.Context, c config.Config) {
+	if !c.Store.DatabaseURL.Set() {
+		if _, err := os.Stat(filepath.Join(c.Store.DataDir, "parley.db")); err != nil {
+			r.ok("database", "SQLite; serve will make it in %s", c.Store.DataDir)
+			return
+		}
+	}
+	store, err := openStore(ctx, c)
+	if err != nil {
+		r.fail("database", "%v", err)
+		return
+	}
+	defer store.Close()
+	begun := time.Now()
+	if err := store.Ping(ctx); err != nil {
+		r.fail("database", "%v", err)
+		return
+	}
+	r.ok("database", "%s answers in %s", store.Dialect(), time.Since(begun).Round(100*time.Microsecond))
+	status, err := store.MigrationStatus(ctx)
+	switch {
+	case err != nil:
+		r.fail("migrations", "%v", err)
+		return
+	case len(status.Pending) > 0:
+		r.fail("migrations", "%d pending; run: parley migrate up", len(status.Pending))
+		return
+	case status.Ahead:
+		r.warn("migrations", "the database has been migrated by a newer release")
+	default:
+		r.ok("migrations", "up to date at %s", status.Current)
+	}
+	if store.Dialect() == "postgres" {
+		r.postgres(ctx, c, store)
+	}
+}
+
+// postgres asks the server what SQL can tell.
+func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.Store) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	ask := func(query string) (n int64, ok bool) {
+		if err := store.DB().QueryRowContext(ctx, query).Scan(&n); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			r.fail("database", "%v", err)
+			return 0, false
+		}
+		return n, true
+	}
+	if n, ok := ask("SELECT current_setting('server_version_num')::bigint"); ok {
+		r.verdict(n >= 120000, "version", "PostgreSQL %d", n/10000)
+	}
+	if n, ok := ask(`SELECT count(DISTINCT tablename) FROM pg_indexes WHERE tablename IN ('chat_conversations', 'chat_messages')
+		AND indexdef NOT LIKE '%UNIQUE%'`); ok {
+		r.verdict(n == 2, "indexes", "on chat_conversations and chat_messages")
+	}
+	if n, ok := ask(`SELECT count(DISTINCT table_name) FROM information_schema.table_constraints
+		WHERE constraint_type = 'FOREIGN KEY' AND table_name IN ('chat_conversations', 'chat_messages')`); ok {
+		r.verdict(n == 2, "foreign keys", "on chat_conversations and chat_messages")
+	}
+	if n, ok := ask("SELECT current_setting('max_connections')::bigint"); ok {
+		if most := int64(c.Store.DBMaxConns * c.Limits.Instances); most < n {
+			r.ok("connections", "%d for each instance, of %d that the server has", c.Store.DBMaxConns, n)
+		} else {
+			r.fail("connections", "DB_MAX_CONNS=%d on %d instance(s) is more than the server's %d", c.Store.DBMaxConns, c.Limits.Instances, n)
+		}
+	}
+	if n, ok := ask("SELECT (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::int"); ok && n == 1 {
+		r.warn("durability", "fsync or synchronous_commit is off: a crash of the server loses messages that were acknowledged")
+	}
+	if n, ok := ask("SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"); ok && n == 0 {
+		r.warn("slow queries", "pg_stat_statements is not installed: they cannot be looked up")
+	}
+	failed, _ := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND status = 'failure' AND created_at > now() - interval '24 hours'`)
+	if n, ok := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND created_at > now() - interval '24 hours'`); ok {
+		r.ok("audit", "%d actions in 24 hours, %d of them failed", n, failed)
+	}
+}
+
+func (r *report) verdict(good bool, what, format string, args ...any) {
+	if good {
+		r.ok(what, format, args...)
+	} else {
+		r.fail(what, "not "+format, args...)
+	}
+}
+
+func (r *report) sharing(ctx context.Context, c config.Config) {
+	if !c.Store.RedisURL.Set() {
+		r.warn("redis", "REDIS_URL is not set: run one instance only, since each would limit by itself")
+		return
+	}
+	client, err := redis.Open(c.Store.RedisURL.Reveal(), redis.Options{})
+	if err != nil {
+		r.fail("redis", "%v", err)
+		return
+	}
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		r.fail("redis", "%v", err)
+		return
+	}
+	r.ok("redis", "answers")
+}
+
+func (r *report) models(ctx context.Context, c config.Config, ask bool) {
+	given := modelConfig(c)
+	given.CacheTTL = 0 // every question is asked
+	router, err := providers.New(given)
+	if err != nil {
+		r.fail("ai", "%v", err)
+		return
+	}
+	defer router.Close()
+	for _, m := range router.Models() {
+		name := m.Provider + "/" + m.Model
+		switch {
+		case m.Demo && len(c.AI.AIProviders) == 0:
+			r.warn("ai", "no provider is configured: the demo provider answers, which is not AI")
+		case !ask || m.Demo:
+			r.ok("ai", "%s", name)
+		default:
+			r.question(ctx, router, m)
+		}
+	}
+}
+
+func (r *report) question(ctx context.Context, router *providers.Router, m ports.ModelInfo) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	begun := time.Now()
+	answer, err := router.Generate(ctx, ports.Prompt{
+		UserID: "doctor", RunID: newID(),
+		Params: chat.Params{Provider: m.Provider, Model: m.Model, MaxTokens: 256},
+		Turns:  []ports.Turn{{Role: chat.User, Text: "Answer with the word yes."}},
+	}, func(chat.Delta) {})
+	if err != nil {
+		r.fail("ai", "%s/%s: %v", m.Provider, m.Model, err)
+		return
+	}
+	price := "price unknown"
+	if answer.CostMicros != nil {
+		price = fmt.Sprintf("$%.6f", float64(*answer.CostMicros)/1e6)
+	}
+	r.ok("ai", "%s/%s answered in %s (%s)", m.Provider, m.Model, time.Since(begun).Round(time.Millisecond), price)
+}
+
+func (r *report) limits(c config.Config) {
+	limits, _, err := tiers(c)
+	if err != nil {
+		r.fail("limits", "%v", err)
+		return
+	}
+	r.ok("limits", "%d messages a minute for a signed-in user", limits.Of("authenticated"))
+	if c.Limits.ChatDisabled {
+		r.warn("kill switch", "CHAT_DISABLED is set: every chat route answers 503")
+	}
+}

@@ -1,0 +1,94 @@
+package boot_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"parley/adapters/providers/stub"
+)
+
+func provider(t *testing.T, script stub.Script) *stub.Server {
+	t.Helper()
+	s, err := stub.Start(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A key and nothing else makes Parley ask a real provider, and the second one
+// answers when the first cannot.
+func TestServe_RealProviders(t *testing.T) {
+	t.Parallel()
+	openai := provider(t, stub.Echo)
+	anthropic := provider(t, stub.Say("from the second one"))
+	env := []string{
+		"DATA_DIR=" + t.TempDir(), "OPENAI_MODEL=gpt-test",
+		"OPENAI_API_KEY=canary-key-1", "OPENAI_BASE_URL=" + openai.OpenAIURL(),
+		"ANTHROPIC_API_KEY=canary-key-2", "ANTHROPIC_BASE_URL=" + anthropic.AnthropicURL(),
+	}
+	p := start(t, env...)
+	auth := bearer(t, env, "alice")
+
+	first := call(t, "POST", p.url+"/api/chat/messages", message("hello there"), auth)
+	if first.status != http.StatusCreated || at(first.json(t), "assistantMessage", "content") != "hello there" {
+		t.Fatalf("%d %s", first.status, first.body)
+	}
+	openai.Kill()
+	second := call(t, "POST", p.url+"/api/chat/messages", message("hello again"), auth)
+	if second.status != http.StatusCreated || at(second.json(t), "assistantMessage", "content") != "from the second one" {
+		t.Fatalf("%d %s", second.status, second.body)
+	}
+	metrics := call(t, "GET", p.admin+"/metrics", "").body
+	for _, want := range []string{
+		`chat_turns_total{model="gpt-test",outcome="ok",provider="openai"} 1`,
+		`chat_breaker_state{breaker="openai/gpt-test",state="closed"} 1`,
+		`kind="fallback"`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the scrape lacks %s", want)
+		}
+	}
+	if a := call(t, "GET", p.url+"/api/health", ""); at(a.json(t), "components", "ai:openai/gpt-test", "status") != "ok" {
+		t.Errorf("health: %s", a.body)
+	}
+	if strings.Contains(p.out.String()+metrics, "canary") {
+		t.Error("a key was shown")
+	}
+}
+
+// With no provider left the message stays, and the answer comes at once.
+func TestServe_ProviderDown(t *testing.T) {
+	t.Parallel()
+	openai := provider(t, stub.Echo)
+	openai.Kill()
+	env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=k", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+	p := start(t, env...)
+	auth := bearer(t, env, "alice")
+	for i := range 8 {
+		begun := time.Now()
+		a := call(t, "POST", p.url+"/api/chat/messages", message(fmt.Sprint("message ", i)), auth)
+		v := a.json(t)
+		if a.status != http.StatusServiceUnavailable || at(v, "error", "code") != "AI_UNAVAILABLE" || a.header.Get("Retry-After") == "" ||
+			at(v, "userMessage", "content") != fmt.Sprint("message ", i) || at(v, "runId") == nil {
+			t.Fatalf("%d: %d %s", i, a.status, a.body)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("%d: answered after %s", i, took)
+		}
+	}
+	history := call(t, "GET", p.url+"/api/chat/messages", "", auth).json(t)
+	if n := len(at(history, "messages").([]any)); n != 8 {
+		t.Errorf("%d of 8 messages are kept", n)
+	}
+	if a := call(t, "GET", p.url+"/api/health", ""); a.status != http.StatusOK || at(a.json(t), "status") != "degraded" {
+		t.Errorf("health with an open breaker: %d %s", a.status, a.body)
+	}
+	if a := call(t, "GET", p.admin+"/readyz", ""); a.status != http.StatusOK {
+		t.Errorf("an instance without a provider still serves history: %d", a.status)
+	}
+}
