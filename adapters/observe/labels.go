@@ -37,16 +37,24 @@ func newLabels(models []ports.ModelInfo) labels {
 }
 
 // of returns the label values; a run that never reached a provider has "none".
+// A provider may answer with the version of a model that was asked for by its
+// family's name: that counts as the one asked for.
 func (l labels) of(provider, model string) (string, string) {
 	switch {
 	case provider == "":
 		return "none", "none"
 	case l.known[pair{provider, model}]:
 		return provider, model
-	case l.vendor[provider]:
-		return provider, other
+	case !l.vendor[provider]:
+		return other, other
 	}
-	return other, other
+	asked := other
+	for _, p := range l.pairs {
+		if p.provider == provider && strings.HasPrefix(model, p.model+"-") && (asked == other || len(p.model) > len(asked)) {
+			asked = p.model
+		}
+	}
+	return provider, asked
 }
 
 // provider returns the label value of a provider alone.

@@ -47,7 +47,7 @@ var (
 	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.Unavailable, fault.Internal}
 )
 
-func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	byModel := []string{"provider", "model"}
 	m := &metrics{
 		turns: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -126,7 +126,7 @@ func newMetrics(reg prometheus.Registerer, l labels) (*metrics, error) {
 			Name: "chat_background_failures_total", Help: "Failures of work that belongs to no request.",
 		}, []string{"task"}),
 	}
-	m.begin(l)
+	m.begin(newLabels(nil))
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,

@@ -28,9 +28,6 @@ type Options struct {
 	Meters     metric.MeterProvider
 	Tracers    trace.TracerProvider
 	Propagator propagation.TextMapPropagator
-	// Models are those that may be asked; their names are the only ones that
-	// become labels, and their counters start at 0.
-	Models []ports.ModelInfo
 }
 
 // Observer implements ports.Observer, and makes the decorators.
@@ -51,14 +48,22 @@ type Observer struct {
 func New(o Options) (*Observer, error) {
 	ob := &Observer{
 		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
-		labels: newLabels(o.Models), floods: newSampler(time.Now),
+		labels: newLabels(nil), floods: newSampler(time.Now),
 	}
 	var err error
 	if ob.otel, err = newInstruments(o.Meters.Meter("parley")); err != nil {
 		return nil, err
 	}
-	ob.m, err = newMetrics(o.Registry, ob.labels)
+	ob.m, err = newMetrics(o.Registry)
 	return ob, err
+}
+
+// Know says which models may be asked: their names are the only ones that
+// become labels, and their counters begin at 0. It must be called before
+// anything is observed.
+func (ob *Observer) Know(models []ports.ModelInfo) {
+	ob.labels = newLabels(models)
+	ob.m.begin(ob.labels)
 }
 
 // Observe implements ports.Observer.

@@ -53,11 +53,11 @@ func setup(t *testing.T) world {
 		Meters:     sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
 		Tracers:    w.provider,
 		Propagator: propagation.TraceContext{},
-		Models:     []ports.ModelInfo{{Provider: "openai", Model: "gpt-test"}, {Provider: "demo", Model: "demo"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.Know([]ports.ModelInfo{{Provider: "openai", Model: "gpt-test"}, {Provider: "demo", Model: "demo"}})
 	return w
 }
 
@@ -99,7 +99,7 @@ func TestObserver_TurnsByOutcome(t *testing.T) {
 		{RunID: "r1", State: chat.Completed, Provider: "openai", Model: "gpt-test", Usage: chat.Usage{Input: 7, Output: 5, Reasoning: 2}, CostMicros: &cost},
 		{State: chat.Completed, Provider: "openai", Model: "gpt-made-up", Usage: chat.Usage{Input: 1}},
 		{State: chat.Completed, Provider: "openai", Model: "gpt-test", Usage: chat.Usage{Input: 100}, Cached: true},
-		{State: chat.Stopped, Provider: "openai", Model: "gpt-test"},
+		{State: chat.Stopped, Provider: "openai", Model: "gpt-test-2026-11-01"},
 		{State: chat.Interrupted, Provider: "openai", Model: "gpt-test"},
 		{State: chat.Failed, Failure: "ai_unavailable", Reason: "breaker_open"},
 		{State: chat.Failed, Failure: "ai_failed", Reason: "idle_timeout", Provider: "openai", Model: "gpt-test"},
