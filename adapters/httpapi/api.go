@@ -161,6 +161,10 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
 	defer a.recover(w, r)
+	if r.Body != nil && r.Body != http.NoBody {
+		// For refused requests too: the server reads a body before it answers.
+		_ = http.NewResponseController(rw).SetReadDeadline(time.Now().Add(a.ReadTimeout))
+	}
 
 	if a.cors(w, r) {
 		return

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -60,11 +61,10 @@ type binder struct {
 	body     map[string]Field // by name
 	optional bool             // no body at all is as good as an empty object
 	maxBody  int64
-	timeout  time.Duration // for the whole body
 }
 
-func newBinder(t reflect.Type, optional bool, maxBody int64, timeout time.Duration) binder {
-	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional, maxBody: maxBody, timeout: timeout}
+func newBinder(t reflect.Type, optional bool, maxBody int64) binder {
+	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional, maxBody: maxBody}
 	for _, f := range b.fields {
 		if f.In == "body" {
 			b.body[f.Name] = f
@@ -179,24 +179,23 @@ func (b binder) bindBody(w http.ResponseWriter, r *http.Request, dst any) error 
 	return nil
 }
 
-// read takes the body within its bounds of size and time. The deadline is
-// lifted again: left behind, it would end the wait for the reply.
+// read takes the body within its bound. The deadline that the request came with
+// is lifted once all of it is there: left behind, it would end the wait for the
+// reply. After a failure it stays, or the server would wait for the rest.
 func (b binder) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	conn := http.NewResponseController(w)
-	if b.timeout > 0 && conn.SetReadDeadline(time.Now().Add(b.timeout)) == nil {
-		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, b.maxBody))
+	if err == nil {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		return body, nil
+	}
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return nil, tooLarge(b.maxBody)
-	case r.Context().Err() != nil:
-		return nil, r.Context().Err()
-	case err != nil:
-		return nil, fault.Wrap(err, fault.Invalid, "The request body could not be read")
+	case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, r.Context().Err() // the client has gone
 	}
-	return body, nil
+	return nil, fault.Wrap(err, fault.Invalid, "The request body could not be read")
 }
 
 func (f Field) refused() error {

@@ -74,7 +74,7 @@ func handle[Wire, In, Out any](
 ) row {
 	wire := reflect.TypeFor[Wire]()
 	route.Fields = fieldsOf(wire)
-	b := newBinder(wire, route.NoBody, a.MaxBody, a.ReadTimeout)
+	b := newBinder(wire, route.NoBody, a.MaxBody)
 	server := kit.NewServer(
 		func(ctx context.Context, in any) (any, error) { return use(ctx, in.(In)) },
 		func(ctx context.Context, r *http.Request) (any, error) {

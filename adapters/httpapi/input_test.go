@@ -3,10 +3,12 @@ package httpapi_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"parley/domain/access"
@@ -183,6 +185,49 @@ func TestBody_Chunked(t *testing.T) {
 			t.Errorf("%d bytes: %d", tt.size, res.StatusCode)
 		}
 	}
+}
+
+// TestBody_Slow: whoever dribbles a body in holds nothing for long, whether the
+// request would be let in or not.
+func TestBody_Slow(t *testing.T) {
+	b := setup(t, func(s *settings) { s.ReadTimeout = 150 * time.Millisecond })
+	for name, tt := range map[string]struct {
+		credential string
+		status     int
+	}{"LetIn": {token(t, "ann"), 400}, "Refused": {"garbage", 401}} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", b.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			fmt.Fprintf(conn, "POST /api/chat/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
+				"Authorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", tt.credential)
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != tt.status {
+				t.Errorf("status %d, %v", res.StatusCode, err)
+			}
+			if _, err := in.ReadByte(); err != io.EOF {
+				t.Errorf("the connection is kept: %v", err)
+			}
+		})
+	}
+}
+
+// TestBody_ReadInTime: the deadline of a body does not end the wait for its reply.
+func TestBody_ReadInTime(t *testing.T) {
+	b := setup(t, scripted, func(s *settings) { s.ReadTimeout = 50 * time.Millisecond })
+	later := b.sendLater("ann", "/api/chat/messages", `{"content":"x"}`)
+	call := b.model.Next()
+	time.Sleep(150 * time.Millisecond)
+	call.Say("late")
+	call.Done()
+	(<-later).must(201)
 }
 
 // TestQuery_BadInput: parameters are checked as bodies are.
