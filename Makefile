@@ -68,6 +68,12 @@ migrate-check: ## Check the migrations: checksums, order, replay, drift, on both
 		|| { echo "there are no tests of the migrations"; exit 1; }
 	$(TESTENV) go test -count=1 -run '^TestMigrations' ./adapters/sqlstore/...
 
+.PHONY: up
+up: ## Start two instances, a proxy, the databases and the monitoring in containers
+	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET POSTGRES_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
+		echo "$$v=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > deploy/.env)
+	docker compose -f deploy/compose.yaml up --build --detach --wait
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(TESTENV) go test -run '^$$' -bench . -benchmem ./...

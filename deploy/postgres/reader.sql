@@ -1,0 +1,15 @@
+-- A role for dashboards: it sees who wrote when and how replies ended, never
+-- what was written. Run as the owner of the tables, as often as you like:
+--   psql "$DATABASE_URL" -v password=... -f deploy/postgres/reader.sql
+SELECT 'CREATE ROLE parley_reader' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'parley_reader') \gexec
+ALTER ROLE parley_reader LOGIN PASSWORD :'password';
+ALTER ROLE parley_reader SET default_transaction_read_only = on;
+ALTER ROLE parley_reader SET statement_timeout = '10s';
+GRANT USAGE ON SCHEMA public TO parley_reader;
+GRANT SELECT (user_id, created_at) ON chat_users TO parley_reader;
+GRANT SELECT (user_id, id, last_message_at, created_at, updated_at) ON chat_conversations TO parley_reader;
+GRANT SELECT (user_id, id, conversation_id, role, created_at) ON chat_messages TO parley_reader;
+GRANT SELECT (user_id, id, conversation_id, kind, state, attempt, background, provider, model, finish_reason, failure,
+  usage_input, usage_output, usage_cache_read, usage_cache_write, usage_reasoning, usage_estimated, cost_micros,
+  created_at, started_at, ended_at) ON chat_runs TO parley_reader;
+GRANT SELECT (user_id, action, resource, status, created_at, updated_at) ON audit_logs TO parley_reader;
