@@ -94,7 +94,7 @@ func (p *performance) run() (whole, gone bool) {
 		p.w.Header().Set(k, v)
 	}
 	if p.reply.Raw != "" || p.reply.Status != 0 {
-		return p.raw(), p.r.Context().Err() != nil
+		return p.raw() && p.reply.Status == 0, p.r.Context().Err() != nil
 	}
 	p.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	p.w.WriteHeader(http.StatusOK)

@@ -1,0 +1,63 @@
+package portstest
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/ports"
+)
+
+// Cache is the contract of ports.Cache. pass lets so much time go by for the
+// cache that open has returned.
+func Cache(t *testing.T, open func(t *testing.T) (c ports.Cache, pass func(time.Duration))) {
+	t.Run("GivesBackWhatWasSet", func(t *testing.T) {
+		c, _ := open(t)
+		value := []byte("a\x00b\xff")
+		c.Set(t.Context(), "key", value, time.Minute)
+		if got, ok := c.Get(t.Context(), "key"); !ok || !bytes.Equal(got, value) {
+			t.Errorf("got %q, %v", got, ok)
+		}
+		if got, ok := c.Get(t.Context(), "other"); ok {
+			t.Errorf("another key has %q", got)
+		}
+	})
+	t.Run("TheLastValueCounts", func(t *testing.T) {
+		c, _ := open(t)
+		c.Set(t.Context(), "key", []byte("one"), time.Minute)
+		c.Set(t.Context(), "key", []byte("two"), time.Minute)
+		if got, _ := c.Get(t.Context(), "key"); string(got) != "two" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("Expires", func(t *testing.T) {
+		c, pass := open(t)
+		c.Set(t.Context(), "key", []byte("one"), time.Minute)
+		pass(59 * time.Second)
+		if _, ok := c.Get(t.Context(), "key"); !ok {
+			t.Error("gone too early")
+		}
+		pass(2 * time.Second)
+		if _, ok := c.Get(t.Context(), "key"); ok {
+			t.Error("kept too long")
+		}
+	})
+	t.Run("ServesManyAtOnce", func(t *testing.T) {
+		c, _ := open(t)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for j := range 50 {
+					key, value := fmt.Sprintf("key %d", j%10), fmt.Sprintf("value %d", j%10)
+					c.Set(t.Context(), key, []byte(value), time.Minute)
+					if got, ok := c.Get(t.Context(), key); ok && string(got) != value {
+						t.Errorf("%d: %s has %q", i, key, got)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
