@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -243,7 +244,8 @@ func TestPanic(t *testing.T) {
 	if len(failed) != 1 || strings.Contains(failed[0].Err.Error(), "secret") || failed[0].Route != "/api/health" {
 		t.Fatalf("%v", failed)
 	}
-	if p, ok := failed[0].Err.(ports.Panic); !ok || !strings.Contains(string(p.Stack), "admit_test.go") {
+	var p ports.Panic
+	if !errors.As(failed[0].Err, &p) || !strings.Contains(string(p.Stack), "admit_test.go") {
 		t.Errorf("no stack in %v", failed[0].Err)
 	}
 	b.do("", "GET", "/nope", "").must(404)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -312,33 +313,39 @@ func (b *bench) dump(user string) string {
 		"SELECT * FROM chat_runs WHERE user_id = ? ORDER BY id",
 		"SELECT * FROM audit_logs WHERE user_id = ? ORDER BY id",
 	} {
-		rows, err := b.store.DB().Query(query, user)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		names, err := rows.Columns()
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		for rows.Next() {
-			values := make([]any, len(names))
-			for i := range values {
-				values[i] = new(sql.NullString)
-			}
-			if err := rows.Scan(values...); err != nil {
-				b.t.Fatal(err)
-			}
-			for i, v := range values {
-				fmt.Fprintf(&out, "%s=%q ", names[i], v.(*sql.NullString).String)
-			}
-			out.WriteByte('\n')
-		}
-		if err := rows.Err(); err != nil {
-			b.t.Fatal(err)
-		}
-		rows.Close()
+		b.write(&out, query, user)
 	}
 	return out.String()
+}
+
+// write writes the rows of a query, one a line.
+func (b *bench) write(out *strings.Builder, query string, args ...any) {
+	b.t.Helper()
+	rows, err := b.store.DB().Query(query, args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for rows.Next() {
+		values := make([]any, len(names))
+		for i := range values {
+			values[i] = new(sql.NullString)
+		}
+		if err := rows.Scan(values...); err != nil {
+			b.t.Fatal(err)
+		}
+		for i, v := range values {
+			fmt.Fprintf(out, "%s=%q ", names[i], v.(*sql.NullString).String)
+		}
+		out.WriteByte('\n')
+	}
+	if err := rows.Err(); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // audited counts the audit entries of an action and status.
@@ -399,7 +406,7 @@ func (s *stream) next() (e event, ok bool) {
 	s.t.Helper()
 	for {
 		block, err := s.block()
-		if err == io.EOF && block == "" {
+		if errors.Is(err, io.EOF) && block == "" {
 			return event{}, false
 		}
 		if err != nil {

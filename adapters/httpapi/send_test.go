@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,7 +115,7 @@ func TestSend_Idempotency(t *testing.T) {
 	if a.header.Get("Idempotency-Replayed") != "" {
 		t.Error("the first one is a replay")
 	}
-	for _, r := range append(again, b.do("ann", "POST", "/api/chat/messages", body, "Idempotency-Key", "k-1")) {
+	for _, r := range slices.Concat(again, []answer{b.do("ann", "POST", "/api/chat/messages", body, "Idempotency-Key", "k-1")}) {
 		r.must(201)
 		if d := cmp.Diff(a.body, r.body); d != "" || r.header.Get("Idempotency-Replayed") != "true" {
 			t.Errorf("replayed %q: %s", r.header.Get("Idempotency-Replayed"), d)
