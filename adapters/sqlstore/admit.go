@@ -118,7 +118,7 @@ func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool,
 	err = in.tx.NewRaw(`SELECT (SELECT id FROM chat_runs WHERE user_id = ?0 AND idempotency_key = ?1) AS first,
 		EXISTS (SELECT 1 FROM chat_messages WHERE user_id = ?0 AND id IN (?2))
 		OR EXISTS (SELECT 1 FROM chat_runs WHERE user_id = ?0 AND id IN (?2)) AS taken`,
-		in.run.UserID, orNull(in.run.IdempotencyKey), bun.In(ids)).Scan(ctx, &found)
+		in.run.UserID, orNull(in.run.IdempotencyKey), bun.List(ids)).Scan(ctx, &found)
 	if err != nil {
 		return out, false, err
 	}

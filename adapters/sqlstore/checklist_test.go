@@ -213,7 +213,7 @@ func TestChecklist_SQL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tx.Rollback()                                                  //nolint:errcheck // read only
+		defer tx.Rollback()
 		if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil { // the table is tiny here
 			t.Fatal(err)
 		}

@@ -137,11 +137,11 @@ func siblings(ctx context.Context, db bun.IDB, user, conversation string, list [
 		Where("m.user_id = ?", user).OrderExpr("m.created_at, m.id")
 	switch {
 	case root && len(parents) > 0:
-		q = q.Where("(m.parent_id IN (?) OR m.parent_id IS NULL AND ?)", bun.In(parents), thread("m", conversation))
+		q = q.Where("(m.parent_id IN (?) OR m.parent_id IS NULL AND ?)", bun.List(parents), thread("m", conversation))
 	case root:
 		q = q.Where("m.parent_id IS NULL AND ?", thread("m", conversation))
 	default:
-		q = q.Where("m.parent_id IN (?)", bun.In(parents))
+		q = q.Where("m.parent_id IN (?)", bun.List(parents))
 	}
 	var found []rows.Message
 	if err := q.Scan(ctx, &found); err != nil {

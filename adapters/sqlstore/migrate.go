@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"strconv"
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/postgres"
@@ -80,7 +79,7 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 	if s.dialect.name == "postgres" {
 		// SQLite's transaction has the write lock already. Within the
 		// transaction, so that it holds behind PgBouncer too.
-		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+strconv.FormatUint(uint64(lockID()), 10)+")"); err != nil {
+		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockID()); err != nil {
 			return "", err
 		}
 		// A migration that waits for a lock makes everybody behind it wait.
@@ -125,11 +124,10 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 // second run goes on behind it.
 func (s *Store) migrateOutsideTx(ctx context.Context, conn *sql.Conn, dir migrate.Dir, file migrate.File) error {
 	if s.dialect.name == "postgres" {
-		id := strconv.FormatUint(uint64(lockID()), 10)
-		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock("+id+")"); err != nil {
+		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockID()); err != nil {
 			return err
 		}
-		defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock("+id+")") //nolint:errcheck // ends with the session
+		defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lockID()) //nolint:errcheck // ends with the session
 	}
 	ex, err := s.executor(conn, dir)
 	if err != nil {
@@ -251,10 +249,10 @@ func outsideTx(f migrate.File) bool {
 	return false
 }
 
-func lockID() uint32 {
+func lockID() int64 {
 	h := fnv.New32()
-	h.Write([]byte(migrationLock)) //nolint:errcheck // never fails
-	return h.Sum32()
+	h.Write([]byte(migrationLock))
+	return int64(h.Sum32())
 }
 
 // checkReferences fails when a row refers to one that is not there.

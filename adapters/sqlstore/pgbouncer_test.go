@@ -72,13 +72,13 @@ server_idle_timeout = 1
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // it may be gone
-		cmd.Wait()         //nolint:errcheck // killed
+		cmd.Process.Kill()
+		cmd.Wait()
 	})
 	for until := time.Now().Add(soon); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr.String())
 		if err == nil {
-			conn.Close() //nolint:errcheck // only asked whether it listens
+			conn.Close()
 			break
 		}
 		if time.Now().After(until) {

@@ -121,7 +121,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	}
 	return s.writeOwned(ctx, "release", func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
-			s.dialect.clock(0), owner, bun.In(ids)).Exec(ctx)
+			s.dialect.clock(0), owner, bun.List(ids)).Exec(ctx)
 		return err
 	})
 }

@@ -119,7 +119,7 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, bat
 		for _, t := range taken {
 			done = append(done, t.n)
 		}
-		statements := []schema.QueryAppender{tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.In(done))}
+		statements := []schema.QueryAppender{tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.List(done))}
 		more = len(taken) == n
 		facts, keys := factsOf(taken)
 		if len(facts) > 0 {
