@@ -20,7 +20,8 @@ import (
 )
 
 type doctorCommand struct {
-	Ask bool `help:"Ask every configured model one short question. This costs a little."`
+	URL string `placeholder:"URL" help:"Send requests to the API that runs there, as a test user, and check its answers."`
+	Ask bool   `help:"Ask every configured model one short question. This costs a little."`
 }
 
 // Run checks what can be checked before the first request, one line each. Its
@@ -38,6 +39,9 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 	r.sharing(ctx, c)
 	r.models(ctx, c, d.Ask)
 	r.limits(c)
+	if d.URL != "" {
+		r.live(ctx, d.URL, c)
+	}
 	if r.failed > 0 {
 		return fmt.Errorf("%d to mend", r.failed)
 	}

@@ -15,14 +15,13 @@ import (
 // The whole of a newcomer's first minute: nothing configured, one command, the
 // command that it shows, an answer.
 func TestServe_FirstReply(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, "DATA_DIR="+dir)
-	out := p.out.String()
-	for _, want := range []string{"development mode", p.url + "/api/chat/stream", "Authorization: Bearer "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the greeting lacks %q:\n%s", want, out)
-		}
+	for _, want := range []string{"development mode", p.url + "/api/chat/stream", "Authorization: Bearer ", "/readyz."} {
+		eventually(t, "the greeting with "+want, func() bool { return strings.Contains(p.out.String(), want) })
 	}
+	out := p.out.String()
 	_, token, _ := strings.Cut(out, "Authorization: Bearer ")
 	token, _, _ = strings.Cut(token, "'")
 
@@ -57,6 +56,7 @@ func TestServe_FirstReply(t *testing.T) {
 
 // What was acknowledged is there, whatever happens to the process.
 func TestServe_SurvivesKill(t *testing.T) {
+	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		p := start(t, env...)
 		auth := bearer(t, env, "alice")
@@ -76,6 +76,7 @@ func TestServe_SurvivesKill(t *testing.T) {
 
 // The calls of the deployment checklist, with a session cookie of the app.
 func TestServe_Checklist(t *testing.T) {
+	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		env = append(env, "AUTH_SECRET=your-secret-key")
 		p := start(t, env...)
@@ -111,6 +112,7 @@ func TestServe_Checklist(t *testing.T) {
 }
 
 func TestServe_SecretRotation(t *testing.T) {
+	t.Parallel()
 	dir := "DATA_DIR=" + t.TempDir()
 	before := bearer(t, []string{dir, "AUTH_SECRET=old"}, "alice")
 	p := start(t, dir, "AUTH_SECRET=new,old")
@@ -124,6 +126,7 @@ func TestServe_SecretRotation(t *testing.T) {
 }
 
 func TestServe_RateLimit(t *testing.T) {
+	t.Parallel()
 	env := []string{"DATA_DIR=" + t.TempDir(), "RATE_LIMIT_AUTHENTICATED=3"}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
@@ -146,6 +149,7 @@ func TestServe_RateLimit(t *testing.T) {
 }
 
 func TestServe_KillSwitch(t *testing.T) {
+	t.Parallel()
 	env := []string{"DATA_DIR=" + t.TempDir(), "CHAT_DISABLED=true"}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
@@ -171,6 +175,7 @@ func TestServe_KillSwitch(t *testing.T) {
 // SIGTERM lets the reply that is being made end, and says that it is not ready
 // while it does.
 func TestServe_Terminate(t *testing.T) {
+	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		p := start(t, append(env, "DRAIN_DELAY=1s")...)
 		auth := bearer(t, env, "alice")
@@ -206,6 +211,7 @@ func TestServe_Terminate(t *testing.T) {
 
 // A reply that takes longer than SHUTDOWN_TIMEOUT keeps its text.
 func TestServe_TerminateCutsLongReplies(t *testing.T) {
+	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		env = append(env, "SHUTDOWN_TIMEOUT=1s")
 		p := start(t, env...)
@@ -235,6 +241,7 @@ func TestServe_TerminateCutsLongReplies(t *testing.T) {
 }
 
 func TestServe_SecondSignalExitsAtOnce(t *testing.T) {
+	t.Parallel()
 	env := []string{"DATA_DIR=" + t.TempDir()}
 	p := start(t, env...)
 	resp := open(t, "POST", p.url+"/api/chat/stream", message("!slow 60s"), bearer(t, env, "alice"))
@@ -250,6 +257,7 @@ func TestServe_SecondSignalExitsAtOnce(t *testing.T) {
 }
 
 func TestServe_Metrics(t *testing.T) {
+	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		p := start(t, env...)
 		auth := bearer(t, env, "alice")
@@ -280,6 +288,7 @@ func TestServe_Metrics(t *testing.T) {
 }
 
 func TestServe_Admin(t *testing.T) {
+	t.Parallel()
 	p := start(t, "DATA_DIR="+t.TempDir())
 	if a := call(t, "PUT", p.admin+"/debug/loglevel", "debug"); a.status != http.StatusOK {
 		t.Errorf("set level: %d %s", a.status, a.body)
@@ -308,6 +317,7 @@ func TestServe_Admin(t *testing.T) {
 }
 
 func TestServe_PortInUse(t *testing.T) {
+	t.Parallel()
 	p := start(t, "DATA_DIR="+t.TempDir())
 	addr := strings.TrimPrefix(p.url, "http://")
 	out, code := fails(t, []string{"DATA_DIR=" + t.TempDir(), "ADDR=" + addr, "ADMIN_ADDR=127.0.0.1:0"}, "serve")

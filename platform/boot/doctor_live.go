@@ -1,0 +1,177 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"parley/adapters/identity"
+	"parley/domain/access"
+	"parley/platform/config"
+)
+
+// answer is what the API said.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) field(path ...string) string {
+	var v any
+	if json.Unmarshal(a.body, &v) != nil {
+		return ""
+	}
+	for _, name := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[name]
+	}
+	s, _ := v.(string)
+	return s
+}
+
+// doctorUser is who the requests of doctor are from.
+const doctorUser = "parley-doctor"
+
+// must is a finding that needs mending unless ok; because says what was found
+// instead.
+func (r *report) must(ok bool, what, because string, args ...any) bool {
+	if ok {
+		r.ok("api", "%s", what)
+	} else {
+		r.fail("api", "%s: %s", what, fmt.Sprintf(because, args...))
+	}
+	return ok
+}
+
+// live sends real requests to a running API as a test user, and cleans up
+// behind itself.
+func (r *report) live(ctx context.Context, url string, c config.Config) {
+	client := &http.Client{Timeout: 60 * time.Second}
+	base := strings.TrimSuffix(url, "/")
+	token := ""
+	ask := func(method, path, body string, headers ...string) answer {
+		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewBufferString(body))
+		if err != nil {
+			return answer{}
+		}
+		if body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		for i := 0; i+1 < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return answer{}
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		return answer{resp.StatusCode, resp.Header, text}
+	}
+
+	health := ask("GET", "/api/health", "")
+	if health.status == 0 {
+		r.fail("api", "nothing answers at %s", base)
+		return
+	}
+	r.must(health.status == http.StatusOK, "health is "+health.field("status"), "status %d", health.status)
+
+	denied := ask("GET", "/api/chat/messages?limit=10", "")
+	r.must(denied.status == http.StatusUnauthorized, "a request without a credential is refused", "status %d", denied.status)
+	lost := ask("GET", "/api/chat/no-such-route", "")
+	r.must(lost.status == http.StatusNotFound && strings.HasPrefix(lost.header.Get("Content-Type"), "application/problem+json") && lost.field("requestId") != "",
+		"errors are problem details with a request id", "status %d, %s", lost.status, lost.header.Get("Content-Type"))
+	foreign := ask("OPTIONS", "/api/chat/messages", "", "Origin", "https://not-yours.example", "Access-Control-Request-Method", "POST")
+	r.must(foreign.header.Get("Access-Control-Allow-Origin") == "", "CORS admits no unknown origin", "it admits %s", foreign.header.Get("Access-Control-Allow-Origin"))
+
+	list, _, err := secrets(c)
+	if err == nil {
+		token, err = identity.Mint(list[0], identity.Grant{UserID: doctorUser, Tier: access.Authenticated, TTL: 10 * time.Minute, Now: time.Now()})
+	}
+	if !r.must(err == nil, "a test token can be made", "%v", err) {
+		return
+	}
+	blank := ask("POST", "/api/chat/messages", `{"content":"  "}`)
+	if blank.status == http.StatusUnauthorized {
+		r.fail("api", "our token is refused: it runs with another AUTH_SECRET")
+		return
+	}
+	if blank.status == http.StatusServiceUnavailable {
+		r.warn("api", "chat is switched off there")
+		return
+	}
+	r.must(blank.status == http.StatusBadRequest && blank.field("error", "code") == "INVALID_INPUT", "blank messages are refused", "status %d", blank.status)
+	long := ask("POST", "/api/chat/messages", `{"content":"`+strings.Repeat("x", 10_001)+`"}`)
+	r.must(long.status == http.StatusBadRequest, "messages over 10,000 characters are refused", "status %d", long.status)
+
+	conversation := ask("POST", "/api/chat/conversations", `{"title":"parley doctor"}`)
+	id := conversation.field("id")
+	if !r.must(conversation.status == http.StatusCreated && id != "", "a conversation can be made", "status %d", conversation.status) {
+		return
+	}
+	defer func() {
+		gone := ask("DELETE", "/api/chat/conversations?id="+id, "")
+		r.must(gone.status == http.StatusOK, "the conversation can be deleted", "status %d", gone.status)
+	}()
+	const text = "Answer with one word. <script>alert(1)</script>"
+	body, _ := json.Marshal(map[string]any{"content": text, "conversationId": id, "maxTokens": 64})
+	begun := time.Now()
+	sent := ask("POST", "/api/chat/messages", string(body))
+	if r.must(sent.status == http.StatusCreated, "a message gets a reply", "status %d, %s", sent.status, sent.field("message")) {
+		r.ok("api", "it took %s", time.Since(begun).Round(time.Millisecond))
+		r.must(sent.field("userMessage", "content") == text, "text comes back as it was sent", "it was changed")
+		if bytes.Contains(sent.body, []byte(`"demo":true`)) {
+			r.warn("api", "the demo provider wrote it, which is not AI")
+		}
+	}
+	r.must(sent.header.Get("X-RateLimit-Limit") != "", "rate limits are announced", "no X-RateLimit-Limit")
+	history := ask("GET", "/api/chat/messages?limit=10&conversationId="+id, "")
+	r.must(history.status == http.StatusOK && bytes.Contains(history.body, []byte(sent.field("userMessage", "id"))), "history shows it", "status %d", history.status)
+	stream := ask("POST", "/api/chat/stream", string(body))
+	r.must(stream.status == http.StatusOK && bytes.Contains(stream.body, []byte(`"type":"start"`)) && bytes.Contains(stream.body, []byte(`"type":"end"`)),
+		"a reply can be streamed", "status %d", stream.status)
+	r.audited(ctx, c)
+	r.metrics(ctx, c)
+}
+
+// audited looks for the entry of what live has sent. It can only do so in the
+// API's own database.
+func (r *report) audited(ctx context.Context, c config.Config) {
+	store, err := openStore(ctx, c)
+	if err != nil {
+		return // reported before
+	}
+	defer store.Close()
+	var n int
+	err = store.DB().QueryRowContext(ctx, "SELECT count(*) FROM audit_logs WHERE user_id = '"+doctorUser+
+		"' AND action = 'chat.message_sent' AND status = 'success'").Scan(&n)
+	r.must(err == nil && n > 0, "the audit shows it", "it does not; is this the API's own database?")
+}
+
+func (r *report) metrics(ctx context.Context, c config.Config) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Server.AdminAddr+"/metrics", nil)
+	if err != nil {
+		return
+	}
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	if err != nil || resp.StatusCode != http.StatusOK {
+		r.warn("metrics", "nothing is served at %s/metrics from here", c.Server.AdminAddr)
+		return
+	}
+	r.ok("metrics", "served at %s/metrics", c.Server.AdminAddr)
+}
