@@ -29,7 +29,7 @@ type chaos struct {
 	swallowed int
 	deaths    []death // of those that were only out of reach
 	away      []span  // database
-	lost      []span  // shared limiter
+	lost      []span  // what the shared limiter knew
 	drains    []time.Duration
 }
 
@@ -48,7 +48,7 @@ func (c *chaos) count(k kind, begun time.Time) {
 }
 
 // settle is what an instance gets after it was frozen.
-const settle = 300 * time.Millisecond
+const settle = time.Second
 
 // grace is what an instance gets to drain; the program's own limit is below it.
 const (
@@ -120,19 +120,16 @@ func (c *chaos) do(f fault) error {
 		return nil
 	case redisIce:
 		time.Sleep(f.delay)
-		c.without(&c.lost, func() {
-			c.redis.Pause()
-			time.Sleep(f.length)
-			c.redis.Resume()
-		})
+		c.redis.Pause()
+		time.Sleep(f.length)
+		c.redis.Resume()
 		return nil
 	case redisFlush:
 		time.Sleep(f.delay)
 		return c.flush()
 	case redisCut:
 		time.Sleep(f.delay)
-		// Until it has connected anew, an instance counts for itself.
-		c.without(&c.lost, func() { s.redis.cut(); time.Sleep(100 * time.Millisecond) })
+		s.redis.cut()
 		return nil
 	case rolling:
 		return c.roll()

@@ -56,7 +56,7 @@ func peace() (*history, snapshot, map[string]int) {
 		h.piece("u01", id, cursor, int64(len(text)), text[3:])
 		h.ended("u01", id, state, true)
 		h.whole("u01", id, text)
-		h.pass("u98", at(begun), at(begun+1))
+		h.pass(gated{"u98", at(begun), at(begun + 1), false})
 	}
 	turn("1", "reply", "completed", "re u01-00000001 one", 1, 0)
 	turn("2", "reply", "interrupted", "re u01-00000002 two", 2, 10)
@@ -80,7 +80,7 @@ func TestCheck_AcceptsPeace(t *testing.T) {
 	if len(v.violations) > 0 {
 		t.Fatalf("found fault with a history without any: %v", v.violations)
 	}
-	if v.orphans != 1 || v.slowest != 11500*time.Millisecond || v.attempts != 1 || v.windows != 4 || v.states["completed"] != 2 {
+	if v.orphans != 1 || v.slowest != 11500*time.Millisecond || v.attempts != 1 || v.windows != 4 || v.undisturbed != 4 || v.states["completed"] != 2 {
 		t.Errorf("counted %+v", v)
 	}
 }
@@ -194,7 +194,14 @@ func TestCheck_Finds(t *testing.T) {
 		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.piece("u01", "r9", 0, 1, "x") }},
 		{"too many questions", "provider", "asked 3 times", func(_ *history, s *snapshot) { s.Calls["u01-00000001"]++ }},
 		{"a question about nothing", "provider", "in 0 attempts", func(_ *history, s *snapshot) { s.Calls["u01-00000009"] = 1 }},
-		{"too many requests", "I6", "the limit is 4", func(h *history, _ *snapshot) { h.pass("u98", h.gated[0].sent, h.gated[0].back) }},
+		{"too many requests", "I6", "the limit is 4", func(h *history, _ *snapshot) { h.pass(h.gated[0]) }},
+		{"too many requests alone", "I6", "5 times by one instance", func(h *history, _ *snapshot) {
+			g := h.gated[0]
+			g.alone = true
+			for range 5 {
+				h.pass(g)
+			}
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, s, limits := peace()
@@ -225,13 +232,13 @@ func TestCheck_Excuses(t *testing.T) {
 	t.Run("a burst after the limiter's loss", func(t *testing.T) {
 		h, s, limits := peace()
 		first := h.gated[0]
-		h.pass("u98", first.sent, first.back)
+		h.pass(first)
 		s.Lost = []span{{first.back, first.back}}
 		if v := check(h, s, limits).violations; len(v) > 0 {
 			t.Error(v)
 		}
 		for range 4 {
-			h.pass("u98", first.sent, first.back)
+			h.pass(first)
 		}
 		if v := check(h, s, limits).violations; len(v) == 0 {
 			t.Error("a second burst was not found")

@@ -36,6 +36,7 @@ type answer struct {
 	status   int
 	replayed bool
 	after    time.Duration // Retry-After
+	limit    int           // that the caller was told; an instance that decides alone tells its share
 	body     envelope
 }
 
@@ -66,8 +67,9 @@ func (c *client) ask(ctx context.Context, s *slot, method, path, key string, bod
 
 func newAnswer(resp *http.Response) answer {
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	limit, _ := strconv.Atoi(resp.Header.Get("X-RateLimit-Limit"))
 	return answer{
-		status: resp.StatusCode, replayed: resp.Header.Get("Idempotency-Replayed") == "true",
+		limit: limit, status: resp.StatusCode, replayed: resp.Header.Get("Idempotency-Replayed") == "true",
 		after: time.Duration(seconds) * time.Second,
 	}
 }

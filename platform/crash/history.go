@@ -56,10 +56,11 @@ type received struct {
 type sighting struct{ user, id string }
 
 // gated is a request that the limiter let pass: it was decided between the two
-// times.
+// times, by one instance alone if it could not ask the shared limiter in time.
 type gated struct {
 	user       string
 	sent, back time.Time
+	alone      bool
 }
 
 func newHistory() *history {
@@ -146,10 +147,10 @@ func (h *history) stopped(run string) {
 }
 
 // pass notes a request that the limiter let pass.
-func (h *history) pass(user string, sent, back time.Time) {
+func (h *history) pass(g gated) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.gated = append(h.gated, gated{user, sent, back})
+	h.gated = append(h.gated, g)
 }
 
 // answer notes the status of any response and how long it took to come.

@@ -430,7 +430,7 @@ func (u *user) watchLive(ctx context.Context, rng *rand.Rand) {
 
 // hammer sends as fast as it can and never tries again: what passes is what
 // the limiter let pass.
-func (u *user) hammer(begin, end context.Context, rng *rand.Rand, gap time.Duration) {
+func (u *user) hammer(begin, end context.Context, rng *rand.Rand, limit int, gap time.Duration) {
 	var wg sync.WaitGroup
 	for begin.Err() == nil {
 		r := u.message(rng, "", "")
@@ -441,7 +441,7 @@ func (u *user) hammer(begin, end context.Context, rng *rand.Rand, gap time.Durat
 			sent := time.Now()
 			a := u.ask(end, s, r.method, r.path, r.key, r.body, 10*time.Second)
 			if _, _, taken, _ := u.settle(r, a); taken && !a.replayed {
-				u.h.pass(u.user, sent, time.Now())
+				u.h.pass(gated{u.user, sent, time.Now(), a.limit != limit})
 			}
 		})
 		sleep(begin, gap)

@@ -95,7 +95,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	wg.Go(func() { l.run(begin, end) })
 	for i, u := range limited {
 		rng := l.rng()
-		wg.Go(func() { u.hammer(begin, end, rng, time.Duration(250+150*i)*time.Millisecond) })
+		wg.Go(func() { u.hammer(begin, end, rng, limits[u.user], time.Duration(250+150*i)*time.Millisecond) })
 	}
 
 	c := newChaos(h, w)

@@ -73,8 +73,8 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	var everyone []string
 	for _, m := range in.Messages {
 		everyone = append(everyone, nonces(m.Content)...)
-		if m.Role == "user" {
-			nonce = firstNonce(m.Content)
+		if n := firstNonce(m.Content); n != "" && m.Role == "user" {
+			nonce = n
 		}
 	}
 	if nonce == "" {

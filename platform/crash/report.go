@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ func atRest(w *world, h *history, base []gauges) (took time.Duration) {
 				break
 			}
 			if time.Since(begun) > 10*time.Second {
+				s.dump(filepath.Join(w.dir, s.letter+".goroutines"))
 				h.violate("I5", "instance %s holds %v; a fresh one %v (%v)", s.letter, now, base[i], err)
 				break
 			}
@@ -75,32 +77,34 @@ func searchLogs(w *world, h *history) error {
 
 // summary is what a run showed, for people and for machines.
 type summary struct {
-	Seed            uint64            `json:"seed"`
-	Faults          map[string]int    `json:"faults"`
-	Spent           map[string]string `json:"spent"`
-	Failpoints      map[string]int    `json:"failpoints"`
-	Missed          map[string]int    `json:"failpointsNotReached"`
-	Kills           int               `json:"kills"`
-	CommitsHidden   int               `json:"commitsUnacknowledged"`
-	Acks            int64             `json:"acks"`
-	Lost            int               `json:"lost"`
-	Duplicated      int               `json:"duplicated"`
-	NonTerminal     int               `json:"nonTerminal"`
-	Runs            map[string]int    `json:"runs"`
-	Orphans         int               `json:"orphans"`
-	SecondAttempts  int               `json:"furtherAttempts"`
-	SlowestRecovery string            `json:"slowestRecovery"`
-	SlowestDrain    string            `json:"slowestDrain"`
-	SlowestRefusals map[string]string `json:"slowestRefusals"`
-	Retries         int64             `json:"retries"`
-	Reconnects      int64             `json:"reconnects"`
-	BytesChecked    int64             `json:"bytesChecked"`
-	Statuses        map[int]int64     `json:"statuses"`
-	ProviderCalls   int               `json:"providerCalls"`
-	LimitWindows    int               `json:"limitWindowsChecked"`
-	BackToBaseline  string            `json:"backToBaseline"`
-	Took            string            `json:"took"`
-	Violations      []string          `json:"violations"`
+	Seed             uint64            `json:"seed"`
+	Faults           map[string]int    `json:"faults"`
+	Spent            map[string]string `json:"spent"`
+	Failpoints       map[string]int    `json:"failpoints"`
+	Missed           map[string]int    `json:"failpointsNotReached"`
+	Kills            int               `json:"kills"`
+	CommitsHidden    int               `json:"commitsUnacknowledged"`
+	Acks             int64             `json:"acks"`
+	Lost             int               `json:"lost"`
+	Duplicated       int               `json:"duplicated"`
+	NonTerminal      int               `json:"nonTerminal"`
+	Runs             map[string]int    `json:"runs"`
+	Orphans          int               `json:"orphans"`
+	SecondAttempts   int               `json:"furtherAttempts"`
+	SlowestRecovery  string            `json:"slowestRecovery"`
+	SlowestDrain     string            `json:"slowestDrain"`
+	SlowestRefusals  map[string]string `json:"slowestRefusals"`
+	Retries          int64             `json:"retries"`
+	Reconnects       int64             `json:"reconnects"`
+	BytesChecked     int64             `json:"bytesChecked"`
+	Statuses         map[int]int64     `json:"statuses"`
+	ProviderCalls    int               `json:"providerCalls"`
+	LimitUndisturbed int               `json:"limitWindowsUndisturbed"`
+	LimitAlone       int               `json:"limitDecidedAlone"`
+	LimitWindows     int               `json:"limitWindowsChecked"`
+	BackToBaseline   string            `json:"backToBaseline"`
+	Took             string            `json:"took"`
+	Violations       []string          `json:"violations"`
 }
 
 func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict, rest, took time.Duration) summary {
@@ -109,7 +113,7 @@ func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict,
 		Seed: o.seed, Faults: map[string]int{}, Spent: map[string]string{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
 		Lost: v.lost, Duplicated: v.duplicated, NonTerminal: v.nonTerminal, Runs: v.states, Orphans: v.orphans,
 		SecondAttempts: v.attempts, SlowestRecovery: short(v.slowest), SlowestRefusals: map[string]string{},
-		LimitWindows: v.windows, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
+		LimitWindows: v.windows, LimitUndisturbed: v.undisturbed, LimitAlone: v.alone, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
 	}
 	for k, n := range c.done {
 		sum.Faults[string(k)], sum.Spent[string(k)] = n, c.spent[k].Round(time.Second).String()
@@ -147,8 +151,8 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 	}
 	fmt.Fprintf(w, "  runs: %s; further attempts %d; provider calls %d; commits unacknowledged %d\n",
 		list(sum.Runs), sum.SecondAttempts, sum.ProviderCalls, sum.CommitsHidden)
-	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; back to baseline in %s; minutes of the limit checked %d\n",
-		list(sum.SlowestRefusals), sum.SlowestDrain, sum.BackToBaseline, sum.LimitWindows)
+	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; back to baseline in %s; limit checked in %d minutes, %d undisturbed; %d requests passed by one instance alone\n",
+		list(sum.SlowestRefusals), sum.SlowestDrain, sum.BackToBaseline, sum.LimitWindows, sum.LimitUndisturbed, sum.LimitAlone)
 	fmt.Fprintf(w, "seed %d: %d faults, %d kills, %d acks, lost %d, duplicated %d, non-terminal %d, %d orphans, slowest recovery %s, "+
 		"%d reconnects, %d retries, %d bytes checked, %d violations, took %s\n",
 		sum.Seed, faults, sum.Kills, sum.Acks, sum.Lost, sum.Duplicated, sum.NonTerminal, sum.Orphans, sum.SlowestRecovery,

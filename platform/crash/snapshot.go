@@ -24,7 +24,7 @@ type snapshot struct {
 	Calls    map[string]int // what the provider counted, by nonce
 	Deaths   []death
 	Outages  []span // when nothing could recover, however willing
-	Lost     []span // when the shared limiter could not be asked, or had been emptied
+	Lost     []span // when the shared limiter forgot
 }
 
 type messageRow struct {

@@ -71,7 +71,7 @@ func newWorld(ctx context.Context, h *history, race bool) (w *world, err error) 
 		"OPENAI_API_KEY=sk-none", "OPENAI_BASE_URL=" + w.provider.url(), "OPENAI_MODEL=scripted", "AI_PROVIDERS=openai",
 		// The users of the load are not what is limited; two others are.
 		"RATE_LIMIT_AUTHENTICATED=100000",
-		"SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(),
+		"SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(), "INSTANCES=2",
 	}
 	if out, err := w.command(ctx, "DATABASE_URL="+w.postgres.URL(), "migrate", "up"); err != nil {
 		return w, fmt.Errorf("migrate: %w\n%s", err, out)
