@@ -103,6 +103,19 @@ type Audit interface {
 	Record(ctx context.Context, entries ...access.Entry) error
 }
 
+// Owned names a row and whose it is.
+type Owned struct{ UserID, ID string }
+
+// Expiry is the store as those need it who forget what is old.
+type Expiry interface {
+	// Expired lists conversations that have reached their ExpiresAt, or whose
+	// last message was before a moment (zero: only the former), at most n.
+	Expired(ctx context.Context, now, before time.Time, n int) ([]Owned, error)
+	// ExpireThreads deletes messages of default threads older than a moment,
+	// with the runs that answered them, at most n messages. It returns how many.
+	ExpireThreads(ctx context.Context, before time.Time, n int) (int, error)
+}
+
 // Accounts is the store as those need it who ask what was used.
 type Accounts interface {
 	// Usage returns what a user has used and set aside in the day and month of at.

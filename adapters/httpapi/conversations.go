@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
 
 	"parley/app/conversations"
 	"parley/domain/chat"
@@ -31,7 +30,12 @@ func (a *API) list(ctx context.Context, in listing) (conversationPage, error) {
 	return conversationPage{in.page, list, more}, err
 }
 
-func encodeList(_ context.Context, w http.ResponseWriter, out conversationPage) error {
+type conversationsJSON struct {
+	Conversations []conversationJSON `json:"conversations"`
+	Pagination    paginationJSON     `json:"pagination"`
+}
+
+func conversationsOf(out conversationPage) conversationsJSON {
 	list := make([]conversationJSON, len(out.list))
 	for i, c := range out.list {
 		list[i] = conversationOf(c)
@@ -42,24 +46,23 @@ func encodeList(_ context.Context, w http.ResponseWriter, out conversationPage) 
 		p.After = formatPosition(ports.Position{At: newest.LastMessageAt, ID: newest.ID})
 		p.Before = formatPosition(ports.Position{At: oldest.LastMessageAt, ID: oldest.ID})
 	}
-	return encodeJSON(w, http.StatusOK, struct {
-		Conversations []conversationJSON `json:"conversations"`
-		Pagination    paginationJSON     `json:"pagination"`
-	}{list, p})
+	return conversationsJSON{list, p}
 }
 
 const titleRefused = "Title must be a string with max 200 characters"
 
 type createWire struct {
-	ID     string `json:"id" names:"new conversation" refuse:"Invalid conversation ID"`
-	Title  string `json:"title" refuse:"Title must be a string with max 200 characters"`
-	System string `json:"systemPrompt"`
-	Model  string `json:"model"`
+	ID        string `json:"id" names:"new conversation" refuse:"Invalid conversation ID"`
+	Title     string `json:"title" refuse:"Title must be a string with max 200 characters"`
+	System    string `json:"systemPrompt"`
+	Model     string `json:"model"`
+	Temporary bool   `json:"temporary" refuse:"temporary must be true or false"`
 }
 
 func acceptCreate(c call, in createWire) (conversations.Create, error) {
 	return conversations.Create{
 		Principal: c.principal, Caller: c.caller, ID: in.ID, Title: in.Title, System: in.System, Model: in.Model,
+		Temporary: in.Temporary,
 	}, nil
 }
 
@@ -116,14 +119,8 @@ func (a *API) remove(ctx context.Context, in one) (nothing, error) {
 	return nothing{}, a.Conversations.Delete(ctx, in.principal, in.caller, in.id)
 }
 
-func encodeConversation(_ context.Context, w http.ResponseWriter, c chat.Conversation) error {
-	return encodeJSON(w, http.StatusOK, conversationOf(c))
+type removedJSON struct {
+	Success bool `json:"success"`
 }
 
-func encodeCreated(_ context.Context, w http.ResponseWriter, c chat.Conversation) error {
-	return encodeJSON(w, http.StatusCreated, conversationOf(c))
-}
-
-func encodeRemoved(_ context.Context, w http.ResponseWriter, _ nothing) error {
-	return encodeJSON(w, http.StatusOK, map[string]bool{"success": true})
-}
+func removedOf(nothing) removedJSON { return removedJSON{true} }

@@ -14,6 +14,12 @@ import (
 	"parley/ports"
 )
 
+// The media types of what is not a stream.
+const (
+	mediaJSON    = "application/json"
+	mediaProblem = "application/problem+json"
+)
+
 // timestamp is how times look on the wire: ISO 8601, UTC, milliseconds.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
@@ -64,13 +70,18 @@ type conversationJSON struct {
 	UpdatedAt     string  `json:"updatedAt"`
 	SystemPrompt  string  `json:"systemPrompt,omitempty"`
 	Model         string  `json:"model,omitempty"`
+	ExpiresAt     *string `json:"expiresAt,omitempty"` // of a temporary one
 }
 
 func conversationOf(c chat.Conversation) conversationJSON {
-	return conversationJSON{
+	out := conversationJSON{
 		ID: c.ID, UserID: c.UserID, Title: optional(c.Title), LastMessageAt: timestamp(c.LastMessageAt),
 		CreatedAt: timestamp(c.CreatedAt), UpdatedAt: timestamp(c.UpdatedAt), SystemPrompt: c.System, Model: c.Model,
 	}
+	if !c.ExpiresAt.IsZero() {
+		out.ExpiresAt = optional(timestamp(c.ExpiresAt))
+	}
+	return out
 }
 
 type runJSON struct {
@@ -110,7 +121,7 @@ func encodeJSON(w http.ResponseWriter, status int, v any) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "Internal server error")
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", mediaJSON)
 	write(w, status, raw)
 	return nil
 }

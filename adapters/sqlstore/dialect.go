@@ -100,8 +100,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		return fmt.Errorf("open SQLite file: %w", err)
 	}
 	// FULL: what is committed survives the loss of power, not only of the process.
+	// Recursive triggers: a row that is replaced counts as deleted.
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
-		"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
+		"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=recursive_triggers(1)"
 	writer, err := sql.Open("sqlite", dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate")
 	if err != nil {
 		return fmt.Errorf("open SQLite file: %w", err)

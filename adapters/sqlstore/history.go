@@ -132,7 +132,7 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
 	err = s.read(ctx, "conversations", func(ctx context.Context, db bun.IDB) error {
 		var found []rows.Conversation
-		q := db.NewSelect().Model(&found).Where("c.user_id = ?", user)
+		q := db.NewSelect().Model(&found).Where("c.user_id = ? AND c.expires_at IS NULL", user)
 		if err := paged(q, page, "c.last_message_at", "c.id").Scan(ctx); err != nil {
 			return err
 		}

@@ -413,7 +413,9 @@ func (a *attacker) forgeLink() string {
 	return "forge-link"
 }
 
-func (a *attacker) user() string { return pick(a.Rand, a.texts("SELECT user_id FROM audit_keys ORDER BY user_id")) }
+func (a *attacker) user() string {
+	return pick(a.Rand, a.texts("SELECT user_id FROM audit_keys ORDER BY user_id"))
+}
 
 func (a *attacker) deleteKey() string {
 	user := a.user()

@@ -14,6 +14,7 @@ import (
 // Service keeps conversations.
 type Service struct {
 	History ports.History
+	Audit   ports.Audit
 	Feed    ports.Feed // told when live replies have to be looked after
 	Now     ports.Clock
 	NewID   ports.IDs
@@ -25,6 +26,7 @@ type Create struct {
 	Caller               access.Caller
 	ID                   string
 	Title, System, Model string
+	Temporary            bool // in no list, and gone after chat.TemporaryTTL
 }
 
 // Update says what to change; nil leaves a field as it is.
@@ -58,6 +60,9 @@ func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, err
 	}
 	if c.ID == "" {
 		c.ID = s.NewID()
+	}
+	if in.Temporary {
+		c.ExpiresAt = now.Add(chat.TemporaryTTL)
 	}
 	return s.History.CreateConversation(ctx, c, s.entry(in.Principal, in.Caller, access.ActionConversationCreated, c.ID))
 }

@@ -21,6 +21,8 @@ const (
 	ActionConversationCreated = "chat.conversation_created"
 	ActionConversationUpdated = "chat.conversation_updated"
 	ActionConversationDeleted = "chat.conversation_deleted"
+	ActionConversationExpired = "chat.conversation_expired"
+	ActionExported            = "chat.exported"
 	ActionKeyCreated          = "security.api_key_created"
 	ActionKeyRevoked          = "security.api_key_revoked"
 	ActionSessionsRevoked     = "security.sessions_revoked"

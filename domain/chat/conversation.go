@@ -19,7 +19,11 @@ type Conversation struct {
 	LastMessageAt time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	ExpiresAt     time.Time // of a temporary one, which is in no list; zero: kept
 }
+
+// TemporaryTTL is how long a temporary conversation lasts after its creation.
+const TemporaryTTL = 24 * time.Hour
 
 // ValidateTitle refuses a title that is blank, too long or not storable.
 func ValidateTitle(s string) error {

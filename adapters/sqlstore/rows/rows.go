@@ -42,6 +42,7 @@ type Conversation struct {
 	LastMessageAt time.Time `bun:"last_message_at"`
 	CreatedAt     time.Time `bun:"created_at"`
 	UpdatedAt     time.Time `bun:"updated_at"`
+	ExpiresAt     time.Time `bun:"expires_at,nullzero"`
 }
 
 // Message is a row of chat_messages.
@@ -191,7 +192,7 @@ func Time(t time.Time) time.Time {
 func FromConversation(c chat.Conversation) Conversation {
 	return Conversation{
 		UserID: c.UserID, ID: c.ID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
-		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt),
+		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt), ExpiresAt: Time(c.ExpiresAt),
 	}
 }
 
@@ -199,7 +200,7 @@ func FromConversation(c chat.Conversation) Conversation {
 func (c Conversation) Domain() chat.Conversation {
 	return chat.Conversation{
 		ID: c.ID, UserID: c.UserID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
-		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt),
+		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt), ExpiresAt: Time(c.ExpiresAt),
 	}
 }
 

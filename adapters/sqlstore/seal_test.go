@@ -1,0 +1,366 @@
+package sqlstore_test
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/platform/testenv"
+	"parley/ports"
+)
+
+// chained seals what waits. The links are made without keys.
+func chained(t *testing.T, store *sqlstore.Store, n int) []access.Link {
+	t.Helper()
+	links, _, err := store.Seal(t.Context(), n, linked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return links
+}
+
+func linked(last access.Link, batch []access.Unsealed) (links []access.Link) {
+	for _, fact := range batch {
+		last = appended(last, access.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: time.Now()})
+		links = append(links, last)
+	}
+	return links
+}
+
+func appended(last, l access.Link) access.Link {
+	l.Seq, l.Prev = last.Seq+1, last.Hash
+	l.Hash[0] = byte(l.Seq)
+	return l
+}
+
+func audited(user, id string, status access.Status) access.Entry {
+	return access.Entry{ID: id, UserID: user, Action: "a", Resource: "r", Status: status, CreatedAt: time.Now()}
+}
+
+// TestAudit_AppendOnly tries everything that nobody may do, and what everybody may.
+func TestAudit_AppendOnly(t *testing.T) {
+	each(t, func(t *testing.T, store *sqlstore.Store) {
+		db := raw(store)
+		now := "2026-01-01 00:00:00+00:00"
+		if err := store.Record(t.Context(), audited("ann", "done", access.Success), audited("ann", "open", access.Pending)); err != nil {
+			t.Fatal(err)
+		}
+		chained(t, store, 10)
+		for _, refused := range []string{
+			"DELETE FROM audit_logs",
+			"DELETE FROM audit_logs WHERE id = 'open'",
+			"UPDATE audit_logs SET action = 'b' WHERE id = 'done'",
+			"UPDATE audit_logs SET error_message = 'b' WHERE id = 'done'",
+			"UPDATE audit_logs SET status = 'pending' WHERE id = 'done'",
+			"UPDATE audit_logs SET status = 'failure' WHERE id = 'done'",
+			"UPDATE audit_logs SET status = status WHERE id = 'done'",
+			"UPDATE audit_logs SET updated_at = '" + now + "' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', user_id = 'bob' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', id = 'other' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', action = 'b' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', resource = 'b' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', resource_id = 'b' WHERE id = 'open'",
+			`UPDATE audit_logs SET status = 'success', metadata = '{"a": 1}' WHERE id = 'open'`,
+			"UPDATE audit_logs SET status = 'success', ip_address = '' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', user_agent = 'b' WHERE id = 'open'",
+			"UPDATE audit_logs SET status = 'success', created_at = '" + now + "' WHERE id = 'open'",
+			"DELETE FROM audit_chain WHERE seq = 2",
+			"UPDATE audit_chain SET entry_id = 'b' WHERE seq = 1",
+			"UPDATE audit_chain SET seq = 9 WHERE seq = 2",
+			"DELETE FROM audit_keys",
+			"UPDATE audit_keys SET user_id = 'bob'",
+		} {
+			refuse(t, db, refused)
+		}
+		if store.Dialect() == "postgres" {
+			for _, table := range []string{"audit_logs", "audit_chain", "audit_keys"} {
+				refuse(t, db, "TRUNCATE "+table)
+			}
+		} else {
+			refuse(t, db, `INSERT OR REPLACE INTO audit_logs (user_id, id, action, resource, created_at, updated_at)
+				VALUES ('ann', 'done', 'b', 'b', '`+now+"', '"+now+"')")
+			refuse(t, db, "UPDATE OR REPLACE audit_logs SET status = 'success', id = 'done' WHERE id = 'open'")
+		}
+		if _, err := db.Exec("UPDATE audit_logs SET status = 'failure', error_message = 'timeout', updated_at = '" + now + "' WHERE id = 'open'"); err != nil {
+			t.Errorf("an entry cannot be completed: %v", err)
+		}
+		refuse(t, db, "UPDATE audit_logs SET status = 'success' WHERE id = 'open'")
+
+		// A declared erasure is the user's and nobody else's.
+		if err := store.Record(t.Context(), audited("bob", "done", access.Success)); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := store.DeclareErasure(t.Context(), "ann", time.Now(), appended); err != nil || !known {
+			t.Fatalf("declare: %v, %v", known, err)
+		}
+		refuse(t, db, "DELETE FROM audit_logs WHERE user_id = 'bob'")
+		refuse(t, db, "UPDATE audit_logs SET action = 'b' WHERE user_id = 'ann'")
+		if _, err := db.Exec("DELETE FROM audit_logs WHERE user_id = 'ann'"); err != nil {
+			t.Errorf("after the declaration: %v", err)
+		}
+	})
+}
+
+func refuse(t *testing.T, db *bun.DB, statement string) {
+	t.Helper()
+	if _, err := db.Exec(statement); err == nil || !strings.Contains(err.Error(), "is append-only") {
+		t.Errorf("%s: %v", statement, err)
+	}
+}
+
+// Facts are queued in the order in which they became known, by the same
+// transaction, and a rolled back one leaves none.
+func TestSeal_QueueIsTransactional(t *testing.T) {
+	each(t, func(t *testing.T, store *sqlstore.Store) {
+		db := raw(store)
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(`INSERT INTO audit_logs (user_id, id, action, resource, created_at, updated_at)
+			VALUES ('ann', 'undone', 'a', 'r', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00')`); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if _, waiting, err := store.Unsealed(t.Context()); waiting || err != nil {
+			t.Errorf("waiting %v, %v", waiting, err)
+		}
+		if links := chained(t, store, 10); len(links) != 0 {
+			t.Errorf("links %+v", links)
+		}
+		for _, id := range []string{"1", "2", "3"} {
+			if err := store.Record(t.Context(), audited("ann", id, access.Success)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := store.Record(t.Context(), audited("ann", "2", access.Success)); err != nil { // known: no new fact
+			t.Fatal(err)
+		}
+		age, waiting, err := store.Unsealed(t.Context())
+		if err != nil || !waiting || age < -time.Second || age > time.Minute {
+			t.Errorf("waiting %v for %v, %v", waiting, age, err)
+		}
+		var got []string
+		for _, n := range []int{2, 2} {
+			for _, l := range chained(t, store, n) {
+				got = append(got, l.EntryID)
+			}
+		}
+		if diff := cmp.Diff([]string{"1", "2", "3"}, got); diff != "" {
+			t.Error(diff)
+		}
+		last, err := store.LastLink(t.Context())
+		if err != nil || last.Seq != 3 || last.Hash[0] != 3 || last.Prev[0] != 2 || time.Since(last.SealedAt) > time.Minute {
+			t.Errorf("last %+v, %v", last, err)
+		}
+	})
+}
+
+// What was in the log before there was a chain is sealed too.
+func TestSeal_UpgradeQueuesTheLog(t *testing.T) {
+	for name, store := range empty(t) {
+		t.Run(name, func(t *testing.T) {
+			all := copied(t, store.Dialect())
+			before := fstest.MapFS{}
+			for path, f := range all {
+				if filepath.Base(path) < "20261122010000" {
+					before[path] = f
+				}
+			}
+			hash(t, before, store.Dialect())
+			if _, err := store.MigrateFrom(t.Context(), before); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Record(t.Context(), audited("ann", "open", access.Pending), audited("bob", "done", access.Failure)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]access.LinkKind{}
+			for _, l := range chained(t, store, 10) {
+				got[l.EntryID] = l.Kind
+			}
+			if diff := cmp.Diff(map[string]access.LinkKind{"open": access.Opened, "done": access.Closed}, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestSeal_StaysCheap asks the database how it would run the sealer's
+// statements: none may read the log or the chain, however long they are.
+func TestSeal_StaysCheap(t *testing.T) {
+	whole := map[string]*regexp.Regexp{
+		"SQLite":   regexp.MustCompile(`SCAN (a|l|audit_logs|audit_chain)\b`),
+		"Postgres": regexp.MustCompile(`Seq Scan on audit_(logs|chain)`),
+	}
+	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			w := &watcher{seen: map[string]string{}}
+			store := migrated(t, sqlstore.Options{URL: url, Hooks: []bun.QueryHook{w}})
+			if err := store.Record(t.Context(), audited("ann", "1", access.Success)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := store.Unsealed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			chained(t, store, 256)
+			if _, err := store.DeclareErasure(t.Context(), "ann", time.Now(), appended); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := store.DB().Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			explain := "EXPLAIN QUERY PLAN "
+			if name == "Postgres" { // the tables are tiny: what would it do if it must not?
+				explain = "EXPLAIN "
+				if _, err := conn.ExecContext(t.Context(), "SET enable_seqscan = off"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seen := 0
+			for statement, by := range w.seen {
+				if verb, _, _ := strings.Cut(statement, " "); verb != "SELECT" && verb != "DELETE" ||
+					by != "seal" && by != "unsealed" && by != "declare_erasure" || strings.Contains(statement, "pg_advisory") {
+					continue
+				}
+				seen++
+				found, err := conn.QueryContext(t.Context(), explain+statement)
+				if err != nil {
+					t.Fatalf("explain %s: %v\n%s", by, err, statement)
+				}
+				plan := ""
+				for _, row := range table(t, found, nil) {
+					plan += row[len(row)-1] + "\n"
+				}
+				// The end of the chain is the first row of a scan along its key.
+				if strings.Contains(statement, "ORDER BY l.seq DESC LIMIT 1") && name == "SQLite" {
+					continue
+				}
+				if whole[name].MatchString(plan) {
+					t.Errorf("%s reads a whole table:\n%s\n%s", by, statement, plan)
+				}
+			}
+			if seen < 6 {
+				t.Errorf("only %d statements were seen", seen)
+			}
+		})
+	}
+}
+
+// TestAudit_ApplicationRole runs the store as the role that deploy/postgres/roles.sql
+// makes: it can do all of its work, and touch nothing that is written.
+func TestAudit_ApplicationRole(t *testing.T) {
+	owner := openPostgres(t)
+	script, err := os.ReadFile("../../deploy/postgres/roles.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var database, role string
+	if err := raw(owner).QueryRow("SELECT current_database(), current_database() || '_app'").Scan(&database, &role); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it can be run again
+		if _, err := owner.DB().Exec(strings.ReplaceAll(string(script), "parley_app", role)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := owner.DB().Exec("DROP OWNED BY " + role + "; DROP ROLE " + role); err != nil {
+			t.Errorf("drop role: %v", err)
+		}
+	})
+	if _, err := owner.DB().Exec("ALTER ROLE " + role + " PASSWORD 'secret'"); err != nil {
+		t.Fatal(err)
+	}
+	store := open(t, sqlstore.Options{URL: as(t, owner, role, "secret")})
+	if status, err := store.MigrationStatus(t.Context()); err != nil || len(status.Pending) > 0 {
+		t.Errorf("migration status: %+v, %v", status, err)
+	}
+
+	out, err := store.Admit(t.Context(), sending("ann", "hi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.SwapAuditRoot(t.Context(), nil, []byte("wrapped")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.SwapAuditRoot(t.Context(), []byte("wrapped"), []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	chained(t, store, 10)
+	if err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed,
+		Output: chat.Output{Text: "yes"}, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if links := chained(t, store, 10); len(links) != 1 {
+		t.Errorf("links %+v", links)
+	}
+	if err := store.Inspect(t.Context(), func(ports.AuditEvidence) error { return nil }); err != nil {
+		t.Error(err)
+	}
+
+	db := raw(store)
+	for _, refused := range []string{
+		"DELETE FROM audit_logs", "TRUNCATE audit_logs", "UPDATE audit_logs SET action = 'b'", "UPDATE audit_logs SET created_at = now()",
+		"DELETE FROM audit_chain", "TRUNCATE audit_chain", "UPDATE audit_chain SET entry_id = 'b'", "UPDATE audit_keys SET user_id = 'b'",
+		"ALTER TABLE audit_logs DISABLE TRIGGER ALL", "DROP TABLE audit_chain", "DROP TRIGGER audit_logs_delete ON audit_logs",
+		"CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+		"SET session_replication_role = replica", "CREATE TABLE mine (id int)",
+	} {
+		if _, err := db.Exec(refused); err == nil || !strings.Contains(err.Error(), "42501") {
+			t.Errorf("%s: %v", refused, err)
+		}
+	}
+	if _, err := db.Exec("SELECT audit_erase('ann', 10)"); err == nil || !strings.Contains(err.Error(), "is append-only") {
+		t.Errorf("erased without a declaration: %v", err)
+	}
+
+	if _, err := store.StopRuns(t.Context(), "ann", time.Now()); err != nil {
+		t.Error(err)
+	}
+	if _, err := store.DeclareErasure(t.Context(), "ann", time.Now(), appended); err != nil {
+		t.Error(err)
+	}
+	for more := true; more && err == nil; {
+		more, err = store.EraseSome(t.Context(), "ann", 100)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	var left int
+	if err := db.QueryRow("SELECT count(*) FROM audit_logs").Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d entries left, %v", left, err)
+	}
+}
+
+// as is the URL of a store's database for another role.
+func as(t *testing.T, store *sqlstore.Store, role, password string) string {
+	t.Helper()
+	var host, port, database string
+	err := store.DB().QueryRow(`SELECT COALESCE(host(inet_server_addr()), current_setting('unix_socket_directories')),
+		current_setting('port'), current_database()`).Scan(&host, &port, &database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (&url.URL{
+		Scheme: "postgres", User: url.UserPassword(role, password), Path: "/" + database,
+		RawQuery: url.Values{"host": {host}, "port": {port}, "sslmode": {"disable"}}.Encode(),
+	}).String()
+}

@@ -1,0 +1,183 @@
+package conversations_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"parley/adapters/memory"
+	"parley/adapters/sqlstore"
+	"parley/app/conversations"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/platform/testenv"
+	"parley/ports"
+)
+
+type bench struct {
+	*testing.T
+	store *sqlstore.Store
+	*conversations.Service
+	now time.Time
+}
+
+func (b *bench) Observe(context.Context, any) {}
+
+// each runs a test on both databases.
+func each(t *testing.T, test func(*bench)) {
+	for name, url := range map[string]func(t *testing.T) string{
+		"SQLite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "parley.db") },
+		"Postgres": func(t *testing.T) string { return testenv.Postgres(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url(t), Timeout: 30 * time.Second, AcquireTimeout: 30 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { store.Close() })
+			if _, err := store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b := &bench{T: t, store: store, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+			b.Service = &conversations.Service{
+				History: store, Audit: store, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
+				NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
+			}
+			test(b)
+		})
+	}
+}
+
+func (b *bench) create(user string, temporary bool) string {
+	b.Helper()
+	c, err := b.Create(b.Context(), conversations.Create{Principal: access.Principal{UserID: user}, Temporary: temporary})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c.ID
+}
+
+// say leaves a message and a reply in a conversation, or the default thread.
+func (b *bench) say(user, conversation, text string) {
+	b.Helper()
+	b.now = b.now.Add(time.Millisecond)
+	run := chat.Run{ID: b.NewID(), UserID: user, ConversationID: conversation, Kind: chat.Reply, AuditID: b.NewID(), CreatedAt: b.now}
+	out, err := b.store.Admit(b.Context(), chat.Admission{
+		Run: run, Message: &chat.Message{ID: b.NewID(), UserID: user, ConversationID: conversation, Role: chat.User, Content: text, CreatedAt: b.now},
+		Audit: access.Entry{ID: run.AuditID, UserID: user, Action: access.ActionMessageSent, Resource: access.ResourceMessage, Status: access.Pending, CreatedAt: b.now, UpdatedAt: b.now},
+		Owner: "here", Lease: time.Minute, Context: 50, Now: b.now,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := out.Run
+	err = b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: r.ID, Attempt: r.Attempt, ConversationID: conversation, ParentID: r.ParentID,
+		AuditID: r.AuditID, State: chat.Completed, Output: chat.Output{Text: "re: " + text}, At: b.now})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) texts(user, conversation string) (list []string) {
+	b.Helper()
+	messages, _, err := b.Messages(b.Context(), access.Principal{UserID: user}, conversation, ports.Page{Limit: 1000})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		b.Fatal(err)
+	}
+	for _, m := range messages {
+		list = append(list, m.Content)
+	}
+	return list
+}
+
+func TestExport_HoldsEverythingOfOneUser(t *testing.T) {
+	each(t, func(b *bench) {
+		b.say("ann", "", "alone")
+		var want []string
+		want = append(want, "#", "alone", "re: alone")
+		long, short := b.create("ann", false), b.create("ann", false)
+		for i := range 120 { // more than is read at a time
+			b.say("ann", long, fmt.Sprint(i))
+		}
+		b.say("ann", short, "last")
+		b.say("bob", b.create("bob", false), "secret")
+		want = append(want, "#"+short, "last", "re: last", "#"+long)
+		for i := range 120 {
+			want = append(want, fmt.Sprint(i), "re: "+fmt.Sprint(i))
+		}
+		var got []string
+		for piece, err := range b.Export(b.Context(), access.Principal{UserID: "ann"}, access.Caller{}) {
+			switch {
+			case err != nil:
+				b.Fatal(err)
+			case piece.Conversation != nil:
+				got = append(got, "#"+piece.Conversation.ID)
+			default:
+				got = append(got, piece.Message.Content)
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			b.Error(d)
+		}
+		for _, err := range b.Export(b.Context(), access.Principal{}, access.Caller{}) {
+			if !fault.Is(err, fault.Unauthenticated) {
+				b.Errorf("a stranger: %v", err)
+			}
+		}
+	})
+}
+
+func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
+	each(t, func(b *bench) {
+		keeper := &conversations.Keeper{Service: b.Service, Expiry: b.store, Observer: b, Retention: 30 * 24 * time.Hour}
+		old, busy, temporary := b.create("ann", false), b.create("ann", false), b.create("ann", true)
+		b.say("ann", old, "old")
+		b.say("ann", temporary, "fleeting")
+		b.say("ann", "", "old thread")
+		b.say("ann", busy, "first")
+		list, _, err := b.List(b.Context(), access.Principal{UserID: "ann"}, ports.Page{Limit: 10})
+		if err != nil || len(list) != 2 {
+			b.Fatalf("%d conversations are listed, %v; a temporary one is not", len(list), err)
+		}
+		sweep := func(want int) {
+			b.Helper()
+			if gone, err := keeper.Sweep(b.Context()); err != nil || gone != want {
+				b.Fatalf("forgot %d, %v; want %d", gone, err, want)
+			}
+		}
+		sweep(0)
+		b.now = b.now.Add(chat.TemporaryTTL + time.Second)
+		sweep(1)
+		if got := b.texts("ann", temporary); got != nil {
+			b.Errorf("the temporary one still says %q", got)
+		}
+		b.now = b.now.Add(29 * 24 * time.Hour)
+		b.say("ann", busy, "again")
+		b.say("ann", "", "new thread")
+		b.now = b.now.Add(2 * 24 * time.Hour)
+		sweep(3) // a conversation and two messages
+		if got := b.texts("ann", old); got != nil {
+			b.Errorf("the old one still says %q", got)
+		}
+		if d := cmp.Diff([]string{"first", "re: first", "again", "re: again"}, b.texts("ann", busy)); d != "" {
+			b.Errorf("what is in use is kept whole:\n%s", d)
+		}
+		if d := cmp.Diff([]string{"new thread", "re: new thread"}, b.texts("ann", "")); d != "" {
+			b.Error(d)
+		}
+		b.say("ann", "", "still works")
+		branch, _, err := b.Branch(b.Context(), access.Principal{UserID: "ann"}, "", "current", 10)
+		if err != nil || len(branch) != 4 {
+			b.Errorf("branch of %d, %v", len(branch), err)
+		}
+		keeper.Retention = 0
+		b.now = b.now.Add(1000 * 24 * time.Hour)
+		sweep(0)
+	})
+}
