@@ -1,13 +1,11 @@
 // Package anthropic asks Anthropic's messages API through the official SDK.
-// The SDK builds the request and reads the stream's frames; events are decoded
-// into the few fields that matter.
+// The SDK builds the request and reads the stream's frames. Of each event only
+// the few fields that matter are looked at, which costs a fraction of decoding it.
 package anthropic
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -76,59 +74,6 @@ func New(c Config) (*Provider, error) {
 // Close lets go of idle connections.
 func (p *Provider) Close() { p.http.CloseIdleConnections() }
 
-// event is a piece of the stream.
-type event struct {
-	Type    string `json:"type"`
-	Message struct {
-		Model string `json:"model"`
-		Usage usage  `json:"usage"`
-	} `json:"message"`
-	Delta struct {
-		Text       upstream.Piece `json:"text"`
-		Thinking   upstream.Piece `json:"thinking"`
-		StopReason string         `json:"stop_reason"`
-	} `json:"delta"`
-	Usage usage `json:"usage"`
-}
-
-// usage as Anthropic counts: input excludes what a prompt cache gave or took.
-// Later figures are cumulative and replace earlier ones; absent ones do not.
-type usage struct {
-	Input      *int64 `json:"input_tokens"`
-	CacheWrite *int64 `json:"cache_creation_input_tokens"`
-	CacheRead  *int64 `json:"cache_read_input_tokens"`
-	Output     *int64 `json:"output_tokens"`
-	OutputHas  struct {
-		Thinking *int64 `json:"thinking_tokens"`
-	} `json:"output_tokens_details"`
-}
-
-func (u *usage) take(later usage) {
-	for _, f := range []struct{ to, from **int64 }{
-		{&u.Input, &later.Input}, {&u.CacheWrite, &later.CacheWrite}, {&u.CacheRead, &later.CacheRead},
-		{&u.Output, &later.Output}, {&u.OutputHas.Thinking, &later.OutputHas.Thinking},
-	} {
-		if *f.from != nil {
-			*f.to = *f.from
-		}
-	}
-}
-
-func (u usage) count() chat.Usage {
-	n := func(p *int64) int64 {
-		if p == nil {
-			return 0
-		}
-		return *p
-	}
-	return chat.Usage{
-		Input:  n(u.Input) + n(u.CacheRead) + n(u.CacheWrite),
-		Output: n(u.Output), CacheRead: n(u.CacheRead), CacheWrite: n(u.CacheWrite),
-		Reasoning: n(u.OutputHas.Thinking),
-		Estimated: u.Input == nil || u.Output == nil,
-	}
-}
-
 // Generate implements ports.Model. The reply is whole when message_stop has come.
 func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
 	ctx, watch := upstream.NewWatch(ctx, p.limits)
@@ -138,57 +83,26 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	if len(ignored) > 0 {
 		a.Metadata = map[string]any{"ignored": ignored}
 	}
-	stream, err := p.open(ctx, params)
+	events, err := p.open(ctx, params)
 	if err != nil {
 		return a, err
 	}
-	defer stream.Close() //nolint:errcheck // nothing is left to read
-	reply := upstream.NewReply(watch, emit)
-	var used usage
-	stop := ""
-	for stream.Next() {
-		e := stream.Current()
-		switch e.Type {
-		case "message_start":
-			a.Model = e.Message.Model
-			used.take(e.Message.Usage)
-		case "content_block_delta":
-			watch.Begin() // whatever it is: a signature comes after thinking that is not shown
-			if err := reply.Reasoning(e.Delta.Thinking); err != nil {
-				return a, err
-			}
-			if err := reply.Text(e.Delta.Text); err != nil {
-				return a, err
-			}
-		case "message_delta":
-			used.take(e.Usage)
-			stop = e.Delta.StopReason
-		case "message_stop":
-			watch.Whole()
-			a.FinishReason, a.Usage = finishReason(stop), used.count()
+	defer events.Close() //nolint:errcheck // nothing is left to read
+	m := message{answer: &a, watch: watch, reply: upstream.NewReply(watch, emit)}
+	for events.Next() {
+		e := events.Event()
+		if err = m.take(e.Type, e.Data); err != nil {
+			return a, m.reply.Failed(err)
+		}
+		if a.FinishReason != "" {
 			return a, nil
 		}
-		a.Usage = used.count()
-		a.Usage.Estimated = true // of as much as there was
 	}
-	return a, reply.Failed(broken(ctx, stream.Err()))
+	return a, m.reply.Failed(upstream.CutShort(ctx, events.Err()))
 }
 
-// finishReason is a stop reason in the common words.
-func finishReason(stop string) string {
-	switch stop {
-	case "end_turn", "stop_sequence", "":
-		return "stop"
-	case "max_tokens", "model_context_window_exceeded":
-		return "length"
-	case "tool_use":
-		return "tool_calls"
-	}
-	return stop
-}
-
-// open sends the request and returns the stream of its reply.
-func (p *Provider) open(ctx context.Context, params sdk.MessageNewParams) (*ssestream.Stream[event], error) {
+// open sends the request and returns the events of its reply.
+func (p *Provider) open(ctx context.Context, params sdk.MessageNewParams) (ssestream.Decoder, error) {
 	var resp *http.Response
 	err := p.client.Post(ctx, "v1/messages", params, &resp, option.WithJSONSet("stream", true))
 	if resp != nil && resp.StatusCode >= 400 {
@@ -201,41 +115,5 @@ func (p *Provider) open(ctx context.Context, params sdk.MessageNewParams) (*sses
 		_ = resp.Body.Close()
 		return nil, err
 	}
-	return ssestream.NewStream[event](ssestream.NewDecoder(resp), nil), nil
-}
-
-func parse(data []byte) upstream.Refusal {
-	var r struct {
-		Error struct {
-			Type    string `json:"type"`
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	_ = json.Unmarshal(data, &r) // an empty refusal is classified by its status
-	return upstream.Refusal{Type: r.Error.Type, Message: r.Error.Message}
-}
-
-func refused(resp *http.Response) error {
-	data, _ := io.ReadAll(resp.Body) // what the SDK has kept, or as much as may be read
-	_ = resp.Body.Close()
-	r := parse(data)
-	r.Status, r.Header = resp.StatusCode, resp.Header
-	return r.Fault()
-}
-
-// broken is why a stream ended before its time.
-func broken(ctx context.Context, err error) error {
-	if err == nil {
-		if ended := upstream.Ended(ctx); ended != nil {
-			return ended
-		}
-		return upstream.Unfinished()
-	}
-	var said *sdk.Error
-	if errors.As(err, &said) {
-		r := parse([]byte(said.RawJSON()))
-		r.Status = http.StatusOK
-		return r.Fault()
-	}
-	return upstream.Broken(ctx, err)
+	return ssestream.NewDecoder(resp), nil
 }

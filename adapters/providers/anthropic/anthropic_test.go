@@ -33,7 +33,7 @@ func open(t *testing.T, script stub.Script) (*stub.Server, *anthropic.Provider) 
 		t.Fatal(err)
 	}
 	p, err := anthropic.New(anthropic.Config{Key: "sk-secret", BaseURL: s.AnthropicURL(), Limits: upstream.Limits{
-		FirstToken: 300 * time.Millisecond, Idle: 300 * time.Millisecond, MaxReply: 5000,
+		FirstToken: time.Second, Idle: time.Second, MaxReply: 5000,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -87,14 +87,15 @@ func TestAnthropic_WholeReplies(t *testing.T) {
 		"EveryByteForItself": {stub.Reply{Text: text, Split: 1}, text, "stop"},
 		"AllInOneWrite":      {stub.Reply{Text: text, Coalesce: true}, text, "stop"},
 		"WithPings":          {stub.Reply{Text: text, Ping: true}, text, "stop"},
-		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 200 * time.Millisecond}, text, "stop"},
-		"PingsKeepItAlive":   {stub.Reply{Text: "a b c d", Pace: 150 * time.Millisecond, Ping: true}, "a b c d", "stop"},
+		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text, "stop"},
+		"PingsKeepItAlive":   {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond, Ping: true}, "a b c d", "stop"},
 		"UnknownEvents":      {stub.Reply{Raw: script(start, [2]string{"brand_new", `{"type":"brand_new"}`}, hello, delta, stop)}, "hello", "stop"},
 		"CutAtItsLimit":      {stub.Reply{Text: "a b", Finish: "max_tokens"}, "a b", "length"},
 		"WindowFull":         {stub.Reply{Text: "a b", Finish: "model_context_window_exceeded"}, "a b", "length"},
 		"Refusal":            {stub.Reply{Text: "a b", Finish: "refusal"}, "a b", "refusal"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.err != nil || r.text != c.want || r.answer.FinishReason != c.finish {
@@ -137,6 +138,7 @@ func TestAnthropic_Failures(t *testing.T) {
 		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, said: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if got := upstream.ReasonOf(r.err); got != c.reason || upstream.RetryAfter(r.err) != c.after {

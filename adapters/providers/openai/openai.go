@@ -1,13 +1,12 @@
 // Package openai asks OpenAI, or any server that speaks its chat completions,
 // through the official SDK. The SDK builds the request and reads the stream's
-// frames; the pieces are decoded into the few fields that matter, which also
-// admits the fields that compatible servers add.
+// frames. Of each piece only the few fields that matter are looked at, which
+// costs a fraction of decoding it and admits the fields that compatible servers add.
 package openai
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -69,35 +68,6 @@ func New(c Config) (*Provider, error) {
 // Close lets go of idle connections.
 func (p *Provider) Close() { p.http.CloseIdleConnections() }
 
-// chunk is a piece of the stream.
-type chunk struct {
-	Model   string `json:"model"`
-	Choices []struct {
-		Delta struct {
-			Content          upstream.Piece `json:"content"`
-			Refusal          upstream.Piece `json:"refusal"`
-			ReasoningContent upstream.Piece `json:"reasoning_content"` // vLLM, llama.cpp, DeepSeek
-			Reasoning        upstream.Piece `json:"reasoning"`         // OpenRouter, Ollama
-		} `json:"delta"`
-		FinishReason string `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *usage `json:"usage"`
-}
-
-// usage as OpenAI counts: prompt tokens include the cached ones, completion
-// tokens the reasoning.
-type usage struct {
-	Prompt     int64 `json:"prompt_tokens"`
-	Completion int64 `json:"completion_tokens"`
-	PromptHas  struct {
-		Cached  int64 `json:"cached_tokens"`
-		Written int64 `json:"cache_write_tokens"`
-	} `json:"prompt_tokens_details"`
-	CompletionHas struct {
-		Reasoning int64 `json:"reasoning_tokens"`
-	} `json:"completion_tokens_details"`
-}
-
 // Generate implements ports.Model. The reply is whole when a finish reason has
 // come; usage may follow it, and is Estimated when it does not.
 func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
@@ -108,45 +78,33 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	if len(ignored) > 0 {
 		a.Metadata = map[string]any{"ignored": ignored}
 	}
-	stream, err := p.open(ctx, params)
+	events, err := p.open(ctx, params)
 	if err != nil {
 		return a, err
 	}
-	defer stream.Close() //nolint:errcheck // nothing is left to read
+	defer events.Close() //nolint:errcheck // nothing is left to read
 	reply := upstream.NewReply(watch, emit)
-	for stream.Next() {
-		c := stream.Current()
-		if c.Model != "" {
-			a.Model = c.Model
+	for events.Next() {
+		data := events.Event().Data
+		if bytes.HasPrefix(data, done) {
+			break
 		}
-		if c.Usage != nil {
-			a.Usage = c.Usage.count()
+		if err = take(data, &a, reply); err != nil {
+			return a, reply.Failed(err)
 		}
-		for _, choice := range c.Choices {
-			d := choice.Delta
-			for _, err := range []error{
-				reply.Reasoning(d.ReasoningContent), reply.Reasoning(d.Reasoning),
-				reply.Text(d.Content), reply.Text(d.Refusal),
-			} {
-				if err != nil {
-					return a, err
-				}
-			}
-			if choice.FinishReason != "" {
-				a.FinishReason = choice.FinishReason
-				watch.Whole()
-			}
+		if a.FinishReason != "" {
+			watch.Whole()
 		}
 	}
 	if a.FinishReason != "" {
 		return a, nil
 	}
 	a.Usage.Estimated = true // of as much as there was
-	return a, reply.Failed(broken(ctx, stream.Err()))
+	return a, reply.Failed(upstream.CutShort(ctx, events.Err()))
 }
 
-// open sends the request and returns the stream of its reply.
-func (p *Provider) open(ctx context.Context, params sdk.ChatCompletionNewParams) (*ssestream.Stream[chunk], error) {
+// open sends the request and returns the events of its reply.
+func (p *Provider) open(ctx context.Context, params sdk.ChatCompletionNewParams) (ssestream.Decoder, error) {
 	var resp *http.Response
 	err := p.client.Post(ctx, "chat/completions", params, &resp, option.WithJSONSet("stream", true))
 	if resp != nil && resp.StatusCode >= 400 {
@@ -159,56 +117,5 @@ func (p *Provider) open(ctx context.Context, params sdk.ChatCompletionNewParams)
 		_ = resp.Body.Close()
 		return nil, err
 	}
-	return ssestream.NewStream[chunk](ssestream.NewDecoder(resp), nil), nil
-}
-
-func (u usage) count() chat.Usage {
-	return chat.Usage{
-		Input: u.Prompt, Output: u.Completion,
-		CacheRead: u.PromptHas.Cached, CacheWrite: u.PromptHas.Written,
-		Reasoning: u.CompletionHas.Reasoning,
-	}
-}
-
-// refusal is an error in OpenAI's words. Some servers put a number where the
-// code should be.
-type refusal struct {
-	Error struct {
-		Type    string          `json:"type"`
-		Code    json.RawMessage `json:"code"`
-		Message string          `json:"message"`
-	} `json:"error"`
-}
-
-func parse(data []byte) upstream.Refusal {
-	var r refusal
-	var code string
-	if json.Unmarshal(data, &r) == nil {
-		_ = json.Unmarshal(r.Error.Code, &code)
-	}
-	return upstream.Refusal{Type: r.Error.Type, Code: code, Message: r.Error.Message}
-}
-
-func refused(resp *http.Response) error {
-	data, _ := io.ReadAll(resp.Body) // what the SDK has kept, or as much as may be read
-	_ = resp.Body.Close()
-	r := parse(data)
-	r.Status, r.Header = resp.StatusCode, resp.Header
-	return r.Fault()
-}
-
-// broken is why a stream ended before its time.
-func broken(ctx context.Context, err error) error {
-	if err == nil {
-		if ended := upstream.Ended(ctx); ended != nil {
-			return ended
-		}
-		return upstream.Unfinished()
-	}
-	if said := streamError(err); said != nil {
-		r := parse(said.Event.Data)
-		r.Status = http.StatusOK
-		return r.Fault()
-	}
-	return upstream.Broken(ctx, err)
+	return ssestream.NewDecoder(resp), nil
 }

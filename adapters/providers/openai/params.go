@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/packages/ssestream"
 	"github.com/openai/openai-go/v3/shared"
 
 	"parley/adapters/providers/upstream"
@@ -67,14 +66,6 @@ func reasons(model string) bool {
 	}
 	rest, ok := strings.CutPrefix(model, "gpt-")
 	return ok && rest != "" && rest[0] >= '5' && rest[0] <= '9' && !strings.Contains(rest, "chat")
-}
-
-func streamError(err error) *ssestream.StreamError {
-	var said *ssestream.StreamError
-	if errors.As(err, &said) {
-		return said
-	}
-	return nil
 }
 
 // headroom tells the observer what the headers say of the rate limits.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -101,20 +102,8 @@ func (b *body) Read(p []byte) (int, error) {
 	if n > 0 && b.watch != nil {
 		b.watch.alive()
 	}
-	for _, c := range p[:n] {
-		b.run++
-		switch {
-		case !b.events || c == '\r':
-		case c != '\n':
-			b.line++
-		case b.line == 0:
-			b.run = 0
-		default:
-			b.line = 0
-		}
-		if b.run > b.max {
-			return 0, errTooLong
-		}
+	if !b.fits(p[:n]) {
+		return 0, errTooLong
 	}
 	switch {
 	case err == io.EOF:
@@ -124,6 +113,31 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// fits counts what was read, and reports whether it is within the limit.
+func (b *body) fits(p []byte) bool {
+	for len(p) > 0 {
+		segment, rest, ended := p, []byte(nil), false
+		if b.events {
+			segment, rest, ended = bytes.Cut(p, lineFeed)
+		}
+		b.run += len(segment)
+		b.line += len(segment) - bytes.Count(segment, carriageReturn)
+		if b.run > b.max {
+			return false
+		}
+		if ended {
+			if b.line == 0 {
+				b.run = 0
+			}
+			b.line = 0
+		}
+		p = rest
+	}
+	return true
+}
+
+var lineFeed, carriageReturn = []byte("\n"), []byte("\r")
 
 // Close reads the few bytes that end a whole reply, so that the connection
 // can serve the next one.
@@ -174,7 +188,27 @@ func Broken(ctx context.Context, err error) error {
 	case errors.As(err, &read), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return Fail(Lost, plain(err))
 	}
-	return Fail(NotAStream, errors.New("garbled event"))
+	return Fail(NotAStream, fmt.Errorf("%T", err))
+}
+
+// Garbled is the fault of an event that is not JSON.
+func Garbled() error { return Fail(NotAStream, errors.New("garbled event")) }
+
+// Unfinished is the fault of a stream that ended cleanly and too soon.
+func Unfinished() error {
+	return Fail(Incomplete, errors.New("the stream ended without a terminal marker"))
+}
+
+// CutShort is the fault of a stream that ended without its terminal marker,
+// with the error of reading it, if any. Only the marker says that a reply is whole.
+func CutShort(ctx context.Context, err error) error {
+	if err != nil {
+		return Broken(ctx, err)
+	}
+	if ended := Ended(ctx); ended != nil {
+		return ended
+	}
+	return Unfinished()
 }
 
 // plain drops the URL from a transport's error: a base URL may hold a secret.

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -163,9 +162,3 @@ func Headroom(h http.Header, limit, remaining string) (ratio float64, ok bool) {
 	}
 	return min(left/most, 1), true
 }
-
-// errIncomplete is a stream that ended without saying so.
-var errIncomplete = errors.New("the stream ended without a terminal marker")
-
-// Unfinished is the fault of a stream that ended, cleanly, too soon.
-func Unfinished() error { return Fail(Incomplete, errIncomplete) }

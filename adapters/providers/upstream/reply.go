@@ -1,11 +1,8 @@
 package upstream
 
 import (
-	"encoding/json"
 	"errors"
 	"unicode/utf8"
-
-	"github.com/tidwall/gjson"
 
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -27,10 +24,10 @@ func NewReply(w *Watch, emit func(chat.Delta)) *Reply {
 }
 
 // Text passes a piece of text on.
-func (r *Reply) Text(s Piece) error { return r.pass(false, string(s)) }
+func (r *Reply) Text(s string) error { return r.pass(false, s) }
 
 // Reasoning passes a piece of reasoning on.
-func (r *Reply) Reasoning(s Piece) error { return r.pass(true, string(s)) }
+func (r *Reply) Reasoning(s string) error { return r.pass(true, s) }
 
 func (r *Reply) pass(reasoning bool, s string) error {
 	if s == "" {
@@ -94,18 +91,4 @@ func first(s string, n int) string {
 		n--
 	}
 	return s
-}
-
-// Piece is a JSON string that may begin or end inside a character: some
-// servers cut a reply between bytes. The standard decoder would turn each
-// half into replacement characters.
-type Piece string
-
-// UnmarshalJSON keeps the bytes as they are.
-func (p *Piece) UnmarshalJSON(data []byte) error {
-	if !utf8.Valid(data) {
-		*p = Piece(gjson.ParseBytes(data).String())
-		return nil
-	}
-	return json.Unmarshal(data, (*string)(p))
 }
