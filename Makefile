@@ -25,7 +25,7 @@ test: ## Run all tests, with a private Postgres and Redis and the race detector
 	$(TESTENV) go test -race -timeout 10m ./...
 
 .PHONY: check
-check: fmt-check vet lint boundary migrate-check verify ## Run everything but the tests that CI runs
+check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything but the tests that CI runs
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -73,6 +73,22 @@ up: ## Start two instances, a proxy, the databases and the monitoring in contain
 	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET POSTGRES_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
 		echo "$$v=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > deploy/.env)
 	docker compose -f deploy/compose.yaml up --build --detach --wait
+
+.PHONY: crash
+crash: ## Inject N faults (200) into two instances under load, from SEED, and check every promise
+	go run ./platform/crash -n $(or $(N),200) $(if $(SEED),-seed $(SEED))
+
+.PHONY: dashboards-check
+dashboards-check: ## Execute every panel and alert against a real run
+	$(TESTENV) go test -count=1 ./dashboards/...
+
+.PHONY: crash
+crash: ## Kill everything under load and check every promise, e.g. make crash N=1000 SEED=7
+	go run ./platform/crash -n $(or $(N),200) $(if $(SEED),-seed $(SEED)) $(if $(OUT),-out $(OUT))
+
+.PHONY: crash-short
+crash-short: ## The same for two minutes
+	go run ./platform/crash -n 30
 
 .PHONY: bench
 bench: ## Run the benchmarks

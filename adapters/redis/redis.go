@@ -30,6 +30,8 @@ const (
 	// presence is how often an instance says that it lives; after three times
 	// that it counts no more.
 	presence = 5 * time.Second
+	// idle is how many connections stay open after a burst.
+	idle = 4
 )
 
 // Options of Open. The zero value will do for one deployment on its own Redis.
@@ -102,6 +104,7 @@ func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) 
 		}
 		o.ContextTimeoutEnabled, o.MaxRetries, o.MaxRedirects = true, -1, 3
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
+		o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = idle, time.Minute, -1
 		o.DialerRetries, o.DisableIdentity = 1, true
 		return redis.NewClusterClient(o), nil
 	}
@@ -111,6 +114,7 @@ func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) 
 	}
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
+	o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = idle, time.Minute, -1
 	o.DialerRetries, o.DisableIdentity = 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
