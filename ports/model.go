@@ -62,5 +62,9 @@ type Catalogue interface {
 // at the highest price among them. Micros is 0 where no price is known.
 type Quote func(p chat.Params, input int64) access.Hold
 
+// Titles makes a title for a conversation from its first turns. An error says
+// that there is none; the Answer says what asking has cost all the same.
+type Titles func(ctx context.Context, user string, p chat.Params, turns []Turn) (string, Answer, error)
+
 // Tokens counts the tokens of a text, near enough for a context window.
 type Tokens func(text string) int

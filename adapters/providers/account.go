@@ -14,6 +14,9 @@ func (r *Router) account(a *ports.Answer, c *conversation, err error) {
 	if c.calls == 0 {
 		return
 	}
+	if err == nil && a.Usage.Input == 0 {
+		a.Usage.Estimated = true // no prompt is empty: some servers send zeros
+	}
 	if a.Usage.Estimated {
 		if free(err) && c.said.Len() == 0 {
 			a.Usage.Estimated = false // turned away: there is nothing to count

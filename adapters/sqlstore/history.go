@@ -69,6 +69,21 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 	return row.Domain(), nil
 }
 
+// Retitle names a conversation anew if it is still called from.
+func (s *Store) Retitle(ctx context.Context, user, id, from, to string, audit access.Entry) error {
+	return s.write(ctx, "retitle", func(ctx context.Context, tx bun.Tx) error {
+		done, err := tx.NewRaw("UPDATE chat_conversations SET title = ?, updated_at = ? WHERE user_id = ? AND id = ? AND title = ?",
+			to, rows.Time(audit.CreatedAt), user, id, from).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return insertEntries(ctx, tx, owned(audit, user))
+	})
+}
+
 // DeleteConversation removes a conversation with all that it holds. The audit
 // entries of its live runs are completed, since nobody else will.
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error {

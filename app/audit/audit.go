@@ -134,7 +134,3 @@ func (s *Service) begin(ctx context.Context) ([]byte, error) {
 func errNoRoot() *fault.Error {
 	return fault.New(fault.Internal, "The audit chain's key is not in the database any more; restore the table audit_root from a backup")
 }
-
-func (s *Service) failed(ctx context.Context, task string, err error) {
-	s.Observer.Observe(ctx, ports.BackgroundFailed{Task: task, Err: err})
-}

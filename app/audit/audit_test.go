@@ -172,7 +172,7 @@ func (b *bench) count(query string, args ...any) (n int) {
 
 func (b *bench) seal() {
 	b.Helper()
-	if _, err := b.service.Seal(b.Context()); err != nil {
+	if err := b.service.Seal(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -271,4 +271,3 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 		b.clean()
 	})
 }
-

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"parley/domain/access"
@@ -20,91 +21,79 @@ const (
 // asked any sooner.
 const retryAfter = 2 * time.Second
 
-// Serve seals until ctx is done, and then once more, so that an orderly end
-// leaves nothing unsealed and no link without a head.
+// lastRound bounds what is done at the end.
+const lastRound = 3 * time.Second
+
+// Serve seals, exports heads and finishes erasures until ctx is done; then it
+// seals once more, so that an orderly end leaves nothing unsealed and no link
+// without a head.
 func (s *Service) Serve(ctx context.Context) {
-	b := beat{Service: s}
+	seal, head := &sealing{Service: s}, &exporting{Service: s}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.loop(ctx, s.opt.Interval, taskSeal, seal.round) })
+	wg.Go(func() { s.loop(ctx, s.opt.HeadEvery, taskHead, head.round) })
+	wg.Go(func() { s.loop(ctx, s.opt.Resume, taskErase, s.resumeErasures) })
+	wg.Wait()
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRound)
+	defer cancel()
+	s.attempt(ctx, taskSeal, seal.round)
+	s.attempt(ctx, taskHead, head.round)
+}
+
+// loop does a task now and after every interval.
+func (s *Service) loop(ctx context.Context, interval time.Duration, task string, round func(context.Context) error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-			pause := s.opt.Interval
-			if !b.round(ctx, false) {
+			pause := interval
+			if !s.attempt(ctx, task, round) {
 				pause = max(pause, retryAfter)
 			}
 			timer.Reset(pause)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-			defer cancel()
-			b.round(last, true)
 			return
 		}
 	}
 }
 
-// beat is what Serve remembers from round to round.
-type beat struct {
-	*Service
-	seen     int64 // the longest chain seen
-	exported int64 // the head that was exported last
-	headAt   time.Time
-	eraseAt  time.Time
-}
-
-// round seals what waits, and does what else is due. It reports whether
-// everything went well.
-func (b *beat) round(ctx context.Context, final bool) (ok bool) {
-	err := b.seal(ctx)
+func (s *Service) attempt(ctx context.Context, task string, round func(context.Context) error) (ok bool) {
+	err := round(ctx)
 	if err != nil && ctx.Err() == nil {
-		b.failed(ctx, taskSeal, err)
-	}
-	now := b.Now()
-	if b.Export != nil && (final || now.Sub(b.headAt) >= b.opt.HeadEvery) {
-		b.headAt = now
-		if err := b.export(ctx); err != nil && ctx.Err() == nil {
-			b.failed(ctx, taskHead, err)
-		}
-	}
-	if !final && now.Sub(b.eraseAt) >= b.opt.Resume {
-		b.eraseAt = now
-		if err := b.resumeErasures(ctx); err != nil && ctx.Err() == nil {
-			b.failed(ctx, taskErase, err)
-		}
+		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: task, Err: err})
 	}
 	return err == nil
 }
 
-// seal seals everything that waits, and states how far behind it had been.
-func (b *beat) seal(ctx context.Context) error {
-	lag, waiting, err := b.Ledger.Unsealed(ctx)
+// sealing remembers how far the chain was when this instance last added to it.
+type sealing struct {
+	*Service
+	seq int64
+}
+
+// round seals everything that waits, and states how far behind the chain was.
+func (s *sealing) round(ctx context.Context) error {
+	lag, waiting, err := s.Ledger.Unsealed(ctx)
 	if err != nil {
 		return err
 	}
 	n := 0
-	if waiting {
-		n, err = b.sealAll(ctx)
+	for more := waiting; more && err == nil; {
+		var sealed []access.Link
+		sealed, more, err = s.sealBatch(ctx)
+		if n += len(sealed); len(sealed) > 0 {
+			s.seq = sealed[len(sealed)-1].Seq
+		}
 	}
-	b.Observer.Observe(ctx, ports.AuditSealed{Seq: b.seen, Links: n, Lag: max(lag, 0)})
+	s.Observer.Observe(ctx, ports.AuditSealed{Seq: s.seq, Links: n, Lag: max(lag, 0)})
 	return err
 }
 
-func (b *beat) sealAll(ctx context.Context) (n int, err error) {
-	for more := true; more && err == nil; {
-		var sealed []access.Link
-		sealed, more, err = b.sealBatch(ctx)
-		if n += len(sealed); len(sealed) > 0 {
-			b.seen = sealed[len(sealed)-1].Seq
-		}
-	}
-	return n, err
-}
-
-// Seal seals everything that waits now and returns the number of new links. It
-// returns 0 at once when another instance is at it.
-func (s *Service) Seal(ctx context.Context) (int, error) {
-	return (&beat{Service: s}).sealAll(ctx)
-}
+// Seal seals everything that waits now. It returns at once when another
+// instance is at it.
+func (s *Service) Seal(ctx context.Context) error { return (&sealing{Service: s}).round(ctx) }
 
 func (s *Service) sealBatch(ctx context.Context) (sealed []access.Link, more bool, err error) {
 	keys, err := s.open(ctx)
@@ -126,28 +115,34 @@ func (s *Service) sealBatch(ctx context.Context) (sealed []access.Link, more boo
 	})
 }
 
-// export signs the end of the chain, whoever made it, unless that was done
-// before. It signs nothing that it can see to be false.
-func (b *beat) export(ctx context.Context) error {
-	last, err := b.Ledger.LastLink(ctx)
-	if err != nil || last.Seq == 0 && b.seen == 0 {
-		return err
-	}
-	keys, err := b.open(ctx)
-	if err != nil {
-		return err
-	}
-	switch {
-	case last.Seq < b.seen:
-		return fmt.Errorf("the audit chain ends at %d, it had got to %d", last.Seq, b.seen)
-	case !keys.Genuine(last):
-		return fmt.Errorf("link %d of the audit chain is not genuine", last.Seq)
-	case last.Seq == b.exported:
+// exporting remembers the head that this instance exported last.
+type exporting struct {
+	*Service
+	seq int64
+}
+
+// round signs the end of the chain, whoever made it, if it has moved. It signs
+// nothing that it can see to be false.
+func (s *exporting) round(ctx context.Context) error {
+	if s.Export == nil {
 		return nil
 	}
-	if err := b.Export(ctx, keys.Sign(last, b.Now())); err != nil {
+	last, err := s.Ledger.LastLink(ctx)
+	if err != nil || last.Seq == s.seq {
 		return err
 	}
-	b.seen, b.exported = last.Seq, last.Seq
+	keys, err := s.open(ctx)
+	switch {
+	case err != nil:
+		return err
+	case last.Seq < s.seq:
+		return fmt.Errorf("the audit chain ends at %d; it had got to %d", last.Seq, s.seq)
+	case !keys.Genuine(last):
+		return fmt.Errorf("link %d of the audit chain is not genuine", last.Seq)
+	}
+	if err := s.Export(ctx, keys.Sign(last, s.Now())); err != nil {
+		return fmt.Errorf("export the head of the audit chain: %w", err)
+	}
+	s.seq = last.Seq
 	return nil
 }

@@ -58,7 +58,9 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 		o.State = chat.Failed
 		o.Failure, reason = failure(err)
 	}
-	s.finish(t, o, answer, reason)
+	if s.finish(t, o, answer, reason) && o.State == chat.Completed {
+		s.title(t, branch, o.Output.Text)
+	}
 }
 
 // ask calls the model. A panic in there ends this run, not the process.
@@ -139,8 +141,8 @@ func failure(err error) (code, reason string) {
 }
 
 // finish makes the end durable, then tells it. While the store is away it
-// tries again: the text is only here.
-func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason string) {
+// tries again: the text is only here. It reports whether the end is ours.
+func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason string) bool {
 	if o.State != chat.Completed {
 		o.Metadata["state"] = string(o.State)
 	}
@@ -153,16 +155,17 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 		}
 		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
 			s.lost(t)
-			return
+			return false
 		}
 		s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "finish", Err: err})
 		select {
 		case <-time.After(wait):
 		case <-s.released: // shutting down: the lease expires, and another instance takes over
-			return
+			return false
 		}
 	}
 	s.tell(t, o, answer, reason)
+	return true
 }
 
 // tell lets followers, tabs, waiting runs and operators know of a durable end.

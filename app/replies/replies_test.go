@@ -651,3 +651,89 @@ func TestLive(t *testing.T) {
 	b.model.Next().Fail(fault.New(fault.AIFailed, "x"))
 	expect(replies.EventDelta, after.Run.ID, chat.Failed)
 }
+
+func TestTitles(t *testing.T) {
+	b := setup(t)
+	asked := make(chan string, 4)
+	s := b.start(quick(), func(d *replies.Deps) {
+		d.Titles = func(_ context.Context, _ string, _ chat.Params, turns []ports.Turn) (string, ports.Answer, error) {
+			asked <- turns[0].Text + " / " + turns[1].Text
+			return "A better name", ports.Answer{}, nil
+		}
+	})
+	title := func(conv string) string {
+		c, err := b.store.Conversation(t.Context(), ann.UserID, conv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Title
+	}
+	say := func(conv, text string) {
+		turn := b.send(s.Service, replies.Send{ConversationID: conv, Content: text})
+		call := b.model.Next()
+		call.Say("re: " + text)
+		call.Done()
+		if _, err := s.Wait(t.Context(), ann, turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conv := b.conversation()
+	say(conv, "hello there")
+	b.eventually(func() error {
+		if got := title(conv); got != "A better name" {
+			return fmt.Errorf("it is called %q", got)
+		}
+		return nil
+	})
+	if got := <-asked; got != "hello there / re: hello there" {
+		t.Errorf("asked about %q", got)
+	}
+	t.Run("AnsweredOnce", func(t *testing.T) {
+		say(conv, "and again")
+		if len(asked) > 0 {
+			t.Errorf("asked about %q", <-asked)
+		}
+	})
+	t.Run("TheUsersOwnNameStays", func(t *testing.T) {
+		own, named := b.conversation(), "Mine"
+		if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, own, ports.ConversationChange{Title: &named, Now: time.Now()}, access.Entry{
+			ID: "named", Action: access.ActionConversationUpdated, Resource: access.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		say(own, "hello")
+		<-asked
+		s.stop() // waits for titles
+		if got := title(own); got != "Mine" {
+			t.Errorf("it is called %q", got)
+		}
+	})
+}
+
+func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {
+	b := setup(t)
+	opt := quick()
+	opt.MaxReplyTokens, opt.ContextTokens = 300, 1000
+	s := b.start(opt, func(d *replies.Deps) {
+		d.Budget = func(access.Tier) access.Budget { return access.Budget{DayTokens: 2000} }
+	})
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	if call.Prompt.Params.MaxTokens != 300 || turn.Run.Hold.Tokens != 1300 || turn.Left.Tokens == nil || *turn.Left.Tokens != 700 {
+		t.Errorf("asked for %d tokens, held %d, left %v", call.Prompt.Params.MaxTokens, turn.Run.Hold.Tokens, turn.Left.Tokens)
+	}
+	if _, err := s.Send(t.Context(), with(replies.Send{})); !fault.Is(err, fault.OverBudget) {
+		t.Errorf("a second one: %v", err)
+	}
+	call.Say("short")
+	call.Done()
+	b.until(turn.Run.ID, chat.Completed)
+	again := b.send(s.Service, replies.Send{})
+	if *again.Left.Tokens != 2000-10-1300 {
+		t.Errorf("left %d after ten were used", *again.Left.Tokens)
+	}
+	call = b.model.Next()
+	call.Say("x")
+	call.Done()
+	b.until(again.Run.ID, chat.Completed)
+}

@@ -90,7 +90,7 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	}
 	run := s.newRun(user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
-	run.Hold = s.hold(in.Params, in.Content)
+	s.bound(&run, in.Principal, in.Content)
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
 	return s.submit(ctx, chat.Admission{
 		Run: run, Message: &message, ParentOf: editOf, Leaf: in.Leaf,
@@ -118,7 +118,7 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 		return Turn{}, err
 	}
 	run := s.newRun(in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
-	run.Hold = s.hold(in.Params, "")
+	s.bound(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, in.Target, in.Params)
 	return s.submit(ctx, chat.Admission{
 		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
@@ -204,19 +204,20 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 	return run, nil
 }
 
-// hold is the most that a reply may use: a full context, or a message that is
-// longer than that, and the longest answer.
-func (s *Service) hold(p chat.Params, content string) access.Hold {
+// bound sets aside the most that a reply may use: a full context, or a message
+// that is longer than that, and the longest answer. A user with a budget gets
+// no answer that is longer than what was set aside.
+func (s *Service) bound(run *chat.Run, p access.Principal, content string) {
+	if run.Params.MaxTokens == 0 && s.budget(p) != (access.Budget{}) {
+		run.Params.MaxTokens = s.opt.MaxReplyTokens
+	}
 	input := int64(max(s.opt.ContextTokens, s.Tokens(content)+turnTokens))
-	input += int64(s.Tokens(p.System))
+	input += int64(s.Tokens(run.Params.System))
 	if s.Quote != nil {
-		return s.Quote(p, input)
+		run.Hold = s.Quote(run.Params, input)
+		return
 	}
-	output := p.MaxTokens
-	if output == 0 {
-		output = s.opt.MaxReplyTokens
-	}
-	return access.Hold{Tokens: input + int64(output)}
+	run.Hold = access.Hold{Tokens: input + int64(max(run.Params.MaxTokens, s.opt.MaxReplyTokens))}
 }
 
 func (s *Service) budget(p access.Principal) access.Budget {

@@ -72,6 +72,9 @@ func (o Options) withDefaults() Options {
 type Store interface {
 	ports.Runs
 	Message(ctx context.Context, user, id string) (chat.Message, error)
+	// Retitle names a conversation anew if it is still called from. It is no
+	// error if it is not.
+	Retitle(ctx context.Context, user, id, from, to string, audit access.Entry) error
 }
 
 // Deps are the world as the service sees it.
@@ -81,6 +84,7 @@ type Deps struct {
 	Tokens   ports.Tokens
 	Quote    ports.Quote                     // nil: tokens only, at MaxReplyTokens
 	Budget   func(access.Tier) access.Budget // nil: unbounded
+	Titles   ports.Titles                    // nil: conversations keep the name of their first message
 	Feed     ports.Feed
 	Observer ports.Observer
 	Now      ports.Clock

@@ -30,12 +30,14 @@ type Server struct {
 
 // Store is where data lives.
 type Store struct {
-	DataDir        string `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret."`
-	DatabaseURL    Secret `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. Unset: an embedded SQLite file in DATA_DIR."`
-	DBExecMode     string `env:"DB_EXEC_MODE" envDefault:"exec" desc:"How statements are sent to PostgreSQL: exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first two work behind any PgBouncer."`
-	DBMaxConns     int    `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL."`
-	MigrateOnStart bool   `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
-	RedisURL       Secret `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
+	DataDir        string   `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret."`
+	DatabaseURL    Secret   `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. Unset: an embedded SQLite file in DATA_DIR."`
+	DBExecMode     string   `env:"DB_EXEC_MODE" envDefault:"exec" desc:"How statements are sent to PostgreSQL: exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first two work behind any PgBouncer."`
+	DBMaxConns     int      `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL."`
+	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
+	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
+	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
+	AuditHeads     Secret   `env:"AUDIT_HEADS" desc:"Where signed heads of the audit chain are exported to: a file, or an http(s) URL below which each is PUT as an object. Keep it where nobody can write who can write the database. Unset: nowhere, and nobody can tell when the end of the chain is cut off."`
 }
 
 // Auth is how callers are recognised.
@@ -77,6 +79,7 @@ type Replies struct {
 	ContextMessages int `env:"CONTEXT_MESSAGES" envDefault:"50" desc:"Most messages of a branch that a provider is sent."`
 	ContextTokens   int `env:"CONTEXT_TOKENS" envDefault:"4000" desc:"Most tokens that a provider is sent. The oldest messages go first, the new one never."`
 	RunMaxAttempts  int `env:"RUN_MAX_ATTEMPTS" envDefault:"3" desc:"How often a reply of which nobody has seen anything is begun again after a crash."`
+	RetentionDays   int `env:"RETENTION_DAYS" envDefault:"0" desc:"Delete conversations that nobody has written to for so many days; 0: keep them."`
 	MaxQueue        int `env:"MAX_QUEUE" envDefault:"1000" desc:"Most background replies that may wait."`
 }
 
@@ -90,7 +93,8 @@ type AI struct {
 	AnthropicBaseURL  string        `env:"ANTHROPIC_BASE_URL" desc:"A server that speaks Anthropic's messages."`
 	AnthropicModels   []string      `env:"ANTHROPIC_MODEL" desc:"Models that may be asked for, as with OPENAI_MODEL."`
 	MaxConcurrency    int           `env:"AI_MAX_CONCURRENCY" envDefault:"64" desc:"Most replies that one provider makes at once for this instance; more are refused with 503 rather than queued."`
-	MaxTokens         int           `env:"AI_MAX_TOKENS" envDefault:"8192" desc:"Most output tokens that a caller may ask for."`
+	MaxTokens         int           `env:"AI_MAX_TOKENS" envDefault:"8192" desc:"Most output tokens that a caller may ask for, and that a reply gets of a user with a budget."`
+	Titles            bool          `env:"AI_TITLES" envDefault:"false" desc:"Let the model name a conversation after its first reply. What that costs counts against nobody's budget."`
 	MaxReplyChars     int           `env:"MAX_REPLY_CHARS" envDefault:"400000" desc:"Longest reply, in code points, its reasoning included."`
 	ConnectTimeout    time.Duration `env:"AI_CONNECT_TIMEOUT" envDefault:"5s" desc:"Until a connection to a provider stands."`
 	FirstTokenTimeout time.Duration `env:"AI_FIRST_TOKEN_TIMEOUT" envDefault:"60s" desc:"Until the first piece of a reply."`

@@ -24,10 +24,15 @@ func (c Config) Validate() error {
 	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
 	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, 2)
 
-	for _, s := range c.Auth.AuthSecret {
-		if strings.TrimSpace(s.Reveal()) == "" {
-			v.add("AUTH_SECRET holds an empty secret between its commas")
+	for name, list := range map[string][]Secret{"AUTH_SECRET": c.Auth.AuthSecret, "AUDIT_KEY": c.Store.AuditKey} {
+		for _, s := range list {
+			if strings.TrimSpace(s.Reveal()) == "" {
+				v.add("%s holds an empty secret between its commas", name)
+			}
 		}
+	}
+	if heads := c.Store.AuditHeads.Reveal(); strings.Contains(heads, "://") {
+		v.url("AUDIT_HEADS", heads, "http", "https")
 	}
 	v.url("NEXTAUTH_URL", c.Auth.NextAuthURL, "http", "https")
 	v.url("AUTH_URL", c.Auth.AuthURL, "http", "https")
@@ -66,6 +71,7 @@ func (c Config) Validate() error {
 	v.atLeast("CONTEXT_MESSAGES", c.Replies.ContextMessages, 1)
 	v.atLeast("CONTEXT_TOKENS", c.Replies.ContextTokens, 1)
 	v.atLeast("RUN_MAX_ATTEMPTS", c.Replies.RunMaxAttempts, 1)
+	v.atLeast("RETENTION_DAYS", c.Replies.RetentionDays, 0)
 	v.atLeast("MAX_QUEUE", c.Replies.MaxQueue, 0)
 
 	for _, name := range c.AI.AIProviders {
