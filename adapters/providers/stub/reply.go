@@ -20,16 +20,17 @@ type Reply struct {
 	Header map[string]string
 	Raw    string // the body, instead of what would be made of the rest
 
-	Reasoning string
-	Text      string   // said word by word
-	Pieces    []string // instead of Text: said piece by piece
-	Pace      time.Duration
-	Ping      bool // comments or pings between pieces
-	Split     int  // every write is cut into so many bytes
-	Coalesce  bool // everything in one write
-	NoUsage   bool
-	CacheRead int64 // part of the input, as it came from a prompt cache
-	Finish    string
+	Reasoning  string
+	Text       string   // said word by word
+	Pieces     []string // instead of Text: said piece by piece
+	Pace       time.Duration
+	Ping       bool // comments or pings between pieces
+	Split      int  // every write is cut into so many bytes
+	Coalesce   bool // everything in one write
+	NoUsage    bool
+	CacheRead  int64 // part of the input, as it came from a prompt cache
+	CacheWrite int64 // part of the input, as it went into one; Anthropic only
+	Finish     string
 
 	// Cut ends the stream its own way after so many pieces.
 	Cut   Cut

@@ -67,7 +67,8 @@ func (v anthropicVoice) begin() error {
 		"id": fmt.Sprintf("msg_%d", v.p.call.N), "type": "message", "role": "assistant", "model": v.p.call.Model,
 		"content": []any{}, "stop_reason": nil, "stop_sequence": nil,
 		"usage": map[string]any{
-			"input_tokens": v.p.call.Input - v.p.reply.CacheRead, "cache_creation_input_tokens": 0,
+			"input_tokens":                v.p.call.Input - v.p.reply.CacheRead - v.p.reply.CacheWrite,
+			"cache_creation_input_tokens": v.p.reply.CacheWrite,
 			"cache_read_input_tokens": v.p.reply.CacheRead, "output_tokens": 1,
 		},
 	}})

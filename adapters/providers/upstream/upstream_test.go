@@ -1,0 +1,168 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func replyOf(t *testing.T, l Limits) (*Reply, *strings.Builder) {
+	_, w := NewWatch(context.Background(), l.OrDefaults())
+	t.Cleanup(w.End)
+	var said strings.Builder
+	return NewReply(w, func(d chat.Delta) {
+		if !utf8.ValidString(d.Text) || d.Text == "" {
+			t.Errorf("piece %q", d.Text)
+		}
+		said.WriteString(d.Text)
+	}), &said
+}
+
+// However a reply is cut into pieces, the same characters come out.
+func TestReply_CutsDoNotMatter(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.StringOf(rapid.RuneFrom([]rune("ab é한😀\u200d\n\x00\x1b"))).Draw(rt, "text")
+		r, said := replyOf(t, Limits{})
+		for rest := text; rest != ""; {
+			n := rapid.IntRange(1, min(len(rest), 5)).Draw(rt, "cut")
+			if err := r.Text(rest[:n]); err != nil {
+				rt.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if want, _ := chat.CleanOutput(text); said.String() != want {
+			rt.Fatalf("%q became %q", text, said.String())
+		}
+	})
+}
+
+func TestReply_IsBounded(t *testing.T) {
+	r, said := replyOf(t, Limits{MaxReply: 5})
+	if err := r.Reasoning("한국"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Text("abc"); err != nil {
+		t.Fatalf("exactly full: %v", err)
+	}
+	err := r.Text("d")
+	if ReasonOf(err) != ReplyTooLong || said.String() != "한국abc" {
+		t.Errorf("%q, %v", said.String(), err)
+	}
+}
+
+func TestReply_Failed(t *testing.T) {
+	r, _ := replyOf(t, Limits{})
+	busy := Fail(Overloaded, errors.New("busy")).After(time.Second)
+	if err := r.Failed(busy); !fault.Is(err, fault.AIUnavailable) || RetryAfter(err) != time.Second {
+		t.Errorf("before it began: %v", err)
+	}
+	if err := r.Text("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Failed(busy); !fault.Is(err, fault.AIFailed) || ReasonOf(err) != Overloaded || RetryAfter(err) != 0 {
+		t.Errorf("after it began: %v", err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	l := Limits{FirstToken: 10 * time.Second, Idle: 5 * time.Second}.OrDefaults()
+	ended := func(ctx context.Context, begun time.Time) (Reason, time.Duration) {
+		<-ctx.Done()
+		return ReasonOf(Ended(ctx)), time.Since(begun)
+	}
+	for name, c := range map[string]struct {
+		do     func(w *Watch)
+		reason Reason
+		after  time.Duration
+	}{
+		"FirstToken":       {func(*Watch) {}, FirstToken, 10 * time.Second},
+		"PingsAreNoToken":  {func(w *Watch) { time.Sleep(9 * time.Second); w.alive() }, FirstToken, 10 * time.Second},
+		"Idle":             {func(w *Watch) { time.Sleep(9 * time.Second); w.Begin() }, Idle, 14 * time.Second},
+		"PingsAreLife":     {func(w *Watch) { w.Begin(); time.Sleep(4 * time.Second); w.alive() }, Idle, 9 * time.Second},
+		"BeginsOnce":       {func(w *Watch) { w.Begin(); time.Sleep(4 * time.Second); w.Begin() }, Idle, 5 * time.Second},
+		"WholeIsShort":     {func(w *Watch) { w.Begin(); w.Whole() }, Idle, grace},
+		"WholeStaysShort":  {func(w *Watch) { w.Whole(); time.Sleep(time.Second); w.alive(); w.Whole() }, Idle, grace},
+		"EndIsNoFailure":   {func(w *Watch) { w.End() }, Canceled, 0},
+		"EndStopsTheClock": {func(w *Watch) { w.Begin(); w.End(); time.Sleep(time.Minute) }, Canceled, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				ctx, w := NewWatch(t.Context(), l)
+				defer w.End()
+				c.do(w)
+				if reason, after := ended(ctx, begun); reason != c.reason || after != c.after {
+					t.Errorf("%s after %v", reason, after)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		key, value string
+		want       time.Duration
+	}{
+		"Seconds":   {"Retry-After", "7", 7 * time.Second},
+		"Fraction":  {"Retry-After", "0.5", 500 * time.Millisecond},
+		"Millis":    {"Retry-After-Ms", "250", 250 * time.Millisecond},
+		"Date":      {"Retry-After", "Thu, 01 Jan 2026 12:00:30 GMT", 30 * time.Second},
+		"PastDate":  {"Retry-After", "Thu, 01 Jan 2026 11:00:00 GMT", 0},
+		"Negative":  {"Retry-After", "-5", 0},
+		"Nonsense":  {"Retry-After", "soon", 0},
+		"Endless":   {"Retry-After", "1e300", 24 * time.Hour},
+		"NotNumber": {"Retry-After", "NaN", 0},
+		"Absent":    {"Other", "1", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := http.Header{}
+			h.Set(c.key, c.value)
+			if got := retryAfter(h, now); got != c.want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// A provider's words reach a log only as short plain labels.
+func TestRefusal_IsPlain(t *testing.T) {
+	h := http.Header{}
+	h.Set("X-Request-Id", "req\n1\x1b[31m")
+	err := Refusal{
+		Status: 400, Type: "odd \"type\"\n" + strings.Repeat("x", 1000), Code: "c", Message: "your key sk-123 is bad", Header: h,
+	}.Fault()
+	text := fmt.Sprint(err)
+	if strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "sk-123") || len(text) > 250 {
+		t.Errorf("%q", text)
+	}
+	if ReasonOf(err) != BadRequest {
+		t.Errorf("reason %q", ReasonOf(err))
+	}
+}
+
+func TestEveryReasonHasItsTraits(t *testing.T) {
+	for r := range table {
+		if f := Fail(r, nil); f.Details["reason"] != string(r) || (f.Kind == fault.AIUnavailable) != table[r].unavailable {
+			t.Errorf("%s: %+v", r, f)
+		}
+		if r.Retry() && !r.Failover() {
+			t.Errorf("%s: what is worth a second try is worth another provider", r)
+		}
+	}
+}
