@@ -107,9 +107,9 @@ func tickets() []Rule {
 		},
 		{
 			Alert: "ChatStreamAbortsHigh", For: "15m", Labels: ticket, Board: "parley-runtime",
-			Expr: `sum by (job) (rate(chat_stream_aborts_total{reason=~"write_timeout|provider_stall"}[15m]))` + "\n" +
+			Expr: `sum by (job) (rate(chat_stream_aborts_total{reason="write_timeout"}[15m]))` + "\n" +
 				"/ (sum by (job) (rate(chat_turns_total[15m])) > 0)\n> 0.05",
-			Summary:     "{{ $value | humanizePercentage }} of turns lose a stream ({{ $labels.job }})",
+			Summary:     "{{ $value | humanizePercentage }} of turns lose a slow reader ({{ $labels.job }})",
 			Description: "Readers are cut off in mid-reply. They can resume, but they notice.",
 		},
 		{

@@ -39,7 +39,7 @@ type Metric struct {
 }
 
 var (
-	outcomes = []string{"ok", "client_cancel", "rate_limited", "quota", "invalid",
+	outcomes = []string{"ok", "client_cancel", "rate_limited", "quota",
 		"provider_error", "timeout", "breaker_open", "internal_error"}
 	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	breakerStates = []string{"closed", "half-open", "open"}
@@ -79,7 +79,7 @@ var Catalogue = []Metric{
 	{Name: "chat_stream_aborts_total", Kind: Counter, Source: Domain,
 		Help:   "Event streams that ended before what they followed did.",
 		Labels: []string{"reason"},
-		Values: map[string][]string{"reason": {"client_gone", "write_timeout", "provider_stall", "shutdown", "other"}}},
+		Values: map[string][]string{"reason": {"client_gone", "write_timeout", "shutdown"}}},
 
 	// Spending.
 	{Name: "chat_tokens_total", Kind: Counter, Source: Domain,
@@ -98,7 +98,7 @@ var Catalogue = []Metric{
 	{Name: "chat_provider_skips_total", Kind: Counter, Source: Domain,
 		Help:   "Requests that a provider was spared, by why.",
 		Labels: []string{"provider", "model", "reason"},
-		Values: map[string][]string{"reason": {"breaker_open", "saturated", "retry_budget", "other"}}},
+		Values: map[string][]string{"reason": {"breaker_open", "saturated", "retry_budget"}}},
 	{Name: "chat_provider_ratelimit_remaining_ratio", Kind: Gauge, Unit: "ratio", Source: Domain,
 		Help:   "What is left of a provider's own limit, by its last answer.",
 		Labels: []string{"provider", "kind"}, Values: map[string][]string{"kind": {"requests", "tokens"}}},
@@ -128,7 +128,7 @@ var Catalogue = []Metric{
 	{Name: "chat_ratelimit_decisions_total", Kind: Counter, Source: Domain,
 		Help:   "What the limiter said; fallback_ when it had to decide alone.",
 		Labels: []string{"scope", "decision"},
-		Values: map[string][]string{"scope": {"coarse", "send", "other"},
+		Values: map[string][]string{"scope": {"coarse", "send"},
 			"decision": {"allow", "deny", "fallback_allow", "fallback_deny"}}},
 	{Name: "chat_ratelimit_backend_seconds", Kind: Histogram, Unit: "s", Source: Domain,
 		Help: "How long the limiter took to say it."},
@@ -140,7 +140,7 @@ var Catalogue = []Metric{
 	{Name: "http_server_active_requests", Kind: Gauge, Source: OTel, Help: "Requests that are being answered."},
 	{Name: "db_client_operation_duration_seconds", Kind: Histogram, Unit: "s", Source: OTel,
 		Help:   "Duration of statements.",
-		Labels: []string{"db_system_name", "db_operation_name", "db_collection_name", "error_type"}},
+		Labels: []string{"db_system_name", "db_operation_name", "error_type"}},
 	{Name: "go_sql_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections to the database, in use or idle."},
 	{Name: "go_sql_in_use_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections in use."},
 	{Name: "go_sql_idle_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections that wait for use."},

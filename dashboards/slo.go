@@ -33,7 +33,7 @@ var promises = []promise{
 		hurts: "Users send messages and get no reply.",
 		bad:   "job:chat_turns_bad:rate5m", valid: "job:chat_turns_valid:rate5m", ratio: "job:chat_turn_errors:ratio_rate",
 		badExpr:   `sum by (job) (rate(chat_turns_total{outcome=~"provider_error|timeout|breaker_open|internal_error"}[5m]))`,
-		validExpr: `sum by (job) (rate(chat_turns_total{outcome!~"client_cancel|rate_limited|quota|invalid"}[5m]))`,
+		validExpr: `sum by (job) (rate(chat_turns_total{outcome!~"client_cancel|rate_limited|quota"}[5m]))`,
 	},
 	{
 		slo: "first-words", alert: "ChatFirstWordsBudgetBurn", budget: "0.05", what: "turns took more than 2.5 s to their first words",

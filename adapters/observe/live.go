@@ -1,8 +1,11 @@
 package observe
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"parley/ports"
 )
@@ -14,14 +17,19 @@ type live struct {
 	asked    atomic.Bool  // a provider has been
 	chunk    atomic.Int64 // when the provider's first piece came, in Unix nanoseconds; 0 before
 	first    atomic.Int64 // time to the first event, once there was one
+	// span is the last request to a provider: the trace that an exemplar of the
+	// run leads to when the run has none of its own.
+	span atomic.Pointer[trace.SpanContext]
 }
 
 // stages of chat_overhead_seconds.
 var stages = []string{"admit", "emit"}
 
 // asking measures what came before the first request to a provider.
-func (ob *Observer) asking(run string) {
+func (ob *Observer) asking(ctx context.Context, run string) {
 	if v, ok := ob.live.Load(run); ok {
+		span := trace.SpanContextFromContext(ctx)
+		v.(*live).span.Store(&span)
 		if l := v.(*live); l.asked.CompareAndSwap(false, true) {
 			ob.m.overhead.WithLabelValues("admit").Observe(time.Since(l.accepted).Seconds())
 		}

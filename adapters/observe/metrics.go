@@ -44,7 +44,7 @@ var (
 	outcomes   = []string{"ok", "client_cancel", "provider_error", "timeout", "breaker_open", "internal_error"}
 	tokenKinds = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	decisions  = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
-	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.Unavailable, fault.Internal}
+	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.Unavailable, fault.Internal}
 )
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -140,6 +140,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // begin makes every counter exist.
 func (m *metrics) begin(l labels) {
 	m.turns.WithLabelValues("none", "none", "rate_limited")
+	m.turns.WithLabelValues("none", "none", "quota")
 	for _, p := range append([]pair{{"none", "none"}}, l.pairs...) {
 		for _, o := range outcomes {
 			m.turns.WithLabelValues(p.provider, p.model, o)

@@ -46,7 +46,7 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	defer span.End()
 
-	w.ob.asking(p.RunID)
+	w.ob.asking(ctx, p.RunID)
 	begun := time.Now()
 	var first time.Duration
 	answer, err := w.next.Generate(ctx, p, func(d chat.Delta) {

@@ -84,6 +84,9 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 	case ports.LimitDecided:
 		ob.limitDecided(f)
 	case ports.Refused:
+		if f.Kind == fault.OverBudget {
+			ob.m.turns.WithLabelValues("none", "none", "quota").Inc()
+		}
 		ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
 		ob.sampled(ctx, slog.LevelInfo, "request refused", "kind", string(f.Kind), "tier", string(f.Tier), "user", f.UserID)
 	case ports.RequestFailed:
@@ -125,13 +128,16 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	provider, model := ob.labels.of(f.Provider, f.Model)
 	outcome := outcomeOf(f)
 	ob.m.turns.WithLabelValues(provider, model, outcome).Inc()
-	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
 	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
 	if v, known := ob.live.LoadAndDelete(f.RunID); known {
 		if earlier := v.(*live).first.Load(); earlier > 0 {
 			first, ok = time.Duration(earlier), true
 		}
+		if span := v.(*live).span.Load(); span != nil && !trace.SpanContextFromContext(ctx).IsValid() {
+			ctx = trace.ContextWithSpanContext(ctx, *span)
+		}
 	}
+	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
 	if ok {
 		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), first.Seconds())
 	}

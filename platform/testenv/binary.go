@@ -16,6 +16,7 @@ import (
 var packages = map[string]string{
 	"initdb":       "postgresql",
 	"postgres":     "postgresql",
+	"psql":         "postgresql-client",
 	"pgbouncer":    "pgbouncer",
 	"redis-server": "redis-server",
 	"prometheus":   "prometheus",

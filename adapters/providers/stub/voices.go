@@ -69,7 +69,7 @@ func (v anthropicVoice) begin() error {
 		"usage": map[string]any{
 			"input_tokens":                v.p.call.Input - v.p.reply.CacheRead - v.p.reply.CacheWrite,
 			"cache_creation_input_tokens": v.p.reply.CacheWrite,
-			"cache_read_input_tokens": v.p.reply.CacheRead, "output_tokens": 1,
+			"cache_read_input_tokens":     v.p.reply.CacheRead, "output_tokens": 1,
 		},
 	}})
 	if err != nil {

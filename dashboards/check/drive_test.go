@@ -1,0 +1,333 @@
+//go:build gate
+
+package check_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// user calls the API as one person.
+type user struct {
+	w     *world
+	name  string
+	token string
+}
+
+func (w *world) user(name string, more ...string) *user {
+	return &user{w: w, name: name, token: w.run(append([]string{"token", "--user", name}, more...)...)}
+}
+
+type answer struct {
+	status int
+	body   map[string]any
+}
+
+// at finds a member by path, as "assistantMessage.id".
+func (a answer) at(path string) string {
+	var v any = a.body
+	for name := range strings.SplitSeq(path, ".") {
+		m, _ := v.(map[string]any)
+		v = m[name]
+	}
+	s, _ := v.(string)
+	return s
+}
+
+func (u *user) request(ctx context.Context, p *process, method, path string, body any) (*http.Response, error) {
+	raw, _ := json.Marshal(body)
+	if body == nil {
+		raw = nil
+	}
+	req, err := http.NewRequestWithContext(ctx, method, p.url()+path, bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+u.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return http.DefaultClient.Do(req)
+}
+
+func (u *user) do(p *process, method, path string, body any) answer {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	resp, err := u.request(ctx, p, method, path, body)
+	if err != nil {
+		return answer{}
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode}
+	_ = json.NewDecoder(resp.Body).Decode(&a.body)
+	return a
+}
+
+// say sends a message and waits for the reply.
+func (u *user) say(p *process, text string, more ...any) answer {
+	body := map[string]any{"content": text}
+	for i := 0; i+1 < len(more); i += 2 {
+		body[more[i].(string)] = more[i+1]
+	}
+	return u.do(p, "POST", "/api/chat/messages", body)
+}
+
+// listen streams the reply to a message and returns the run's id as soon as it
+// has begun; wait reads the rest, leave goes away.
+func (u *user) listen(p *process, text string) (run string, wait, leave func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	resp, err := u.request(ctx, p, "POST", "/api/chat/stream", map[string]any{"content": text})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		cancel()
+		return "", func() {}, func() {}
+	}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok {
+			var e map[string]any
+			if json.Unmarshal([]byte(data), &e) == nil {
+				if run = runOf(e); run != "" {
+					break
+				}
+			}
+		}
+	}
+	return run,
+		func() { io.Copy(io.Discard, resp.Body); resp.Body.Close(); cancel() },
+		func() { cancel(); resp.Body.Close() }
+}
+
+// runOf finds a run's id in a start event.
+func runOf(e map[string]any) string {
+	for _, key := range []string{"runId", "messageId"} {
+		if id, ok := e[key].(string); ok {
+			return id
+		}
+	}
+	for _, v := range e {
+		if m, ok := v.(map[string]any); ok {
+			if id := runOf(m); id != "" {
+				return id
+			}
+		}
+	}
+	return ""
+}
+
+// dawdle asks for more than the buffers hold and reads nothing of it, until the
+// instance loses patience.
+func (w *world) dawdle(u *user) (stop func()) {
+	body := `{"content":"flood"}`
+	conn, err := net.Dial("tcp", w.one.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	conn.(*net.TCPConn).SetReadBuffer(4096)
+	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		u.token, len(body), body)
+	return func() { conn.Close() }
+}
+
+// until tries again for as long as it may take, and fails the gate otherwise.
+func until(t *testing.T, what string, patience time.Duration, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}
+
+// murmur keeps an ordinary day going on both instances until it is stopped.
+func (w *world) murmur() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for i := range 4 {
+		u := w.user(fmt.Sprintf("day-%d", i))
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				p := []*process{w.one, w.two}[(n+i)%2]
+				c := u.do(p, "POST", "/api/chat/conversations", map[string]any{"title": "a day"}).at("id")
+				switch n % 5 {
+				case 0:
+					u.say(p, "!echo all is well, think of it", "conversationId", c)
+				case 1:
+					_, wait, _ := u.listen(p, "!long 40")
+					wait()
+				case 2:
+					u.say(p, "cached once more", "model", claude, "provider", "anthropic")
+				case 3:
+					u.say(p, "!echo from the house", "model", unpriced, "provider", "openai")
+				case 4:
+					u.do(p, "GET", "/api/chat/messages?limit=20", nil)
+					u.do(p, "GET", "/api/chat/conversations?limit=20", nil)
+				}
+				time.Sleep(150 * time.Millisecond)
+			}
+		})
+	}
+	return func() { cancel(); all.Wait() }
+}
+
+// drive lets everything happen that the dashboards tell of.
+func (w *world) drive() {
+	t := w.t
+	phase := func(name string, do func()) {
+		begun := time.Now()
+		do()
+		t.Logf("%-22s %4.1f s", name, time.Since(begun).Seconds())
+	}
+	ann := w.user("ann")
+	defer w.dawdle(w.user("slow"))()
+	phase("peace", func() { time.Sleep(8 * time.Second) })
+	phase("stop, from elsewhere", func() {
+		run, wait, _ := ann.listen(w.one, "!slow 8s")
+		if run == "" {
+			t.Fatal("a stream has no run")
+		}
+		if a := ann.do(w.two, "POST", "/api/chat/messages/"+run+"/stop", nil); a.status/100 != 2 {
+			t.Errorf("stop: %d %v", a.status, a.body)
+		}
+		wait()
+	})
+	phase("leave, and resume", func() {
+		run, _, leave := ann.listen(w.one, "!slow 3s")
+		time.Sleep(500 * time.Millisecond)
+		leave()
+		resp, err := ann.request(context.Background(), w.two, "GET", "/api/chat/messages/"+run+"/stream?after=5", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	})
+	phase("limits and budgets", func() {
+		key := w.user("key", "--tier", "api_key")
+		until(t, "the rate limit", 20*time.Second, func() bool { return key.say(w.one, "!echo hi").status == http.StatusTooManyRequests })
+		rich := w.user("rich", "--tier", "webhook")
+		until(t, "the budget", 30*time.Second, func() bool {
+			a := rich.say(w.two, "!long 8000")
+			return a.status == http.StatusTooManyRequests || a.status == http.StatusPaymentRequired
+		})
+	})
+	phase("nonsense", func() {
+		ann.say(w.one, "")
+		ann.do(w.one, "GET", "/api/chat/messages?limit=abc", nil)
+		ann.do(w.one, "GET", "/api/chat/conversations/nobody-has-this", nil)
+		(&user{w: w, token: "nobody"}).do(w.one, "GET", "/api/chat/messages", nil)
+		get(w.one.url() + "/nothing/here")
+	})
+	phase("breaks off", func() {
+		for range 3 {
+			ann.say(w.one, "!fail")
+			ann.say(w.two, "!fail", "provider", "anthropic", "model", claude)
+		}
+	})
+	phase("one provider limited", func() {
+		w.openai.Store("limited")
+		time.Sleep(4 * time.Second)
+		var all sync.WaitGroup // more at once than may be tried again
+		for range 24 {
+			all.Go(func() { ann.say(w.one, "!echo now", "model", priced, "provider", "openai") })
+		}
+		all.Wait()
+	})
+	phase("one provider broken", func() {
+		w.openai.Store("broken")
+		time.Sleep(5 * time.Second)
+		w.openai.Store("well")
+	})
+	phase("both hang", func() {
+		time.Sleep(8 * time.Second) // for breakers to close
+		w.openai.Store("hanging")
+		w.anthropic.Store("hanging")
+		time.Sleep(6 * time.Second)
+	})
+	phase("both broken", func() {
+		w.openai.Store("broken")
+		w.anthropic.Store("broken")
+		until(t, "nobody is asked any more", 30*time.Second, func() bool {
+			ann.say(w.one, "!echo anybody?")
+			return ann.say(w.two, "!echo anybody?").status == http.StatusServiceUnavailable
+		})
+		time.Sleep(4 * time.Second)
+		w.openai.Store("well")
+		w.anthropic.Store("well")
+		until(t, "breakers close again", 40*time.Second, func() bool {
+			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
+		})
+	})
+	phase("saturation", func() {
+		var all sync.WaitGroup
+		for range 60 {
+			all.Go(func() { ann.say(w.one, "!slow 1s", "model", unpriced, "provider", "openai") })
+		}
+		all.Wait()
+	})
+	phase("crash", func() {
+		// One reply that was seen and one that was not.
+		_, _, leave := ann.listen(w.two, "!slow 20s")
+		defer leave()
+		time.Sleep(time.Second)
+		w.openai.Store("hanging")
+		w.anthropic.Store("hanging")
+		ann.do(w.two, "POST", "/api/chat/messages", map[string]any{"content": "!echo later", "background": true})
+		time.Sleep(700 * time.Millisecond)
+		w.kill(w.two)
+		w.openai.Store("well")
+		w.anthropic.Store("well")
+		time.Sleep(14 * time.Second) // leases run out, others take over
+		w.start(w.two)
+	})
+	phase("without Redis", func() {
+		w.redis.Pause()
+		time.Sleep(3 * time.Second)
+		w.redis.Resume()
+		w.redis.Kill9()
+		key := w.user("key-2", "--tier", "api_key")
+		until(t, "the limit of an instance alone", 10*time.Second, func() bool { return key.say(w.one, "!echo hi").status == http.StatusTooManyRequests })
+		time.Sleep(2 * time.Second)
+		w.redis.Restart()
+	})
+	phase("deploy", func() {
+		_, wait, _ := ann.listen(w.one, "!slow 30s") // longer than a shutdown may take
+		w.one.cmd.Process.Signal(syscall.SIGTERM)
+		wait()
+		if err := w.one.cmd.Wait(); err != nil {
+			t.Errorf("the end of an instance: %v", err)
+		}
+		w.start(w.one)
+	})
+	phase("without the database", func() {
+		w.postgres.Pause()
+		var all sync.WaitGroup
+		for range 12 {
+			all.Go(func() { ann.do(w.one, "GET", "/api/chat/messages?limit=5", nil) })
+			all.Go(func() { ann.say(w.two, "!echo is it stored?") })
+		}
+		time.Sleep(5 * time.Second)
+		w.postgres.Resume()
+		all.Wait()
+		w.postgres.Kill9()
+		for range 5 {
+			ann.do(w.one, "GET", "/api/chat/messages?limit=5", nil)
+			ann.say(w.one, "!echo is it stored?")
+		}
+		time.Sleep(2 * time.Second)
+		w.postgres.Restart()
+		w.await("http://"+w.one.admin+"/readyz", w.one.log.Name())
+		w.await("http://"+w.two.admin+"/readyz", w.two.log.Name())
+	})
+	phase("peace again", func() { time.Sleep(8 * time.Second) })
+}

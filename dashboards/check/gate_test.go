@@ -1,0 +1,145 @@
+//go:build gate
+
+package check_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"parley/dashboards"
+	"parley/dashboards/check"
+)
+
+// TestGate runs Parley, lets everything happen to it, and then runs every query
+// of every panel and every part of every rule against what was recorded. The
+// mutations afterwards break one thing each and must be caught.
+func TestGate(t *testing.T) {
+	w := newWorld(t)
+	stop := w.murmur()
+	w.drive()
+	stop()
+	time.Sleep(2 * time.Second) // the last scrape
+	run := check.Run{
+		Suite: load(t), Prometheus: w.prometheus, Database: w.reader(),
+		From: w.begun, To: time.Now(), Variables: check.Variables{
+			"job": ".+", "instance": ".+", "provider": ".+", "model": ".+", "__rate_interval": "15s", "__range": "10m", "__interval": "1s",
+		},
+		Empty: mayBeEmpty,
+	}
+	pages := w.metrics()
+
+	var panels []drawn
+	for _, p := range run.Panels(t.Context(), func(d dashboards.Dashboard, p dashboards.Panel, results []check.Result) {
+		panels = append(panels, drawn{d.UID, d.Title, p, results})
+	}) {
+		t.Error(p)
+	}
+	for _, p := range run.Rules(t.Context()) {
+		t.Error(p)
+	}
+	for _, p := range run.Moved(t.Context(), mayNotMove) {
+		t.Error(p)
+	}
+	problems, err := check.Exposed(run.Catalogue, pages, mayBeMissing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Error(p)
+	}
+	checkEvaluation(t, run)
+	checkExemplars(t, panels)
+	save(t, run, panels)
+	if t.Failed() {
+		for _, p := range []*process{w.one, w.two} {
+			log, _ := os.ReadFile(p.log.Name())
+			keep(t, filepath.Base(p.env[0])+".log", log)
+		}
+		for i, page := range pages {
+			keep(t, []string{"one", "two"}[i]+".metrics", []byte(page))
+		}
+		return
+	}
+	mutate(t, run, pages)
+}
+
+// mayBeEmpty are queries without a result, and why.
+var mayBeEmpty = map[string]string{
+	"parley-usage / Spending per hour / B": "the run is not a week old",
+}
+
+// mayBeMissing are metrics that nobody exposes, and why.
+var mayBeMissing = map[string]string{}
+
+// mayNotMove are values of labels that the run does not bring about, and why.
+var mayNotMove = map[string]string{}
+
+// checkEvaluation wants no rule to fail, and the watchdog to fire.
+func checkEvaluation(t *testing.T, run check.Run) {
+	t.Helper()
+	for expr, want := range map[string]float64{
+		`sum(prometheus_rule_evaluation_failures_total)`:                            0,
+		`count(ALERTS{alertname="ChatWatchdog",alertstate="firing"})`:               1,
+		`count(prometheus_rule_group_rules{rule_group=~".+;parley-.+"})`:            float64(len(run.Groups)),
+		`max(max_over_time(scrape_samples_scraped{job="parley"}[10m])) < bool 6000`: 1,
+	} {
+		got, err := run.Prometheus.Instant(t.Context(), expr, run.To)
+		if err != nil || len(got) != 1 || got[0].Points[0].Value != want {
+			t.Errorf("%s is %v, want %v (%v)", expr, got, want, err)
+		}
+	}
+}
+
+// checkExemplars wants traces beside the latencies of users and providers.
+func checkExemplars(t *testing.T, panels []drawn) {
+	t.Helper()
+	found := map[string]int{}
+	for _, p := range panels {
+		for _, r := range p.Results {
+			for _, e := range r.Exemplars {
+				if len(e.Labels["trace_id"]) == 32 {
+					found[p.Board+" / "+p.Panel.Title]++
+				}
+			}
+		}
+	}
+	for _, where := range []string{
+		"parley-overview / Time to first words", "parley-overview / Duration of turns", "parley-overview / Slowest routes (p95)",
+		"parley-providers / First chunk (p50, p95)", "parley-dependencies / Slowest statements (p95)",
+	} {
+		if found[where] == 0 {
+			t.Errorf("%s has no traces", where)
+		}
+	}
+}
+
+// drawn is a panel with its data, for dashboards/render.
+type drawn struct {
+	Board, Title string
+	Panel        dashboards.Panel
+	Results      []check.Result
+}
+
+// save keeps the data of the run for make dashboards-render.
+func save(t *testing.T, run check.Run, panels []drawn) {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{"from": run.From, "to": run.To, "panels": panels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep(t, "run.json", content)
+}
+
+func keep(t *testing.T, name string, content []byte) {
+	t.Helper()
+	dir := "../../bin/dashboards"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,37 @@
+-- A role for the application with no more rights than it needs: of the audit
+-- log it can write entries and complete its own, and neither change, delete nor
+-- switch off what guards them. Migrations stay with the owner of the tables.
+-- Run as that owner (who must be allowed to create roles), and again after
+-- every migration:
+--   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql
+--   psql "$OWNER_URL" -c '\password parley_app'
+-- Then let DATABASE_URL of parley serve name parley_app.
+
+DO $$
+DECLARE
+  chat record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'parley_app') THEN
+    CREATE ROLE parley_app LOGIN;
+  END IF;
+  FOR chat IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'chat\_%' LOOP
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO parley_app', chat.tablename);
+  END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA public TO parley_app;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+GRANT SELECT, INSERT ON audit_logs, audit_chain TO parley_app;
+GRANT UPDATE (status, error_message, updated_at) ON audit_logs TO parley_app;
+
+-- The queue of the sealer, and what an erasure needs. Entries themselves go
+-- through audit_erase, and only when an erasure is declared in the chain.
+GRANT SELECT, INSERT, DELETE ON audit_unsealed, audit_keys, audit_erasures TO parley_app;
+GRANT UPDATE (declared_at) ON audit_erasures TO parley_app; -- to lock the row
+GRANT SELECT, INSERT, UPDATE (wrapped) ON audit_root TO parley_app;
+GRANT EXECUTE ON FUNCTION audit_erase(text, bigint) TO parley_app;
+
+-- parley serve looks whether the schema is the one that it knows.
+GRANT USAGE ON SCHEMA atlas_schema_revisions TO parley_app;
+GRANT SELECT ON atlas_schema_revisions.atlas_schema_revisions TO parley_app;
