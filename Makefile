@@ -82,10 +82,6 @@ crash: ## Inject N faults (200) into two instances under load, from SEED, and ch
 dashboards-check: ## Execute every panel and alert against a real run
 	$(TESTENV) go test -count=1 ./dashboards/...
 
-.PHONY: crash
-crash: ## Kill everything under load and check every promise, e.g. make crash N=1000 SEED=7
-	go run ./platform/crash -n $(or $(N),200) $(if $(SEED),-seed $(SEED)) $(if $(OUT),-out $(OUT))
-
 .PHONY: crash-short
 crash-short: ## The same for two minutes
 	go run ./platform/crash -n 30
