@@ -28,10 +28,7 @@ func (r *Router) Generate(ctx context.Context, p ports.Prompt, emit func(chat.De
 		return ports.Answer{}, err
 	}
 	if r.most > 0 {
-		p.Params.MaxTokens = min(p.Params.MaxTokens, r.most)
-		if p.Params.MaxTokens == 0 {
-			p.Params.MaxTokens = r.most
-		}
+		p.Params.MaxTokens = min(p.Params.MaxTokens, r.most) // 0 stays the provider's own default
 	}
 	ask := func(ctx context.Context, emit func(chat.Delta)) (ports.Answer, error) {
 		c := &conversation{Router: r, prompt: p, route: route, chosen: chosen, emit: emit}
@@ -225,7 +222,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // halfToAll is between a half and all of d, so that those who failed together
 // do not come back together.
 func halfToAll(d time.Duration) time.Duration {
-	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter
+	return d/2 + rand.N(d/2+1)
 }
 
 func with(m map[string]any, name string, value any) map[string]any {

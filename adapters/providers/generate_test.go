@@ -76,12 +76,6 @@ func (s *scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 	return a, o.err
 }
 
-func (s *scripted) play(outcomes ...outcome) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.outcomes = outcomes
-}
-
 type facts struct {
 	mu   sync.Mutex
 	list []any

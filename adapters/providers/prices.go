@@ -46,7 +46,7 @@ func LoadPrices(file string) (Prices, error) {
 	if file == "" {
 		return p, nil
 	}
-	data, err := os.ReadFile(file) //nolint:gosec // the operator's own choice
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return Prices{}, fmt.Errorf("read prices: %w", err)
 	}

@@ -170,7 +170,7 @@ func (c Config) member(name string) (*member, error) {
 		m.model, m.close, m.models = p, p.Close, orDefault(c.OpenAI.Models, DefaultOpenAI)
 	case anthropic.Name:
 		p, err := anthropic.New(anthropic.Config{
-			Key: c.Anthropic.Key, BaseURL: c.Anthropic.BaseURL, Limits: c.Limits, Conns: int(m.most),
+			Key: c.Anthropic.Key, BaseURL: c.Anthropic.BaseURL, MaxTokens: c.MaxTokens, Limits: c.Limits, Conns: int(m.most),
 			Observer: c.Observer, Wrap: c.Transport,
 		})
 		if err != nil {

@@ -103,7 +103,7 @@ func TestNew(t *testing.T) {
 }
 
 func TestRouter_MaxTokens(t *testing.T) {
-	for asked, want := range map[int]int{0: 1000, 500: 500, 5000: 1000} {
+	for asked, want := range map[int]int{0: 0, 500: 500, 5000: 1000} {
 		var got int
 		r := routerOf(nil, &scripted{name: "a", outcomes: []outcome{say("hi")}})
 		r.most = 1000

@@ -82,7 +82,7 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	if err != nil {
 		return a, err
 	}
-	defer events.Close() //nolint:errcheck // nothing is left to read
+	defer events.Close()
 	reply := upstream.NewReply(watch, emit)
 	for events.Next() {
 		data := events.Event().Data

@@ -79,7 +79,7 @@ func (s *Server) Resume() error {
 	s.addr = l.Addr().String()
 	s.closed = make(chan struct{})
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ConnState: s.track, ReadHeaderTimeout: time.Minute}
-	go s.http.Serve(l) //nolint:errcheck // ends with Kill
+	go s.http.Serve(l)
 	return nil
 }
 

@@ -37,13 +37,13 @@ func load() *vocab {
 		if n, err := strconv.Atoi(string(rank)); err != nil || n != len(v.start) {
 			panic("tokens: the vocabulary is not in order")
 		}
-		v.start = append(v.start, uint32(len(v.text))) //nolint:gosec // a few MB
+		v.start = append(v.start, uint32(len(v.text)))
 		if v.text, err = base64.StdEncoding.AppendDecode(v.text, word); err != nil {
 			panic("tokens: " + err.Error())
 		}
 	}
-	v.start = append(v.start, uint32(len(v.text))) //nolint:gosec // a few MB
-	for rank := range uint32(len(v.start) - 1) {   //nolint:gosec // some 200,000
+	v.start = append(v.start, uint32(len(v.text)))
+	for rank := range uint32(len(v.start) - 1) {
 		slot := v.slot(v.token(rank))
 		v.slots[slot] = rank + 1
 	}
@@ -96,7 +96,7 @@ func (v *vocab) merge(w []byte, starts []uint32) int {
 	}
 	starts = starts[:len(w)+1]
 	for i := range starts {
-		starts[i] = uint32(i) //nolint:gosec // at most longest
+		starts[i] = uint32(i)
 	}
 	var ranks [longest]uint32
 	pairs := ranks[:len(w)]
