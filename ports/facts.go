@@ -9,6 +9,10 @@ import (
 	"parley/domain/fault"
 )
 
+// MetadataTrace is where a run keeps the trace of the request that began it, in
+// W3C form, until it ends.
+const MetadataTrace = "trace"
+
 // Facts for the Observer. None holds message text.
 type (
 	// RunStarted: an instance begins to make a reply.
@@ -19,9 +23,8 @@ type (
 	}
 	// FirstEvent: the first piece of a reply could be shown.
 	FirstEvent struct {
-		RunID           string
-		Provider, Model string
-		SinceAccepted   time.Duration
+		RunID         string
+		SinceAccepted time.Duration
 	}
 	// RunFinished: a run reached its terminal state, durably.
 	RunFinished struct {
@@ -37,6 +40,10 @@ type (
 		Duration        time.Duration // since accepted
 		Cached          bool
 		Demo            bool
+	}
+	// RunJoined: a request is about a run that another request began.
+	RunJoined struct {
+		Run chat.Run
 	}
 	// RunFenced: this instance lost a run to a newer attempt and dropped its work.
 	RunFenced struct {

@@ -16,11 +16,13 @@ type Turn struct {
 // Prompt is one question to a model. The context's deadline bounds the whole
 // reply.
 type Prompt struct {
-	UserID string // for the scope of a cache and the provider's abuse field (hashed), never a label
-	RunID  string
-	Params chat.Params
-	Fresh  bool   // a reply that was given before will not do: a regeneration
-	Turns  []Turn // oldest first; the last one is the user's, or the assistant's when it is to be continued
+	UserID         string // for the scope of a cache and the provider's abuse field (hashed), never a label
+	RunID          string
+	ConversationID string // "": the default thread
+	Trace          string // the request that a run taken over came from, in W3C form; "": the context's own
+	Params         chat.Params
+	Fresh          bool   // a reply that was given before will not do: a regeneration
+	Turns          []Turn // oldest first; the last one is the user's, or the assistant's when it is to be continued
 }
 
 // Answer is how a generation ended, as far as it got.

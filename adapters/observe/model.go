@@ -42,8 +42,14 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 	if p.Params.Temperature != nil {
 		attrs = append(attrs, keyGenTemp.Float64(*p.Params.Temperature))
 	}
-	ctx, span := w.ob.tracer.Start(ctx, chatOperation+" "+asked,
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	if p.ConversationID != "" {
+		attrs = append(attrs, keyGenConversation.String(p.ConversationID))
+	}
+	start := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
+	if link, ok := linkTo(p.Trace); ok {
+		start = append(start, trace.WithLinks(link))
+	}
+	ctx, span := w.ob.tracer.Start(ctx, chatOperation+" "+asked, start...)
 	defer span.End()
 
 	w.ob.asking(ctx, p.RunID)

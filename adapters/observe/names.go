@@ -10,30 +10,31 @@ import (
 // are not stable, and v1.41.0 is the last Go package that has them.
 
 var (
-	keyErrorType    = semconv.ErrorTypeKey
-	keyMethod       = semconv.HTTPRequestMethodKey
-	keyRoute        = semconv.HTTPRouteKey
-	keyStatus       = semconv.HTTPResponseStatusCodeKey
-	keyPath         = semconv.URLPathKey
-	keyUser         = semconv.UserIDKey
-	keyDBSystem     = semconv.DBSystemNameKey
-	keyDBOperation  = semconv.DBOperationNameKey
-	keyDBCollection = semconv.DBCollectionNameKey
-	keyGenOperation = semconv.GenAIOperationNameKey
-	keyGenProvider  = semconv.GenAIProviderNameKey
-	keyGenModel     = semconv.GenAIRequestModelKey
-	keyGenStream    = semconv.GenAIRequestStreamKey
-	keyGenMaxTokens = semconv.GenAIRequestMaxTokensKey
-	keyGenTemp      = semconv.GenAIRequestTemperatureKey
-	keyGenAnswered  = semconv.GenAIResponseModelKey
-	keyGenFinish    = semconv.GenAIResponseFinishReasonsKey
-	keyGenFirst     = semconv.GenAIResponseTimeToFirstChunkKey
-	keyGenInput     = semconv.GenAIUsageInputTokensKey
-	keyGenOutput    = semconv.GenAIUsageOutputTokensKey
-	keyGenCacheRead = semconv.GenAIUsageCacheReadInputTokensKey
-	keyGenCacheMade = semconv.GenAIUsageCacheCreationInputTokensKey
-	keyGenReasoning = semconv.GenAIUsageReasoningOutputTokensKey
-	keyGenTokenType = semconv.GenAITokenTypeKey
+	keyErrorType       = semconv.ErrorTypeKey
+	keyMethod          = semconv.HTTPRequestMethodKey
+	keyRoute           = semconv.HTTPRouteKey
+	keyStatus          = semconv.HTTPResponseStatusCodeKey
+	keyPath            = semconv.URLPathKey
+	keyUser            = semconv.UserIDKey
+	keyDBSystem        = semconv.DBSystemNameKey
+	keyDBOperation     = semconv.DBOperationNameKey
+	keyDBCollection    = semconv.DBCollectionNameKey
+	keyGenOperation    = semconv.GenAIOperationNameKey
+	keyGenProvider     = semconv.GenAIProviderNameKey
+	keyGenConversation = semconv.GenAIConversationIDKey
+	keyGenModel        = semconv.GenAIRequestModelKey
+	keyGenStream       = semconv.GenAIRequestStreamKey
+	keyGenMaxTokens    = semconv.GenAIRequestMaxTokensKey
+	keyGenTemp         = semconv.GenAIRequestTemperatureKey
+	keyGenAnswered     = semconv.GenAIResponseModelKey
+	keyGenFinish       = semconv.GenAIResponseFinishReasonsKey
+	keyGenFirst        = semconv.GenAIResponseTimeToFirstChunkKey
+	keyGenInput        = semconv.GenAIUsageInputTokensKey
+	keyGenOutput       = semconv.GenAIUsageOutputTokensKey
+	keyGenCacheRead    = semconv.GenAIUsageCacheReadInputTokensKey
+	keyGenCacheMade    = semconv.GenAIUsageCacheCreationInputTokensKey
+	keyGenReasoning    = semconv.GenAIUsageReasoningOutputTokensKey
+	keyGenTokenType    = semconv.GenAITokenTypeKey
 
 	keyRun     = attribute.Key("parley.run.id")
 	keyRequest = attribute.Key("parley.request.id")

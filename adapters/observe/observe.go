@@ -75,6 +75,8 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 		ob.firstEvent(f)
 	case ports.RunFinished:
 		ob.runFinished(ctx, f)
+	case ports.RunJoined:
+		ob.runJoined(ctx, f.Run)
 	case ports.RunFenced:
 		ob.live.Delete(f.RunID)
 		ob.m.fenced.Inc()

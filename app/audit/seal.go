@@ -37,7 +37,12 @@ func (s *Service) Serve(ctx context.Context) {
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRound)
 	defer cancel()
-	s.attempt(ctx, taskSeal, seal.round)
+	for s.attempt(ctx, taskSeal, seal.round) {
+		if _, waiting, err := s.Ledger.Unsealed(ctx); err != nil || !waiting {
+			break
+		}
+		time.Sleep(20 * time.Millisecond) // another instance is at it, or ends as we do
+	}
 	s.attempt(ctx, taskHead, head.round)
 }
 

@@ -51,33 +51,18 @@ const (
 // thing that does not fit. It changes nothing, and entries that are just being
 // written are no finding. The error says that it could not be done.
 func (s *Service) Verify(ctx context.Context, heads []access.Head, found func(Finding)) (Report, error) {
-	keys, err := s.peek(ctx)
-	if err != nil {
-		return Report{}, err
+	v := verifier{keys: func() (*access.ChainKeys, error) { return s.peek(ctx) }, heads: slices.Clone(heads), found: found}
+	err := s.Ledger.Inspect(ctx, v.visit)
+	if err == nil {
+		err = v.end()
 	}
-	v := verifier{keys: keys, found: found}
-	if keys != nil {
-		v.report.HeadKey = keys.HeadKey()
-	}
-	v.take(heads)
-	if err := s.Ledger.Inspect(ctx, v.visit); err != nil {
-		return v.report, err
-	}
-	v.end()
-	return v.report, nil
+	return v.report, err
 }
 
 // peek returns the keys, nil when no chain was begun.
 func (s *Service) peek(ctx context.Context) (*access.ChainKeys, error) {
 	wrapped, err := s.Ledger.AuditRoot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if wrapped == nil {
-		last, err := s.Ledger.LastLink(ctx)
-		if err == nil && last.Seq != 0 {
-			err = errNoRoot()
-		}
+	if err != nil || wrapped == nil {
 		return nil, err
 	}
 	root, _, err := access.UnwrapRoot(s.Secrets, wrapped)
@@ -89,9 +74,10 @@ func (s *Service) peek(ctx context.Context) (*access.ChainKeys, error) {
 
 // verifier walks along the chain once.
 type verifier struct {
-	keys   *access.ChainKeys
+	keys   func() (*access.ChainKeys, error)
+	opened *access.ChainKeys // with the first link: the chain may just be beginning
 	found  func(Finding)
-	heads  []access.Head // ahead of us, by number
+	heads  []access.Head // once opened: ours, ahead of us, by number
 	report Report
 }
 
@@ -100,16 +86,24 @@ func (v *verifier) say(kind Kind, seq int64, entry string) {
 	v.found(Finding{Kind: kind, Seq: seq, EntryID: entry})
 }
 
-// take sorts out heads that are not ours.
-func (v *verifier) take(heads []access.Head) {
-	for _, h := range heads {
-		if v.keys != nil && h.Signed(v.keys.HeadKey()) {
-			v.heads = append(v.heads, h)
+// open gets the keys and sorts out heads that are not ours.
+func (v *verifier) open() (err error) {
+	if v.opened, err = v.keys(); err != nil {
+		return err
+	}
+	ours := v.heads[:0]
+	for _, h := range v.heads {
+		if v.opened != nil && h.Signed(v.opened.HeadKey()) {
+			ours = append(ours, h)
 		} else {
 			v.say(BadHead, h.Seq, "")
 		}
 	}
-	slices.SortFunc(v.heads, func(a, b access.Head) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(ours, func(a, b access.Head) int { return cmp.Compare(a.Seq, b.Seq) })
+	if v.heads = ours; v.opened != nil {
+		v.report.HeadKey = v.opened.HeadKey()
+	}
+	return nil
 }
 
 func (v *verifier) visit(e ports.AuditEvidence) error {
@@ -117,8 +111,13 @@ func (v *verifier) visit(e ports.AuditEvidence) error {
 		v.line(e)
 		return nil
 	}
-	if v.keys == nil {
-		return errNoRoot() // the chain was begun a moment ago
+	if v.opened == nil {
+		if err := v.open(); err != nil {
+			return err
+		}
+		if v.opened == nil {
+			return errNoRoot()
+		}
 	}
 	v.link(*e.Link)
 	switch {
@@ -140,7 +139,7 @@ func (v *verifier) link(l access.Link) {
 	} else if l.Prev != last.Hash {
 		v.say(Reordered, l.Seq, l.EntryID)
 	}
-	if !v.keys.Genuine(l) {
+	if !v.opened.Genuine(l) {
 		v.say(Edited, l.Seq, l.EntryID)
 	}
 	for len(v.heads) > 0 && v.heads[0].Seq <= l.Seq {
@@ -159,7 +158,7 @@ func (v *verifier) entry(e ports.AuditEvidence) {
 		v.say(Keyless, l.Seq, l.EntryID)
 	case e.Line == nil:
 		v.say(Deleted, l.Seq, l.EntryID)
-	case v.keys.Digest(*e.Subject, l.Kind, *e.Line) != l.Digest,
+	case v.opened.Digest(*e.Subject, l.Kind, *e.Line) != l.Digest,
 		e.Line.Status == string(access.Pending) && (e.Line.Error != nil || e.Line.UpdatedAt != e.Line.CreatedAt):
 		v.say(Edited, l.Seq, l.EntryID)
 	}
@@ -182,8 +181,14 @@ func (v *verifier) line(e ports.AuditEvidence) {
 }
 
 // end says what the chain should have had besides.
-func (v *verifier) end() {
+func (v *verifier) end() error {
+	if v.opened == nil { // there are no links
+		if err := v.open(); err != nil {
+			return err
+		}
+	}
 	if n := len(v.heads); n > 0 {
 		v.say(Truncated, v.heads[n-1].Seq, "")
 	}
+	return nil
 }

@@ -51,6 +51,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			yield(Event{}, err)
 			return
 		}
+		s.Observer.Observe(ctx, ports.RunJoined{Run: run})
 		if run.State.Terminal() && after > run.Output.Len() {
 			return
 		}

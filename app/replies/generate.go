@@ -31,7 +31,9 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	params := s.params(t.run.Params, conv)
 	w := fit(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
 	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
-	answer, err := s.ask(ctx, t, ports.Prompt{UserID: t.run.UserID, RunID: t.run.ID, Params: params, Turns: w.turns})
+	answer, err := s.ask(ctx, t, ports.Prompt{
+		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace, Params: params, Turns: w.turns,
+	})
 	cancel()
 
 	recorded := s.rec.withdraw(t)
@@ -147,7 +149,7 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 		o.Metadata["state"] = string(o.State)
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 		err := s.Store.Finish(ctx, o)
 		cancel()
 		if err == nil {
@@ -170,7 +172,7 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 
 // tell lets followers, tabs, waiting runs and operators know of a durable end.
 func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason string) {
-	ctx := context.Background()
+	ctx := context.WithoutCancel(t.ctx)
 	run := t.run
 	run.State, run.Output, run.EndedAt = o.State, o.Output, o.At
 	run.Provider, run.Model, run.FinishReason, run.Failure = o.Provider, o.Model, o.FinishReason, o.Failure
@@ -197,7 +199,7 @@ func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason stri
 // lost drops work that belongs to a newer attempt, or to nobody any more.
 // Followers here are sent to the store.
 func (s *Service) lost(t *task) {
-	ctx := context.Background()
+	ctx := context.WithoutCancel(t.ctx)
 	s.Observer.Observe(ctx, ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
 	s.Feed.Forget(ctx, t.run.UserID, t.run.ID)
 }

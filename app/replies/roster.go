@@ -13,7 +13,8 @@ import (
 type task struct {
 	run      chat.Run // as claimed; Output holds what had been recorded then
 	accepted time.Time
-	recover  bool // taken over from another owner
+	recover  bool   // taken over from another owner
+	trace    string // of the request, when the task is not part of it
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
@@ -26,9 +27,11 @@ type task struct {
 	shown     bool // the first piece has been recorded
 }
 
-func newTask(run chat.Run, accepted time.Time) *task {
+// newTask makes a task. It is part of the request in ctx, if it comes from
+// one, and outlives it.
+func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	t := &task{run: run, accepted: accepted}
-	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	t.reasoning.WriteString(run.Output.Reasoning)
 	t.text.WriteString(run.Output.Text)
 	t.recorded = run.Output.Len()

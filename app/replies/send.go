@@ -88,7 +88,7 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	if key == "" && in.MessageID != "" {
 		key = "id:" + in.MessageID
 	}
-	run := s.newRun(user, chat.Reply, in.Params, in.Background, key, now)
+	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
 	s.bound(&run, in.Principal, in.Content)
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
@@ -117,7 +117,7 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
 		return Turn{}, err
 	}
-	run := s.newRun(in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
+	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
 	s.bound(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, in.Target, in.Params)
 	return s.submit(ctx, chat.Admission{
@@ -158,7 +158,7 @@ func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
 		return Turn{}, err
 	}
 	if ours {
-		s.start(newTask(admitted.Run, a.Now), admitted.Conversation, admitted.Context)
+		s.start(newTask(ctx, admitted.Run, a.Now), admitted.Conversation, admitted.Context)
 	}
 	if !admitted.Replayed {
 		s.announce(ctx, admitted)
@@ -193,6 +193,7 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 	if err != nil {
 		return chat.Run{}, err
 	}
+	s.Observer.Observe(ctx, ports.RunJoined{Run: run})
 	if t := s.roster.get(id); t != nil && t.run.UserID == p.UserID {
 		t.cancel(errStopped)
 	} else if !run.State.Terminal() {
@@ -227,11 +228,17 @@ func (s *Service) budget(p access.Principal) access.Budget {
 	return s.Budget(p.Tier)
 }
 
-func (s *Service) newRun(user string, kind chat.Kind, params chat.Params, background bool, key string, now time.Time) chat.Run {
-	return chat.Run{
+func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, params chat.Params, background bool, key string, now time.Time) chat.Run {
+	run := chat.Run{
 		ID: s.NewID(), UserID: user, Kind: kind, Params: params, Background: background,
 		IdempotencyKey: key, AuditID: s.NewID(), CreatedAt: now,
 	}
+	if s.Trace != nil {
+		if trace := s.Trace(ctx); trace != "" {
+			run.Metadata = map[string]any{ports.MetadataTrace: trace}
+		}
+	}
+	return run
 }
 
 func (s *Service) pending(run chat.Run, caller access.Caller, action, resource string) access.Entry {

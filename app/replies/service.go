@@ -87,6 +87,7 @@ type Deps struct {
 	Titles   ports.Titles                    // nil: conversations keep the name of their first message
 	Feed     ports.Feed
 	Observer ports.Observer
+	Trace    func(context.Context) string // the trace of a request, in W3C form; nil: none
 	Now      ports.Clock
 	NewID    ports.IDs
 }

@@ -154,8 +154,9 @@ func (s *Service) sweep(ctx context.Context) bool {
 
 // adopt decides about a run that was just claimed.
 func (s *Service) adopt(run chat.Run) {
-	t := newTask(run, run.CreatedAt)
+	t := newTask(context.Background(), run, run.CreatedAt)
 	t.recover = run.Attempt > 1
+	t.trace, _ = run.Metadata[ports.MetadataTrace].(string)
 	for !s.roster.reserve() { // free() said yes a moment ago; admissions may have been faster
 		select {
 		case <-time.After(10 * time.Millisecond):

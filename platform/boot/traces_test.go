@@ -3,6 +3,7 @@ package boot_test
 import (
 	"compress/gzip"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -70,6 +71,27 @@ func TestServe_Traces(t *testing.T) {
 		if sent.status != http.StatusCreated {
 			t.Fatalf("%d %s", sent.status, sent.body)
 		}
+		// A run in the making, which two other requests are about.
+		made := call(t, "POST", p.url+"/api/chat/messages", `{"content":"!slow 20s canary", "background":true}`, bearer(t, env, "alice"))
+		var run struct{ RunID string }
+		if err := json.Unmarshal([]byte(made.body), &run); err != nil || run.RunID == "" {
+			t.Fatalf("%d %s", made.status, made.body)
+		}
+		follow, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/api/chat/messages/"+run.RunID+"/stream", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, value, _ := strings.Cut(bearer(t, env, "alice"), ": ")
+		follow.Header.Set(name, value)
+		reading, err := http.DefaultClient.Do(follow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reading.Body.Close()
+		call(t, "POST", p.url+"/api/chat/messages/"+run.RunID+"/stop", "{}", bearer(t, env, "alice"))
+		if _, err := io.Copy(io.Discard, reading.Body); err != nil { // to its end
+			t.Error(err)
+		}
 		if code := p.terminate(); code != 0 { // which sends what is left
 			t.Errorf("exit code %d", code)
 		}
@@ -79,7 +101,7 @@ func TestServe_Traces(t *testing.T) {
 		names := map[string]int{}
 		for _, s := range c.spans {
 			names[s.Name]++
-			if s.Name == "POST /api/chat/messages" {
+			if s.Name == "POST /api/chat/messages" && request == nil {
 				request = s
 			}
 			if strings.Contains(s.String(), "canary") {
@@ -89,14 +111,46 @@ func TestServe_Traces(t *testing.T) {
 		if request == nil || hex.EncodeToString(request.TraceId) != trace || hex.EncodeToString(request.ParentSpanId) != parent {
 			t.Fatalf("the request is not in its caller's trace: %v", names)
 		}
-		statements := 0
+		// One tree: whatever belongs to the trace hangs under the request.
+		byID, inTree := map[string]*tracepb.Span{}, map[string]int{}
 		for _, s := range c.spans {
-			if string(s.ParentSpanId) == string(request.SpanId) && s.Name == "admit" {
-				statements++
+			byID[string(s.SpanId)] = s
+		}
+		for _, s := range c.spans {
+			if hex.EncodeToString(s.TraceId) != trace {
+				continue
+			}
+			top := s
+			for byID[string(top.ParentSpanId)] != nil {
+				top = byID[string(top.ParentSpanId)]
+			}
+			if top != request {
+				t.Errorf("%s is in the trace, but under %s", s.Name, top.Name)
+			}
+			inTree[s.Name]++
+		}
+		for _, name := range []string{"admit", "finish", "chat demo"} {
+			if inTree[name] == 0 {
+				t.Errorf("no span %q under the request; all: %v", name, names)
 			}
 		}
-		if statements == 0 || names["chat demo"] != 1 {
-			t.Errorf("spans: %v", names)
+		var begun *tracepb.Span
+		for _, s := range c.spans {
+			if s.Name == request.Name && s != request {
+				begun = s
+			}
+		}
+		// Those who come back to the run link to the request that began it.
+		for _, name := range []string{"GET /api/chat/messages/{id}/stream", "POST /api/chat/messages/{id}/stop"} {
+			linked := false
+			for _, s := range c.spans {
+				for _, l := range s.Links {
+					linked = linked || s.Name == name && hex.EncodeToString(l.TraceId) == hex.EncodeToString(begun.TraceId)
+				}
+			}
+			if !linked {
+				t.Errorf("%s has no link to the request that began the run", name)
+			}
 		}
 	})
 }
