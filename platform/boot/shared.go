@@ -19,15 +19,14 @@ type shared struct {
 	close   func()
 }
 
-// cacheBytes bounds the response cache of one instance.
+// cacheBytes bounds the response cache of one instance that is by itself.
 const cacheBytes = 64 << 20
 
 // openShared does not wait for Redis: what needs it works without, with less.
 func openShared(c config.Config, instance string, observer ports.Observer) (shared, error) {
 	feed, limiter := memory.NewFeed(), memory.NewLimiter(time.Now)
-	cache := memory.NewCache(time.Now, cacheBytes)
 	if !c.Store.RedisURL.Set() {
-		return shared{feed: feed, limiter: limiter, cache: cache, close: func() {}}, nil
+		return shared{feed: feed, limiter: limiter, cache: memory.NewCache(time.Now, cacheBytes), close: func() {}}, nil
 	}
 	client, err := redis.Open(c.Store.RedisURL.Reveal(), redis.Options{
 		Instance: instance, Instances: c.Limits.Instances, Observer: observer,
@@ -39,7 +38,7 @@ func openShared(c config.Config, instance string, observer ports.Observer) (shar
 	return shared{
 		feed:    far,
 		limiter: redis.NewLimiter(client, limiter, redis.FailMode(c.Limits.RateLimitFail)),
-		cache:   cache,
+		cache:   redis.NewCache(client),
 		check:   &check{name: "redis", ping: client.Ping},
 		close: func() {
 			_ = far.Close()
