@@ -37,6 +37,12 @@ func (r *Router) route(p chat.Params) (route []target, chosen bool, err error) {
 	return route, p.Provider != "" || p.Model != "", nil
 }
 
+// Accepts refuses, as Invalid, a wish for a model that is not on the lists.
+func (r *Router) Accepts(p chat.Params) error {
+	_, err := r.choose(p)
+	return err
+}
+
 // choose finds what the caller wants. A model may be named as
 // "provider/model"; a model whose own name holds a slash goes before that.
 func (r *Router) choose(p chat.Params) (target, error) {

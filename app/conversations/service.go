@@ -15,7 +15,8 @@ import (
 type Service struct {
 	History ports.History
 	Audit   ports.Audit
-	Feed    ports.Feed // told when live replies have to be looked after
+	Accepts func(chat.Params) error // refuses a model that there is not; nil: none
+	Feed    ports.Feed              // told when live replies have to be looked after
 	Now     ports.Clock
 	NewID   ports.IDs
 }
@@ -47,7 +48,7 @@ func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, err
 			return chat.Conversation{}, err
 		}
 	}
-	if err := validateSettings(&in.System, &in.Model); err != nil {
+	if err := s.validateSettings(&in.System, &in.Model); err != nil {
 		return chat.Conversation{}, err
 	}
 	if in.ID != "" && !chat.ValidID(in.ID) {
@@ -90,7 +91,7 @@ func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, err
 			return chat.Conversation{}, err
 		}
 	}
-	if err := validateSettings(in.System, in.Model); err != nil {
+	if err := s.validateSettings(in.System, in.Model); err != nil {
 		return chat.Conversation{}, err
 	}
 	return s.History.UpdateConversation(ctx, in.Principal.UserID, in.ID,
@@ -143,7 +144,7 @@ func (s *Service) entry(p access.Principal, caller access.Caller, action, id str
 	}
 }
 
-func validateSettings(system, model *string) error {
+func (s *Service) validateSettings(system, model *string) error {
 	if system != nil {
 		if len(*system) > MaxSystem {
 			return fault.New(fault.Invalid, "System prompt cannot exceed %d bytes", MaxSystem)
@@ -154,6 +155,9 @@ func validateSettings(system, model *string) error {
 	}
 	if model != nil && *model != "" && !chat.ValidModel(*model) {
 		return fault.New(fault.Invalid, "Invalid model")
+	}
+	if model != nil && *model != "" && s.Accepts != nil {
+		return s.Accepts(chat.Params{Model: *model})
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"parley/domain/chat"
@@ -32,7 +33,8 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	w := fit(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
 	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
 	answer, err := s.ask(ctx, t, ports.Prompt{
-		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace, Params: params, Turns: w.turns,
+		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace,
+		Fresh: t.run.Kind == chat.Regeneration, Params: params, Turns: w.turns,
 	})
 	cancel()
 
@@ -95,8 +97,8 @@ func (s *Service) params(p chat.Params, conv chat.Conversation) chat.Params {
 	if p.System == "" {
 		p.System = s.opt.SystemPrompt
 	}
-	if p.Model == "" {
-		p.Model = conv.Model
+	if p.Model == "" && s.accepts(chat.Params{Provider: p.Provider, Model: conv.Model}) == nil {
+		p.Model = conv.Model // which may have been available once
 	}
 	return p
 }
@@ -136,7 +138,7 @@ func failure(err error) (code, reason string) {
 		return FailureTimeout, "deadline"
 	case fault.Is(err, fault.AIUnavailable):
 		return FailureUnavailable, reason
-	case reason == FailureTimeout:
+	case strings.HasSuffix(reason, "_timeout"):
 		return FailureTimeout, reason
 	}
 	return FailureProvider, reason

@@ -737,3 +737,43 @@ func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {
 	call.Done()
 	b.until(again.Run.ID, chat.Completed)
 }
+
+func TestSend_AModelThatThereIsNot(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick(), func(d *replies.Deps) {
+		d.Accepts = func(p chat.Params) error {
+			if p.Model != "" && p.Model != "script" {
+				return fault.New(fault.Invalid, "This model is not available")
+			}
+			return nil
+		}
+	})
+	if _, err := s.Send(t.Context(), with(replies.Send{Params: chat.Params{Model: "none"}})); !fault.Is(err, fault.Invalid) {
+		t.Errorf("asked for by the request: %v", err)
+	}
+	conv, gone := b.conversation(), "retired"
+	if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, conv, ports.ConversationChange{Model: &gone, Now: time.Now()}, access.Entry{
+		ID: "m", Action: access.ActionConversationUpdated, Resource: access.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	turn := b.send(s.Service, replies.Send{ConversationID: conv})
+	call := b.model.Next()
+	if call.Prompt.Params.Model != "" || call.Prompt.Fresh {
+		t.Errorf("a conversation whose model was retired asks for %q, fresh %v", call.Prompt.Params.Model, call.Prompt.Fresh)
+	}
+	call.Fail(fault.New(fault.AIFailed, "x").With("reason", "idle_timeout"))
+	if run := b.until(turn.Run.ID, chat.Failed); run.Failure != replies.FailureTimeout {
+		t.Errorf("failure %q", run.Failure)
+	}
+	again, err := s.Regenerate(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if call = b.model.Next(); !call.Prompt.Fresh {
+		t.Error("a regeneration may be answered from a cache")
+	}
+	call.Say("x")
+	call.Done()
+	b.until(again.Run.ID, chat.Completed)
+}

@@ -75,6 +75,9 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	if err := validateSend(in); err != nil {
 		return Turn{}, err
 	}
+	if err := s.accepts(in.Params); err != nil {
+		return Turn{}, err
+	}
 	now := s.Now()
 	user := in.Principal.UserID
 	message := chat.Message{
@@ -115,6 +118,9 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 		return Turn{}, noMessage()
 	}
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
+		return Turn{}, err
+	}
+	if err := s.accepts(in.Params); err != nil {
 		return Turn{}, err
 	}
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
@@ -219,6 +225,13 @@ func (s *Service) bound(run *chat.Run, p access.Principal, content string) {
 		return
 	}
 	run.Hold = access.Hold{Tokens: input + int64(max(run.Params.MaxTokens, s.opt.MaxReplyTokens))}
+}
+
+func (s *Service) accepts(p chat.Params) error {
+	if s.Accepts == nil {
+		return nil
+	}
+	return s.Accepts(p)
 }
 
 func (s *Service) budget(p access.Principal) access.Budget {

@@ -82,6 +82,7 @@ type Deps struct {
 	Store    Store
 	Model    ports.Model
 	Tokens   ports.Tokens
+	Accepts  func(chat.Params) error         // refuses wishes for a model that there is not; nil: none
 	Quote    ports.Quote                     // nil: tokens only, at MaxReplyTokens
 	Budget   func(access.Tier) access.Budget // nil: unbounded
 	Titles   ports.Titles                    // nil: conversations keep the name of their first message
