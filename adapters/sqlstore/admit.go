@@ -20,7 +20,7 @@ import (
 // those of different users do not meet.
 func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
 	var out chat.Admitted
-	err := s.write(ctx, "admit", func(ctx context.Context, tx bun.Tx) error {
+	err := s.write(ctx, "admit", of(a.Run.UserID), func(ctx context.Context, tx bun.IDB) error {
 		in := admission{Admission: a, s: s, tx: tx, run: a.Run, now: rows.Time(a.Now)}
 		var err error
 		out, err = in.do(ctx)
@@ -36,7 +36,7 @@ func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, err
 type admission struct {
 	chat.Admission
 	s   *Store
-	tx  bun.Tx
+	tx  bun.IDB
 	now time.Time
 
 	run     chat.Run
@@ -88,7 +88,7 @@ func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 
 // lockUser makes the caller the only one who admits, creates or deletes for
 // this user until the transaction ends. It makes the user's row if need be.
-func (s *Store) lockUser(ctx context.Context, tx bun.Tx, user string, now time.Time) (rows.User, error) {
+func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.Time) (rows.User, error) {
 	for {
 		var row rows.User
 		err := tx.NewRaw("SELECT user_id, leaf_id FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, user).Scan(ctx, &row)
@@ -222,8 +222,10 @@ func (in *admission) room(ctx context.Context) error {
 		return nil
 	}
 	var waiting int
-	err := in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
-		Scan(ctx, &waiting)
+	err := in.s.beyond(ctx, in.tx, func() error {
+		return in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
+			Scan(ctx, &waiting)
+	})
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (in *admission) record(ctx context.Context) error {
 	}
 	statements = append(statements, insert, in.tx.NewInsert().Model(&entry),
 		setAside(in.tx, run.UserID, run.Hold, in.now))
-	return batch(ctx, in.tx, in.s.db.QueryGen(), statements...)
+	return lastBatch(ctx, in.tx, in.s.db.QueryGen(), statements...)
 }
 
 // touch makes the new message the end of its thread.

@@ -15,12 +15,12 @@ func (s *Store) Record(ctx context.Context, entries ...access.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return s.write(ctx, "record", func(ctx context.Context, tx bun.Tx) error {
+	return s.write(ctx, "record", ofEntries(entries), func(ctx context.Context, tx bun.IDB) error {
 		return insertEntries(ctx, tx, entries...)
 	})
 }
 
-func insertEntries(ctx context.Context, tx bun.Tx, entries ...access.Entry) error {
+func insertEntries(ctx context.Context, tx bun.IDB, entries ...access.Entry) error {
 	list := make([]rows.Entry, 0, len(entries))
 	for _, e := range entries {
 		row, err := rows.FromEntry(e)

@@ -164,6 +164,7 @@ func TestChecklist_SQL(t *testing.T) {
 	}{
 		{"TablesExist", sqlTablesExist, [][]string{{"chat_conversations"}, {"chat_messages"}}},
 		{"Indexes", sqlIndexesExist, [][]string{
+			{"chat_conversations_expiry_idx", "chat_conversations"},
 			{"chat_conversations_pkey", "chat_conversations"}, {"chat_conversations_recent_idx", "chat_conversations"},
 			{"chat_messages_parent_idx", "chat_messages"}, {"chat_messages_pkey", "chat_messages"},
 			{"chat_messages_thread_idx", "chat_messages"}, {"chat_messages_user_idx", "chat_messages"},

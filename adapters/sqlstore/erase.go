@@ -15,7 +15,7 @@ import (
 
 // StopRuns asks a user's live runs to stop and ends those that wait.
 func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live int, err error) {
-	err = s.write(ctx, "stop_runs", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "stop_runs", of(user), func(ctx context.Context, tx bun.IDB) error {
 		err := batch(ctx, tx, s.db.QueryGen(),
 			tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user),
 			tx.NewRaw("UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'", rows.Time(at), user))
@@ -32,7 +32,7 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 	if user == "" {
 		return false, fault.New(fault.Invalid, "A user id is required")
 	}
-	err = s.write(ctx, "declare_erasure", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "declare_erasure", of(user), func(ctx context.Context, tx bun.IDB) error {
 		if _, err := s.lockChain(ctx, tx, true); err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 			return err
 		}
 		erased := link(last, access.Link{Subject: subject.String, Kind: access.Erased, SealedAt: at})
-		return batch(ctx, tx, s.db.QueryGen(),
+		return lastBatch(ctx, tx, s.db.QueryGen(),
 			tx.NewInsert().Model(&rows.Erasure{UserID: user, Subject: subject.String, DeclaredAt: rows.Time(at)}),
 			tx.NewRaw("DELETE FROM audit_keys WHERE user_id = ?", user),
 			insertLinks(tx, []access.Link{erased}))
@@ -73,7 +73,7 @@ var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
 // of a user whose erasure is not declared, or no longer: who comes back after
 // an erasure is somebody new.
 func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
-	err = s.write(ctx, "erase", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "erase", of(user), func(ctx context.Context, tx bun.IDB) error {
 		more = false
 		if declared, err := s.lockDeclaration(ctx, tx, user); err != nil || !declared {
 			return err
@@ -99,7 +99,7 @@ func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, e
 }
 
 // lockDeclaration keeps a second eraser of the same user waiting.
-func (s *Store) lockDeclaration(ctx context.Context, tx bun.Tx, user string) (declared bool, err error) {
+func (s *Store) lockDeclaration(ctx context.Context, tx bun.IDB, user string) (declared bool, err error) {
 	var found string
 	err = tx.QueryRowContext(ctx, "SELECT user_id FROM audit_erasures WHERE user_id = ?"+s.dialect.lockRow, user).Scan(&found)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -110,7 +110,7 @@ func (s *Store) lockDeclaration(ctx context.Context, tx bun.Tx, user string) (de
 
 // eraseEntries deletes entries of the log. On Postgres the application's role
 // may not, so a function does that may.
-func (s *Store) eraseEntries(ctx context.Context, tx bun.Tx, user string, n int) (gone int64, err error) {
+func (s *Store) eraseEntries(ctx context.Context, tx bun.IDB, user string, n int) (gone int64, err error) {
 	if s.dialect.name == "postgres" {
 		err = tx.QueryRowContext(ctx, "SELECT audit_erase(?, ?)", user, n).Scan(&gone)
 		return gone, err
@@ -123,8 +123,9 @@ func (s *Store) eraseEntries(ctx context.Context, tx bun.Tx, user string, n int)
 }
 
 // eraseUser deletes what has come since the last batch, the user and the
-// declaration. A new request of the user waits and then makes a new user.
-func (s *Store) eraseUser(ctx context.Context, tx bun.Tx, user string) error {
+// declaration. A new request of the user waits and then makes a new user; an
+// entry that commits from now on is the new user's.
+func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, user string) error {
 	var found string
 	lock := ""
 	if s.dialect.name == "postgres" {
@@ -137,15 +138,14 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.Tx, user string) error {
 	if _, err := s.eraseEntries(ctx, tx, user, 1<<31); err != nil {
 		return err
 	}
-	return batch(ctx, tx, s.db.QueryGen(),
-		tx.NewRaw("DELETE FROM audit_unsealed WHERE user_id = ?", user),
+	return lastBatch(ctx, tx, s.db.QueryGen(),
 		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", user),
 		tx.NewRaw("DELETE FROM audit_erasures WHERE user_id = ?", user))
 }
 
 // Erasures lists the users whose erasure has been going on for longer than age.
 func (s *Store) Erasures(ctx context.Context, age time.Duration) (users []string, err error) {
-	err = s.read(ctx, "erasures", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "erasures", everyone, func(ctx context.Context, db bun.IDB) error {
 		users = nil
 		return db.NewRaw("SELECT e.user_id FROM audit_erasures AS e WHERE "+s.since("e.declared_at")+" > ? ORDER BY e.declared_at",
 			age.Seconds()).Scan(ctx, &users)

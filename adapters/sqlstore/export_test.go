@@ -3,9 +3,19 @@ package sqlstore
 import (
 	"context"
 	"io/fs"
+
+	"github.com/uptrace/bun"
 )
 
 // MigrateFrom migrates from other files than the embedded ones.
 func (s *Store) MigrateFrom(ctx context.Context, files fs.FS) ([]string, error) {
 	return s.migrate(ctx, files)
 }
+
+// Within runs raw statements in the scope of one user, as the store's own do.
+func (s *Store) Within(ctx context.Context, user string, fn func(ctx context.Context, tx bun.IDB) error) error {
+	return s.write(ctx, "test", of(user), fn)
+}
+
+// FencedTables are the tables that row-level security stands on.
+var FencedTables = fencedTables

@@ -21,7 +21,7 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 	if len(points) == 0 {
 		return nil, nil
 	}
-	err = s.writeOwned(ctx, "checkpoint", func(ctx context.Context, tx bun.Tx) error {
+	err = s.writeOwned(ctx, "checkpoint", everyone, func(ctx context.Context, tx bun.IDB) error {
 		values := make([]schema.QueryAppender, len(points))
 		for i, p := range points {
 			values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, p.Output.Reasoning, p.Output.Text)
@@ -61,12 +61,15 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome) error {
 	if !o.State.Terminal() {
 		return fault.New(fault.Internal, "A run cannot end as %s", o.State)
 	}
-	return s.write(ctx, "finish", func(ctx context.Context, tx bun.Tx) error {
+	if o.UserID == "" { // nobody's run is nobody's to end
+		return fenced()
+	}
+	return s.write(ctx, "finish", of(o.UserID), func(ctx context.Context, tx bun.IDB) error {
 		return s.finish(ctx, tx, o)
 	})
 }
 
-func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
+func (s *Store) finish(ctx context.Context, tx bun.IDB, o chat.Outcome) error {
 	at := rows.Time(o.At)
 	ended, err := rows.FromRun(chat.Run{Metadata: o.Metadata})
 	if err != nil {
@@ -99,7 +102,7 @@ func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
 		o.Usage.Input, o.Usage.Output, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Reasoning, o.Usage.Estimated,
 		o.CostMicros, orNull(ended.Metadata), o.UserID, o.RunID, o.Attempt).Scan(ctx, &run)
 	if err != nil {
-		return one(err, fault.New(fault.Fenced, "This run has ended or belongs to another attempt"))
+		return one(err, fenced())
 	}
 
 	status, code := access.Success, ""
@@ -127,12 +130,16 @@ func (s *Store) finish(ctx context.Context, tx bun.Tx, o chat.Outcome) error {
 	}
 	statements = append(statements, account(tx, o.UserID, access.Hold{Tokens: run.HoldTokens, Micros: run.HoldMicros},
 		o.Usage.Input+o.Usage.Output, cost, run.CreatedAt))
-	return batch(ctx, tx, s.db.QueryGen(), statements...)
+	return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
+}
+
+func fenced() *fault.Error {
+	return fault.New(fault.Fenced, "This run has ended or belongs to another attempt")
 }
 
 // settle inserts the reply and makes it the end of its thread, unless a
 // message was put behind it while it was being made.
-func (s *Store) settle(tx bun.Tx, m chat.Message, at time.Time) ([]schema.QueryAppender, error) {
+func (s *Store) settle(tx bun.IDB, m chat.Message, at time.Time) ([]schema.QueryAppender, error) {
 	row, err := rows.FromMessage(m)
 	if err != nil {
 		return nil, err
@@ -150,18 +157,18 @@ func (s *Store) settle(tx bun.Tx, m chat.Message, at time.Time) ([]schema.QueryA
 
 // moveUp puts what stands behind a run that left no text behind the message
 // that the run should have answered, so that no branch has a hole.
-func moveUp(tx bun.Tx, user, run, parent string) schema.QueryAppender {
+func moveUp(tx bun.IDB, user, run, parent string) schema.QueryAppender {
 	return tx.NewRaw("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", parent, user, run)
 }
 
 // completeEntry gives a pending audit entry its final status, once.
-func completeEntry(tx bun.Tx, user, id string, status access.Status, code string, at time.Time) schema.QueryAppender {
+func completeEntry(tx bun.IDB, user, id string, status access.Status, code string, at time.Time) schema.QueryAppender {
 	return tx.NewRaw("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
 		string(status), orNull(code), at, user, id)
 }
 
 // endQueued stops a run that nobody has begun.
-func (s *Store) endQueued(ctx context.Context, tx bun.Tx, user, id, parent, audit string, at time.Time) error {
+func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, audit string, at time.Time) error {
 	var run rows.Run
 	err := tx.NewRaw(`UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'
 		RETURNING created_at, hold_tokens, hold_micros`, at, user, id).Scan(ctx, &run)

@@ -13,7 +13,7 @@ import (
 
 // Messages lists a thread: a page of it as Page asks, oldest first.
 func (s *Store) Messages(ctx context.Context, user, conversation string, page ports.Page) (list []chat.Message, more bool, err error) {
-	err = s.read(ctx, "messages", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "messages", of(user), func(ctx context.Context, db bun.IDB) error {
 		if conversation != "" {
 			if _, err := selectConversation(ctx, db, user, conversation); err != nil {
 				return err
@@ -40,7 +40,7 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 // Branch lists the end of a branch, oldest first.
 func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, limit int) (list []chat.Message, more bool, err error) {
 	limit = max(limit, 1)
-	err = s.read(ctx, "branch", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "branch", of(user), func(ctx context.Context, db bun.IDB) error {
 		current, err := s.currentLeaf(ctx, db, user, conversation)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 
 // Message returns one message.
 func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, err error) {
-	err = s.read(ctx, "message", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "message", of(user), func(ctx context.Context, db bun.IDB) error {
 		m, err = selectMessage(ctx, db, user, id)
 		return err
 	})

@@ -86,6 +86,10 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
 			return "", err
 		}
+		// It may look after the rows of all users, whatever the role's settings.
+		if _, err := tx.ExecContext(ctx, everyone.statement(s.db.QueryGen())); err != nil {
+			return "", err
+		}
 	}
 	if err := s.createRevisions(ctx, tx); err != nil {
 		return "", err

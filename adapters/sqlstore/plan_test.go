@@ -43,10 +43,22 @@ func TestStatements_UseIndexes(t *testing.T) {
 		"Postgres": regexp.MustCompile(`Seq Scan on (chat_\w+|audit_logs)`),
 	}
 	explain := map[string]string{"SQLite": "EXPLAIN QUERY PLAN ", "Postgres": "EXPLAIN "}
-	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+	for name, open := range map[string]func(*testing.T, ...bun.QueryHook) *sqlstore.Store{
+		"SQLite": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
+			return migrated(t, sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db"), Hooks: hooks})
+		},
+		"Postgres": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
+			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: hooks})
+		},
+		"Postgres/Fenced": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
+			store, _ := openFenced(t, hooks...)
+			return store
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := &watcher{seen: map[string]string{}}
-			store := migrated(t, sqlstore.Options{URL: url, Hooks: []bun.QueryHook{w}})
+			store := open(t, w)
+			name, _, _ := strings.Cut(name, "/")
 			useAll(t, store)
 			conn, err := store.DB().Conn(t.Context())
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // Resume reads what a claimed run needs. NotFound: its conversation is gone.
 func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conversation, branch []chat.Message, err error) {
-	err = s.read(ctx, "resume", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "resume", of(run.UserID), func(ctx context.Context, db bun.IDB) error {
 		conv, branch = chat.Conversation{}, nil
 		if run.ConversationID != "" {
 			row, err := selectConversation(ctx, db, run.UserID, run.ConversationID)
@@ -39,7 +39,7 @@ func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conv
 // Heartbeat reads the runs that owner holds, and renews the leases that need it.
 func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration) (held []chat.Run, err error) {
 	var due []rows.Run
-	err = s.read(ctx, "heartbeat", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "heartbeat", everyone, func(ctx context.Context, db bun.IDB) error {
 		var list []struct {
 			rows.Run
 			Due bool `bun:"due"`
@@ -60,7 +60,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 	if err != nil || len(due) == 0 {
 		return held, err
 	}
-	err = s.writeOwned(ctx, "heartbeat", func(ctx context.Context, tx bun.Tx) error {
+	err = s.writeOwned(ctx, "heartbeat", everyone, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND lease_until < ?",
 			s.dialect.clock(lease), owner, s.dialect.clock(lease*2/3)).Exec(ctx)
 		return err
@@ -75,7 +75,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n 
 		return nil, nil
 	}
 	var claimed []chat.Run
-	err := s.write(ctx, "claim", func(ctx context.Context, tx bun.Tx) error {
+	err := s.write(ctx, "claim", everyone, func(ctx context.Context, tx bun.IDB) error {
 		var err error
 		claimed, err = s.claim(ctx, tx, owner, lease, n)
 		return err
@@ -86,7 +86,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n 
 	return claimed, nil
 }
 
-func (s *Store) claim(ctx context.Context, tx bun.Tx, owner string, lease time.Duration, n int) ([]chat.Run, error) {
+func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.Duration, n int) ([]chat.Run, error) {
 	var taken []rows.Run
 	err := tx.NewRaw(`WITH picked AS MATERIALIZED (
 			SELECT r.user_id AS picked_user, r.id AS picked_run FROM chat_runs AS r
@@ -119,7 +119,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.writeOwned(ctx, "release", func(ctx context.Context, tx bun.Tx) error {
+	return s.writeOwned(ctx, "release", everyone, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(0), owner, bun.List(ids)).Exec(ctx)
 		return err
@@ -129,7 +129,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 // RequestStop marks a run to be stopped, or ends it if it waits. The audit
 // entry is written the first time, when it changes something.
 func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.Entry) (run chat.Run, err error) {
-	err = s.write(ctx, "request_stop", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "request_stop", of(user), func(ctx context.Context, tx bun.IDB) error {
 		var row rows.Run
 		err := tx.NewRaw("SELECT user_id, id, state, stop_requested, parent_id, audit_id FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
 			Scan(ctx, &row)
@@ -162,7 +162,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.E
 
 // Run returns one run with its output.
 func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err error) {
-	err = s.read(ctx, "run", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "run", of(user), func(ctx context.Context, db bun.IDB) error {
 		run, err = s.selectRun(ctx, db, "r.user_id = ? AND r.id = ?", user, id)
 		return one(err, noMessage())
 	})
@@ -171,7 +171,7 @@ func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err err
 
 // Recent lists live runs and those that ended after since, newest first.
 func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list []chat.Run, err error) {
-	err = s.read(ctx, "recent", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "recent", of(user), func(ctx context.Context, db bun.IDB) error {
 		var found []rows.Run
 		err := db.NewSelect().Model(&found).ExcludeColumn("prefix", "reasoning", "text").
 			Where("r.user_id = ? AND (r.ended_at IS NULL OR r.ended_at > ?)", user, rows.Time(since)).

@@ -78,15 +78,16 @@ func TestMigrations_NoDrift(t *testing.T) {
 // crossUser are the indexes of questions about all users, and the tables that
 // are nobody's.
 var crossUser = map[string]string{
-	"chat_runs_claim_idx":    "the sweeper looks for runs that nobody works on",
-	"chat_runs_owner_idx":    "an instance renews its leases",
-	"chat_users_revoked_idx": "every instance learns whose sessions were ended",
-	"audit_logs_action_idx":  "operators count actions",
-	"audit_unsealed":         "the sealer takes facts as they come",
-	"audit_chain":            "one chain for all",
-	"audit_chain_erased_idx": "of subjects, which are not user ids",
-	"audit_keys_subject_key": "of subjects, which are not user ids",
-	"audit_root":             "one secret for all",
+	"chat_conversations_expiry_idx": "the sweeper looks for conversations that have ended",
+	"chat_runs_claim_idx":           "the sweeper looks for runs that nobody works on",
+	"chat_runs_owner_idx":           "an instance renews its leases",
+	"chat_users_revoked_idx":        "every instance learns whose sessions were ended",
+	"audit_logs_action_idx":         "operators count actions",
+	"audit_unsealed":                "the sealer takes facts as they come",
+	"audit_chain":                   "one chain for all",
+	"audit_chain_erased_idx":        "of subjects, which are not user ids",
+	"audit_keys_subject_key":        "of subjects, which are not user ids",
+	"audit_root":                    "one secret for all",
 }
 
 func TestMigrations_DialectsAgree(t *testing.T) {

@@ -31,7 +31,7 @@ const sealerPatience = 10 * time.Second
 
 // AuditRoot returns the chain's wrapped secret.
 func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
-	err = s.read(ctx, "audit_root", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "audit_root", everyone, func(ctx context.Context, db bun.IDB) error {
 		err := db.QueryRowContext(ctx, "SELECT wrapped FROM audit_root WHERE id = 1").Scan(&wrapped)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
@@ -43,7 +43,7 @@ func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
 
 // SwapAuditRoot replaces the chain's wrapped secret if it is still the old one.
 func (s *Store) SwapAuditRoot(ctx context.Context, old, wrapped []byte) (ok bool, err error) {
-	err = s.write(ctx, "swap_audit_root", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "swap_audit_root", everyone, func(ctx context.Context, tx bun.IDB) error {
 		var done sql.Result
 		var err error
 		if old == nil {
@@ -67,7 +67,7 @@ const unsealed = `audit_unsealed AS u WHERE NOT EXISTS (SELECT 1 FROM audit_eras
 
 // Unsealed looks at the oldest fact that waits.
 func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error) {
-	err = s.read(ctx, "unsealed", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "unsealed", everyone, func(ctx context.Context, db bun.IDB) error {
 		var seconds sql.NullFloat64
 		err := db.QueryRowContext(ctx, "SELECT "+s.since("u.queued_at")+" FROM "+unsealed+" ORDER BY u.n LIMIT 1").Scan(&seconds)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -81,7 +81,7 @@ func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, 
 
 // LastLink returns the end of the chain.
 func (s *Store) LastLink(ctx context.Context) (last access.Link, err error) {
-	err = s.read(ctx, "last_link", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "last_link", everyone, func(ctx context.Context, db bun.IDB) error {
 		last, err = s.lastLink(ctx, db)
 		return err
 	})
@@ -101,7 +101,7 @@ func (s *Store) lastLink(ctx context.Context, db bun.IDB) (access.Link, error) {
 // that wrote them, and whenever they commit: what is in the queue is not in
 // the chain, and both change in one transaction.
 func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, batch []access.Unsealed) []access.Link) (sealed []access.Link, more bool, err error) {
-	err = s.write(ctx, "seal", func(ctx context.Context, tx bun.Tx) error {
+	err = s.write(ctx, "seal", everyone, func(ctx context.Context, tx bun.IDB) error {
 		sealed, more = nil, false
 		mine, err := s.lockChain(ctx, tx, false)
 		if err != nil || !mine {
@@ -129,7 +129,7 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, bat
 		if len(keys) > 0 {
 			statements = append(statements, tx.NewInsert().Model(&keys))
 		}
-		return batch(ctx, tx, s.db.QueryGen(), statements...)
+		return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
 	})
 	if err != nil {
 		return nil, false, err
@@ -139,7 +139,7 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, bat
 
 // lockChain makes the caller the only one who appends to the chain until the
 // transaction ends. SQLite has one writer anyway.
-func (s *Store) lockChain(ctx context.Context, tx bun.Tx, wait bool) (mine bool, err error) {
+func (s *Store) lockChain(ctx context.Context, tx bun.IDB, wait bool) (mine bool, err error) {
 	if s.dialect.name == "sqlite" {
 		return true, nil
 	}
@@ -165,7 +165,7 @@ type waitingFact struct {
 	line    lineRow
 }
 
-func (s *Store) selectUnsealed(ctx context.Context, tx bun.Tx, n int) ([]waitingFact, error) {
+func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitingFact, error) {
 	found, err := tx.QueryContext(ctx, `SELECT q.n, q.kind, q.user_id, q.entry_id, k.subject, k.salt, `+s.lineColumns("a")+`
 		FROM (SELECT u.n, u.kind, u.user_id, u.entry_id FROM `+unsealed+` ORDER BY u.n LIMIT ?) AS q
 		LEFT JOIN audit_logs AS a ON a.user_id = q.user_id AND a.id = q.entry_id
@@ -210,7 +210,7 @@ func factsOf(taken []waitingFact) (facts []access.Unsealed, keys []rows.AuditKey
 	return facts, keys
 }
 
-func insertLinks(tx bun.Tx, links []access.Link) *bun.InsertQuery {
+func insertLinks(tx bun.IDB, links []access.Link) *bun.InsertQuery {
 	list := make([]rows.Link, 0, len(links))
 	for _, l := range links {
 		list = append(list, rows.FromLink(l))

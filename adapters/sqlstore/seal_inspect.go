@@ -33,6 +33,11 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.AuditEvidence) err
 		return translate(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
+	if s.fence {
+		if _, err := tx.ExecContext(ctx, everyone.statement(s.db.QueryGen())); err != nil {
+			return translate(ctx, err)
+		}
+	}
 	visitor := func(e ports.AuditEvidence) error {
 		if err := visit(e); err != nil {
 			return errVisit{err}

@@ -289,7 +289,10 @@ func TestAudit_ApplicationRole(t *testing.T) {
 	if _, err := owner.DB().Exec("ALTER ROLE " + role + " PASSWORD 'secret'"); err != nil {
 		t.Fatal(err)
 	}
-	store := open(t, sqlstore.Options{URL: as(t, owner, role, "secret")})
+	store := open(t, sqlstore.Options{URL: as(t, owner, role, "secret"), RowSecurity: true})
+	if err := store.CheckRowSecurity(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if status, err := store.MigrationStatus(t.Context()); err != nil || len(status.Pending) > 0 {
 		t.Errorf("migration status: %+v, %v", status, err)
 	}
@@ -351,7 +354,7 @@ func TestAudit_ApplicationRole(t *testing.T) {
 }
 
 // as is the URL of a store's database for another role.
-func as(t *testing.T, store *sqlstore.Store, role, password string) string {
+func as(t testing.TB, store *sqlstore.Store, role, password string) string {
 	t.Helper()
 	var host, port, database string
 	err := store.DB().QueryRow(`SELECT COALESCE(host(inet_server_addr()), current_setting('unix_socket_directories')),

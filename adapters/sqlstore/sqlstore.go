@@ -34,6 +34,9 @@ type Options struct {
 	AcquireTimeout time.Duration
 	// Timeout bounds one call of a port method, the wait included; default 2s.
 	Timeout time.Duration
+	// RowSecurity lets Postgres hold every transaction to the rows of the user
+	// whom it is for, as a second fence; see CheckRowSecurity. SQLite has none.
+	RowSecurity bool
 	// Now is the clock of leases on SQLite, which has one process; Postgres
 	// uses its own. Default time.Now.
 	Now ports.Clock
@@ -48,6 +51,7 @@ type Store struct {
 	db      *bun.DB // writes; on Postgres, reads as well
 	readers *bun.DB // reads; the same as db on Postgres
 	owned   chan struct{}
+	fence   bool // row-level security is on
 }
 
 var (
@@ -87,6 +91,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.fence = opt.RowSecurity && s.dialect.name == "postgres"
 	for _, hook := range opt.Hooks {
 		s.db = s.db.WithQueryHook(hook)
 		if s.readers != nil {
@@ -120,7 +125,7 @@ func (s *Store) Dialect() string { return s.dialect.name }
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return s.read(ctx, "ping", func(ctx context.Context, db bun.IDB) error {
+	return s.read(ctx, "ping", everyone, func(ctx context.Context, db bun.IDB) error {
 		var one int
 		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 	})

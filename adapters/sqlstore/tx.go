@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -32,7 +33,7 @@ type errBegin struct{ error }
 func (e errBegin) Unwrap() error { return e.error }
 
 // write runs fn in a transaction. fn may run more than once.
-func (s *Store) write(ctx context.Context, name string, fn func(ctx context.Context, tx bun.Tx) error) error {
+func (s *Store) write(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -44,7 +45,7 @@ func (s *Store) write(ctx context.Context, name string, fn func(ctx context.Cont
 			case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 			}
 		}
-		if err = s.tryWrite(ctx, fn); err == nil || !retryable(ctx, err) {
+		if err = s.try(ctx, s.db, true, who, fn); err == nil || !retryable(ctx, err) {
 			break
 		}
 	}
@@ -54,22 +55,43 @@ func (s *Store) write(ctx context.Context, name string, fn func(ctx context.Cont
 // writeOwned is write for statements that change many runs of one owner. They
 // go one after another: two of them at once would lock the same rows in
 // different orders.
-func (s *Store) writeOwned(ctx context.Context, name string, fn func(ctx context.Context, tx bun.Tx) error) error {
+func (s *Store) writeOwned(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	select {
 	case s.owned <- struct{}{}:
 		defer func() { <-s.owned }()
-		return s.write(ctx, name, fn)
+		return s.write(ctx, name, who, fn)
 	case <-ctx.Done():
 		return translate(ctx, ctx.Err())
 	}
 }
 
-func (s *Store) tryWrite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
-	conn, err := s.acquire(ctx, s.db)
+// read runs fn, which only reads, on one connection. It needs no transaction,
+// unless row-level security does.
+func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx context.Context, db bun.IDB) error) error {
+	ctx, cancel := s.begin(ctx, name)
+	defer cancel()
+	var err error
+	for range retries {
+		if err = s.try(ctx, s.readers, s.fence, who, fn); err == nil || ctx.Err() != nil || !lostConnection(err) {
+			break // a read can be repeated on another connection
+		}
+	}
+	return translate(ctx, err)
+}
+
+// try runs fn on a connection, in a transaction or without one.
+func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	if !within {
+		return fn(ctx, conn)
+	}
+	if s.dialect.name == "postgres" {
+		return s.inText(ctx, conn, who, fn)
+	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return errBegin{err}
@@ -81,26 +103,43 @@ func (s *Store) tryWrite(ctx context.Context, fn func(ctx context.Context, tx bu
 	return tx.Commit()
 }
 
-// read runs fn, which only reads, on one connection without a transaction.
-func (s *Store) read(ctx context.Context, name string, fn func(ctx context.Context, db bun.IDB) error) error {
-	ctx, cancel := s.begin(ctx, name)
-	defer cancel()
-	var err error
-	for range retries {
-		if err = s.tryRead(ctx, fn); err == nil || ctx.Err() != nil || !lostConnection(err) {
-			break // a read can be repeated on another connection
-		}
-	}
-	return translate(ctx, err)
+// textTx is a transaction whose beginning and end are statements like others,
+// so that they can travel with others.
+type textTx struct {
+	bun.Conn
+	ended bool
 }
 
-func (s *Store) tryRead(ctx context.Context, fn func(ctx context.Context, db bun.IDB) error) error {
-	conn, err := s.acquire(ctx, s.readers)
-	if err != nil {
-		return err
+func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+	tx := &textTx{Conn: conn}
+	begin := "BEGIN"
+	if s.fence {
+		begin += ";\n" + who.statement(s.db.QueryGen())
 	}
-	defer conn.Close()
-	return fn(ctx, conn)
+	if _, err := tx.ExecContext(ctx, begin); err != nil {
+		tx.abandon(ctx)
+		return errBegin{err}
+	}
+	err := fn(ctx, tx)
+	if err == nil && !tx.ended {
+		_, err = tx.ExecContext(ctx, "COMMIT")
+		tx.ended = err == nil
+	}
+	if err != nil {
+		tx.abandon(ctx)
+	}
+	return err
+}
+
+// abandon ends a transaction that failed. A connection that cannot be told so
+// is closed, which tells the server: nobody else may get it, nor wait for its
+// locks.
+func (tx *textTx) abandon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if _, err := tx.ExecContext(ctx, "ROLLBACK"); err != nil {
+		tx.Raw(func(any) error { return driver.ErrBadConn }) //nolint:errcheck // that is the error
+	}
 }
 
 func (s *Store) begin(ctx context.Context, name string) (context.Context, context.CancelFunc) {
@@ -123,12 +162,24 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 
 // batch sends statements in one round trip. Arguments are part of the text, so
 // both drivers take them as one simple query; the first that fails fails all.
-func batch(ctx context.Context, tx bun.Tx, gen schema.QueryGen, statements ...schema.QueryAppender) error {
+func batch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements ...schema.QueryAppender) error {
 	text, err := sequence(statements).AppendQuery(gen, nil)
 	if err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, string(text))
+	return err
+}
+
+// lastBatch is batch for the last statements of a transaction. On Postgres the
+// COMMIT goes with them: it is reached only if none of them fails.
+func lastBatch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements ...schema.QueryAppender) error {
+	text, ok := tx.(*textTx)
+	if !ok {
+		return batch(ctx, tx, gen, statements...)
+	}
+	err := batch(ctx, tx, gen, append(statements, bun.SafeQuery("COMMIT"))...)
+	text.ended = err == nil
 	return err
 }
 

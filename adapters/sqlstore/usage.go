@@ -13,7 +13,7 @@ import (
 
 // Usage returns what a user has used and set aside at a moment.
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
-	err = s.read(ctx, "usage", func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "usage", of(user), func(ctx context.Context, db bun.IDB) error {
 		u, err = selectUsage(ctx, db, user, at)
 		return err
 	})
@@ -56,7 +56,7 @@ func (in *admission) afford(ctx context.Context) error {
 
 // setAside puts a run's hold on the account. Everybody takes the month's row
 // before the day's, so that two who do so at once do not wait for each other.
-func setAside(tx bun.Tx, user string, h access.Hold, at time.Time) schema.QueryAppender {
+func setAside(tx bun.IDB, user string, h access.Hold, at time.Time) schema.QueryAppender {
 	return tx.NewRaw(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES (?0, ?1, ?3, ?4), (?0, ?2, ?3, ?4)
 		ON CONFLICT (user_id, period) DO UPDATE SET
 			held_tokens = chat_usage.held_tokens + excluded.held_tokens,
@@ -66,7 +66,7 @@ func setAside(tx bun.Tx, user string, h access.Hold, at time.Time) schema.QueryA
 
 // account gives a hold back for what was used. The periods are those of the
 // admission, where the hold stands.
-func account(tx bun.Tx, user string, h access.Hold, tokens, micros int64, admitted time.Time) schema.QueryAppender {
+func account(tx bun.IDB, user string, h access.Hold, tokens, micros int64, admitted time.Time) schema.QueryAppender {
 	settle := func(period string) schema.QueryAppender {
 		return tx.NewRaw(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + 1,
 			held_tokens = held_tokens - ?, held_micros = held_micros - ? WHERE user_id = ? AND period = ?`,

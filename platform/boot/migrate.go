@@ -78,7 +78,7 @@ func (migrateStatus) Run(ctx context.Context, p Process) error {
 // openStore opens the database that the configuration names.
 func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*sqlstore.Store, error) {
 	opt := sqlstore.Options{
-		URL: c.Store.DatabaseURL.Reveal(), ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns,
+		URL: c.Store.DatabaseURL.Reveal(), ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns, RowSecurity: c.Store.DBRLS,
 		Now: time.Now, Hooks: hooks,
 	}
 	if opt.URL == "" {
@@ -107,14 +107,20 @@ func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *
 		}
 		status, err = store.MigrationStatus(ctx)
 	}
-	if err != nil || len(status.Pending) == 0 {
+	if err != nil {
 		return status, err
+	}
+	if len(status.Pending) == 0 {
+		return status, store.CheckRowSecurity(ctx)
 	}
 	if c.Store.DatabaseURL.Set() && !c.Store.MigrateOnStart {
 		return status, usageError{fmt.Errorf("the database lacks %d migration(s), the first is %s; "+
 			"run: parley migrate up (or set MIGRATE_ON_START=true)", len(status.Pending), status.Pending[0])}
 	}
 	if _, err := store.Migrate(ctx); err != nil {
+		return status, err
+	}
+	if err := store.CheckRowSecurity(ctx); err != nil {
 		return status, err
 	}
 	return store.MigrationStatus(ctx)

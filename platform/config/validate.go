@@ -23,6 +23,9 @@ func (c Config) Validate() error {
 	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
 	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
 	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, 2)
+	if c.Store.DBRLS && !c.Store.DatabaseURL.Set() {
+		v.add("DB_RLS needs DATABASE_URL: the embedded database has no roles")
+	}
 
 	for name, list := range map[string][]Secret{"AUTH_SECRET": c.Auth.AuthSecret, "AUDIT_KEY": c.Store.AuditKey} {
 		for _, s := range list {

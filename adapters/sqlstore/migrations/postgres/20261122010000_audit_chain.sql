@@ -75,6 +75,15 @@ BEGIN
 END;
 $$;
 
+-- The log and the queue may not part, whatever commits while an entry goes: the
+-- row is locked by now, and this looks after those who held it before.
+CREATE FUNCTION audit_dequeue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM audit_unsealed WHERE user_id = OLD.user_id AND entry_id = OLD.id;
+  RETURN NULL;
+END;
+$$;
+
 -- What may happen to an entry is that its outcome becomes known, once.
 CREATE TRIGGER audit_logs_complete BEFORE UPDATE ON audit_logs FOR EACH ROW
   WHEN (NOT (OLD.status = 'pending' AND NEW.status IN ('success', 'failure')
@@ -88,6 +97,8 @@ CREATE TRIGGER audit_logs_delete BEFORE DELETE ON audit_logs FOR EACH ROW EXECUT
 CREATE TRIGGER audit_logs_truncate BEFORE TRUNCATE ON audit_logs FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 
 CREATE TRIGGER audit_logs_enqueue AFTER INSERT OR UPDATE ON audit_logs FOR EACH ROW EXECUTE FUNCTION audit_enqueue();
+
+CREATE TRIGGER audit_logs_dequeue AFTER DELETE ON audit_logs FOR EACH ROW EXECUTE FUNCTION audit_dequeue();
 
 CREATE TRIGGER audit_chain_change BEFORE UPDATE OR DELETE ON audit_chain FOR EACH ROW EXECUTE FUNCTION audit_refuse();
 

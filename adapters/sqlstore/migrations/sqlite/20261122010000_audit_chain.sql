@@ -80,6 +80,11 @@ BEGIN
   VALUES (NEW.user_id, NEW.id, iif(NEW.status = 'pending', 'opened', 'closed'));
 END;
 
+CREATE TRIGGER audit_logs_dequeue AFTER DELETE ON audit_logs
+BEGIN
+  DELETE FROM audit_unsealed WHERE user_id = OLD.user_id AND entry_id = OLD.id;
+END;
+
 CREATE TRIGGER audit_chain_update BEFORE UPDATE ON audit_chain
 BEGIN
   SELECT RAISE(ABORT, 'audit_chain is append-only');

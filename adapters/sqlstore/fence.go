@@ -1,0 +1,84 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+
+	"parley/domain/access"
+)
+
+// scope is whose rows a transaction sees where row-level security is on: the
+// second fence, behind the user that every statement names. The zero value
+// sees nothing.
+type scope struct {
+	user string
+	all  bool
+}
+
+// of is the scope of one user.
+func of(user string) scope { return scope{user: user} }
+
+// everyone is the scope of what looks after the runs, the audit and the
+// expiry of all users.
+var everyone = scope{all: true}
+
+// ofEntries is the narrowest scope of audit entries. Those of strangers have
+// no user.
+func ofEntries(entries []access.Entry) scope {
+	for _, e := range entries {
+		if e.UserID == "" || e.UserID != entries[0].UserID {
+			return everyone
+		}
+	}
+	return of(entries[0].UserID)
+}
+
+// statement declares the scope for the rest of a transaction. Whatever session
+// a pool gives to the next one, it is forgotten there.
+func (c scope) statement(gen schema.QueryGen) string {
+	if c.all {
+		return "SET LOCAL parley.scope = 'all'"
+	}
+	return gen.FormatQuery("SET LOCAL parley.scope = 'user'; SET LOCAL parley.user_id = ?", c.user)
+}
+
+// beyond runs fn, which asks about all users, in the transaction of one.
+func (s *Store) beyond(ctx context.Context, tx bun.IDB, fn func() error) error {
+	if !s.fence {
+		return fn()
+	}
+	if _, err := tx.ExecContext(ctx, "SET LOCAL parley.scope = 'all'"); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		return err // the transaction ends
+	}
+	_, err := tx.ExecContext(ctx, "SET LOCAL parley.scope = 'user'")
+	return err
+}
+
+// fencedTables are the tables that the policy stands on.
+var fencedTables = []string{"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_usage", "chat_api_keys", "audit_logs"}
+
+// CheckRowSecurity reports whether the database role is held to row-level
+// security, if the store was opened with it: superusers and roles with
+// BYPASSRLS are not, and a fence that stops nobody should not be believed in.
+func (s *Store) CheckRowSecurity(ctx context.Context) error {
+	if !s.fence {
+		return nil
+	}
+	var open []string
+	err := s.read(ctx, "check_row_security", everyone, func(ctx context.Context, db bun.IDB) error {
+		open = nil
+		return db.NewRaw("SELECT t FROM unnest(ARRAY[?]) AS t WHERE NOT row_security_active(t)", bun.List(fencedTables)).Scan(ctx, &open)
+	})
+	if err == nil && len(open) > 0 {
+		err = fmt.Errorf("DB_RLS: the database role is not held to row-level security of %s: it is a superuser or has BYPASSRLS",
+			strings.Join(open, ", "))
+	}
+	return err
+}

@@ -1,0 +1,198 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/platform/testenv"
+	"parley/ports"
+	"parley/ports/portstest"
+)
+
+// TestFence holds the store to the contract with row-level security on, as a
+// role that owns the tables and is held to it all the same.
+func TestFence(t *testing.T) {
+	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
+		store, _ := openFenced(t)
+		return bundle(store)
+	})
+}
+
+// openFenced opens a store with row-level security on. Its role owns the
+// tables and is no superuser, as the other store's is.
+func openFenced(t testing.TB, hooks ...bun.QueryHook) (store, super *sqlstore.Store) {
+	t.Helper()
+	super = open(t, sqlstore.Options{URL: testenv.Postgres(t)})
+	var role string
+	if err := raw(super).QueryRow("SELECT current_database() || '_owner'").Scan(&role); err != nil {
+		t.Fatal(err)
+	}
+	_, err := super.DB().Exec("CREATE ROLE " + role + " LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE " +
+		strings.TrimSuffix(role, "_owner") + " TO " + role + "; ALTER SCHEMA public OWNER TO " + role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := super.DB().Exec("REASSIGN OWNED BY " + role + " TO CURRENT_USER; DROP OWNED BY " + role + "; DROP ROLE " + role)
+		if err != nil {
+			t.Errorf("drop role: %v", err)
+		}
+	})
+	return migrated(t, sqlstore.Options{URL: as(t, super, role, "secret"), RowSecurity: true, Hooks: hooks}), super
+}
+
+// TestFence_WithoutWhere runs statements that have forgotten their WHERE, in
+// the scope of one of two users, on every table.
+func TestFence_WithoutWhere(t *testing.T) {
+	store, _ := openFenced(t)
+	if err := store.CheckRowSecurity(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"ann", "bob"} {
+		a := sending(user, "hi")
+		a.Run.ConversationID, a.CreateConversation = "conv-"+user, true
+		if _, err := store.Admit(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
+		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, access.Success)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := census(t, store)
+	// What a statement changes, put back by an error at the end.
+	within := func(t *testing.T, user, statement string) (n int64, err error) {
+		t.Helper()
+		undo := errors.New("undo")
+		err = store.Within(t.Context(), user, func(ctx context.Context, tx bun.IDB) error {
+			done, err := tx.ExecContext(ctx, statement)
+			if err != nil {
+				return err
+			}
+			if n, err = done.RowsAffected(); err != nil {
+				return err
+			}
+			return undo
+		})
+		if errors.Is(err, undo) {
+			err = nil
+		}
+		return n, err
+	}
+	for _, table := range sqlstore.FencedTables {
+		t.Run(table, func(t *testing.T) {
+			mine := before[table+" ann"]
+			if mine == 0 || before[table+" bob"] == 0 {
+				t.Fatalf("nothing to see: %v", before)
+			}
+			for _, verb := range []string{"SELECT user_id FROM " + table, "UPDATE " + table + " SET user_id = user_id", "DELETE FROM " + table} {
+				if table == "audit_logs" && !strings.HasPrefix(verb, "SELECT") {
+					continue // its triggers refuse both, whoever asks; see below
+				}
+				if n, err := within(t, "ann", verb); err != nil || n != mine {
+					t.Errorf("%s: %d rows, %v; ann has %d", verb, n, err, mine)
+				}
+				if n, err := within(t, "nobody", verb); err != nil || n != 0 {
+					t.Errorf("%s as a stranger: %d rows, %v", verb, n, err)
+				}
+				if n, err := within(t, "", verb); err != nil || n != 0 {
+					t.Errorf("%s as nobody: %d rows, %v", verb, n, err)
+				}
+			}
+			for _, verb := range []string{"UPDATE " + table + " SET user_id = 'bob'", "INSERT INTO " + table + " SELECT (jsonb_populate_record(t, '{\"user_id\": \"bob\"}')).* FROM " + table + " AS t"} {
+				if _, err := within(t, "ann", verb); err == nil || !strings.Contains(err.Error(), "42501") {
+					t.Errorf("%s: %v, not a refusal", verb, err)
+				}
+			}
+		})
+	}
+	t.Run("audit_logs/Update", func(t *testing.T) { // as it is allowed: pending ones are completed
+		n, err := within(t, "ann", "UPDATE audit_logs SET status = 'success' WHERE status = 'pending'")
+		if err != nil || n != 1 {
+			t.Errorf("%d rows, %v; ann has one pending entry", n, err)
+		}
+	})
+	if diff := cmp.Diff(before, census(t, store)); diff != "" {
+		t.Errorf("rows changed (-before +after):\n%s", diff)
+	}
+	t.Run("LeavesNothingBehind", func(t *testing.T) { // the scope ends with its transaction
+		db := raw(store)
+		db.SetMaxOpenConns(1)
+		var users int
+		if err := db.QueryRow("SELECT count(*) FROM chat_users").Scan(&users); err != nil || users != 2 {
+			t.Errorf("%d users, %v", users, err)
+		}
+	})
+}
+
+// TestFence_Role sets the scope for a role, so that a session that declares
+// nothing sees nothing.
+func TestFence_Role(t *testing.T) {
+	store, super := openFenced(t)
+	if _, err := store.Admit(t.Context(), sending("ann", "hi")); err != nil {
+		t.Fatal(err)
+	}
+	db := raw(store)
+	var role string
+	if err := db.QueryRow("SELECT current_user").Scan(&role); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := super.DB().Exec("ALTER ROLE " + role + " SET parley.scope = 'user'"); err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxIdleConns(0) // settings of a role are for new sessions
+	var users int
+	if err := db.QueryRow("SELECT count(*) FROM chat_users").Scan(&users); err != nil || users != 0 {
+		t.Errorf("%d users, %v", users, err)
+	}
+	if list, _, err := store.Messages(t.Context(), "ann", "", ports.Page{Limit: 10}); err != nil || len(list) != 1 {
+		t.Errorf("%d messages, %v", len(list), err)
+	}
+	if held, err := store.Heartbeat(t.Context(), "here", time.Minute); err != nil || len(held) != 1 {
+		t.Errorf("%d runs held, %v", len(held), err)
+	}
+}
+
+// TestFence_Superuser refuses to believe in a fence that does not hold.
+func TestFence_Superuser(t *testing.T) {
+	url := testenv.Postgres(t)
+	store := migrated(t, sqlstore.Options{URL: url, RowSecurity: true})
+	if err := store.CheckRowSecurity(t.Context()); err == nil || !strings.Contains(err.Error(), "BYPASSRLS") {
+		t.Errorf("got %v", err)
+	}
+	if err := open(t, sqlstore.Options{URL: url}).CheckRowSecurity(t.Context()); err != nil {
+		t.Errorf("without the option: %v", err)
+	}
+}
+
+// census counts the rows of each user, without a scope.
+func census(t *testing.T, store *sqlstore.Store) map[string]int64 {
+	t.Helper()
+	counts := map[string]int64{}
+	for _, table := range sqlstore.FencedTables {
+		found, err := store.DB().Query("SELECT user_id, count(*) FROM " + table + " GROUP BY user_id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for found.Next() {
+			var user string
+			var n int64
+			if err := found.Scan(&user, &n); err != nil {
+				t.Fatal(err)
+			}
+			counts[table+" "+user] = n
+		}
+		if err := found.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return counts
+}
