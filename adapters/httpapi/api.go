@@ -8,6 +8,7 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"parley/app/conversations"
@@ -63,6 +65,8 @@ type API struct {
 	mux     *http.ServeMux
 	csrf    *http.CrossOriginProtection
 	origins []string
+
+	description func() (json.RawMessage, error) // OpenAPI, made when it is first asked for
 }
 
 // New returns the handler. It fails on an origin that is none.
@@ -88,6 +92,7 @@ func New(cfg Config) (*API, error) {
 		a.origins = append(a.origins, origin)
 	}
 	a.rows = a.table()
+	a.description = sync.OnceValues(a.makeDescription)
 	byPath := map[string]methods{}
 	for _, r := range a.rows {
 		if byPath[r.Path] == nil {

@@ -201,6 +201,9 @@ func (b *bench) do(user, method, target, body string, headers ...string) answer 
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	if err := description(b.t).disagrees(method, req.URL.EscapedPath(), res.StatusCode, res.Header, raw); err != nil {
+		b.t.Errorf("%s %s: not as described: %v\n%d %.2000s", method, target, err, res.StatusCode, raw)
+	}
 	a := answer{t: b.t, status: res.StatusCode, header: res.Header, raw: string(raw)}
 	if strings.Contains(res.Header.Get("Content-Type"), "json") && len(raw) > 0 {
 		if err := json.Unmarshal(raw, &a.body); err != nil {

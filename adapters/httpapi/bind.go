@@ -27,13 +27,14 @@ type Field struct {
 	// Whoever asks with an id of somebody else must learn nothing.
 	Names string
 	Type  reflect.Type
+	Is    string // for the description: required, minimum=1, maxLength=200, enum=a|b ..., with commas between
 
 	index  []int
 	refuse string // the sentence for a value of another type
 }
 
 // fieldsOf reads the tags of a wire struct: path, query, header and json say
-// where a field stands, names and refuse as in Field. A handler sees nothing of
+// where a field stands, names, is and refuse as in Field. A handler sees nothing of
 // a request but the fields of its struct, so this list is complete.
 func fieldsOf(t reflect.Type) []Field {
 	var out []Field
@@ -47,7 +48,7 @@ func fieldsOf(t reflect.Type) []Field {
 				in = "body"
 			}
 			out = append(out, Field{
-				In: in, Name: name, Names: f.Tag.Get("names"), Type: f.Type,
+				In: in, Name: name, Names: f.Tag.Get("names"), Type: f.Type, Is: f.Tag.Get("is"),
 				index: f.Index, refuse: f.Tag.Get("refuse"),
 			})
 		}

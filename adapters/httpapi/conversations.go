@@ -53,9 +53,9 @@ const titleRefused = "Title must be a string with max 200 characters"
 
 type createWire struct {
 	ID        string `json:"id" names:"new conversation" refuse:"Invalid conversation ID"`
-	Title     string `json:"title" refuse:"Title must be a string with max 200 characters"`
-	System    string `json:"systemPrompt"`
-	Model     string `json:"model"`
+	Title     string `json:"title" is:"maxLength=200" refuse:"Title must be a string with max 200 characters"`
+	System    string `json:"systemPrompt" is:"maxLength=32768"`
+	Model     string `json:"model" is:"maxLength=200"`
 	Temporary bool   `json:"temporary" refuse:"temporary must be true or false"`
 }
 
@@ -67,9 +67,9 @@ func acceptCreate(c call, in createWire) (conversations.Create, error) {
 }
 
 type settingsWire struct {
-	Title  *string `json:"title" refuse:"Title must be a string with max 200 characters"`
-	System *string `json:"systemPrompt"`
-	Model  *string `json:"model"`
+	Title  *string `json:"title" is:"maxLength=200" refuse:"Title must be a string with max 200 characters"`
+	System *string `json:"systemPrompt" is:"maxLength=32768"`
+	Model  *string `json:"model" is:"maxLength=200"`
 }
 
 type updateWire struct {
@@ -78,7 +78,7 @@ type updateWire struct {
 }
 
 type updateNamedWire struct {
-	ID string `json:"conversationId" names:"conversation" refuse:"Invalid conversation ID"`
+	ID string `json:"conversationId" is:"required" names:"conversation" refuse:"Invalid conversation ID"`
 	settingsWire
 }
 
@@ -103,7 +103,7 @@ func (in settingsWire) update(c call, id string) (conversations.Update, error) {
 }
 
 type deleteNamedWire struct {
-	ID string `query:"id" names:"conversation"`
+	ID string `query:"id" is:"required" names:"conversation"`
 }
 
 func acceptDeleteNamed(c call, in deleteNamedWire) (one, error) {

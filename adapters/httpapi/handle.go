@@ -37,9 +37,37 @@ func (a Access) scope() access.Scope {
 type Route struct {
 	Method, Path string
 	Access       Access
-	Stream       bool // always answers with server-sent events
-	NoBody       bool // the body may be left out
+	Stream       bool   // always answers with server-sent events
+	NoBody       bool   // the body may be left out
+	Does         string // in a few words, for the description
 	Fields       []Field
+	Answers      []Answer
+}
+
+// Answer is one way in which a route answers when it does not refuse.
+type Answer struct {
+	Status int
+	Media  string         // "": there is no body
+	Types  []reflect.Type // of the body, or those of the events
+}
+
+// encoder writes what came of a use case. Its answers are all that it may
+// write; the description of the API is made of them.
+type encoder[Out any] struct {
+	answers []Answer
+	write   func(context.Context, http.ResponseWriter, Out) error
+}
+
+// as encodes everything alike: one status, and the JSON that of makes.
+func as[Out, JSON any](status int, of func(Out) JSON) encoder[Out] {
+	return encoder[Out]{
+		[]Answer{jsonAnswer[JSON](status)},
+		func(_ context.Context, w http.ResponseWriter, out Out) error { return encodeJSON(w, status, of(out)) },
+	}
+}
+
+func jsonAnswer[JSON any](status int) Answer {
+	return Answer{status, mediaJSON, []reflect.Type{reflect.TypeFor[JSON]()}}
 }
 
 // Label names the route in metrics, logs and the audit.
@@ -64,16 +92,16 @@ type responseKey struct{}
 
 // handle makes a row: the fields of Wire are read from the request, accept
 // makes them the use case's input, use is the use case, and encode writes what
-// came of it. encode may return an error only before it has written anything:
-// kit would write the error behind it.
+// came of it. It may return an error only before it has written anything: kit
+// would write the error behind it.
 func handle[Wire, In, Out any](
 	a *API, route Route,
 	accept func(call, Wire) (In, error),
 	use func(context.Context, In) (Out, error),
-	encode func(context.Context, http.ResponseWriter, Out) error,
+	encode encoder[Out],
 ) row {
 	wire := reflect.TypeFor[Wire]()
-	route.Fields = fieldsOf(wire)
+	route.Fields, route.Answers = fieldsOf(wire), encode.answers
 	b := newBinder(wire, route.NoBody, a.MaxBody)
 	server := kit.NewServer(
 		func(ctx context.Context, in any) (any, error) { return use(ctx, in.(In)) },
@@ -86,7 +114,9 @@ func handle[Wire, In, Out any](
 			}
 			return in, err
 		},
-		func(ctx context.Context, w http.ResponseWriter, out any) error { return encode(ctx, w, out.(Out)) },
+		func(ctx context.Context, w http.ResponseWriter, out any) error {
+			return encode.write(ctx, w, out.(Out))
+		},
 		kit.ServerErrorEncoder(a.fail),
 	)
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,7 +129,7 @@ func handle[Wire, In, Out any](
 func decode[Wire, In any](b binder, c call, accept func(call, Wire) (In, error), r *http.Request) (In, error) {
 	var wire Wire
 	var none In
-	offered := "application/json"
+	offered := mediaJSON
 	if c.route.Stream {
 		offered = eventStream
 	}

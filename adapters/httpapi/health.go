@@ -7,7 +7,7 @@ import (
 
 // Health is how Parley is. It is public: names and states, nothing else.
 type Health struct {
-	Status     string               `json:"status"` // HealthOK, HealthDegraded or HealthDown
+	Status     string               `json:"status" is:"enum=ok|degraded|down"` // HealthOK ...
 	Version    string               `json:"version,omitempty"`
 	Components map[string]Component `json:"components"`
 }
@@ -29,6 +29,10 @@ func (a *API) checkHealth(ctx context.Context, _ call) (Health, error) {
 	h := a.Health(ctx)
 	h.Version = a.Version
 	return h, nil
+}
+
+var healthEncoder = encoder[Health]{
+	[]Answer{jsonAnswer[Health](http.StatusOK), jsonAnswer[Health](http.StatusServiceUnavailable)}, encodeHealth,
 }
 
 func encodeHealth(_ context.Context, w http.ResponseWriter, h Health) error {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
 
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -47,7 +46,12 @@ func (a *API) history(ctx context.Context, in reading) (out messagePage, err err
 	return out, err
 }
 
-func encodeHistory(_ context.Context, w http.ResponseWriter, out messagePage) error {
+type messagesJSON struct {
+	Messages   []messageJSON  `json:"messages"`
+	Pagination paginationJSON `json:"pagination"`
+}
+
+func messagesOf(out messagePage) messagesJSON {
 	list := make([]messageJSON, len(out.list))
 	for i, m := range out.list {
 		list[i] = messageOf(m)
@@ -58,10 +62,7 @@ func encodeHistory(_ context.Context, w http.ResponseWriter, out messagePage) er
 		p.Before = formatPosition(ports.Position{At: oldest.CreatedAt, ID: oldest.ID})
 		p.After = formatPosition(ports.Position{At: newest.CreatedAt, ID: newest.ID})
 	}
-	return encodeJSON(w, http.StatusOK, struct {
-		Messages   []messageJSON  `json:"messages"`
-		Pagination paginationJSON `json:"pagination"`
-	}{list, p})
+	return messagesJSON{list, p}
 }
 
 type modelJSON struct {
@@ -77,10 +78,14 @@ func (a *API) models(context.Context, call) ([]ports.ModelInfo, error) {
 	return a.Catalogue.Models(), nil
 }
 
-func encodeModels(_ context.Context, w http.ResponseWriter, models []ports.ModelInfo) error {
+type modelsJSON struct {
+	Models []modelJSON `json:"models"`
+}
+
+func modelsOf(models []ports.ModelInfo) modelsJSON {
 	list := make([]modelJSON, len(models))
 	for i, m := range models {
 		list[i] = modelJSON{m.Provider + "/" + m.Model, m.Provider, m.Model, m.Default, m.State, m.Demo}
 	}
-	return encodeJSON(w, http.StatusOK, map[string]any{"models": list})
+	return modelsJSON{list}
 }

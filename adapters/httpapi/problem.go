@@ -75,7 +75,7 @@ func problem(w http.ResponseWriter, err error) {
 	body["error"] = inner
 
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", mediaProblem)
 	h.Set("Cache-Control", "no-store")
 	switch status {
 	case http.StatusUnauthorized:

@@ -13,12 +13,12 @@ import (
 
 // paramsWire are the caller's wishes for one reply.
 type paramsWire struct {
-	Provider    string   `json:"provider"`
-	Model       string   `json:"model"`
-	System      string   `json:"system"`
-	Temperature *float64 `json:"temperature" refuse:"temperature must be between 0 and 2"`
-	MaxTokens   *int     `json:"maxTokens" refuse:"maxTokens must be between 1 and 1000000"`
-	Reasoning   string   `json:"reasoning" refuse:"reasoning must be low, medium or high"`
+	Provider    string   `json:"provider" is:"maxLength=200"`
+	Model       string   `json:"model" is:"maxLength=200"`
+	System      string   `json:"system" is:"maxLength=32768"`
+	Temperature *float64 `json:"temperature" is:"minimum=0,maximum=2" refuse:"temperature must be between 0 and 2"`
+	MaxTokens   *int     `json:"maxTokens" is:"minimum=1,maximum=1000000" refuse:"maxTokens must be between 1 and 1000000"`
+	Reasoning   string   `json:"reasoning" is:"enum=low|medium|high" refuse:"reasoning must be low, medium or high"`
 }
 
 func (in paramsWire) params() (chat.Params, error) {
@@ -63,7 +63,7 @@ type deliveryWire struct {
 	Stream      bool          `json:"stream" refuse:"stream must be true or false"`
 	StreamQuery bool          `query:"stream" refuse:"stream must be true or false"`
 	WhenBusy    chat.WhenBusy `json:"whenBusy" refuse:"whenBusy must be reject, queue or interrupt"`
-	Key         string        `header:"Idempotency-Key"`
+	Key         string        `header:"Idempotency-Key" is:"maxLength=255"`
 }
 
 func (in deliveryWire) how() (how, error) {
@@ -107,7 +107,7 @@ type wish[In any] struct {
 
 // sendWire is a new message.
 type sendWire struct {
-	Content      string         `json:"content" refuse:"Message content is required"`
+	Content      string         `json:"content" is:"required,minLength=1,maxLength=10000" refuse:"Message content is required"`
 	Conversation string         `json:"conversationId" names:"conversation" refuse:"Invalid conversation ID"`
 	Metadata     map[string]any `json:"metadata" refuse:"metadata must be an object"`
 	ID           string         `json:"id" names:"new message" refuse:"Invalid message ID"` // the client's own
@@ -153,7 +153,7 @@ func (in sendWire) send(c call) (replies.Send, error) {
 // editWire is a message that takes the place of an earlier one.
 type editWire struct {
 	Target   string         `path:"id" names:"message"`
-	Content  string         `json:"content" refuse:"Message content is required"`
+	Content  string         `json:"content" is:"required,minLength=1,maxLength=10000" refuse:"Message content is required"`
 	Metadata map[string]any `json:"metadata" refuse:"metadata must be an object"`
 	ID       string         `json:"id" names:"new message" refuse:"Invalid message ID"`
 	paramsWire
@@ -209,6 +209,31 @@ func answer[In any](a *API, take func(context.Context, In) (replies.Turn, error)
 	}
 }
 
+// sentJSON is a message with the whole reply to it.
+type sentJSON struct {
+	UserMessage      messageJSON `json:"userMessage"`
+	AssistantMessage messageJSON `json:"assistantMessage"`
+}
+
+// takenJSON is a message that will be replied to in the background.
+type takenJSON struct {
+	UserMessage messageJSON `json:"userMessage"`
+	RunID       string      `json:"runId"`
+	State       chat.State  `json:"state"`
+}
+
+// answers encodes what came of a wish, in whichever way it was wished for.
+func (a *API) answers() encoder[answered] {
+	return encoder[answered]{[]Answer{
+		jsonAnswer[sentJSON](http.StatusCreated), jsonAnswer[takenJSON](http.StatusAccepted), replyEvents,
+	}, a.encodeAnswer}
+}
+
+// streams does so where a stream is the only way.
+func (a *API) streams() encoder[answered] {
+	return encoder[answered]{[]Answer{replyEvents}, a.encodeAnswer}
+}
+
 func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answered) error {
 	if out.turn.Replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
@@ -218,22 +243,11 @@ func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answe
 	case streamed:
 		return a.encodeFollow(ctx, w, out.following)
 	case background:
-		return encodeJSON(w, http.StatusAccepted, struct {
-			UserMessage messageJSON `json:"userMessage"`
-			RunID       string      `json:"runId"`
-			State       chat.State  `json:"state"`
-		}{messageOf(out.turn.UserMessage), out.turn.Run.ID, out.turn.Run.State})
+		return encodeJSON(w, http.StatusAccepted, takenJSON{messageOf(out.turn.UserMessage), out.turn.Run.ID, out.turn.Run.State})
 	}
-	return encodeJSON(w, http.StatusCreated, struct {
-		UserMessage      messageJSON `json:"userMessage"`
-		AssistantMessage messageJSON `json:"assistantMessage"`
-	}{messageOf(out.reply.UserMessage), messageOf(out.reply.AssistantMessage)})
+	return encodeJSON(w, http.StatusCreated, sentJSON{messageOf(out.reply.UserMessage), messageOf(out.reply.AssistantMessage)})
 }
 
 func (a *API) stop(ctx context.Context, in one) (chat.Run, error) {
 	return a.Replies.Stop(ctx, in.principal, in.caller, in.id)
-}
-
-func encodeRun(_ context.Context, w http.ResponseWriter, r chat.Run) error {
-	return encodeJSON(w, http.StatusOK, runOf(r))
 }

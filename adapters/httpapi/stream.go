@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"os"
+	"reflect"
 	"strconv"
 
 	"parley/app/replies"
@@ -16,6 +17,10 @@ import (
 )
 
 const eventStream = "text/event-stream"
+
+// codeInterrupted is the code of a reply whose instance died. Only a stream
+// tells of it: who waits is told when another instance has made the reply.
+const codeInterrupted fault.Kind = "INTERRUPTED"
 
 // Why a follower is not one any more.
 const (
@@ -102,10 +107,10 @@ type following struct {
 
 type followWire struct {
 	ID    string `path:"id" names:"message"`
-	After *int   `query:"after" refuse:"Invalid cursor"`
+	After *int   `query:"after" is:"minimum=0" refuse:"Invalid cursor"`
 	// A browser that reconnects sends the last id that it saw; the address,
 	// with its after, is the one that it began with.
-	LastEventID *int `header:"Last-Event-ID" refuse:"Invalid cursor"`
+	LastEventID *int `header:"Last-Event-ID" is:"minimum=0" refuse:"Invalid cursor"`
 }
 
 type follow struct {
@@ -134,21 +139,21 @@ func (a *API) follow(ctx context.Context, in follow) (following, error) {
 // The events of a reply. Each type has its own members; see docs/api.md.
 type (
 	startEvent struct {
-		Type        string       `json:"type"` // start
+		Type        string       `json:"type" is:"enum=start"`
 		UserMessage *messageJSON `json:"userMessage"`
 		RunID       string       `json:"runId"`
 	}
 	pieceEvent struct {
-		Type    string `json:"type"` // chunk, reasoning
+		Type    string `json:"type" is:"enum=chunk|reasoning"`
 		Content string `json:"content"`
 	}
 	endEvent struct {
-		Type             string       `json:"type"` // end
+		Type             string       `json:"type" is:"enum=end"`
 		AssistantMessage *messageJSON `json:"assistantMessage"`
 		State            chat.State   `json:"state"` // completed, stopped
 	}
 	errorEvent struct {
-		Type             string       `json:"type"` // error
+		Type             string       `json:"type" is:"enum=error"`
 		Error            string       `json:"error"`
 		Code             fault.Kind   `json:"code"`
 		RunID            string       `json:"runId"`
@@ -156,9 +161,19 @@ type (
 		AssistantMessage *messageJSON `json:"assistantMessage"` // what was made before
 	}
 	reconnectEvent struct {
-		Type string `json:"type"` // reconnect
+		Type string `json:"type" is:"enum=reconnect"`
 	}
 )
+
+// replyEvents is a reply as a stream.
+var replyEvents = Answer{http.StatusOK, eventStream, []reflect.Type{
+	reflect.TypeFor[startEvent](), reflect.TypeFor[pieceEvent](), reflect.TypeFor[endEvent](),
+	reflect.TypeFor[errorEvent](), reflect.TypeFor[reconnectEvent](),
+}}
+
+func (a *API) follows() encoder[following] {
+	return encoder[following]{[]Answer{replyEvents, {Status: http.StatusNoContent}}, a.encodeFollow}
+}
 
 // encodeFollow writes a reply while it is made. An error is answered as such
 // only if it comes instead of the first event.
@@ -209,7 +224,7 @@ func ending(e replies.Event) any {
 	failed := errorEvent{"error", "", fault.AIFailed, e.Run.ID, e.Run.State, message}
 	switch {
 	case e.Run.State == chat.Interrupted:
-		failed.Error, failed.Code = "The reply was interrupted; what was made of it is kept, and it can be continued", "INTERRUPTED"
+		failed.Error, failed.Code = "The reply was interrupted; what was made of it is kept, and it can be continued", codeInterrupted
 	case e.Run.State == chat.Failed && e.Run.Failure == replies.FailureUnavailable:
 		failed.Error, failed.Code = "No AI provider is available at the moment; your message is kept", fault.AIUnavailable
 	case e.Run.State == chat.Failed:
@@ -222,7 +237,7 @@ func ending(e replies.Event) any {
 
 // liveEvent says which replies run: all of them at first, then what changed.
 type liveEvent struct {
-	Type string    `json:"type"` // snapshot, changed
+	Type string    `json:"type" is:"enum=snapshot|changed"`
 	Runs []runJSON `json:"runs"`
 }
 
@@ -232,6 +247,12 @@ type living struct {
 
 func (a *API) live(ctx context.Context, c call) (living, error) {
 	return living{a.Replies.Live(ctx, c.principal)}, nil
+}
+
+func (a *API) lives() encoder[living] {
+	return encoder[living]{[]Answer{{http.StatusOK, eventStream, []reflect.Type{
+		reflect.TypeFor[liveEvent](), reflect.TypeFor[reconnectEvent](),
+	}}}, a.encodeLive}
 }
 
 func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) (err error) {

@@ -20,17 +20,19 @@ type spentJSON struct {
 	HeldCostUSD  float64  `json:"heldCostUsd"`
 	CostLimitUSD *float64 `json:"costLimitUsd"`
 	Replies      int64    `json:"replies"`
-	Reset        string   `json:"reset"`
+	Reset        string   `json:"reset" is:"format=date-time"`
 }
 
 type usageJSON struct {
 	Tier    access.Tier `json:"tier"`
 	Day     spentJSON   `json:"day"`
 	Month   spentJSON   `json:"month"`
-	Replies struct {
-		Live  int  `json:"live"`
-		Limit *int `json:"limit"`
-	} `json:"concurrentReplies"`
+	Replies liveJSON    `json:"concurrentReplies"`
+}
+
+type liveJSON struct {
+	Live  int  `json:"live"`
+	Limit *int `json:"limit"` // null: none
 }
 
 type account struct {
@@ -43,7 +45,7 @@ func (a *API) usage(ctx context.Context, c call) (account, error) {
 	return account{c.principal.Tier, got}, err
 }
 
-func encodeUsage(_ context.Context, w http.ResponseWriter, a account) error {
+func usageOf(a account) usageJSON {
 	out := usageJSON{
 		Tier:  a.tier,
 		Day:   spentOf(access.Day(a.At), a.Day, a.Budget.DayTokens, a.Budget.DayMicros, access.NextDay(a.At)),
@@ -53,7 +55,7 @@ func encodeUsage(_ context.Context, w http.ResponseWriter, a account) error {
 	if a.Budget.Replies > 0 {
 		out.Replies.Limit = &a.Budget.Replies
 	}
-	return encodeJSON(w, http.StatusOK, out)
+	return out
 }
 
 func spentOf(period string, s access.Spent, tokens, micros int64, reset time.Time) spentJSON {

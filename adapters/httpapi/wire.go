@@ -38,8 +38,8 @@ type messageJSON struct {
 	Content        string         `json:"content"`
 	Role           chat.Role      `json:"role"`
 	Metadata       map[string]any `json:"metadata"`
-	CreatedAt      string         `json:"createdAt"`
-	UpdatedAt      string         `json:"updatedAt"`
+	CreatedAt      string         `json:"createdAt" is:"format=date-time"`
+	UpdatedAt      string         `json:"updatedAt" is:"format=date-time"`
 	ParentID       *string        `json:"parentId"`
 	Siblings       []string       `json:"siblings,omitempty"`
 }
@@ -65,12 +65,12 @@ type conversationJSON struct {
 	ID            string  `json:"id"`
 	UserID        string  `json:"userId"`
 	Title         *string `json:"title"`
-	LastMessageAt string  `json:"lastMessageAt"`
-	CreatedAt     string  `json:"createdAt"`
-	UpdatedAt     string  `json:"updatedAt"`
+	LastMessageAt string  `json:"lastMessageAt" is:"format=date-time"`
+	CreatedAt     string  `json:"createdAt" is:"format=date-time"`
+	UpdatedAt     string  `json:"updatedAt" is:"format=date-time"`
 	SystemPrompt  string  `json:"systemPrompt,omitempty"`
 	Model         string  `json:"model,omitempty"`
-	ExpiresAt     *string `json:"expiresAt,omitempty"` // of a temporary one
+	ExpiresAt     *string `json:"expiresAt,omitempty" is:"format=date-time"` // of a temporary one
 }
 
 func conversationOf(c chat.Conversation) conversationJSON {
@@ -92,8 +92,8 @@ type runJSON struct {
 	State          chat.State `json:"state"`
 	StopRequested  bool       `json:"stopRequested"`
 	Failure        string     `json:"failure,omitempty"` // a code
-	CreatedAt      string     `json:"createdAt"`
-	EndedAt        *string    `json:"endedAt"`
+	CreatedAt      string     `json:"createdAt" is:"format=date-time"`
+	EndedAt        *string    `json:"endedAt" is:"format=date-time"`
 }
 
 func runOf(r chat.Run) runJSON {
@@ -138,8 +138,8 @@ type paginationJSON struct {
 // reference system does, or by the cursors of an earlier answer, which stay
 // put when something new is written.
 type pageQuery struct {
-	Limit  *int    `query:"limit" refuse:"Limit must be between 1 and 100"`
-	Offset *int    `query:"offset" refuse:"Offset must be non-negative"`
+	Limit  *int    `query:"limit" is:"minimum=1,maximum=100" refuse:"Limit must be between 1 and 100"`
+	Offset *int    `query:"offset" is:"minimum=0,maximum=2147483647" refuse:"Offset must be non-negative"`
 	Before *string `query:"before"`
 	After  *string `query:"after"`
 }
