@@ -35,6 +35,7 @@ type Config struct {
 	Gate          *gate.Gate
 	Catalogue     ports.Catalogue
 	Observer      ports.Observer
+	Erase         func(ctx context.Context, user string) error // everything of a user
 	Now           ports.Clock
 
 	// Health says how Parley and its parts are. Anybody may ask, as often as they

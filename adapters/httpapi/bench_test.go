@@ -26,6 +26,7 @@ import (
 	"parley/adapters/memory"
 	"parley/adapters/providers/demo"
 	"parley/adapters/sqlstore"
+	"parley/app/audit"
 	"parley/app/conversations"
 	"parley/app/gate"
 	"parley/app/replies"
@@ -114,9 +115,13 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		Observer: b, Now: time.Now, NewID: newID,
 	}, s.opt)
 	s.Replies, s.Gate, s.Observer, s.Now = making, b.gate, b, time.Now
-	s.Conversations = &conversations.Service{History: b.store, Feed: feed, Now: time.Now, NewID: newID}
+	s.Conversations = &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID}
 	s.Catalogue = catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}}
 	s.Health = func(context.Context) httpapi.Health { return b.health }
+	erasing := audit.New(audit.Deps{
+		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
+	}, audit.Options{})
+	s.Erase = erasing.EraseUser
 	s.Version = "test"
 	b.config = s.Config
 	if b.api, err = httpapi.New(s.Config); err != nil {

@@ -38,6 +38,7 @@ type Route struct {
 	Method, Path string
 	Access       Access
 	Stream       bool   // always answers with server-sent events
+	Media        string // what it answers with, if neither JSON nor events
 	NoBody       bool   // the body may be left out
 	Does         string // in a few words, for the description
 	Fields       []Field
@@ -130,8 +131,11 @@ func decode[Wire, In any](b binder, c call, accept func(call, Wire) (In, error),
 	var wire Wire
 	var none In
 	offered := mediaJSON
-	if c.route.Stream {
+	switch {
+	case c.route.Stream:
 		offered = eventStream
+	case c.route.Media != "":
+		offered = c.route.Media
 	}
 	if !acceptable(r, offered) && (c.route.Access != Sends || !acceptable(r, eventStream)) {
 		return none, fault.New(fault.NotAcceptable, "This address answers with %s", offered)

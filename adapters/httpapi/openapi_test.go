@@ -115,6 +115,9 @@ func (d described) disagrees(method, path string, status int, header http.Header
 	if kind == "text/event-stream" {
 		return d.events(content, string(body))
 	}
+	if strings.HasPrefix(kind, "text/") {
+		return content.Schema.Value.VisitJSON(string(body))
+	}
 	var value any
 	if err := json.Unmarshal(body, &value); err != nil {
 		return err
