@@ -53,7 +53,7 @@ type Eraser interface {
 	// end of the chain. From then on, and not before, entries of the user can be
 	// deleted. known is false, and nothing is done, when there is nothing of the user.
 	DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased access.Link) access.Link) (known bool, err error)
-	// EraseSome deletes at most n rows of a user whose erasure is declared.
+	// EraseSome deletes at most n rows of a table, of a user whose erasure is declared.
 	// more is false when nothing is left, the declaration included.
 	EraseSome(ctx context.Context, user string, n int) (more bool, err error)
 	// Erasures lists users whose erasure was declared longer ago than age and

@@ -69,9 +69,9 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 // chat_users, and their rows go with the user's.
 var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
 
-// EraseSome deletes rows of one table, and at last the user. It deletes nothing
-// of a user whose erasure is not declared, or no longer: who comes back after
-// an erasure is somebody new.
+// EraseSome deletes at most n rows of each table, and at last the user. It
+// deletes nothing of a user whose erasure is not declared, or no longer: who
+// comes back after an erasure is somebody new.
 func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
 	err = s.write(ctx, "erase", of(user), func(ctx context.Context, tx bun.IDB) error {
 		more = false
@@ -84,13 +84,14 @@ func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, e
 			if err != nil {
 				return err
 			}
-			if gone, err := done.RowsAffected(); err != nil || gone > 0 {
+			if gone, err := done.RowsAffected(); err != nil || gone >= int64(n) {
 				more = true
 				return err
 			}
 		}
+		// A user who goes on writing must not be able to stay.
 		gone, err := s.eraseEntries(ctx, tx, user, n)
-		if more = gone > 0; err != nil || more {
+		if more = gone >= int64(n); err != nil || more {
 			return err
 		}
 		return s.eraseUser(ctx, tx, user)

@@ -95,6 +95,7 @@ func (k keyRevoke) Run(ctx context.Context, p Process) error {
 
 type userCommand struct {
 	Revoke userRevoke `cmd:"" help:"End all sessions of a user."`
+	Erase  userErase  `cmd:"" help:"Remove everything of a user from every table. This cannot be undone."`
 }
 
 type userRevoke struct {

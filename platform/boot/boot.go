@@ -44,7 +44,8 @@ type commands struct {
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema up to date."`
 	Token       tokenCommand       `cmd:"" help:"Print a token for a user."`
 	Key         keyCommand         `cmd:"" help:"API keys: create, list, revoke."`
-	User        userCommand        `cmd:"" help:"Users: end their sessions."`
+	User        userCommand        `cmd:"" help:"Users: end their sessions, erase them."`
+	Audit       auditCommand       `cmd:"" help:"The audit log: verify it."`
 	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and everything that it names."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running instance of this configuration whether it is ready (for containers)."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"parley/app/audit"
 	"parley/app/replies"
 )
 
@@ -15,6 +16,7 @@ import (
 type running struct {
 	log      *slog.Logger
 	making   *replies.Service
+	auditor  *audit.Service
 	api      *http.Server
 	admin    *http.Server
 	health   *health
@@ -43,6 +45,10 @@ func (r running) run(ctx context.Context, api, admin net.Listener) error {
 	defer stop()
 	worked := make(chan error, 1)
 	go func() { worked <- r.making.Serve(work) }()
+	seal, stopSealing := context.WithCancel(context.Background())
+	defer stopSealing()
+	sealed := make(chan struct{})
+	go func() { defer close(sealed); r.auditor.Serve(seal) }()
 
 	<-ctx.Done()
 	broken := context.Cause(ctx)
@@ -69,6 +75,8 @@ func (r running) run(ctx context.Context, api, admin net.Listener) error {
 		r.log.Warn("connections cut", "error", e)
 		_ = r.api.Close()
 	}
+	stopSealing() // last, so that what was done until now is sealed
+	<-sealed
 	_ = r.admin.Close()
 	r.log.Info("stopped", "took_ms", time.Since(begun).Milliseconds())
 	return errors.Join(broken, err)

@@ -25,6 +25,7 @@ import (
 	"parley/domain/access"
 	"parley/platform/config"
 	"parley/platform/telemetry"
+	"parley/ports"
 )
 
 type serveCommand struct{}
@@ -119,14 +120,27 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	go admission.FollowRevocations(ctx, revocationsEvery)
 	go followTiers(ctx, c, admission, tel.Log)
+	var titles ports.Titles
+	if c.AI.Titles {
+		titles = models.Title
+	}
 	making := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Feed: common.feed,
-		Budget: admission.Budget, Observer: observer, Now: time.Now, NewID: newID,
+		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, Feed: common.feed,
+		Quote: models.Quote, Budget: admission.Budget, Titles: titles, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
-		MaxQueue: c.Replies.MaxQueue, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
+		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	keeping := &conversations.Service{History: store, Feed: common.feed, Now: time.Now, NewID: newID}
+	auditor, err := newAuditor(c, store, common.feed, observer)
+	if err != nil {
+		return err
+	}
+	keeping := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: common.feed, Now: time.Now, NewID: newID}
+
+	forgetting := &conversations.Keeper{
+		Service: keeping, Expiry: store, Observer: observer, Retention: time.Duration(c.Replies.RetentionDays) * 24 * time.Hour,
+	}
+	go forgetting.Serve(ctx)
 
 	// How the outside sees it.
 	status := &health{checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.Ping}}}
@@ -134,7 +148,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		status.checks = append(status.checks, *common.check)
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Observer: observer, Now: time.Now,
+		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Observer: observer, Now: time.Now,
 		Health: status.public(models), Version: Version,
 		AllowedOrigins: c.Origins(),
 		Proxies:        httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
@@ -159,7 +173,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		}
 	}
 	return running{
-		log: tel.Log, making: making, health: status,
+		log: tel.Log, making: making, auditor: auditor, health: status,
 		api:   newServer(observer.HTTP(api), tel.Log),
 		admin: newServer(admin(tel, status, models), tel.Log),
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,

@@ -1,0 +1,180 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"parley/adapters/sqlstore"
+	"parley/app/audit"
+	"parley/domain/access"
+	"parley/platform/config"
+	"parley/ports"
+)
+
+type auditCommand struct {
+	Verify auditVerify `cmd:"" help:"Check the audit log against its chain; exit code 1 if anything does not fit."`
+}
+
+type auditVerify struct {
+	Heads string `type:"path" placeholder:"FILE" help:"File of exported heads; more than one may be put together in it. Without: the file that AUDIT_HEADS names."`
+}
+
+// Run prints every finding, without content, and a summary.
+func (v auditVerify) Run(ctx context.Context, p Process) error {
+	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
+		heads, unreadable, err := v.heads(c)
+		if err != nil {
+			return err
+		}
+		auditor, err := newAuditor(c, store, nil, silence{})
+		if err != nil {
+			return err
+		}
+		report, err := auditor.Verify(ctx, heads, func(f audit.Finding) {
+			line := string(f.Kind)
+			if f.Seq != 0 {
+				line += fmt.Sprintf(" seq=%d", f.Seq)
+			}
+			if f.EntryID != "" {
+				line += fmt.Sprintf(" entry=%q", f.EntryID)
+			}
+			fmt.Fprintln(p.Stdout, line)
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.Stdout, "%d links, %d heads compared, %d entries waiting to be sealed, %d findings\n",
+			report.Links, report.Heads, report.Waiting, report.Findings)
+		if report.Links > 0 {
+			fmt.Fprintf(p.Stdout, "the chain ends with %x; heads are signed with the ed25519 key %s\n",
+				report.Last.Hash, base64.StdEncoding.EncodeToString(report.HeadKey))
+		}
+		if unreadable > 0 {
+			fmt.Fprintf(p.Stderr, "%d lines of the heads cannot be read\n", unreadable)
+		}
+		switch {
+		case report.Findings > 0:
+			return fmt.Errorf("the audit log is not what was sealed")
+		case report.Heads == 0 && v.path(c) != "":
+			return fmt.Errorf("there are no heads in the file: nothing says that the chain is whole")
+		case report.Heads == 0:
+			fmt.Fprintln(p.Stderr, "no heads to compare with: a chain whose end was cut off would look like this one")
+		}
+		return nil
+	})
+}
+
+// path is where heads are read from, "" for nowhere.
+func (v auditVerify) path(c config.Config) string {
+	if target := c.Store.AuditHeads.Reveal(); v.Heads == "" && !remote(target) {
+		return target
+	}
+	return v.Heads
+}
+
+func (v auditVerify) heads(c config.Config) ([]access.Head, int, error) {
+	path := v.path(c)
+	if path == "" {
+		return nil, 0, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read heads: %w", err)
+	}
+	defer f.Close()
+	return audit.ReadHeads(f)
+}
+
+// newAuditor sets up who seals, verifies and erases.
+func newAuditor(c config.Config, store *sqlstore.Store, feed ports.Feed, observer ports.Observer) (*audit.Service, error) {
+	var list []string
+	for _, s := range c.Store.AuditKey {
+		list = append(list, strings.TrimSpace(s.Reveal()))
+	}
+	sessions, _, err := secrets(c)
+	if err != nil {
+		return nil, err
+	}
+	return audit.New(audit.Deps{
+		Ledger: store, Eraser: store, Secrets: append(list, sessions...), Export: headExport(c.Store.AuditHeads.Reveal()),
+		Feed: feed, Observer: observer, Now: time.Now,
+	}, audit.Options{}), nil
+}
+
+// silence is the Observer of commands, whose errors are told to whoever runs them.
+type silence struct{}
+
+func (silence) Observe(context.Context, any) {}
+
+func remote(target string) bool { return strings.Contains(target, "://") }
+
+func headExport(target string) func(context.Context, access.Head) error {
+	switch {
+	case target == "":
+		return nil
+	case remote(target):
+		return func(ctx context.Context, h access.Head) error { return putHead(ctx, target, h) }
+	}
+	return func(_ context.Context, h access.Head) error { return appendHead(target, h) }
+}
+
+// appendHead adds a line to a file, which may have been moved away meanwhile.
+func appendHead(path string, h access.Head) (err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	line := append(audit.FormatHead(h), '\n')
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var end [1]byte // a device or a pipe has no end to look at
+	if n, _ := f.ReadAt(end[:], info.Size()-1); n == 1 && end[0] != '\n' {
+		line = append([]byte{'\n'}, line...) // the last line was cut by a loss of power
+	}
+	if _, err := f.Write(line); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// putHead makes an object named by the number of the link. One that is there
+// already is left as it is: another instance was faster.
+func putHead(ctx context.Context, target string, h access.Head) error {
+	u, err := url.Parse(target)
+	if err != nil {
+		return errors.New("AUDIT_HEADS is not a URL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.JoinPath(fmt.Sprintf("%020d.json", h.Seq)).String(),
+		bytes.NewReader(append(audit.FormatHead(h), '\n')))
+	if err != nil {
+		return errors.New("AUDIT_HEADS is not a URL")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("If-None-Match", "*")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		var because *url.Error // which quotes the URL, and that may hold a password
+		if errors.As(err, &because) {
+			err = because.Err
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusPreconditionFailed {
+		return fmt.Errorf("the object store answered %d", resp.StatusCode)
+	}
+	return nil
+}
