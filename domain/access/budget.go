@@ -44,11 +44,13 @@ type Remaining struct {
 	Reset  time.Time // of the nearest bounded period; zero when nothing is bounded
 }
 
-// Day names the day of t, Month its month: the periods of the ledger.
-func Day(t time.Time) string   { return t.UTC().Format("2006-01-02") }
+// Day names the day of t, a period of the ledger.
+func Day(t time.Time) string { return t.UTC().Format("2006-01-02") }
+
+// Month names the month of t, the other one.
 func Month(t time.Time) string { return t.UTC().Format("2006-01") }
 
-// NextDay and NextMonth are when the periods of t end.
+// NextDay is when the day of t ends.
 func NextDay(t time.Time) time.Time {
 	y, m, d := t.UTC().Date()
 	return time.Date(y, m, d+1, 0, 0, 0, 0, time.UTC)
