@@ -48,6 +48,9 @@ type Config struct {
 	AllowedOrigins []string
 	Proxies        Proxies
 
+	// StreamPadding hides how long the pieces of a stream are; see events.pad.
+	StreamPadding bool
+
 	MaxBody      int64         // bytes of a request's body; 128 KiB
 	ReadTimeout  time.Duration // for a request's body; 15 s
 	WriteTimeout time.Duration // for one write to a client before it is dropped; 15 s

@@ -12,10 +12,12 @@ type historyWire struct {
 	Conversation string `query:"conversationId" names:"conversation"`
 	Leaf         string `query:"leaf" names:"message"`
 	pageQuery
+	renderWire
 }
 
 type reading struct {
 	call
+	html               bool
 	conversation, leaf string
 	page               ports.Page
 }
@@ -31,7 +33,11 @@ func acceptHistory(c call, in historyWire) (reading, error) {
 	if err == nil && in.Leaf != "" && (page.Offset > 0 || page.Before != nil || page.After != nil) {
 		err = fault.New(fault.Invalid, "A branch is read from its leaf: leave out offset, before and after")
 	}
-	return reading{c, in.Conversation, in.Leaf, page}, err
+	if err != nil {
+		return reading{}, err
+	}
+	html, err := in.html()
+	return reading{c, html, in.Conversation, in.Leaf, page}, err
 }
 
 // history reads what was said: the newest page of a thread, or the end of one
@@ -54,7 +60,7 @@ type messagesJSON struct {
 func messagesOf(out messagePage) messagesJSON {
 	list := make([]messageJSON, len(out.list))
 	for i, m := range out.list {
-		list[i] = messageOf(m)
+		list[i] = show(m, out.asked.html)
 	}
 	p := paginationJSON{Limit: out.asked.page.Limit, Offset: out.asked.page.Offset, HasMore: out.more}
 	if n := len(out.list); n > 0 && out.asked.leaf == "" {

@@ -154,7 +154,7 @@ var markdownEncoder = encoder[transcript]{
 }
 
 type eraseWire struct {
-	Confirm bool `json:"confirm" refuse:"confirm must be true"`
+	Confirm bool `json:"confirm" is:"required" refuse:"confirm must be true"`
 }
 
 // acceptErase wants to be told that this is meant: it cannot be taken back.

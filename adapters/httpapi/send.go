@@ -64,6 +64,7 @@ type deliveryWire struct {
 	StreamQuery bool          `query:"stream" refuse:"stream must be true or false"`
 	WhenBusy    chat.WhenBusy `json:"whenBusy" refuse:"whenBusy must be reject, queue or interrupt"`
 	Key         string        `header:"Idempotency-Key" is:"maxLength=255"`
+	renderWire
 }
 
 func (in deliveryWire) how() (how, error) {
@@ -103,6 +104,7 @@ type wish[In any] struct {
 	in        In
 	principal access.Principal
 	how       how
+	html      bool
 }
 
 // sendWire is a new message.
@@ -120,6 +122,9 @@ func acceptSend(c call, in sendWire) (wish[replies.Send], error) {
 	out := wish[replies.Send]{principal: c.principal}
 	var err error
 	if out.how, err = in.how(); err != nil {
+		return out, err
+	}
+	if out.html, err = in.html(); err != nil {
 		return out, err
 	}
 	out.in, err = in.send(c)
@@ -164,7 +169,7 @@ func acceptEdit(c call, in editWire) (wish[replies.Edit], error) {
 	sent, err := acceptSend(c, sendWire{
 		Content: in.Content, Metadata: in.Metadata, ID: in.ID, paramsWire: in.paramsWire, deliveryWire: in.deliveryWire,
 	})
-	return wish[replies.Edit]{replies.Edit{Send: sent.in, Target: in.Target}, c.principal, sent.how}, err
+	return wish[replies.Edit]{replies.Edit{Send: sent.in, Target: in.Target}, c.principal, sent.how, sent.html}, err
 }
 
 // againWire asks for another reply, or the rest of one.
@@ -179,12 +184,13 @@ func acceptAgain(c call, in againWire) (wish[replies.Again], error) {
 	return wish[replies.Again]{replies.Again{
 		Principal: c.principal, Caller: c.caller, Target: in.Target, Params: sent.in.Params,
 		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, OnlyReplay: sent.in.OnlyReplay,
-	}, c.principal, sent.how}, err
+	}, c.principal, sent.how, sent.html}, err
 }
 
 // answered is what came of a wish.
 type answered struct {
 	how   how
+	html  bool
 	turn  replies.Turn
 	reply replies.Reply // when whole
 	following
@@ -194,7 +200,7 @@ type answered struct {
 // waited for as the caller wants.
 func answer[In any](a *API, take func(context.Context, In) (replies.Turn, error)) func(context.Context, wish[In]) (answered, error) {
 	return func(ctx context.Context, w wish[In]) (out answered, err error) {
-		out.how = w.how
+		out.how, out.html = w.how, w.html
 		if out.turn, err = take(ctx, w.in); err != nil {
 			return out, err
 		}
@@ -202,7 +208,7 @@ func answer[In any](a *API, take func(context.Context, In) (replies.Turn, error)
 		case whole:
 			out.reply, err = a.Replies.Wait(ctx, w.principal, out.turn)
 		case streamed:
-			out.following = following{a.Replies.FollowTurn(ctx, w.principal, out.turn)}
+			out.following = following{a.Replies.FollowTurn(ctx, w.principal, out.turn), w.html}
 		case background:
 		}
 		return out, err
@@ -243,9 +249,9 @@ func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answe
 	case streamed:
 		return a.encodeFollow(ctx, w, out.following)
 	case background:
-		return encodeJSON(w, http.StatusAccepted, takenJSON{messageOf(out.turn.UserMessage), out.turn.Run.ID, out.turn.Run.State})
+		return encodeJSON(w, http.StatusAccepted, takenJSON{show(out.turn.UserMessage, out.html), out.turn.Run.ID, out.turn.Run.State})
 	}
-	return encodeJSON(w, http.StatusCreated, sentJSON{messageOf(out.reply.UserMessage), messageOf(out.reply.AssistantMessage)})
+	return encodeJSON(w, http.StatusCreated, sentJSON{show(out.reply.UserMessage, out.html), show(out.reply.AssistantMessage, out.html)})
 }
 
 func (a *API) stop(ctx context.Context, in one) (chat.Run, error) {

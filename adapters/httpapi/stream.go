@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"reflect"
@@ -36,7 +37,27 @@ type events struct {
 	w    http.ResponseWriter
 	conn *http.ResponseController
 	open bool
+	pads bool
 	buf  []byte
+}
+
+// bucket is what the sizes of padded events are multiples of, in bytes.
+const bucket = 128
+
+// pad ends an event with a comment of random length. Who sees only the sizes of
+// encrypted packets could otherwise tell the lengths of a reply's words, and
+// from them much of what it says. Up to one more bucket at random keeps equal
+// events from looking equal. The filling is random too: a proxy that compresses
+// must not undo it.
+func (s *events) pad() {
+	const frame = len(": \n")
+	least := len(s.buf) + frame + len("\n") + rand.IntN(bucket)
+	fill := (least+bucket-1)/bucket*bucket - len(s.buf) - frame - len("\n")
+	s.buf = append(s.buf, ": "...)
+	for range fill {
+		s.buf = append(s.buf, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[rand.IntN(32)])
+	}
+	s.buf = append(s.buf, '\n')
 }
 
 // begin sends the header.
@@ -63,7 +84,11 @@ func (s *events) send(cursor chat.Cursor, event any) error {
 	}
 	s.buf = append(s.buf, "data: "...)
 	s.buf = append(s.buf, data...)
-	s.buf = append(s.buf, "\n\n"...)
+	s.buf = append(s.buf, '\n')
+	if s.pads {
+		s.pad()
+	}
+	s.buf = append(s.buf, '\n')
 	return s.flush()
 }
 
@@ -103,6 +128,7 @@ func (a *API) left(ctx context.Context, s *events, err error, reason string) {
 // following is a reply in the making, as its events.
 type following struct {
 	events iter.Seq2[replies.Event, error]
+	html   bool // messages are rendered too
 }
 
 type followWire struct {
@@ -111,15 +137,21 @@ type followWire struct {
 	// A browser that reconnects sends the last id that it saw; the address,
 	// with its after, is the one that it began with.
 	LastEventID *int `header:"Last-Event-ID" is:"minimum=0" refuse:"Invalid cursor"`
+	renderWire
 }
 
 type follow struct {
 	one
 	after chat.Cursor
+	html  bool
 }
 
 func acceptFollow(c call, in followWire) (follow, error) {
-	out := follow{one{c, in.ID}, chat.Before}
+	out := follow{one: one{c, in.ID}, after: chat.Before}
+	var err error
+	if out.html, err = in.html(); err != nil {
+		return out, err
+	}
 	for _, given := range []*int{in.After, in.LastEventID} {
 		if given == nil {
 			continue
@@ -133,7 +165,7 @@ func acceptFollow(c call, in followWire) (follow, error) {
 }
 
 func (a *API) follow(ctx context.Context, in follow) (following, error) {
-	return following{a.Replies.Follow(ctx, in.principal, in.id, in.after)}, nil
+	return following{a.Replies.Follow(ctx, in.principal, in.id, in.after), in.html}, nil
 }
 
 // The events of a reply. Each type has its own members; see docs/api.md.
@@ -178,7 +210,7 @@ func (a *API) follows() encoder[following] {
 // encodeFollow writes a reply while it is made. An error is answered as such
 // only if it comes instead of the first event.
 func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f following) (err error) {
-	s := &events{w: w, conn: http.NewResponseController(w)}
+	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
 	reason := ""
 	defer func() {
 		a.left(ctx, s, err, reason)
@@ -198,9 +230,9 @@ func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f followi
 			err = s.send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
 			reason = leftDone
-			err = s.send(e.Cursor, ending(e))
+			err = s.send(e.Cursor, ending(e, f.html))
 		case replies.EventStart:
-			err = s.send(e.Cursor, startEvent{"start", messageOrNull(e.UserMessage), e.Run.ID})
+			err = s.send(e.Cursor, startEvent{"start", showOrNull(e.UserMessage, f.html), e.Run.ID})
 		case replies.EventDelta:
 			kind := "chunk"
 			if e.Delta.Reasoning {
@@ -219,8 +251,8 @@ func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f followi
 }
 
 // ending is the terminal event of a run.
-func ending(e replies.Event) any {
-	message := messageOrNull(e.Message)
+func ending(e replies.Event, asHTML bool) any {
+	message := showOrNull(e.Message, asHTML)
 	failed := errorEvent{"error", "", fault.AIFailed, e.Run.ID, e.Run.State, message}
 	switch {
 	case e.Run.State == chat.Interrupted:
@@ -256,7 +288,7 @@ func (a *API) lives() encoder[living] {
 }
 
 func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) (err error) {
-	s := &events{w: w, conn: http.NewResponseController(w)}
+	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
 	reason := ""
 	defer func() {
 		a.left(ctx, s, err, reason)

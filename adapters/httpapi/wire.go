@@ -42,6 +42,7 @@ type messageJSON struct {
 	UpdatedAt      string         `json:"updatedAt" is:"format=date-time"`
 	ParentID       *string        `json:"parentId"`
 	Siblings       []string       `json:"siblings,omitempty"`
+	ContentHTML    *string        `json:"contentHtml,omitempty"` // if asked for
 }
 
 func messageOf(m chat.Message) messageJSON {
@@ -52,12 +53,12 @@ func messageOf(m chat.Message) messageJSON {
 	}
 }
 
-// messageOrNull is null for a message that there is not.
-func messageOrNull(m chat.Message) *messageJSON {
+// showOrNull is null for a message that there is not.
+func showOrNull(m chat.Message, asHTML bool) *messageJSON {
 	if m.ID == "" {
 		return nil
 	}
-	out := messageOf(m)
+	out := show(m, asHTML)
 	return &out
 }
 

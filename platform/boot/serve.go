@@ -150,8 +150,8 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	api, err := httpapi.New(httpapi.Config{
 		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Observer: observer, Now: time.Now,
 		Health: status.public(models), Version: Version,
-		AllowedOrigins: c.Origins(),
-		Proxies:        httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
+		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
+		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	})
 	if err != nil {
 		return usageError{err}

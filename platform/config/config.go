@@ -104,6 +104,7 @@ type AI struct {
 	PricesFile        string        `env:"PRICES_FILE" desc:"A file of prices over the bundled ones. A reply whose price is not known costs null, not 0."`
 	CacheTTL          time.Duration `env:"RESPONSE_CACHE_TTL" envDefault:"0s" desc:"How long a reply answers the very same question again; 0 switches the cache off."`
 	CacheScope        string        `env:"RESPONSE_CACHE_SCOPE" envDefault:"user" desc:"user: a reply answers the same user only; shared: anybody."`
+	StreamPadding     bool          `env:"STREAM_PADDING" envDefault:"false" desc:"Pad the events of streams at random, so that the sizes of encrypted packets do not tell how long the words of a reply are. Costs 64 to 192 bytes an event."`
 	DemoDelay         time.Duration `env:"DEMO_DELAY" envDefault:"20ms" desc:"Pause between two words of the demo provider."`
 }
 
