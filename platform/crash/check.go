@@ -167,10 +167,14 @@ func (b *books) messages(v *verdict) {
 func (b *books) runs(v *verdict) {
 	last := map[rowID]step{}
 	ends := map[rowID]int{}
+	seen := map[rowID]bool{} // taken over when somebody may have seen something
 	for _, st := range b.s.Steps {
 		id := rowID{st.UserID, st.RunID}
 		if before, ok := last[id]; ok && terminal(before.State) {
 			v.add("I2", "run %s was %s, then %s", st.RunID, before.State, st.State)
+		}
+		if before, ok := last[id]; ok && !terminal(st.State) && st.Attempt > before.Attempt && len(st.Recorded) > len(b.runByID[id].Prefix) {
+			seen[id] = true
 		}
 		if terminal(st.State) {
 			ends[id]++
@@ -191,6 +195,9 @@ func (b *books) runs(v *verdict) {
 		}
 		if ends[id] != 1 {
 			v.add("I2", "run %s ended %d times", r.ID, ends[id])
+		}
+		if seen[id] && r.State != "interrupted" && r.State != "stopped" {
+			v.add("I2", "run %s is %s; it was taken over after output was recorded, and must be interrupted or stopped", r.ID, r.State)
 		}
 		m, written := b.messageByID[id]
 		if r.State == "completed" && (!written || m.Content == "") {

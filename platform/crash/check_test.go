@@ -48,7 +48,7 @@ func peace() (*history, snapshot, map[string]int) {
 		})
 		s.Steps = append(s.Steps, step{At: at(begun), UserID: "u01", RunID: id, Attempt: 1, State: "running", Owner: "a-1"})
 		if attempts == 2 {
-			s.Steps = append(s.Steps, step{At: at(begun + 12), UserID: "u01", RunID: id, Attempt: 2, State: "running", Owner: "b-1"})
+			s.Steps = append(s.Steps, step{At: at(begun + 12), UserID: "u01", RunID: id, Attempt: 2, State: "running", Owner: "b-1", Recorded: text[:2]})
 			end = at(begun + 13)
 		}
 		s.Steps = append(s.Steps, step{At: end, UserID: "u01", RunID: id, Attempt: attempts, State: state, Recorded: text[:2]})
@@ -161,6 +161,9 @@ func TestCheck_Finds(t *testing.T) {
 			s.Steps[2].At = s.Deaths[0].At
 		}},
 		{"an orphan for ever", "I2", "never taken over", func(_ *history, s *snapshot) { s.Steps = s.Steps[:3] }},
+		{"another attempt at what was seen", "I2", "must be interrupted or stopped", func(_ *history, s *snapshot) {
+			run(s, "r2").State = "completed"
+		}},
 		{"a late write", "I2", "after it had ended", func(_ *history, s *snapshot) { s.Wrongs = []wrongRow{{"I2", "written after it had ended"}} }},
 		{"an action without entry", "I3", "run r2 has no audit entry", func(_ *history, s *snapshot) { entry(s, "a2").ID = "gone" }},
 		{"an entry without action", "I3", "has no run", func(_ *history, s *snapshot) {

@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -31,6 +32,8 @@ type options struct {
 	race     bool
 	keepOn   bool
 	showPlan bool
+	only     string
+	keepLogs bool
 }
 
 func main() {
@@ -40,6 +43,8 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "write the summary to this file as JSON")
 	flag.BoolVar(&o.race, "race", false, "build the instances with the race detector")
 	flag.BoolVar(&o.keepOn, "keep-on", false, "go on after the first broken promise")
+	flag.StringVar(&o.only, "only", "", "inject faults of this kind only, as the summary names it")
+	flag.BoolVar(&o.keepLogs, "logs", false, "keep the instances' logs even if nothing was broken")
 	flag.BoolVar(&o.showPlan, "plan", false, "print the faults and leave")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -59,6 +64,9 @@ const calm = 8 * time.Second
 
 func run(ctx context.Context, o options) (ok bool, err error) {
 	faults := plan(rand.New(rand.NewPCG(o.seed, 0)), o.n)
+	if o.only != "" {
+		faults = slices.DeleteFunc(faults, func(f fault) bool { return string(f.kind) != o.only })
+	}
 	if o.showPlan {
 		for i, f := range faults {
 			fmt.Println(i+1, f)
@@ -139,9 +147,9 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 			return false, err
 		}
 	}
-	if len(v.violations) > 0 {
+	if len(v.violations) > 0 || o.keepLogs {
 		fmt.Printf("logs are in %s\n", w.dir)
-		return false, nil
+		return len(v.violations) == 0, nil
 	}
 	return true, os.RemoveAll(w.dir)
 }

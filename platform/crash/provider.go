@@ -121,7 +121,7 @@ func newScript(nonce string, call int) script {
 		words, s.first, s.gap = 30+rng.IntN(30), ms(100), ms(25)
 	case p < 184:
 		words, s.first, s.gap = 80+rng.IntN(60), ms(300), ms(40)
-	case p < 197:
+	case p < 194:
 		words, s.first, s.gap = 10+rng.IntN(20), ms(1000+rng.IntN(3000)), ms(10)
 	case p < 199:
 		words, s.first, s.gap = 10, ms(7000), ms(10)

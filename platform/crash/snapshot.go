@@ -36,7 +36,7 @@ type runRow struct {
 	Attempt                                           int
 	StopRequested                                     bool
 	Key, AuditID                                      string
-	Reasoning, Text                                   string
+	Prefix, Reasoning, Text                           string
 	CreatedAt                                         time.Time
 	EndedAt                                           *time.Time
 }
@@ -107,7 +107,7 @@ func stored(ctx context.Context, url string) (snapshot, error) {
 		all(ctx, conn, &s.Messages, `SELECT user_id, id, coalesce(conversation_id, ''), coalesce(parent_id, ''), role, content
 			FROM chat_messages`),
 		all(ctx, conn, &s.Runs, `SELECT user_id, id, coalesce(conversation_id, ''), parent_id, kind, state,
-			attempt, stop_requested, coalesce(idempotency_key, ''), audit_id, reasoning, text, created_at, ended_at
+			attempt, stop_requested, coalesce(idempotency_key, ''), audit_id, prefix, reasoning, text, created_at, ended_at
 			FROM chat_runs`),
 		all(ctx, conn, &s.Audits, `SELECT user_id, id, action, coalesce(resource_id, ''), coalesce(metadata->>'runId', ''), status,
 			created_at, updated_at FROM audit_logs`),
