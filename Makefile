@@ -87,7 +87,11 @@ crash-short: ## The same for two minutes
 	go run ./platform/crash -n 30
 
 .PHONY: bench
-bench: ## Run the benchmarks
+bench: ## Measure turns and streams of the real binary; ARGS are its flags
+	go run ./platform/bench $(ARGS)
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks
 	$(TESTENV) go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: clean

@@ -58,6 +58,7 @@ var rules = []rule{
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/crash", ours: []string{"domain", "ports", "adapters", "platform/testenv"}, vendors: []string{"*"}},
+	{pkg: "platform/bench", ours: []string{"platform/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
 	{pkg: ".", ours: []string{"platform/boot"}},
 }
@@ -68,7 +69,7 @@ var outside = []string{"net/http", "database/sql", "log", "os/exec"}
 // reserved packages are imported by nobody but the packages named, and tests.
 var reserved = map[string][]string{
 	"platform/boot":           {"."},
-	"platform/testenv":        {"platform/testenv", "platform/crash"},
+	"platform/testenv":        {"platform/testenv", "platform/crash", "platform/bench"},
 	"ports/portstest":         {},
 	"adapters/providers/stub": {"platform/crash"},
 }

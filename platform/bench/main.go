@@ -1,0 +1,175 @@
+// Command bench measures what Parley costs, on the machine that it runs on:
+//
+//	go run ./platform/bench
+//
+// It builds the real binary, starts a private Postgres, and sends turns over
+// HTTP to several servers that differ in one thing each: Parley as it ships, a
+// floor that does only what no chat backend can leave out, and Parley with
+// tracing, with row-level security, and as a superuser. The servers take turns,
+// round after round, so that whatever else the machine does strikes all alike;
+// what is printed are medians over the rounds and ratios within a round.
+// Afterwards it measures streams: CPU for each piece that is relayed, and
+// memory for each reader who waits.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+var (
+	seconds   = flag.Float64("seconds", 2, "length of one measurement")
+	rounds    = flag.Int("rounds", 3, "measurements of each kind")
+	followers = flag.Int("followers", 2000, "readers who wait")
+	streams   = flag.Int("streams", 100, "replies that are streamed at once")
+	verbose   = flag.Bool("v", false, "print every measurement")
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "floor" {
+		if err := serveFloor(); err != nil {
+			fmt.Fprintln(os.Stderr, "floor:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	w, err := newWorld(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if err := turns(ctx, w, out); err != nil {
+		return err
+	}
+	return relays(ctx, w, out)
+}
+
+// loads are how many callers there are at once.
+var loads = []int{1, 16, 64}
+
+// turns compares the servers.
+func turns(ctx context.Context, w *world, out io.Writer) error {
+	spans, closeSink, err := sink()
+	if err != nil {
+		return err
+	}
+	defer closeSink()
+	otlp := []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + spans, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.1",
+	}
+	servers := []*server{}
+	for _, s := range []struct {
+		name  string
+		start func(string) (*server, error)
+	}{
+		{"floor", w.startFloor},
+		{"parley", func(n string) (*server, error) { return w.startParley(n, w.role) }},
+		{"tracing 10 %", func(n string) (*server, error) { return w.startParley(n, w.role, otlp...) }},
+		{"DB_RLS=true", func(n string) (*server, error) { return w.startParley(n, w.role, "DB_RLS=true") }},
+		{"superuser", func(n string) (*server, error) { return w.startParley(n, w.super) }},
+	} {
+		started, err := s.start(s.name)
+		if err != nil {
+			return fmt.Errorf("start %s: %w", s.name, err)
+		}
+		servers = append(servers, started)
+	}
+	results := map[string][]result{} // by server and load, one a round
+	for round := range *rounds {
+		for _, c := range loads {
+			order := slices.Clone(servers)
+			if round%2 == 1 { // whoever is first finds another machine than the last
+				slices.Reverse(order)
+			}
+			for _, s := range order {
+				r, err := s.load(ctx, c, time.Duration(*seconds*float64(time.Second)))
+				if err != nil {
+					return fmt.Errorf("%s, %d callers: %w", s.name, c, err)
+				}
+				if *verbose {
+					fmt.Fprintf(out, "round %d: %-13s c=%-3d %7.0f turns/s, p50 %v, p99 %v, %v CPU\n", round+1, s.name, c, r.rate, r.p50, r.p99, r.cpu)
+				}
+				key := fmt.Sprint(s.name, c)
+				results[key] = append(results[key], r)
+			}
+		}
+	}
+	report(out, servers, results)
+	for _, s := range servers {
+		s.stop()
+	}
+	return nil
+}
+
+func report(out io.Writer, servers []*server, results map[string][]result) {
+	fmt.Fprintf(out, "Turns over HTTP; medians of %d interleaved rounds of %gs\n\n", *rounds, *seconds)
+	fmt.Fprintln(out, "| server | callers | turns/s [min..max] | p50 | p99 | server CPU/turn | refused |\n|---|---|---|---|---|---|---|")
+	for _, s := range servers {
+		for _, c := range loads {
+			list := results[fmt.Sprint(s.name, c)]
+			rate := spread(list, func(r result) float64 { return r.rate })
+			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.min, rate.max,
+				spread(list, func(r result) float64 { return ms(r.p50) }).median, spread(list, func(r result) float64 { return ms(r.p99) }).median,
+				spread(list, func(r result) float64 { return 1000 * ms(r.cpu) }).median,
+				spread(list, func(r result) float64 { return float64(r.refused) }).median)
+		}
+	}
+	fmt.Fprint(out, "\n| ratio within a round | "+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|---|---|---|\n")
+	for _, pair := range [][2]string{{"parley", "floor"}, {"tracing 10 %", "parley"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"}} {
+		for _, what := range []struct {
+			name string
+			of   func(result) float64
+		}{{"turns/s", func(r result) float64 { return r.rate }}, {"CPU/turn", func(r result) float64 { return ms(r.cpu) }}} {
+			fmt.Fprintf(out, "| %s, %s ÷ %s |", what.name, pair[0], pair[1])
+			for _, c := range loads {
+				a, b := results[fmt.Sprint(pair[0], c)], results[fmt.Sprint(pair[1], c)]
+				var ratios []float64
+				for i := range a {
+					ratios = append(ratios, what.of(a[i])/what.of(b[i]))
+				}
+				r := spreadOf(ratios)
+				fmt.Fprintf(out, " %.2f [%.2f..%.2f] |", r.median, r.min, r.max)
+			}
+			fmt.Fprintln(out)
+		}
+	}
+	fmt.Fprintln(out)
+}
+
+// span is a median with its extremes.
+type span struct{ min, median, max float64 }
+
+func spread(list []result, of func(result) float64) span {
+	values := make([]float64, len(list))
+	for i, r := range list {
+		values[i] = of(r)
+	}
+	return spreadOf(values)
+}
+
+func spreadOf(values []float64) span {
+	slices.Sort(values)
+	return span{values[0], values[len(values)/2], values[len(values)-1]}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parley/platform/testenv"
+)
+
+// patience bounds every step that waits for a process.
+const patience = 60 * time.Second
+
+// world is what all servers share: a Postgres, the binary and the users.
+type world struct {
+	dir    string
+	pg     *testenv.Server
+	super  string // URL of the server's superuser
+	role   string // URL of a role that owns nothing yet and may make databases
+	bin    string
+	secret string
+	tokens []string // a caller each
+	all    []*server
+	n      int
+}
+
+func newWorld(ctx context.Context) (_ *world, err error) {
+	w := &world{secret: random(32)}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if w.dir, err = os.MkdirTemp("", "parley-bench-"); err != nil {
+		return nil, err
+	}
+	w.bin = filepath.Join(w.dir, "parley")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", w.bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build parley: %w\n%s", err, out)
+	}
+	if w.pg, err = testenv.LaunchPostgres(); err != nil {
+		return nil, err
+	}
+	w.super = w.pg.URL()
+	password := random(16)
+	if err := w.sql(ctx, "CREATE ROLE parley_bench LOGIN CREATEDB PASSWORD '"+password+"'"); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(w.super)
+	if err != nil {
+		return nil, err
+	}
+	u.User = url.UserPassword("parley_bench", password)
+	w.role = u.String()
+	for i := range loads[len(loads)-1] {
+		mint := exec.CommandContext(ctx, w.bin, "token", "--user", fmt.Sprint("user-", i))
+		mint.Env = append(os.Environ(), "AUTH_SECRET="+w.secret)
+		token, err := mint.Output()
+		if err != nil {
+			return nil, fmt.Errorf("make a token: %w", err)
+		}
+		w.tokens = append(w.tokens, strings.TrimSpace(string(token)))
+	}
+	return w, nil
+}
+
+func (w *world) close() {
+	for _, s := range w.all {
+		s.stop()
+	}
+	if w.pg != nil {
+		w.pg.Stop()
+	}
+	os.RemoveAll(w.dir)
+}
+
+func (w *world) sql(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, w.super)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, statement)
+	return err
+}
+
+// database makes an empty database and returns its URL for the role of as.
+func (w *world) database(ctx context.Context, as string) (string, error) {
+	u, err := url.Parse(as)
+	if err != nil {
+		return "", err
+	}
+	w.n++
+	name := fmt.Sprint("bench_", w.n)
+	if err := w.sql(ctx, "CREATE DATABASE "+name+" OWNER "+u.User.Username()); err != nil {
+		return "", err
+	}
+	u.Path = "/" + name
+	return u.String(), nil
+}
+
+// server is a process under load.
+type server struct {
+	name   string
+	url    string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	log    string
+	tokens []string
+	floor  bool
+}
+
+// startParley starts Parley as it ships, but for limits that a benchmark would
+// run into and a provider that answers at once.
+func (w *world) startParley(name, as string, env ...string) (*server, error) {
+	db, err := w.database(context.Background(), as)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	return w.start(name, []string{w.bin, "serve"}, "/api/health", append([]string{
+		"DATABASE_URL=" + db, "MIGRATE_ON_START=true", "AUTH_SECRET=" + w.secret, "ADMIN_ADDR=" + admin,
+		"RATE_LIMIT_AUTHENTICATED=1000000", "AI_PROVIDERS=demo", "DEMO_DELAY=0s", "AI_MAX_CONCURRENCY=10000",
+		"LOG_FORMAT=json", "DATA_DIR=" + w.dir,
+	}, env...))
+}
+
+func (w *world) startFloor(name string) (*server, error) {
+	db, err := w.database(context.Background(), w.role)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s, err := w.start(name, []string{self, "floor"}, "/", []string{"DATABASE_URL=" + db})
+	if s != nil {
+		s.floor = true
+	}
+	return s, err
+}
+
+func (w *world) start(name string, command []string, probe string, env []string) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: name, url: "http://" + addr, exited: make(chan struct{}), tokens: w.tokens,
+		log: filepath.Join(w.dir, "log-"+strconv.Itoa(len(w.all)))}
+	log, err := os.Create(s.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	s.cmd = exec.Command(command[0], command[1:]...)
+	s.cmd.Env = append([]string{"ADDR=" + addr, "PATH=" + os.Getenv("PATH")}, env...)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it must not outlive us
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	w.all = append(w.all, s)
+	go func() {
+		s.cmd.Wait() //nolint:errcheck // it is killed in the end
+		close(s.exited)
+	}()
+	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(s.url + probe)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode < 500 {
+				return s, nil
+			}
+		}
+		select {
+		case <-s.exited:
+			return nil, s.trouble("it ended")
+		default:
+		}
+		if time.Now().After(until) {
+			return nil, s.trouble("it does not answer")
+		}
+	}
+}
+
+// trouble is an error with the end of the server's log.
+func (s *server) trouble(what string) error {
+	text, _ := os.ReadFile(s.log)
+	return errors.New(what + "; its log ends:\n" + string(text[max(0, len(text)-2000):]))
+}
+
+func (s *server) stop() {
+	s.cmd.Process.Kill() //nolint:errcheck // it may be gone
+	<-s.exited
+}
+
+// cpu is the processor time that the server has used.
+func (s *server) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	var ticks int64
+	for _, f := range fields[11:13] { // user and system, in hundredths of a second
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// rss is the server's resident memory in bytes, the kernel's buffers of its
+// sockets not counted.
+func (s *server) rss() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
