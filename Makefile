@@ -94,6 +94,10 @@ bench: ## Measure turns and streams of the real binary; ARGS are its flags
 bench-go: ## Run the Go benchmarks
 	$(TESTENV) go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: fuzz
+fuzz: ## Send N generated requests (10000) and look at every answer; SEED repeats a run
+	go test -count=1 -timeout 0 -v -run '^TestFuzz$$' ./adapters/httpapi -requests $(or $(N),10000) -seed $(or $(SEED),0)
+
 .PHONY: clean
 clean: ## Remove what was built; data is kept
 	rm -rf bin

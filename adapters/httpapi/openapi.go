@@ -115,7 +115,10 @@ func (r Route) refusals() []int {
 	}
 	out = append(out, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	for _, f := range r.Fields {
-		if f.Names != "" && !f.chosen() {
+		switch {
+		case f.chosen():
+			out = append(out, http.StatusConflict)
+		case f.Names != "":
 			out = append(out, http.StatusNotFound)
 		}
 		if f.In == "body" {

@@ -326,6 +326,8 @@ func TestOpenAPI_Answers(t *testing.T) {
 	play("DELETE /api/chat/conversations", "/api/chat/conversations?id="+id, "", 200)
 	id = play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	play("DELETE /api/chat/conversations/{id}", "/api/chat/conversations/"+id, "", 200)
+	play("POST /api/chat/conversations", "/api/chat/conversations", `{"id":"mine"}`, 201)
+	play("POST /api/chat/conversations", "/api/chat/conversations", `{"id":"mine"}`, 409)
 	play("GET /api/chat/export", "/api/chat/export", "", 200)
 	other := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	play("GET /api/chat/conversations/{id}/export", "/api/chat/conversations/"+other+"/export", "", 200)
