@@ -71,6 +71,12 @@ var Catalogue = []Metric{
 		Help: "Output recorded while replies were being made."},
 	{Name: "chat_background_failures_total", Kind: Counter, Source: Domain,
 		Help: "Failures of work that belongs to no request.", Labels: []string{"task"}},
+	{Name: "chat_audit_seal_lag_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help:   "How long the oldest audit entry had waited to be sealed when this instance last looked.",
+		Unused: "ChatBackgroundFailing tells when sealing fails; this is for a closer look"},
+	{Name: "chat_audit_sealed_seq", Kind: Gauge, Source: Domain,
+		Help:   "Number of the link of the audit chain that this instance made last.",
+		Unused: "to be compared with exported heads"},
 	{Name: "chat_refusals_total", Kind: Counter, Source: Domain,
 		Help: "Requests turned away before they became a reply.", Labels: []string{"kind"}},
 

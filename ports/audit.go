@@ -60,10 +60,3 @@ type Eraser interface {
 	// is not done yet.
 	Erasures(ctx context.Context, age time.Duration) (users []string, err error)
 }
-
-// AuditSealed is a fact for the Observer: the sealer has looked.
-type AuditSealed struct {
-	Seq   int64         // the end of the chain, as far as known; 0: not known
-	Links int           // added now
-	Lag   time.Duration // how long the oldest fact had waited
-}

@@ -104,6 +104,12 @@ type (
 		Kind     string  // requests, tokens
 		Ratio    float64 // 0 to 1
 	}
+	// AuditSealed: an instance has looked for audit entries to seal.
+	AuditSealed struct {
+		Seq   int64         // the link that it made last; 0: none yet
+		Links int           // made now
+		Lag   time.Duration // how long the oldest entry had waited
+	}
 	// BackgroundFailed: work that belongs to no request went wrong.
 	BackgroundFailed struct {
 		Task string

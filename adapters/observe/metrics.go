@@ -38,6 +38,8 @@ type metrics struct {
 	limitSeconds      prometheus.Histogram
 	refusals          *prometheus.CounterVec
 	background        *prometheus.CounterVec
+	auditLag          prometheus.Gauge
+	auditSeq          prometheus.Gauge
 }
 
 var (
@@ -125,12 +127,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		background: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_background_failures_total", Help: "Failures of work that belongs to no request.",
 		}, []string{"task"}),
+		auditLag: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chat_audit_seal_lag_seconds", Help: "How long the oldest audit entry had waited to be sealed when this instance last looked.",
+		}),
+		auditSeq: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chat_audit_sealed_seq", Help: "Number of the link of the audit chain that this instance made last.",
+		}),
 	}
 	m.begin(newLabels(nil))
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
+		m.auditLag, m.auditSeq,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

@@ -110,6 +110,9 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 	case ports.BreakerChanged:
 		ob.m.transitions.WithLabelValues(ob.labels.breaker(f.Provider, f.Model), stateLabel(f.To)).Inc()
 		ob.log.WarnContext(ctx, "breaker changed", "provider", f.Provider, "model", f.Model, "from", f.From, "to", f.To)
+	case ports.AuditSealed:
+		ob.m.auditLag.Set(f.Lag.Seconds())
+		ob.m.auditSeq.Set(float64(f.Seq))
 	case ports.BackgroundFailed:
 		ob.backgroundFailed(ctx, f)
 	}

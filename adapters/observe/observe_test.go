@@ -203,6 +203,15 @@ func TestObserver_RequestFailed(t *testing.T) {
 	}
 }
 
+func TestObserver_Audit(t *testing.T) {
+	w := setup(t)
+	w.Observe(t.Context(), ports.AuditSealed{Seq: 42, Links: 2, Lag: 1500 * time.Millisecond})
+	want := map[string]float64{"chat_audit_seal_lag_seconds{}": 1.5, "chat_audit_sealed_seq{}": 42}
+	if diff := cmp.Diff(want, w.values(t, "chat_audit_seal_lag_seconds", "chat_audit_sealed_seq")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Nothing that can be stated goes unheard.
 func TestObserver_KnowsEveryFact(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../ports/facts.go", nil, 0)

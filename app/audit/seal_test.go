@@ -160,9 +160,10 @@ func TestSeal_CrashBetween(t *testing.T) {
 				b.Error("a sealer without a connection says that it sealed")
 			}
 		} else {
-			dying(func() {
+			func() {
+				defer func() { _ = recover() }()
 				_, _, _ = other.Seal(b.Context(), 10, func(access.Link, []access.Unsealed) []access.Link { panic("dies") })
-			})
+			}()
 		}
 		b.dense(20)
 		b.clean()
@@ -182,24 +183,26 @@ func TestSeal_OneAtATime(t *testing.T) {
 		b.seal()
 		b.record(b.entry("ann", access.Success))
 		other := b.newService(b.open(), audit.Options{}, "secret")
-		err := errors.New("not asked")
-		dying(func() {
-			_, _, _ = b.store.Seal(b.Context(), 10, func(access.Link, []access.Unsealed) []access.Link {
-				err = other.Seal(b.Context())
-				panic("dies")
-			})
+		keys, during := b.chainKeys(), -1
+		b.record(b.entry("ann", access.Success))
+		_, _, err := b.store.Seal(b.Context(), 10, func(last access.Link, batch []access.Unsealed) (links []access.Link) {
+			if err := other.Seal(b.Context()); err != nil {
+				b.Errorf("the second sealer: %v", err)
+			}
+			during = b.count("SELECT count(*) FROM audit_chain")
+			for _, fact := range batch {
+				last = keys.Append(last, access.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind,
+					Digest: keys.Digest(fact.Subject, fact.Kind, *fact.Line), SealedAt: time.Now()})
+				links = append(links, last)
+			}
+			return links
 		})
-		b.dense(1)
-		if err != nil {
-			b.Errorf("the second sealer: %v", err)
+		if err != nil || during != 2 {
+			b.Errorf("%d links while another was sealing, %v", during, err)
 		}
+		b.dense(3)
+		b.clean()
 	})
-}
-
-// dying runs what panics.
-func dying(f func()) {
-	defer func() { _ = recover() }()
-	f()
 }
 
 func TestServe_SealsWithinASecond(t *testing.T) {
