@@ -137,6 +137,7 @@ func startProxy(t *testing.T, one, two instance) string {
 	for old, new := range map[string]string{
 		"bind :8080":                    "bind " + addr,
 		"check port 9464 ":              "check ",
+		"maxconn 20000":                 "maxconn 200", // of more descriptors than a test may have
 		" resolvers docker\n":           "\n",
 		"server parley-1 parley-1:8080": fmt.Sprintf("server parley-1 %s check port %s", one.addr, port(one.admin)),
 		"server parley-2 parley-2:8080": fmt.Sprintf("server parley-2 %s check port %s", two.addr, port(two.admin)),

@@ -129,14 +129,37 @@ func runOf(e map[string]any) string {
 // instance loses patience.
 func (w *world) dawdle(u *user) (stop func()) {
 	body := `{"content":"flood"}`
-	conn, err := net.Dial("tcp", w.one.addr)
+	// Small segments: the sender's buffer grows with them.
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+		})
+	}}
+	conn, err := dialer.Dial("tcp", w.one.addr)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	conn.(*net.TCPConn).SetReadBuffer(4096)
 	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		u.token, len(body), body)
 	return func() { conn.Close() }
+}
+
+// crowd does something many times at once, and counts what is answered.
+func crowd(n int, do func() answer) map[string]int {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	answers := map[string]int{}
+	for range n {
+		all.Go(func() {
+			a := do()
+			mu.Lock()
+			defer mu.Unlock()
+			answers[fmt.Sprint(a.status, " ", a.at("error.code"))]++
+		})
+	}
+	all.Wait()
+	return answers
 }
 
 // until tries again for as long as it may take, and fails the gate otherwise.
@@ -212,6 +235,12 @@ func (w *world) drive() {
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 	})
+	phase("one provider limited", func() {
+		w.openai.Store("late") // more fail at once than may be tried elsewhere
+		crowd(90, func() answer { return ann.say(w.one, "!echo now") })
+		w.openai.Store("limited")
+		time.Sleep(4 * time.Second)
+	})
 	phase("limits and budgets", func() {
 		key := w.user("key", "--tier", "api_key")
 		until(t, "the rate limit", 20*time.Second, func() bool { return key.say(w.one, "!echo hi").status == http.StatusTooManyRequests })
@@ -233,15 +262,6 @@ func (w *world) drive() {
 			ann.say(w.one, "!fail")
 			ann.say(w.two, "!fail", "provider", "anthropic", "model", claude)
 		}
-	})
-	phase("one provider limited", func() {
-		w.openai.Store("limited")
-		time.Sleep(4 * time.Second)
-		var all sync.WaitGroup // more at once than may be tried again
-		for range 24 {
-			all.Go(func() { ann.say(w.one, "!echo now", "model", priced, "provider", "openai") })
-		}
-		all.Wait()
 	})
 	phase("one provider broken", func() {
 		w.openai.Store("broken")
@@ -269,11 +289,11 @@ func (w *world) drive() {
 		})
 	})
 	phase("saturation", func() {
-		var all sync.WaitGroup
-		for range 60 {
-			all.Go(func() { ann.say(w.one, "!slow 1s", "model", unpriced, "provider", "openai") })
-		}
-		all.Wait()
+		until(t, "more than one provider takes", 30*time.Second, func() bool {
+			t.Log(crowd(130, func() answer { return ann.say(w.one, "!slow 3s") }))
+			got, err := w.prometheus.Instant(context.Background(), `sum(chat_provider_skips_total{reason="saturated"}) > 0`, time.Now())
+			return err == nil && len(got) > 0
+		})
 	})
 	phase("crash", func() {
 		// One reply that was seen and one that was not.

@@ -175,32 +175,36 @@ func (r *Run) Rules(ctx context.Context) []Problem {
 	return out
 }
 
-// Moved wants every value that a label can have to have occurred: otherwise a
-// panel could be right about a thing that never happens. unmoved are those that
-// need not, as metric{label="value"}, with the reason.
+// Moved wants every label of the catalogue to have been there, and every value
+// that it can have to have occurred: otherwise a panel could be right about a
+// thing that never happens. unmoved are those that may not have, as
+// metric{label="value"}, with the reason.
 func (r *Run) Moved(ctx context.Context, unmoved map[string]string) []Problem {
 	var out []Problem
+	ask := func(what, format string, args ...any) {
+		got, err := r.Prometheus.Instant(ctx, fmt.Sprintf(format, args...), r.To)
+		switch {
+		case err != nil:
+			out = append(out, Problem{what, err.Error()})
+		case (len(got) != 1 || got[0].Points[0].Value <= 0) && unmoved[what] == "":
+			out = append(out, Problem{what, "never occurred"})
+		}
+	}
+	span := fmt.Sprintf("[%ds]", int(r.To.Sub(r.From).Seconds())+1)
 	for _, m := range r.Catalogue {
+		if m.Source == dashboards.Scraper {
+			continue
+		}
 		series := m.Name
 		if m.Kind == dashboards.Histogram {
 			series += "_count"
 		}
+		for _, label := range m.Labels {
+			ask(fmt.Sprintf("%s{%s}", m.Name, label), `count(count_over_time(%s{%s!=""}%s))`, series, label, span)
+		}
 		for _, label := range slices.Sorted(maps.Keys(m.Values)) {
 			for _, v := range m.Values[label] {
-				what := fmt.Sprintf("%s{%s=%q}", m.Name, label, v)
-				expr := fmt.Sprintf("sum(max_over_time(%s{%s=%q}[%ds]))", series, label, v, int(r.To.Sub(r.From).Seconds())+1)
-				got, err := r.Prometheus.Instant(ctx, expr, r.To)
-				if err != nil {
-					out = append(out, Problem{what, err.Error()})
-					continue
-				}
-				moved := len(got) == 1 && got[0].Points[0].Value > 0
-				switch reason, excused := unmoved[what]; {
-				case !moved && !excused:
-					out = append(out, Problem{what, "never occurred"})
-				case moved && excused:
-					out = append(out, Problem{what, "occurred; the reason why it could not is out of date: " + reason})
-				}
+				ask(fmt.Sprintf("%s{%s=%q}", m.Name, label, v), "sum(max_over_time(%s{%s=%q}%s))", series, label, v, span)
 			}
 		}
 	}

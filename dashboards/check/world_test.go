@@ -84,7 +84,7 @@ func newWorld(t *testing.T) *world {
 		"RATE_LIMIT_AUTHENTICATED=2000", "RATE_LIMIT_API_KEY=5", "TIERS_FILE=" + tiers,
 		"OPENAI_API_KEY=sk-gate", "OPENAI_BASE_URL=" + w.providers.OpenAIURL(), "OPENAI_MODEL=" + priced + "," + unpriced,
 		"ANTHROPIC_API_KEY=sk-gate", "ANTHROPIC_BASE_URL=" + w.providers.AnthropicURL(), "ANTHROPIC_MODEL=" + claude,
-		"AI_PROVIDERS=openai,anthropic", "AI_FIRST_TOKEN_TIMEOUT=1500ms", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=24",
+		"AI_PROVIDERS=openai,anthropic", "AI_FIRST_TOKEN_TIMEOUT=1500ms", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=50",
 		"OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500", "SHUTDOWN_TIMEOUT=5s",
 	}
 	w.run("migrate", "up")
@@ -115,6 +115,10 @@ func (w *world) script(c stub.Call) stub.Reply {
 		return stub.Refuse(http.StatusTooManyRequests, "rate_limit_exceeded", "Retry-After", "1")
 	case "broken":
 		return stub.Refuse(http.StatusInternalServerError, "server_error")
+	case "late":
+		r := stub.Refuse(http.StatusInternalServerError, "server_error")
+		r.Delay = 500 * time.Millisecond
+		return r
 	case "hanging":
 		return stub.Reply{Hang: true}
 	}
