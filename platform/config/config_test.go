@@ -71,6 +71,8 @@ func TestLoad_Refuses(t *testing.T) {
 		{"DB_MAX_CONNS", "1"},
 		{"MIGRATE_ON_START", "canary"},
 		{"AUTH_SECRET", "canary, ,canary"},
+		{"AUDIT_KEY", "canary, ,canary"},
+		{"AUDIT_HEADS", "ftp://canary"},
 		{"NEXTAUTH_URL", "canary"},
 		{"AUTH_URL", "ftp://canary"},
 		{"ALLOWED_ORIGINS", "https://ok.example,https://canary.example/path"},
