@@ -167,5 +167,9 @@ func acceptErase(c call, in eraseWire) (call, error) {
 
 func (a *API) erase(ctx context.Context, c call) (nothing, error) {
 	// What has begun is finished, whether or not the caller waits for it.
-	return nothing{}, a.Erase(context.WithoutCancel(ctx), c.principal.UserID)
+	err := a.Erase(context.WithoutCancel(ctx), c.principal.UserID)
+	if fault.Is(err, fault.NotFound) {
+		return nothing{}, nil // asked again: nothing is what there should be
+	}
+	return nothing{}, err
 }
