@@ -57,7 +57,10 @@ func (s *Store) openPostgres() error {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "parley"
 	}
-	db := stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET idle_in_transaction_session_timeout = "+strconv.FormatInt(idleInTransaction.Milliseconds(), 10))
+		return err
+	}))
 	db.SetMaxOpenConns(s.opt.MaxConns)
 	db.SetMaxIdleConns(s.opt.MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -73,6 +76,12 @@ func (s *Store) openPostgres() error {
 	}
 	return nil
 }
+
+// idleInTransaction ends the session of an instance that froze, or lost its
+// way, in the middle of a transaction. Its locks would otherwise keep everyone
+// else from the runs that it held for as long as it is frozen, leases or not.
+// It is set by a statement, since PgBouncer refuses it at start-up.
+const idleInTransaction = 5 * time.Second
 
 var execModes = map[string]pgx.QueryExecMode{
 	"exec":            pgx.QueryExecModeExec,

@@ -73,9 +73,10 @@ func retryable(ctx context.Context, err error) bool {
 
 // transient reports codes that say that the server cannot serve now: out of
 // resources (53), shutting down or restarting (57P), connection trouble (08),
-// read-only after a failover (25006), locks (55P03, 40), I/O (58).
+// read-only after a failover (25006), idle in a transaction for too long
+// (25P03), locks (55P03, 40), I/O (58).
 func transient(code string) bool {
-	if code == "25006" || code == "55P03" || code == "57014" {
+	if code == "25006" || code == "25P03" || code == "55P03" || code == "57014" {
 		return true
 	}
 	for _, class := range []string{"08", "40", "53", "57P", "58"} {
@@ -124,7 +125,7 @@ func lostConnection(err error) bool {
 		connect *pgconn.ConnectError
 		network net.Error
 	)
-	if strings.HasPrefix(sqlState(err), "57P") {
+	if code := sqlState(err); strings.HasPrefix(code, "57P") || code == "25P03" {
 		return true
 	}
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||

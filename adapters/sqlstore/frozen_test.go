@@ -1,0 +1,67 @@
+package sqlstore_test
+
+import (
+	"testing"
+	"time"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/platform/testenv"
+)
+
+// An instance that freezes in the middle of a transaction holds locks on its
+// runs. They end before its leases do, so that another instance can take over,
+// and it learns that the database is not there for it rather than of a defect.
+func TestPostgres_FrozenInTransaction(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	frozen, other := migrated(t, sqlstore.Options{URL: url}), open(t, sqlstore.Options{URL: url})
+	ctx := t.Context()
+	now := time.Now()
+	message := chat.Message{ID: "m", UserID: "u", Role: chat.User, Content: "hello", CreatedAt: now}
+	_, err := frozen.Admit(ctx, chat.Admission{
+		Run:     chat.Run{ID: "r", UserID: "u", Kind: chat.Reply, AuditID: "a", CreatedAt: now},
+		Message: &message, Owner: "frozen", Lease: time.Millisecond, MaxQueue: 1, Context: 1, Now: now,
+		Audit: access.Entry{ID: "a", UserID: "u", Action: access.ActionMessageSent, Resource: access.ResourceMessage, CreatedAt: now, UpdatedAt: now},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := frozen.DB().BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // its session is gone by then
+	if _, err := tx.Exec("UPDATE chat_runs SET text = 'half' WHERE id = 'r'"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond) // beyond the lease
+	held, err := other.Claim(ctx, "other", time.Minute, 1)
+	if err != nil || len(held) != 0 {
+		t.Fatalf("claimed %d runs whose rows are locked (%v)", len(held), err)
+	}
+	for deadline := time.Now().Add(8 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		held, err = other.Claim(ctx, "other", time.Minute, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(held) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a frozen transaction kept a run for 8 s")
+		}
+	}
+	if held[0].Attempt != 2 || held[0].Output.Text != "" {
+		t.Errorf("claimed attempt %d with text %q", held[0].Attempt, held[0].Output.Text)
+	}
+	if _, err := tx.Exec("UPDATE chat_runs SET text = 'late' WHERE id = 'r'"); err == nil {
+		t.Error("a late write was taken")
+	}
+	_, err = frozen.Checkpoint(ctx, "frozen", []chat.Checkpoint{{UserID: "u", RunID: "r", Attempt: 1, Output: chat.Output{Text: "late"}}})
+	if err != nil && !fault.Is(err, fault.Unavailable) {
+		t.Errorf("the session that was ended shows as %v", err)
+	}
+}
