@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -30,6 +33,37 @@ func TestDocs(t *testing.T) {
 	for kind := range statusOf {
 		if !strings.Contains(docs, "`"+string(kind)+"`") {
 			t.Errorf("docs/api.md does not tell of %s", kind)
+		}
+	}
+}
+
+// TestDocs_Security: every test that docs/security.md names exists.
+func TestDocs_Security(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	err = filepath.WalkDir("../..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(file)
+		for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)`).FindAllSubmatch(source, -1) {
+			tests[string(name[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(raw, -1)
+	if len(named) < 40 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, name := range named {
+		if !tests[string(name[1])] {
+			t.Errorf("there is no %s", name[1])
 		}
 	}
 }

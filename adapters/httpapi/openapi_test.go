@@ -236,6 +236,10 @@ func TestOpenAPI_Answers(t *testing.T) {
 	got := map[string][]int{}
 	note := func(route httpapi.Route, a answer) answer {
 		got[route.Label()] = append(got[route.Label()], a.status)
+		// What is somebody's stays in no cache, and neither does a refusal.
+		if cache := a.header.Get("Cache-Control"); cache != "no-store" && cache != "no-cache, no-transform" && (route.Access != httpapi.Public || a.status >= 400) {
+			t.Errorf("%s: %d with Cache-Control %q", route.Label(), a.status, cache)
+		}
 		return a
 	}
 	for _, route := range b.api.Routes() {

@@ -87,6 +87,7 @@ func TestCanary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer rows.Close()
 	for rows.Next() {
 		var row string
 		if err := rows.Scan(&row); err != nil {
@@ -94,7 +95,9 @@ func TestCanary(t *testing.T) {
 		}
 		fmt.Fprintln(audit, row)
 	}
-	rows.Close()
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 
 	// Now nobody gets a connection any more.
 	name := strings.TrimPrefix(dsn.Path, "/")
