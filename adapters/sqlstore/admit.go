@@ -20,7 +20,7 @@ import (
 // those of different users do not meet.
 func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
 	var out chat.Admitted
-	err := s.write(ctx, "admit", of(a.Run.UserID), func(ctx context.Context, tx bun.IDB) error {
+	err := s.write(ctx, "admit", locking(a.Run.UserID), func(ctx context.Context, tx bun.IDB) error {
 		in := admission{Admission: a, s: s, tx: tx, run: a.Run, now: rows.Time(a.Now)}
 		var err error
 		out, err = in.do(ctx)
@@ -41,7 +41,7 @@ type admission struct {
 
 	run     chat.Run
 	message *chat.Message
-	user    rows.User
+	leaf    string            // where the default thread ends
 	conv    rows.Conversation // zero for the default thread
 	newConv bool
 	live    []liveRun // of the thread, oldest first
@@ -63,10 +63,6 @@ type liveRun struct {
 func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 	if in.run.UserID == "" {
 		return chat.Admitted{}, fault.New(fault.Unauthenticated, "Authentication required")
-	}
-	var err error
-	if in.user, err = in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
-		return chat.Admitted{}, err
 	}
 	if out, known, err := in.replay(ctx); err != nil || known {
 		return out, err
@@ -110,17 +106,25 @@ func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool,
 		ids = append(ids, in.Message.ID)
 	}
 	var found struct {
+		Leaf  string `bun:"leaf"`
 		First string `bun:"first"`
 		Taken bool   `bun:"taken"`
 	}
+	if !locked(in.tx) { // somebody new
+		if _, err := in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
+			return out, false, err
+		}
+	}
 	// A message and a run never share an id: the run's will be its message's.
-	err = in.tx.NewRaw(`SELECT (SELECT id FROM chat_runs WHERE user_id = ?0 AND idempotency_key = ?1) AS first,
+	err = in.tx.NewRaw(`SELECT (SELECT leaf_id FROM chat_users WHERE user_id = ?0) AS leaf,
+		(SELECT id FROM chat_runs WHERE user_id = ?0 AND idempotency_key = ?1) AS first,
 		EXISTS (SELECT 1 FROM chat_messages WHERE user_id = ?0 AND id IN (?2))
 		OR EXISTS (SELECT 1 FROM chat_runs WHERE user_id = ?0 AND id IN (?2)) AS taken`,
 		in.run.UserID, orNull(in.run.IdempotencyKey), bun.List(ids)).Scan(ctx, &found)
 	if err != nil {
 		return out, false, err
 	}
+	in.leaf = found.Leaf
 	if found.First != "" {
 		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, found.First)
 		switch {

@@ -174,7 +174,7 @@ func (in *admission) end() string {
 		}
 	}
 	if in.run.ConversationID == "" {
-		return in.user.LeafID
+		return in.leaf
 	}
 	return in.conv.LeafID
 }

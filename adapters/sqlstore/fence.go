@@ -17,10 +17,14 @@ import (
 type scope struct {
 	user string
 	all  bool
+	lock bool // lock the user's row, if there is one, on the way in
 }
 
 // of is the scope of one user.
 func of(user string) scope { return scope{user: user} }
+
+// locking is the scope of one user whose row is locked from the beginning.
+func locking(user string) scope { return scope{user: user, lock: true} }
 
 // everyone is the scope of what looks after the runs, the audit and the
 // expiry of all users.

@@ -34,6 +34,10 @@ func (e errBegin) Unwrap() error { return e.error }
 
 // write runs fn in a transaction. fn may run more than once.
 func (s *Store) write(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+	return s.change(ctx, name, true, who, fn)
+}
+
+func (s *Store) change(ctx context.Context, name string, within bool, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -45,21 +49,22 @@ func (s *Store) write(ctx context.Context, name string, who scope, fn func(ctx c
 			case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 			}
 		}
-		if err = s.try(ctx, s.db, true, who, fn); err == nil || !retryable(ctx, err) {
+		if err = s.try(ctx, s.db, within, who, fn); err == nil || !retryable(ctx, err) {
 			break
 		}
 	}
 	return translate(ctx, err)
 }
 
-// writeOwned is write for statements that change many runs of one owner. They
-// go one after another: two of them at once would lock the same rows in
-// different orders.
+// writeOwned is write for a single statement that changes many runs of one
+// owner. They go one after another: two of them at once would lock the same
+// rows in different orders. A statement is a transaction by itself, unless
+// row-level security wants to be told whose.
 func (s *Store) writeOwned(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	select {
 	case s.owned <- struct{}{}:
 		defer func() { <-s.owned }()
-		return s.write(ctx, name, who, fn)
+		return s.change(ctx, name, s.fence, who, fn)
 	case <-ctx.Done():
 		return translate(ctx, ctx.Err())
 	}
@@ -107,7 +112,14 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, fn 
 // so that they can travel with others.
 type textTx struct {
 	bun.Conn
-	ended bool
+	locked bool // the user's row, from the beginning
+	ended  bool
+}
+
+// locked reports whether a transaction began with a lock on its user.
+func locked(tx bun.IDB) bool {
+	text, ok := tx.(*textTx)
+	return ok && text.locked
 }
 
 func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
@@ -116,11 +128,19 @@ func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, fn func(ct
 	if s.fence {
 		begin += ";\n" + who.statement(s.db.QueryGen())
 	}
-	if _, err := tx.ExecContext(ctx, begin); err != nil {
+	if who.lock { // the row that lockUser locks, which may not be there yet
+		begin += ";\n" + s.db.QueryGen().FormatQuery("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user)
+	}
+	begun, err := tx.ExecContext(ctx, begin)
+	if err != nil {
 		tx.abandon(ctx)
 		return errBegin{err}
 	}
-	err := fn(ctx, tx)
+	if who.lock {
+		n, err := begun.RowsAffected() // by the last statement: the rows that it locked
+		tx.locked = err == nil && n == 1
+	}
+	err = fn(ctx, tx)
 	if err == nil && !tx.ended {
 		_, err = tx.ExecContext(ctx, "COMMIT")
 		tx.ended = err == nil

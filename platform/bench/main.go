@@ -134,7 +134,7 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 				spread(list, func(r result) float64 { return float64(r.refused) }).median)
 		}
 	}
-	fmt.Fprint(out, "\n| ratio within a round | "+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|---|---|---|\n")
+	fmt.Fprint(out, "\n| ratio within a round | c="+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|---|---|---|\n")
 	for _, pair := range [][2]string{{"parley", "floor"}, {"tracing 10 %", "parley"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"}} {
 		for _, what := range []struct {
 			name string
