@@ -28,6 +28,7 @@ type Options struct {
 	Meters     metric.MeterProvider
 	Tracers    trace.TracerProvider
 	Propagator propagation.TextMapPropagator
+	Reports    *Reports // nil: none
 }
 
 // Observer implements ports.Observer, and makes the decorators.
@@ -39,6 +40,7 @@ type Observer struct {
 	labels     labels
 	m          *metrics
 	otel       instruments
+	reports    *Reports
 
 	// live holds the runs that this instance makes.
 	live sync.Map // run id -> *live
@@ -48,7 +50,7 @@ type Observer struct {
 func New(o Options) (*Observer, error) {
 	ob := &Observer{
 		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
-		labels: newLabels(nil), floods: newSampler(time.Now),
+		labels: newLabels(nil), floods: newSampler(time.Now), reports: o.Reports,
 	}
 	var err error
 	if ob.otel, err = newInstruments(o.Meters.Meter("parley")); err != nil {
@@ -216,11 +218,15 @@ func (ob *Observer) requestFailed(ctx context.Context, f ports.RequestFailed) {
 		ob.m.turns.WithLabelValues("none", "none", "internal_error").Inc()
 	}
 	ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
+	ob.reports.send(ctx, f.Route, string(f.Kind), f.Err)
 	ob.sampled(ctx, slog.LevelError, "request failed", withStack(f.Err, "route", f.Route, "kind", string(f.Kind), "error", f.Err)...)
 }
 
 func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {
 	ob.m.background.WithLabelValues(taskLabel(f.Task)).Inc()
+	if _, isPanic := errors.AsType[ports.Panic](f.Err); isPanic {
+		ob.reports.send(ctx, f.Task, "panic", f.Err)
+	}
 	ob.sampled(ctx, slog.LevelError, "background work failed", withStack(f.Err, "task", f.Task, "error", f.Err)...)
 }
 

@@ -114,5 +114,6 @@ type Operations struct {
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"25s" desc:"How long running replies may go on after SIGTERM before another instance gets them."`
 	DrainDelay      time.Duration `env:"DRAIN_DELAY" envDefault:"0s" desc:"How long to go on listening after SIGTERM, so that a load balancer can notice; 5s behind one."`
 	LogLevel        string        `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error."`
+	SentryDSN       Secret        `env:"SENTRY_DSN" desc:"Where panics and requests that failed on our side are reported to, without what was said or by whom. Unset: nowhere."`
 	LogFormat       string        `env:"LOG_FORMAT" envDefault:"auto" desc:"json, text, or auto: text on a terminal."`
 }
