@@ -97,8 +97,8 @@ func (g *Gate) Enter(ctx context.Context, p access.Principal) (access.Decision, 
 		return access.Decision{}, err
 	}
 	d, err := g.take(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
-	if err != nil {
-		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})
+	if err != nil { // over the limit, or the caller left before it could be asked
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: p.Tier, UserID: p.UserID})
 	}
 	return d, err
 }

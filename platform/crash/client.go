@@ -17,6 +17,7 @@ import (
 // client speaks for one user to whichever instance it likes.
 type client struct {
 	user, token string
+	limited     bool // by a rate that the load reaches
 	h           *history
 	slots       []*slot
 	http        *http.Client
@@ -82,6 +83,8 @@ func (c *client) judge(a answer, method, path string) {
 		c.h.violate("wire", "%s %s answered 500 %s", method, path, a.body.Error.Code)
 	case a.status == http.StatusServiceUnavailable && a.after == 0:
 		c.h.violate("wire", "%s %s answered 503 %s without Retry-After", method, path, a.body.Error.Code)
+	case a.status == http.StatusTooManyRequests && !c.limited:
+		c.h.violate("I6", "%s, who is far from any limit, was refused: %s, limit %d", c.user, a.body.Error.Code, a.limit)
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusBadRequest:
 		c.h.violate("wire", "%s %s answered %d %s: %s", method, path, a.status, a.body.Error.Code, a.body.Error.Message)
 	}

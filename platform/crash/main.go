@@ -122,6 +122,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	for _, u := range append(l.users, limited...) {
 		u.http.CloseIdleConnections()
 	}
+	w.provider.rest()
 	rest := atRest(w, h, base)
 
 	s, err := stored(ctx, w.postgres.URL())
@@ -202,6 +203,7 @@ func people(ctx context.Context, w *world, h *history, seed uint64) (l *load, li
 		if err != nil {
 			return nil, nil, nil, err
 		}
+		u.client.limited = true
 		limited = append(limited, u)
 	}
 	return l, limited, limits, l.threads(ctx)

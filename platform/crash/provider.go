@@ -19,6 +19,7 @@ import (
 // asked about, so that text of two attempts can be told apart.
 type provider struct {
 	listener net.Listener
+	server   *http.Server
 	history  *history
 
 	mu    sync.Mutex
@@ -37,7 +38,8 @@ func newProvider(h *history) (*provider, error) {
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"object":"list","data":[{"id":"scripted","object":"model","created":1,"owned_by":"crash"}]}`)
 	})
-	go http.Serve(l, mux)
+	p.server = &http.Server{Handler: mux}
+	go p.server.Serve(l) //nolint:errcheck // ends with close
 	return p, nil
 }
 
@@ -213,4 +215,8 @@ func (p *provider) play(w http.ResponseWriter, r *http.Request, s script) bool {
 	return err == nil
 }
 
-func (p *provider) close() { p.listener.Close() }
+// rest ends idle connections, so that nobody who holds some looks as if they
+// leaked.
+func (p *provider) rest() { p.server.SetKeepAlivesEnabled(false) }
+
+func (p *provider) close() { p.server.Close() }
