@@ -78,8 +78,13 @@ func BenchmarkCheckpoint(b *testing.B) {
 }
 
 func benchmark(b *testing.B, run func(*testing.B, *sqlstore.Store)) {
-	b.Run("SQLite", func(b *testing.B) { run(b, openSQLite(b)) })
-	b.Run("Postgres", func(b *testing.B) { run(b, openPostgres(b)) })
+	for name, open := range map[string]func(testing.TB) *sqlstore.Store{"SQLite": openSQLite, "Postgres": openPostgres} {
+		b.Run(name, func(b *testing.B) {
+			store := open(b)
+			b.ResetTimer() // a server may have been started
+			run(b, store)
+		})
+	}
 }
 
 // turn sends a 600-byte message and ends its run with as much. One in ten
