@@ -240,6 +240,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 					return
 				default:
 					b.record(b.entry(doomed, access.Success))
+					time.Sleep(time.Millisecond)
 				}
 			}
 		})
@@ -254,7 +255,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 				}
 			}
 		})
-		service := b.newService(b.store, audit.Options{EraseRows: 5, StopWait: time.Millisecond}, "secret")
+		service := b.newService(b.store, audit.Options{EraseRows: 10, StopWait: time.Millisecond}, "secret")
 		for range 5 {
 			if err := service.EraseUser(b.Context(), doomed); err != nil && !fault.Is(err, fault.NotFound) {
 				b.Error(err)

@@ -33,19 +33,7 @@ func TestSeal_EveryFactOnce(t *testing.T) {
 		if report := b.clean(); report.Links != 5 || report.Waiting != 0 {
 			b.Errorf("got %+v", report)
 		}
-		var kinds []string
-		rows, err := b.db.Query("SELECT kind FROM audit_chain WHERE entry_id = $1 ORDER BY seq", slow.ID)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var kind string
-			if err := rows.Scan(&kind); err != nil {
-				b.Fatal(err)
-			}
-			kinds = append(kinds, kind)
-		}
+		kinds := b.texts("SELECT kind FROM audit_chain WHERE entry_id = $1 ORDER BY seq", slow.ID)
 		if diff := cmp.Diff([]string{"opened", "closed"}, kinds); diff != "" {
 			b.Error(diff)
 		}

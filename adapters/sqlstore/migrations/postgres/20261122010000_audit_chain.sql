@@ -11,6 +11,8 @@ CREATE TABLE audit_unsealed (
   PRIMARY KEY (n)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
+CREATE INDEX audit_unsealed_entry_idx ON audit_unsealed (user_id, entry_id);
+
 CREATE TABLE audit_chain (
   seq bigint NOT NULL,
   subject text NOT NULL,
