@@ -4,6 +4,9 @@ package dashboards
 // worth waking somebody.
 const spendFloor = "20"
 
+// ours keeps a rule on a metric that other services export too to our jobs.
+const ours = "and on (job) group by (job) (chat_build_info)"
+
 func labelled(severity string) [][2]string {
 	return [][2]string{{"severity", severity}, {"team", "chat"}}
 }
@@ -101,7 +104,7 @@ func tickets() []Rule {
 		{
 			Alert: "ChatPoolSaturated", For: "10m", Labels: ticket, Board: "parley-dependencies",
 			Expr: "max by (job, instance) (go_sql_in_use_connections / go_sql_max_open_connections) > 0.9\n" +
-				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0",
+				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0\n" + ours,
 			Summary:     "{{ $value | humanizePercentage }} of the database connections of {{ $labels.instance }} are in use, and requests wait ({{ $labels.job }})",
 			Description: "Every request that needs the database gets slower; soon they time out.",
 		},
@@ -138,7 +141,7 @@ func tickets() []Rule {
 		},
 		{
 			Alert: "ChatMemoryNearLimit", For: "15m", Labels: ticket, Board: "parley-runtime",
-			Expr:        "max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.9",
+			Expr:        "max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.9\n" + ours,
 			Summary:     "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory limit ({{ $labels.job }})",
 			Description: "The collector works ever harder; past the limit the kernel kills the process.",
 		},

@@ -26,7 +26,9 @@ func base(uid, title, about string, vars ...Variable) Dashboard {
 }
 
 var (
-	jobVar = queryVar("job", "Job", `label_values(chat_build_info, job)`)
+	// All jobs are the jobs of Parley and no others: .+ would mix the go_* and
+	// http_* metrics of other services in.
+	jobVar = every(queryVar("job", "Job", `label_values(chat_build_info, job)`))
 	// An instance is one of the chosen jobs, and so on.
 	instanceVar = queryVar("instance", "Instance", `label_values(chat_build_info{job=~"$job"}, instance)`)
 	providerVar = queryVar("provider", "Provider", `label_values(chat_turns_total{job=~"$job", instance=~"$instance"}, provider)`)
@@ -36,6 +38,12 @@ var (
 
 func sourceVar(name, label, kind string) Variable {
 	return Variable{Name: name, Label: label, Type: "datasource", Query: kind, Refresh: 1, Current: map[string]any{}}
+}
+
+// every makes "all" the list of the values that there are.
+func every(v Variable) Variable {
+	v.AllValue = ""
+	return v
 }
 
 func queryVar(name, label, expr string) Variable {

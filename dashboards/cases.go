@@ -56,7 +56,7 @@ func first(minutes int, fast, all any) [][2]string {
 }
 
 func requests(minutes int, method, route string, counts ...any) [][2]string {
-	var out [][2]string
+	out := [][2]string{{`chat_build_info{job="parley",instance="a",version="1"}`, fmt.Sprintf("1x%d", minutes)}}
 	for i := 0; i+1 < len(counts); i += 2 {
 		out = append(out, [2]string{
 			fmt.Sprintf(`http_server_request_duration_seconds_count{job="parley",instance="a",http_request_method="%s",http_route="%s",http_response_status_code="%v"}`, method, route, counts[i]),
@@ -174,10 +174,12 @@ func Cases() []Case {
 			Fires: fires(parley, "20% of messages are refused by the rate limit (parley)")},
 		{Alert: "ChatRateLimited", Name: "one of fifty, and reads", At: "40m", Series: [][2]string{decisions("send", "allow", "0+49x40"), decisions("send", "deny", "0+1x40"), decisions("coarse", "deny", "0+99x40")}},
 		{Alert: "ChatPoolSaturated", Name: "full, and requests wait", At: "20m",
-			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "0+3x30")},
+			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "0+3x30"), one("chat_build_info", `version="1"`, "1x30")},
 			Fires:  fires(`job="parley", instance="a"`, "100% of the database connections of a are in use, and requests wait (parley)")},
 		{Alert: "ChatPoolSaturated", Name: "full, but nobody waits", At: "20m",
-			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "7x30")}},
+			Series: [][2]string{one("go_sql_in_use_connections", `db_name="parley"`, "12x30"), one("go_sql_max_open_connections", `db_name="parley"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="parley"`, "7x30"), one("chat_build_info", `version="1"`, "1x30")}},
+		{Alert: "ChatPoolSaturated", Name: "another service's pool", At: "20m",
+			Series: [][2]string{one("go_sql_in_use_connections", `db_name="theirs"`, "12x30"), one("go_sql_max_open_connections", `db_name="theirs"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="theirs"`, "0+3x30")}},
 		{Alert: "ChatStreamAbortsHigh", Name: "slow readers", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0+1x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+5x40")),
 			Fires: fires(parley, "10% of turns lose a slow reader (parley)")},
 		{Alert: "ChatStreamAbortsHigh", Name: "readers leave", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+9x40"))},
@@ -190,8 +192,9 @@ func Cases() []Case {
 		{Alert: "ChatTelemetryDropping", Name: "some were once", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0x5 60x30")}},
 		{Alert: "ChatUnpricedModel", Name: "a new model", At: "70m", Series: [][2]string{one("chat_unpriced_requests_total", `provider="openai",model="other"`, "0x10 6x80")}, Fires: fires(`job="parley", provider="openai", model="other"`, "6 replies of openai other have no price (parley)")},
 		{Alert: "ChatUnpricedModel", Name: "all have one", At: "70m", Series: [][2]string{one("chat_unpriced_requests_total", `provider="openai",model="m"`, "3x80")}},
-		{Alert: "ChatMemoryNearLimit", Name: "95 of 100", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30")}, Fires: fires(`job="parley", instance="a"`, "a uses 95% of its memory limit (parley)")},
-		{Alert: "ChatMemoryNearLimit", Name: "no limit is set", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95000000x30"), one("go_gc_gomemlimit_bytes", "", "9.223372036854775807e+18x30")}},
+		{Alert: "ChatMemoryNearLimit", Name: "95 of 100", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30"), one("chat_build_info", `version="1"`, "1x30")}, Fires: fires(`job="parley", instance="a"`, "a uses 95% of its memory limit (parley)")},
+		{Alert: "ChatMemoryNearLimit", Name: "no limit is set", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95000000x30"), one("go_gc_gomemlimit_bytes", "", "9.223372036854775807e+18x30"), one("chat_build_info", `version="1"`, "1x30")}},
+		{Alert: "ChatMemoryNearLimit", Name: "another service", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30")}},
 		{Alert: "ChatRuleEvaluationFailing", Name: "a group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/alerts.yaml;parley-pages"}`, "0+1x30"}},
 			Fires: fires(`rule_group="/etc/alerts.yaml;parley-pages"`, "Rules of /etc/alerts.yaml;parley-pages failed 5 times in five minutes")},
 		{Alert: "ChatRuleEvaluationFailing", Name: "another's group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/node.yaml;node"}`, "0+1x30"}}},

@@ -9,19 +9,7 @@ func product() Dashboard {
 		providerVar, modelVar, postgresVar)
 	d.Time.From = "now-7d"
 	return board(d,
-		row{"Use", 8, []Panel{
-			lines("Messages per day", "Messages and the people who took part in them, per day.", "short", 12, sql(`
-SELECT DATE_TRUNC('day', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
-FROM chat_messages
-WHERE $__timeFilter(created_at)
-GROUP BY 1
-ORDER BY 1`)).bars(),
-			lines("Messages per hour", "Messages and the people who took part in them, per hour.", "short", 12, sql(`
-SELECT DATE_TRUNC('hour', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
-FROM chat_messages
-WHERE $__timeFilter(created_at)
-GROUP BY 1
-ORDER BY 1`)).bars(),
+		row{"Use", 4, []Panel{
 			stat("Active conversations", "Conversations with a message in the chosen time range.", "short", 6, sql(`
 SELECT COUNT(DISTINCT (user_id, conversation_id)) AS conversations
 FROM chat_messages
@@ -43,13 +31,27 @@ SELECT COUNT(*) AS users
 FROM chat_users
 WHERE $__timeFilter(created_at)`)),
 		}},
+		row{"Messages", 8, []Panel{
+			lines("Messages per day", "Messages and the people who took part in them, per day.", "short", 12, sql(`
+SELECT DATE_TRUNC('day', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
+FROM chat_messages
+WHERE $__timeFilter(created_at)
+GROUP BY 1
+ORDER BY 1`)).bars(),
+			lines("Messages per hour", "Messages and the people who took part in them, per hour.", "short", 12, sql(`
+SELECT DATE_TRUNC('hour', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
+FROM chat_messages
+WHERE $__timeFilter(created_at)
+GROUP BY 1
+ORDER BY 1`)).bars(),
+		}},
 		row{"Answers", 8, []Panel{
 			lines("Response time from the audit log", "From a message to the end of its reply, mean per hour.", "s", 8, sql(`
 SELECT DATE_TRUNC('hour', created_at) AS time, AVG(EXTRACT(EPOCH FROM (updated_at - created_at))) AS seconds
 FROM audit_logs
 WHERE action = 'chat.message_sent' AND status = 'success' AND $__timeFilter(created_at)
 GROUP BY 1
-ORDER BY 1`)),
+ORDER BY 1`)).bars(),
 			lines("Response time", "From a message to the durable end of its reply, and to its first piece: 95th percentiles. Dots lead to traces.", "s", 8,
 				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_duration_seconds_bucket{AT, MODEL}[RATE])))`, "whole reply"),
 				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_time_to_first_event_seconds_bucket{AT, MODEL}[RATE])))`, "first words")),

@@ -28,9 +28,9 @@ func providers() Dashboard {
 		row{"Failover", 8, []Panel{
 			lines("Retries and fallbacks", "Attempts beyond the first, per second.",
 				"reqps", 8, query(`sum by (kind) (rate(chat_provider_attempts_total{AT, MODEL, kind!="first"}[RATE]))`, "{{kind}}")),
-			lines("Attempts per turn", "How many requests a turn costs. 1 is none but the first; an outage must not multiply it.",
+			lines("Attempts per turn", "How many requests to providers a turn costs. 1 is the first one alone, 0 is a breaker that lets nothing through; an outage must not multiply it.",
 				"none", 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`+
-					` / sum (rate(chat_provider_attempts_total{AT, MODEL, kind="first"}[RATE]))`, "attempts")).limit(1.1).digits(2),
+					` / sum (rate(chat_turns_total{AT, outcome!~"rate_limited|quota"}[RATE]))`, "attempts")).limit(1.1).digits(2),
 			lines("Turns that no provider answered", "Turns per second that ended badly although every provider was tried.",
 				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, outcome=~"provider_error|timeout|breaker_open"}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
 		}},

@@ -29,7 +29,7 @@ func runtime() Dashboard {
 			lines("CPU", "CPUs in use, by instance.", "none", 8, query(`sum by (instance) (rate(process_cpu_seconds_total{AT}[RATE]))`, "{{instance}}")),
 			lines("Goroutines", "A line that only ever rises is a leak.", "short", 8, query(`max by (instance) (go_goroutines{AT})`, "{{instance}}")),
 			lines("Longest collector pause", "Longest recent pause of the garbage collector.", "s", 8,
-				query(`max by (instance) (go_gc_duration_seconds{AT, quantile="1"})`, "{{instance}}")),
+				query(`max by (instance) (go_gc_duration_seconds{AT, quantile=~"1|1.0"})`, "{{instance}}")),
 			lines("File descriptors", "Open file descriptors of those allowed.", "percentunit", 8,
 				query(`max by (instance) (process_open_fds{AT} / process_max_fds{AT})`, "{{instance}}")),
 			lines("Requests in flight", "Requests that are being answered, streams included.", "short", 8,

@@ -48,10 +48,10 @@ var promises = []promise{
 		hurts: "Users cannot open conversations or history.",
 		bad:   "job:chat_api_bad:rate5m", valid: "job:chat_api_valid:rate5m", ratio: "job:chat_api_errors:ratio_rate",
 		badExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + `, http_response_status_code=~"5.."}[5m])` + "\n" +
-			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" +
+			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" + ours + "\n" +
 			"or 0 * job:chat_api_valid:rate5m", // no 5xx ever: no series
 		validExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + "}[5m])\n" +
-			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)",
+			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" + ours,
 	},
 }
 

@@ -25,7 +25,8 @@ func TestGate(t *testing.T) {
 	run := check.Run{
 		Suite: load(t), Prometheus: w.prometheus, Database: w.reader(),
 		From: w.begun, To: time.Now(), Variables: check.Variables{
-			"job": ".+", "instance": ".+", "provider": ".+", "model": ".+", "__rate_interval": "15s", "__range": "10m", "__interval": "1s",
+			"job": "parley", "instance": ".+", // as Grafana puts in what label_values has found
+			"provider": ".+", "model": ".+", "__rate_interval": "15s", "__range": "10m", "__interval": "1s",
 		},
 		Empty: mayBeEmpty,
 	}
@@ -53,11 +54,11 @@ func TestGate(t *testing.T) {
 	checkEvaluation(t, run)
 	checkExemplars(t, panels)
 	save(t, run, panels)
+	for i, p := range []*process{w.one, w.two} {
+		log, _ := os.ReadFile(p.log.Name())
+		keep(t, []string{"one", "two"}[i]+".log", log)
+	}
 	if t.Failed() {
-		for _, p := range []*process{w.one, w.two} {
-			log, _ := os.ReadFile(p.log.Name())
-			keep(t, filepath.Base(p.env[0])+".log", log)
-		}
 		for i, page := range pages {
 			keep(t, []string{"one", "two"}[i]+".metrics", []byte(page))
 		}
@@ -129,7 +130,34 @@ type drawn struct {
 // save keeps the data of the run for make dashboards-render.
 func save(t *testing.T, run check.Run, panels []drawn) {
 	t.Helper()
-	content, err := json.Marshal(map[string]any{"from": run.From, "to": run.To, "panels": panels})
+	type heading struct {
+		Title string `json:"title"`
+		Y     int    `json:"y"`
+	}
+	rows := map[string][]heading{}
+	for _, d := range run.Boards {
+		for _, p := range d.Panels {
+			if p.Type == "row" {
+				rows[d.UID] = append(rows[d.UID], heading{p.Title, p.GridPos.Y})
+			}
+		}
+	}
+	type start struct {
+		At float64 `json:"at"` // ms
+	}
+	var starts []start
+	marks, err := run.Prometheus.Range(t.Context(), run.Variables.Expand(run.Boards[0].Annotations.List[0].Expr), run.From, run.To, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range marks {
+		for i, p := range s.Points {
+			if i == 0 || p.Value != s.Points[i-1].Value {
+				starts = append(starts, start{p.Value})
+			}
+		}
+	}
+	content, err := json.Marshal(map[string]any{"from": run.From, "to": run.To, "starts": starts, "rows": rows, "panels": panels})
 	if err != nil {
 		t.Fatal(err)
 	}

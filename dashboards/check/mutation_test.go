@@ -145,6 +145,9 @@ var mutations = []struct {
 	{"an alert watches a metric of another program", func(m *mutant) {
 		m.rule("ChatPoolSaturated", "go_sql_in_use_connections", "pgx_in_use_connections")
 	}, `"pgx_in_use_connections" is not in the catalogue`},
+	{"an alert watches everybody's memory", func(m *mutant) {
+		m.rule("ChatMemoryNearLimit", "and on (job) group by (job) (chat_build_info)", "")
+	}, `may be another service's`},
 	{"an alert's threshold cannot be reached", func(m *mutant) {
 		m.rule("ChatRateLimited", "> 0.05", "> 1.05")
 	}, `promtool: .*ChatRateLimited`},

@@ -36,6 +36,9 @@ func (s *Suite) Names() []Problem {
 	for _, r := range s.Recordings() {
 		n.check("record "+r.Record, r.Expr)
 	}
+	for _, r := range slices.Concat(s.Recordings(), s.Alerts()) {
+		n.whose("rule "+r.Record+r.Alert, r.Expr)
+	}
 	for _, r := range s.Alerts() {
 		where := "alert " + r.Alert
 		left := n.check(where, r.Expr)
@@ -75,6 +78,27 @@ var (
 	labelOfAlert  = regexp.MustCompile(`\$labels\.([a-zA-Z_]+)`)
 	labelOfLegend = regexp.MustCompile(`{{\s*([a-zA-Z_]+)\s*}}`)
 )
+
+// whose wants a rule on metrics that other services export too to keep to ours:
+// a rule has no variable job that would do so.
+func (n *namer) whose(where, expr string) {
+	e, err := parse(expr)
+	if err != nil {
+		return
+	}
+	shared, kept := "", false
+	walkSelectors(e, func(s *parser.VectorSelector) {
+		switch {
+		case strings.HasPrefix(s.Name, "chat_"), strings.HasPrefix(s.Name, "prometheus_"), strings.Contains(s.Name, ":"):
+			kept = kept || s.Name == "chat_build_info"
+		default:
+			shared = s.Name
+		}
+	})
+	if shared != "" && !kept {
+		n.report(where, "%s may be another service's: chat_build_info must choose the jobs", shared)
+	}
+}
 
 type set map[string]bool
 
