@@ -67,6 +67,7 @@ func Files() map[string][]byte {
 		"alerts/promises.yaml": rulesYAML(Promises()),
 		"alerts/alerts.yaml":   rulesYAML(Alerts()),
 	}
+	out["../docs/metrics.md"] = reference()
 	maps.Copy(out, caseFiles())
 	for _, b := range Boards() {
 		out["grafana/"+b.UID+".json"] = b.JSON()

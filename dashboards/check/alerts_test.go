@@ -13,6 +13,7 @@ import (
 
 	"parley/dashboards"
 	"parley/dashboards/check"
+	"parley/platform/config"
 	"parley/platform/testenv"
 )
 
@@ -175,10 +176,28 @@ func checkRunbook(t *testing.T, s *check.Suite, r check.Rule, path string) {
 			t.Errorf("%s points to the panel %q of %q, which does not exist", path, ref[2], ref[1])
 		}
 	}
+	for _, m := range setting.FindAllStringSubmatch(text, -1) {
+		if !settings[m[1]] {
+			t.Errorf("%s speaks of %s, which nobody reads", path, m[1])
+		}
+	}
 	if tested := between(text, "## How it was tested", ""); !strings.Contains(tested, "dashboards/alerts/tests/"+r.Alert+".yaml") {
 		t.Errorf("%s does not name its test", path)
 	}
 }
+
+// setting is a variable that a runbook tells to set: `NAME`, or `NAME=value`.
+var setting = regexp.MustCompile("`([A-Z][A-Z0-9_]{3,})[`=]")
+
+// settings are those that Parley reads, or Go, or OpenTelemetry.
+var settings = func() map[string]bool {
+	out := map[string]bool{"ADMIN": true, // stands for an address
+		"GOMEMLIMIT": true, "OTEL_TRACES_SAMPLER": true, "OTEL_TRACES_SAMPLER_ARG": true, "OTEL_EXPORTER_OTLP_PROTOCOL": true}
+	for _, v := range config.Variables() {
+		out[v.Name] = true
+	}
+	return out
+}()
 
 func between(text, from, to string) string {
 	_, after, _ := strings.Cut(text, from)
