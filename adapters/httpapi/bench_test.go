@@ -85,7 +85,9 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		Status: httpapi.HealthOK, Components: map[string]httpapi.Component{"database": {Status: httpapi.HealthOK}},
 	}}
 	var err error
-	b.store, err = sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	b.store, err = sqlstore.Open(t.Context(), sqlstore.Options{
+		URL: filepath.Join(t.TempDir(), "parley.db"), AcquireTimeout: 20 * time.Second, Timeout: 20 * time.Second, // machines may be busy
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

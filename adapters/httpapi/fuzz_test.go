@@ -22,6 +22,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"parley/domain/access"
+	"parley/ports"
 )
 
 var (
@@ -150,7 +151,11 @@ func (f *fuzzer) judge(call fuzzCall, user string, res *http.Response, raw []byt
 	if res.StatusCode >= 500 {
 		_ = json.Unmarshal(raw, &refusal)
 		if code := refusal.Error.Code; code != "AI_FAILED" && code != "QUEUE_FULL" {
-			return fmt.Errorf("status %d %s", res.StatusCode, code)
+			var why []error
+			for _, failed := range seen[ports.RequestFailed](f.b) {
+				why = append(why, failed.Err)
+			}
+			return fmt.Errorf("status %d %s: %w", res.StatusCode, code, errors.Join(why...))
 		}
 	}
 	if err := f.d.disagrees(call.method, call.path, res.StatusCode, res.Header, raw); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/microcosm-cc/bluemonday"
@@ -43,16 +44,33 @@ func show(m chat.Message, asHTML bool) messageJSON {
 	return out
 }
 
-// longestMarkdown bounds what is parsed, in bytes; more is shown as it is
-// written. A user's message is shorter, and hardly any reply is not.
-const longestMarkdown = 64 << 10
+// What is parsed is bounded; beyond that text is shown as it is written. The
+// parser takes time by the square of open brackets and of nested quotes.
+const (
+	longestMarkdown = 64 << 10 // bytes: more than a user may send, and than nearly all replies
+	mostBrackets    = 1000
+	deepestQuote    = 50
+)
+
+func parseable(markdown string) bool {
+	if len(markdown) > longestMarkdown || strings.Count(markdown, "[") > mostBrackets {
+		return false
+	}
+	for line := range strings.Lines(markdown) {
+		text := strings.TrimLeft(line, "> \t")
+		if strings.Count(line[:len(line)-len(text)], ">") > deepestQuote {
+			return false
+		}
+	}
+	return true
+}
 
 // contentHTML renders Markdown. HTML in it is text like any other, so a chat
 // about <script> can be read. Two things stand between a message and the page:
 // the renderer, which writes no tag or address that it was given, and a list of
 // what may remain.
 func contentHTML(markdown string) string {
-	if len(markdown) > longestMarkdown {
+	if !parseable(markdown) {
 		return "<pre>" + html.EscapeString(markdown) + "</pre>"
 	}
 	var out bytes.Buffer

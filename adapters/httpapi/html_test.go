@@ -55,7 +55,7 @@ func rendered(t testing.TB, texts []string) (out []string) {
 }
 
 func TestContentHTML(t *testing.T) {
-	for _, tt := range []struct{ markdown, want string }{
+	cases := []struct{ markdown, want string }{
 		{"Hello *you* & **me** ~~not~~", "<p>Hello <em>you</em> &amp; <strong>me</strong> <del>not</del></p>\n"},
 		{"a <b>c</b> <script>alert(1)</script>", "<p>a &lt;b&gt;c&lt;/b&gt; &lt;script&gt;alert(1)&lt;/script&gt;</p>\n"},
 		{"```go\nif a < b {}\n```", "<pre><code class=\"language-go\">if a &lt; b {}\n</code></pre>\n"},
@@ -63,10 +63,17 @@ func TestContentHTML(t *testing.T) {
 		{"![cat](https://example.com/c.png)", `<p><a href="https://example.com/c.png" rel="nofollow noreferrer noopener" target="_blank">cat</a></p>` + "\n"},
 		{"[out](/logout) [x](javascript:y)", "<p>out x</p>\n"},
 		{"|a|b|\n|:-|-:|\n|1|2|", "<table>\n<thead>\n<tr>\n<th align=\"left\">a</th>\n<th align=\"right\">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td align=\"left\">1</td>\n<td align=\"right\">2</td>\n</tr>\n</tbody>\n</table>\n"},
+		{strings.Repeat(">", 51) + " <b>", "<pre>" + strings.Repeat("&gt;", 51) + " &lt;b&gt;</pre>"},
+		{strings.Repeat("[", 1001), "<pre>" + strings.Repeat("[", 1001) + "</pre>"},
 		{"3. c\n4. d", "<ol start=\"3\">\n<li>c</li>\n<li>d</li>\n</ol>\n"},
-	} {
-		if got := rendered(t, []string{tt.markdown}); got[0] != tt.want {
-			t.Errorf("%q:\ngot  %q\nwant %q", tt.markdown, got[0], tt.want)
+	}
+	var texts []string
+	for _, c := range cases {
+		texts = append(texts, c.markdown)
+	}
+	for i, got := range rendered(t, texts) {
+		if got != cases[i].want {
+			t.Errorf("%q:\ngot  %q\nwant %q", texts[i], got, cases[i].want)
 		}
 	}
 }
@@ -98,37 +105,62 @@ func TestContentHTML_Asked(t *testing.T) {
 	}
 }
 
-// TestContentHTML_IsHarmless reads the HTML of every vector as a browser would,
-// and finds nothing but what a message may consist of.
-func TestContentHTML_IsHarmless(t *testing.T) {
-	allowed := map[string][]string{"a": {"href", "rel", "target"}, "code": {"class"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}}
-	for _, name := range strings.Fields("html head body p br hr h1 h2 h3 h4 h5 h6 em strong del pre blockquote ul li table thead tbody tr") {
-		allowed[name] = nil
-	}
+// TestContentHTML_Vectors renders everything that has run a script somewhere.
+func TestContentHTML_Vectors(t *testing.T) {
 	texts := vectors(t)
-	for i, got := range rendered(t, texts) {
-		root, err := nethtml.Parse(strings.NewReader(got))
-		if err != nil {
-			t.Fatal(err)
+	pieces := rendered(t, texts)
+	// Read as a browser would, there is nothing but what a message may consist of.
+	t.Run("AreHarmless", func(t *testing.T) {
+		for i, piece := range pieces {
+			harmless(t, texts[i], piece)
 		}
-		for n := range root.Descendants() {
-			if n.Type == nethtml.CommentNode {
-				t.Errorf("%q: comment in %q", texts[i], got)
+	})
+	// In a page of a real browser, as part of the document and by innerHTML, and
+	// everything in it stirred, none runs. The same page with raw vectors shows
+	// that scripts would be noticed.
+	t.Run("InBrowser", func(t *testing.T) {
+		if ran := scriptsRun(t, pieces); ran != "0" {
+			t.Errorf("%s scripts ran", ran)
+		}
+		if ran := scriptsRun(t, texts[15:18]); ran == "0" {
+			t.Error("not even raw vectors run: this test shows nothing")
+		}
+	})
+}
+
+// permitted are the elements of a rendered message, with their attributes.
+var permitted = func() map[string][]string {
+	out := map[string][]string{"a": {"href", "rel", "target"}, "code": {"class"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}}
+	for _, name := range strings.Fields("html head body p br hr h1 h2 h3 h4 h5 h6 em strong del pre blockquote ul li table thead tbody tr") {
+		out[name] = nil
+	}
+	return out
+}()
+
+// harmless asserts that a piece of HTML consists of nothing else.
+func harmless(t *testing.T, text, piece string) {
+	t.Helper()
+	root, err := nethtml.Parse(strings.NewReader(piece))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range root.Descendants() {
+		if n.Type == nethtml.CommentNode {
+			t.Errorf("%q: comment in %q", text, piece)
+		}
+		if n.Type != nethtml.ElementNode {
+			continue
+		}
+		attributes, ok := permitted[n.Data]
+		if !ok {
+			t.Errorf("%q: <%s> in %q", text, n.Data, piece)
+		}
+		for _, a := range n.Attr {
+			if !slices.Contains(attributes, a.Key) {
+				t.Errorf("%q: attribute %s in %q", text, a.Key, piece)
 			}
-			if n.Type != nethtml.ElementNode {
-				continue
-			}
-			attributes, ok := allowed[n.Data]
-			if !ok {
-				t.Errorf("%q: <%s> in %q", texts[i], n.Data, got)
-			}
-			for _, a := range n.Attr {
-				if !slices.Contains(attributes, a.Key) {
-					t.Errorf("%q: attribute %s in %q", texts[i], a.Key, got)
-				}
-				if u, err := url.Parse(a.Val); a.Key == "href" && (err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "mailto") {
-					t.Errorf("%q: link to %q", texts[i], a.Val)
-				}
+			if u, err := url.Parse(a.Val); a.Key == "href" && (err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "mailto") {
+				t.Errorf("%q: link to %q", text, a.Val)
 			}
 		}
 	}
@@ -136,25 +168,14 @@ func TestContentHTML_IsHarmless(t *testing.T) {
 
 // TestContentHTML_Large: what is hard on parsers is rendered to its end.
 func TestContentHTML_Large(t *testing.T) {
+	var texts []string
 	for _, unit := range []string{"[", "![", "*a ", "> ", "- ", "`", "<", "&#", "a@", "|", "~~", "_", "[a](", "[a]: <", "<a ", "http://", "\\", "1. \n "} {
-		text := strings.Repeat(unit, 9_990/len(unit)) + " end"
-		if got := rendered(t, []string{text})[0]; !strings.Contains(got, "end") {
-			t.Errorf("%q has lost its end", unit)
+		texts = append(texts, strings.Repeat(unit, 9_990/len(unit))+" end")
+	}
+	for i, got := range rendered(t, texts) {
+		if !strings.Contains(got, "end") {
+			t.Errorf("%.9q... has lost its end", texts[i])
 		}
-	}
-}
-
-// TestContentHTML_InBrowser puts the HTML of every vector into a page of a real
-// browser, twice: as part of the document and by innerHTML. Then it stirs
-// everything that there is. The same page with the raw vectors shows that
-// scripts would be noticed.
-func TestContentHTML_InBrowser(t *testing.T) {
-	texts := vectors(t)
-	if ran := scriptsRun(t, rendered(t, texts)); ran != "0" {
-		t.Errorf("%s scripts ran", ran)
-	}
-	if ran := scriptsRun(t, texts[15:18]); ran == "0" {
-		t.Error("not even raw vectors run: this test shows nothing")
 	}
 }
 
