@@ -265,8 +265,8 @@ func (c *chaos) loseCommits(s *slot, f fault) error {
 	return nil
 }
 
-// lock holds rows that every admission and every end of a run wants, so that
-// the instances' pools fill with those who wait.
+// lock holds a lock that every admission, checkpoint and end of a run waits for,
+// so that the instances' pools fill with those who wait.
 func (c *chaos) lock(f fault) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -281,9 +281,6 @@ func (c *chaos) lock(f fault) error {
 			return
 		}
 		defer tx.Rollback(ctx)
-		if _, err = tx.Exec(ctx, "SELECT 1 FROM chat_users FOR UPDATE"); err != nil {
-			return
-		}
 		if _, err = tx.Exec(ctx, "LOCK TABLE chat_runs IN SHARE MODE"); err != nil {
 			return
 		}

@@ -125,6 +125,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	w.provider.rest()
 	rest := atRest(w, h, base)
 
+	chain := w.verifyAudit(ctx, h)
+
 	s, err := stored(ctx, w.postgres.URL())
 	if err != nil {
 		return false, err
@@ -137,7 +139,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		return false, err
 	}
 	v := check(h, s, limits)
-	sum := summarise(o, c, h, w, s, v, rest, time.Since(begun))
+	sum := summarise(o, c, h, s, v, rest, time.Since(begun))
+	sum.AuditChain = chain
 	report(os.Stdout, sum, v, s)
 	if o.out != "" {
 		b, err := json.MarshalIndent(sum, "", "  ")

@@ -102,12 +102,13 @@ type summary struct {
 	LimitUndisturbed int               `json:"limitWindowsUndisturbed"`
 	LimitAlone       int               `json:"limitDecidedAlone"`
 	LimitWindows     int               `json:"limitWindowsChecked"`
+	AuditChain       string            `json:"auditChain"`
 	BackToBaseline   string            `json:"backToBaseline"`
 	Took             string            `json:"took"`
 	Violations       []string          `json:"violations"`
 }
 
-func summarise(o options, c *chaos, h *history, w *world, s snapshot, v verdict, rest, took time.Duration) summary {
+func summarise(o options, c *chaos, h *history, s snapshot, v verdict, rest, took time.Duration) summary {
 	short := func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
 	sum := summary{
 		Seed: o.seed, Faults: map[string]int{}, Spent: map[string]string{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
@@ -153,6 +154,7 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 		list(sum.Runs), sum.SecondAttempts, sum.ProviderCalls, sum.CommitsHidden)
 	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; back to baseline in %s; limit checked in %d minutes, %d undisturbed; %d requests passed by one instance alone\n",
 		list(sum.SlowestRefusals), sum.SlowestDrain, sum.BackToBaseline, sum.LimitWindows, sum.LimitUndisturbed, sum.LimitAlone)
+	fmt.Fprintf(w, "  audit chain: %s\n", sum.AuditChain)
 	fmt.Fprintf(w, "seed %d: %d faults, %d kills, %d acks, lost %d, duplicated %d, non-terminal %d, %d orphans, slowest recovery %s, "+
 		"%d reconnects, %d retries, %d bytes checked, %d violations, took %s\n",
 		sum.Seed, faults, sum.Kills, sum.Acks, sum.Lost, sum.Duplicated, sum.NonTerminal, sum.Orphans, sum.SlowestRecovery,

@@ -71,6 +71,7 @@ func newWorld(ctx context.Context, h *history, race bool) (w *world, err error) 
 		"OPENAI_API_KEY=sk-none", "OPENAI_BASE_URL=" + w.provider.url(), "OPENAI_MODEL=scripted", "AI_PROVIDERS=openai",
 		// The users of the load are not what is limited; two others are.
 		"RATE_LIMIT_AUTHENTICATED=100000",
+		"AUDIT_HEADS=" + filepath.Join(w.dir, "heads"),
 		"SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(), "INSTANCES=2",
 	}
 	if out, err := w.command(ctx, "DATABASE_URL="+w.postgres.URL(), "migrate", "up"); err != nil {
@@ -95,9 +96,24 @@ func (w *world) command(ctx context.Context, env string, args ...string) (string
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return stderr.String(), err
+		return string(out) + stderr.String(), err
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// verifyAudit has the program check that its audit log is what it sealed, and
+// returns its summary.
+func (w *world) verifyAudit(ctx context.Context, h *history) string {
+	time.Sleep(2 * time.Second) // the last entries are sealed within one
+	out, err := w.command(ctx, "DATABASE_URL="+w.postgres.URL(), "audit", "verify")
+	if err != nil {
+		h.violate("I3", "audit verify: %v: %s", err, out)
+	}
+	summary, _, _ := strings.Cut(out, "\n")
+	if err == nil && !strings.Contains(summary, " 0 entries waiting") {
+		h.violate("I3", "not all entries are sealed: %s", summary)
+	}
+	return summary
 }
 
 // open makes a slot with proxies of its own, and starts an instance in it.
