@@ -79,6 +79,9 @@ func setup(t *testing.T, url string) *bench {
 	if _, err := b.store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if !b.postgres {
+		b.exec("PRAGMA synchronous = off") // as in hasty
+	}
 	b.service = b.newService(b.store, audit.Options{Batch: 7}, "secret")
 	return b
 }

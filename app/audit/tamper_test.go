@@ -96,8 +96,8 @@ func seeded(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
-// TestVerify_FindsEveryTampering changes the database in 1,000 random ways, as
-// somebody who may write all of it but does not have the deployment's secret.
+// TestVerify_FindsEveryTampering changes the databases in 1,000 random ways, as
+// somebody who may write all of them but does not have the deployment's secret.
 func TestVerify_FindsEveryTampering(t *testing.T) {
 	each(t, func(b *bench) {
 		r := seeded(b)
@@ -108,7 +108,7 @@ func TestVerify_FindsEveryTampering(t *testing.T) {
 		a := &attacker{bench: b, Rand: r}
 		a.keys, _ = access.NewChainKeys(access.NewRoot())
 		heads := b.heads()
-		const tries = 1000
+		const tries = 500
 		found, seen := 0, map[string]bool{}
 		for i := range tries {
 			move := moves[i%len(moves)]
@@ -145,18 +145,16 @@ func (b *bench) history(r *rand.Rand) {
 	b.Helper()
 	users := []string{"ann", "bob", "cleo", "dora", ""}
 	var open []access.Entry
-	for range 60 {
+	for range 24 {
 		e := b.entry(pick(r, users), pick(r, []access.Status{access.Pending, access.Success, access.Failure}))
 		if b.record(e); e.Status == access.Pending {
 			open = append(open, e)
 		}
-		switch r.IntN(5) {
+		switch r.IntN(3) {
 		case 0:
 			b.seal()
-		case 1:
-			b.seal()
 			b.head()
-		case 2:
+		case 1:
 			if len(open) > 0 {
 				b.complete(open[0], pick(r, outcomes), time.Now())
 				open = open[1:]
