@@ -72,7 +72,7 @@ func TestServe_Traces(t *testing.T) {
 			t.Fatalf("%d %s", sent.status, sent.body)
 		}
 		// A run in the making, which two other requests are about.
-		made := call(t, "POST", p.url+"/api/chat/messages", `{"content":"!slow 20s canary", "background":true}`, bearer(t, env, "alice"))
+		made := call(t, "POST", p.url+"/api/chat/messages", `{"content":"!hang", "background":true}`, bearer(t, env, "alice"))
 		var run struct{ RunID string }
 		if err := json.Unmarshal([]byte(made.body), &run); err != nil || run.RunID == "" {
 			t.Fatalf("%d %s", made.status, made.body)
