@@ -78,13 +78,19 @@ up: ## Start two instances, a proxy, the databases and the monitoring in contain
 crash: ## Inject N faults (200) into two instances under load, from SEED, and check every promise
 	go run ./platform/crash -n $(or $(N),200) $(if $(SEED),-seed $(SEED))
 
-.PHONY: dashboards-check
-dashboards-check: ## Execute every panel and alert against a real run
-	$(TESTENV) go test -count=1 ./dashboards/...
-
 .PHONY: crash-short
 crash-short: ## The same for two minutes
 	go run ./platform/crash -n 30
+
+.PHONY: dashboards-check
+dashboards-check: build ## Run every panel and every alert against a running Parley
+	go vet -tags gate ./dashboards/check
+	go test -tags gate -count=1 -timeout 10m -run '^TestGate$$' ./dashboards/check
+
+.PHONY: dashboards-render
+dashboards-render: dashboards-check ## Draw docs/img from the data of that run
+	cd dashboards/render && npm ci --silent --no-audit --no-fund
+	go run ./dashboards/render -run bin/dashboards/run.json -out docs/img
 
 .PHONY: bench
 bench: ## Measure turns and streams of the real binary; ARGS are its flags

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -25,7 +26,7 @@ func Exposed(catalogue []dashboards.Metric, pages []string, missing map[string]s
 	for _, page := range pages {
 		parser := expfmt.NewTextParser(model.LegacyValidation)
 		found, err := parser.TextToMetricFamilies(strings.NewReader(page))
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read metrics: %w", err)
 		}
 		for name, f := range found {

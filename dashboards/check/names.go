@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -207,7 +208,7 @@ func (n *namer) metric(series string) (dashboards.Metric, bool) {
 
 func (n *namer) matchers(e *parser.VectorSelector, m dashboards.Metric, l set) set {
 	for _, match := range e.LabelMatchers {
-		if match.Name == labels.MetricName {
+		if match.Name == model.MetricNameLabel {
 			continue
 		}
 		if !l[match.Name] {

@@ -35,7 +35,7 @@ func compress(from, to string) error {
 			small.SetColorIndex(x, y, i)
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 		return err
 	}
 	out, err := os.Create(to)
