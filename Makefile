@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
+RACE    ?= -race
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT    := go tool -modfile=.ci/tools/go.mod golangci-lint
 # Runs a command with a private Postgres (see platform/testenv).
@@ -21,11 +22,16 @@ build: ## Build bin/parley
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
 
 .PHONY: test
-test: ## Run all tests, with a private Postgres and Redis and the race detector
-	$(TESTENV) go test -race -timeout 10m ./...
+test: ## Run all tests, with a private Postgres and Redis and the race detector (RACE= without it)
+	$(TESTENV) go test $(RACE) -timeout 20m ./...
+
+.PHONY: race
+race: ## Run the tests of the layers within a process with the race detector
+	$(TESTENV) go test -race -timeout 20m ./domain/... ./ports/... ./app/replies ./app/gate ./app/conversations \
+		./adapters/memory ./adapters/redis ./adapters/providers/... ./adapters/observe
 
 .PHONY: check
-check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything but the tests that CI runs
+check: fmt-check vet boundary migrate-check verify ## Run everything but the tests that CI runs
 
 .PHONY: fmt
 fmt: ## Format the code
