@@ -28,7 +28,7 @@ func NewReports(dsn, release, instance string) (*Reports, error) {
 		return nil, nil //nolint:nilnil // no reports is what was asked for
 	}
 	client, err := sentry.NewClient(sentry.ClientOptions{
-		Dsn: dsn, Release: release, ServerName: instance, SendDefaultPII: false,
+		Dsn: dsn, Release: release, ServerName: instance,
 		// The SDK's own integrations add the environment of the process.
 		Integrations: func([]sentry.Integration) []sentry.Integration { return nil },
 	})
