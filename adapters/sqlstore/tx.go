@@ -140,6 +140,12 @@ func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, fn func(ct
 		n, err := begun.RowsAffected() // by the last statement: the rows that it locked
 		tx.locked = err == nil && n == 1
 	}
+	defer func() {
+		if p := recover(); p != nil { // nobody else may get a connection in mid-transaction
+			tx.abandon(ctx)
+			panic(p)
+		}
+	}()
 	err = fn(ctx, tx)
 	if err == nil && !tx.ended {
 		_, err = tx.ExecContext(ctx, "COMMIT")
