@@ -33,7 +33,7 @@ func TestPostgres_FrozenInTransaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // its session is gone by then
+	defer tx.Rollback() // its session is gone by then
 	if _, err := tx.Exec("UPDATE chat_runs SET text = 'half' WHERE id = 'r'"); err != nil {
 		t.Fatal(err)
 	}

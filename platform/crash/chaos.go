@@ -29,7 +29,8 @@ type chaos struct {
 	swallowed int
 	deaths    []death // of those that were only out of reach
 	away      []span  // database
-	lost      []span  // what the shared limiter knew
+	deaf      []span
+	lost      []span // what the shared limiter knew
 	drains    []time.Duration
 }
 
@@ -43,8 +44,14 @@ func newChaos(h *history, w *world) *chaos {
 func (c *chaos) count(k kind, begun time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
 	c.done[k]++
-	c.spent[k] += time.Since(begun)
+	c.spent[k] += now.Sub(begun)
+	switch k {
+	case kill, failpoint, rolling, redisDie, redisIce, redisFlush, redisCut, postgresCut, commitLost:
+	default: // an instance may not be able to learn that it should stop
+		c.deaf = append(c.deaf, span{begun, now})
+	}
 }
 
 // settle is what an instance gets after it was frozen.
@@ -224,13 +231,12 @@ func (c *chaos) failpoint(s *slot, f fault) error {
 		p.tell()
 		limit = grace
 	}
-	reached := true
+	var reached bool
 	select {
 	case <-p.exited:
 		reached = !p.drainedWell()
 	case <-time.After(limit):
 		p.kill()
-		reached = false
 	}
 	c.died()
 	c.mu.Lock()
@@ -351,6 +357,6 @@ func (c *chaos) record(s *snapshot) (unnatural []string) {
 		unnatural = append(unnatural, strange...)
 	}
 	s.Outages = append(c.away, nobody(up, time.Now())...)
-	s.Lost = c.lost
+	s.Lost, s.Deaf = c.lost, c.deaf
 	return unnatural
 }

@@ -20,6 +20,8 @@ type verdict struct {
 	orphans     int           // runs whose owner died
 	slowest     time.Duration // from an owner's death to a terminal state or a new owner
 	slowestRun  string
+	stops       int           // of which the provider noticed
+	slowestStop time.Duration // from the acknowledgement to the provider's hearing of it
 	states      map[string]int
 	attempts    int // beyond the first ones
 	windows     int // rolling minutes of which the limit was checked
@@ -47,6 +49,7 @@ func check(h *history, s snapshot, limits map[string]int) verdict {
 	b.audit(&v, h)
 	b.provider(&v)
 	b.recovery(&v)
+	b.stops(&v, h)
 	checkLimits(&v, h, s, limits)
 	return v
 }
@@ -299,7 +302,7 @@ func (b *books) audit(v *verdict, h *history) {
 		if stops[id] > 1 {
 			v.add("I3", "the stop of run %s is recorded %d times", r.ID, stops[id])
 		}
-		if h.stops[r.ID] && r.StopRequested && stops[id] == 0 {
+		if !h.stops[r.ID].IsZero() && r.StopRequested && stops[id] == 0 {
 			v.add("I3", "the stop of run %s is not recorded", r.ID)
 		}
 	}
@@ -316,6 +319,29 @@ func (b *books) provider(v *verdict) {
 		}
 		if calls > attempts {
 			v.add("provider", "was asked %d times about %s in %d attempts", calls, nonce, attempts)
+		}
+	}
+}
+
+// stopLimit is when a stop must have reached the provider: a second, and one
+// more for a machine that is busy with faults.
+const stopLimit = 2 * time.Second
+
+// stops: whoever is stopped costs nothing any more. Runs that changed hands,
+// and times in which an owner could not learn of anything, do not count.
+func (b *books) stops(v *verdict, h *history) {
+	for _, in := range h.intents {
+		acked, left := h.stops[in.runID], b.s.Left[in.nonce]
+		run := b.runByID[rowID{in.user, in.runID}]
+		if acked.IsZero() || left.Before(acked) || run.State != "stopped" || run.Attempt != 1 || b.s.Calls[in.nonce] != 1 ||
+			overlap(span{acked, left}, b.s.Deaf) > 0 {
+			continue
+		}
+		took := left.Sub(acked)
+		v.stops++
+		v.slowestStop = max(v.slowestStop, took)
+		if took > stopLimit {
+			v.add("stop", "the provider was still asked for run %s %v after its stop", in.runID, took.Round(time.Millisecond))
 		}
 	}
 }

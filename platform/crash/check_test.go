@@ -62,7 +62,9 @@ func peace() (*history, snapshot, map[string]int) {
 	turn("2", "reply", "interrupted", "re u01-00000002 two", 2, 10)
 	turn("3", "reply", "stopped", "re u01-00000003 three", 1, 40)
 	turn("4", "regeneration", "completed", "re u01-00000001 four", 1, 50)
+	h.now = func() time.Time { return at(42) }
 	h.stopped("r3")
+	s.Left = map[string]time.Time{"u01-00000003": at(42.5)}
 	s.Calls["u01-00000001"] = 2
 	s.Audits = append(s.Audits, auditRow{UserID: "u01", ID: "as", Action: "chat.reply_stopped", ResourceID: "r3", Status: "success"})
 	s.Deaths = []death{{"a-1", at(10.5)}}
@@ -80,7 +82,7 @@ func TestCheck_AcceptsPeace(t *testing.T) {
 	if len(v.violations) > 0 {
 		t.Fatalf("found fault with a history without any: %v", v.violations)
 	}
-	if v.orphans != 1 || v.slowest != 11500*time.Millisecond || v.attempts != 1 || v.windows != 4 || v.undisturbed != 4 || v.states["completed"] != 2 {
+	if v.orphans != 1 || v.slowest != 11500*time.Millisecond || v.attempts != 1 || v.windows != 4 || v.undisturbed != 4 || v.stops != 1 || v.slowestStop != 500*time.Millisecond || v.states["completed"] != 2 {
 		t.Errorf("counted %+v", v)
 	}
 }
@@ -197,6 +199,9 @@ func TestCheck_Finds(t *testing.T) {
 		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.piece("u01", "r9", 0, 1, "x") }},
 		{"too many questions", "provider", "asked 3 times", func(_ *history, s *snapshot) { s.Calls["u01-00000001"]++ }},
 		{"a question about nothing", "provider", "in 0 attempts", func(_ *history, s *snapshot) { s.Calls["u01-00000009"] = 1 }},
+		{"a stop that the provider does not hear of", "stop", "r3", func(_ *history, s *snapshot) {
+			s.Left["u01-00000003"] = s.Left["u01-00000003"].Add(2 * time.Second)
+		}},
 		{"too many requests", "I6", "the limit is 4", func(h *history, _ *snapshot) { h.pass(h.gated[0]) }},
 		{"too many requests alone", "I6", "5 times by one instance", func(h *history, _ *snapshot) {
 			g := h.gated[0]

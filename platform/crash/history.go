@@ -18,7 +18,7 @@ type history struct {
 	intents    map[string]*intent // by key
 	received   map[string]*received
 	sightings  map[sighting]bool
-	stops      map[string]bool // runs of which a stop was acknowledged
+	stops      map[string]time.Time // when a stop of a run was first acknowledged
 	gated      []gated
 	violations []violation
 
@@ -66,7 +66,7 @@ type gated struct {
 func newHistory() *history {
 	return &history{
 		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[sighting]bool{},
-		stops: map[string]bool{}, statuses: map[int]int64{}, refusals: map[kind]time.Duration{},
+		stops: map[string]time.Time{}, statuses: map[int]int64{}, refusals: map[kind]time.Duration{},
 	}
 }
 
@@ -143,7 +143,9 @@ func (h *history) read(user, where, text string) {
 func (h *history) stopped(run string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stops[run] = true
+	if h.stops[run].IsZero() {
+		h.stops[run] = h.now()
+	}
 }
 
 // pass notes a request that the limiter let pass.

@@ -131,7 +131,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s.Calls = w.provider.asked()
+	s.Calls, s.Left = w.provider.asked(), w.provider.hungUp()
 	for _, strange := range c.record(&s) {
 		h.violate("process", "%s", strange)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -23,8 +24,8 @@ type provider struct {
 	history  *history
 
 	mu    sync.Mutex
-	calls map[string]int // by nonce
-	left  int            // callers that hung up before the end
+	calls map[string]int       // by nonce
+	left  map[string]time.Time // when the caller of a nonce hung up before the end
 }
 
 func newProvider(h *history) (*provider, error) {
@@ -32,14 +33,14 @@ func newProvider(h *history) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &provider{listener: l, history: h, calls: map[string]int{}}
+	p := &provider{listener: l, history: h, calls: map[string]int{}, left: map[string]time.Time{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/chat/completions", p.complete)
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"object":"list","data":[{"id":"scripted","object":"model","created":1,"owned_by":"crash"}]}`)
 	})
 	p.server = &http.Server{Handler: mux}
-	go p.server.Serve(l) //nolint:errcheck // ends with close
+	go p.server.Serve(l) // ends with close
 	return p, nil
 }
 
@@ -49,18 +50,14 @@ func (p *provider) url() string { return "http://" + p.listener.Addr().String() 
 func (p *provider) asked() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make(map[string]int, len(p.calls))
-	for nonce, n := range p.calls {
-		out[nonce] = n
-	}
-	return out
+	return maps.Clone(p.calls)
 }
 
-// hungUp returns how many callers left before the end of their reply.
-func (p *provider) hungUp() int {
+// hungUp returns when callers left before the end of their reply, by nonce.
+func (p *provider) hungUp() map[string]time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.left
+	return maps.Clone(p.left)
 }
 
 func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +90,7 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	if !p.play(w, r, newScript(nonce, call)) {
 		p.mu.Lock()
-		p.left++
+		p.left[nonce] = time.Now()
 		p.mu.Unlock()
 	}
 }
@@ -112,7 +109,7 @@ func newScript(nonce string, call int) script {
 	io.WriteString(sum, nonce+"#"+strconv.Itoa(call))
 	rng := rand.New(rand.NewPCG(sum.Sum64(), 1))
 	var s script
-	words := 0
+	var words int
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	switch p := rng.IntN(200); {
 	case p < 30:

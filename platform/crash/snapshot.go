@@ -19,9 +19,11 @@ type snapshot struct {
 	Runs     []runRow
 	Audits   []auditRow
 	Steps    []step
-	Threads  []threadRow    // conversations
-	Wrongs   []wrongRow     // what the database itself caught
-	Calls    map[string]int // what the provider counted, by nonce
+	Threads  []threadRow          // conversations
+	Wrongs   []wrongRow           // what the database itself caught
+	Calls    map[string]int       // what the provider counted, by nonce
+	Left     map[string]time.Time // when the provider's caller hung up before the end, by nonce
+	Deaf     []span               // when an owner might not learn of a stop
 	Deaths   []death
 	Outages  []span // when nothing could recover, however willing
 	Lost     []span // when the shared limiter forgot

@@ -161,19 +161,6 @@ func (w *world) token(ctx context.Context, user, tier string) (string, error) {
 	return out, nil
 }
 
-// logs returns what the instances wrote.
-func (w *world) logs() (string, error) {
-	var all strings.Builder
-	for _, s := range w.slots {
-		b, err := os.ReadFile(s.log.Name())
-		if err != nil {
-			return "", err
-		}
-		all.Write(b)
-	}
-	return all.String(), nil
-}
-
 // close ends everything that was started. The logs stay.
 func (w *world) close() {
 	for _, s := range w.slots {
