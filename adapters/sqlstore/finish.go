@@ -98,7 +98,7 @@ func (s *Store) finish(ctx context.Context, tx bun.IDB, o chat.Outcome) error {
 		WHERE user_id = ? AND id = ? AND attempt = ? AND state IN ('queued', 'running')
 		RETURNING conversation_id, parent_id, audit_id, created_at, hold_tokens, hold_micros, (SELECT m.created_at FROM chat_messages AS m
 			WHERE m.user_id = chat_runs.user_id AND m.id = chat_runs.parent_id) AS asked_at`,
-		string(o.State), at, o.Output.Reasoning, orNull(o.Provider), orNull(o.Model), orNull(o.FinishReason), orNull(o.Failure),
+		string(o.State), notBefore(tx, at), o.Output.Reasoning, orNull(o.Provider), orNull(o.Model), orNull(o.FinishReason), orNull(o.Failure),
 		o.Usage.Input, o.Usage.Output, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Reasoning, o.Usage.Estimated,
 		o.CostMicros, orNull(ended.Metadata), o.UserID, o.RunID, o.Attempt).Scan(ctx, &run)
 	if err != nil {
@@ -161,17 +161,24 @@ func moveUp(tx bun.IDB, user, run, parent string) schema.QueryAppender {
 	return tx.NewRaw("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", parent, user, run)
 }
 
+// notBefore is at, or when the row was made if that is later: instances read
+// their clocks before they wait for their turn, and not all clocks agree.
+// Nothing ends before it began.
+func notBefore(tx bun.IDB, at time.Time) schema.QueryAppender {
+	return tx.NewRaw("CASE WHEN created_at > ? THEN created_at ELSE ? END", at, at)
+}
+
 // completeEntry gives a pending audit entry its final status, once.
 func completeEntry(tx bun.IDB, user, id string, status access.Status, code string, at time.Time) schema.QueryAppender {
 	return tx.NewRaw("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
-		string(status), orNull(code), at, user, id)
+		string(status), orNull(code), notBefore(tx, at), user, id)
 }
 
 // endQueued stops a run that nobody has begun.
 func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, audit string, at time.Time) error {
 	var run rows.Run
 	err := tx.NewRaw(`UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'
-		RETURNING created_at, hold_tokens, hold_micros`, at, user, id).Scan(ctx, &run)
+		RETURNING created_at, hold_tokens, hold_micros`, notBefore(tx, at), user, id).Scan(ctx, &run)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -209,6 +209,28 @@ func stopTests(b *storeBench) {
 		b.admit(b.sending(conv, "free again"))
 	})
 
+	b.run("ByAClockThatIsBehind", func(b *storeBench) {
+		queued := b.sending(b.conversation(), "why")
+		queued.Owner = ""
+		waits, live := b.admit(queued), b.admit(b.sending(b.conversation(), "why"))
+		early := b.entry(access.ActionReplyStopped)
+		early.CreatedAt = early.CreatedAt.Add(-time.Hour)
+		if _, err := b.Runs.RequestStop(b.ctx(), b.user, waits.Run.ID, early); err != nil {
+			b.Fatal(err)
+		}
+		end := b.outcome(live.Run, chat.Completed, "so")
+		end.At = end.At.Add(-time.Hour)
+		if err := b.Runs.Finish(b.ctx(), end); err != nil {
+			b.Fatal(err)
+		}
+		for _, made := range []chat.Run{waits.Run, live.Run} {
+			run, e := b.stored(made.ID), b.audited(made.AuditID)
+			if run.EndedAt.Before(run.CreatedAt) || e.UpdatedAt.Before(e.CreatedAt) {
+				b.Errorf("%s ended before it began: run %v to %v, audit %v to %v", run.State, run.CreatedAt, run.EndedAt, e.CreatedAt, e.UpdatedAt)
+			}
+		}
+	})
+
 	b.run("Ended", func(b *storeBench) {
 		_, run := b.say(b.conversation(), "why")
 		before := len(b.Entries(b.T, b.user))
