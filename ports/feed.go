@@ -25,8 +25,9 @@ type Progress struct {
 // instance and on others. It is a convenience of speed: whatever it loses is
 // in the store. Its calls return within 100 ms whatever state its backend is in.
 type Feed interface {
-	// Publish makes progress visible to watchers. Progress of an older attempt,
-	// or shorter than what is visible, is ignored.
+	// Publish makes progress visible to watchers. Progress of an older attempt
+	// is ignored, and so is, of the same attempt, what comes after the end or is
+	// live and shorter than what is visible.
 	Publish(ctx context.Context, progress ...Progress)
 	// Forget says that this instance makes a run no longer, though it has not
 	// ended: what is held of it here would only grow old.
@@ -38,6 +39,9 @@ type Feed interface {
 	// Listen returns a channel that receives after every Notify of the topic;
 	// wakes that nobody has taken yet collapse into one. Stop must be called.
 	Listen(topic string) (wake <-chan struct{}, stop func())
+	// ForgetUser removes every run of a user, ended ones too. Other instances
+	// may hold what was watched there for half a minute more.
+	UserForgetter
 }
 
 // Watch is one follower's view of a run.

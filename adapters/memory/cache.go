@@ -17,26 +17,28 @@ type Cache struct {
 
 	mu    sync.Mutex
 	size  int
-	byKey map[string]*list.Element
+	byKey map[cacheKey]*list.Element
 	order *list.List // of cached, the latest used first
 }
 
+type cacheKey struct{ user, key string }
+
 type cached struct {
-	key     string
+	key     cacheKey
 	value   []byte
 	expires time.Time
 }
 
 // NewCache returns a cache that holds at most so many bytes of keys and values.
 func NewCache(now ports.Clock, most int) *Cache {
-	return &Cache{now: now, most: most, byKey: map[string]*list.Element{}, order: list.New()}
+	return &Cache{now: now, most: most, byKey: map[cacheKey]*list.Element{}, order: list.New()}
 }
 
 // Get implements ports.Cache.
-func (c *Cache) Get(_ context.Context, key string) ([]byte, bool) {
+func (c *Cache) Get(_ context.Context, user, key string) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.byKey[key]
+	e, ok := c.byKey[cacheKey{user, key}]
 	if !ok {
 		return nil, false
 	}
@@ -50,17 +52,19 @@ func (c *Cache) Get(_ context.Context, key string) ([]byte, bool) {
 }
 
 // Set implements ports.Cache. It keeps value itself, which must not change.
-func (c *Cache) Set(_ context.Context, key string, value []byte, ttl time.Duration) {
+func (c *Cache) Set(_ context.Context, user, key string, value []byte, ttl time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.byKey[key]; ok {
+	k := cacheKey{user, key}
+	if e, ok := c.byKey[k]; ok {
 		c.drop(e)
 	}
-	if ttl <= 0 || len(key)+len(value) > c.most {
+	v := cached{key: k, value: value, expires: c.now().Add(ttl)}
+	if ttl <= 0 || v.size() > c.most {
 		return
 	}
-	c.byKey[key] = c.order.PushFront(cached{key: key, value: value, expires: c.now().Add(ttl)})
-	c.size += len(key) + len(value)
+	c.byKey[k] = c.order.PushFront(v)
+	c.size += v.size()
 	for c.size > c.most {
 		c.drop(c.order.Back())
 	}
@@ -69,5 +73,19 @@ func (c *Cache) Set(_ context.Context, key string, value []byte, ttl time.Durati
 func (c *Cache) drop(e *list.Element) {
 	v := c.order.Remove(e).(cached) //nolint:forcetypeassert // the list holds nothing else
 	delete(c.byKey, v.key)
-	c.size -= len(v.key) + len(v.value)
+	c.size -= v.size()
+}
+
+func (v cached) size() int { return len(v.key.user) + len(v.key.key) + len(v.value) }
+
+// ForgetUser implements ports.UserForgetter.
+func (c *Cache) ForgetUser(_ context.Context, user string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.byKey {
+		if k.user == user {
+			c.drop(e)
+		}
+	}
+	return nil
 }

@@ -38,23 +38,23 @@ func TestCache(t *testing.T) {
 func TestCache_IsBounded(t *testing.T) {
 	c := NewCache(time.Now, 100)
 	for i := range 100 {
-		c.Set(t.Context(), fmt.Sprintf("key-%02d", i), make([]byte, 19), time.Minute) // 25 bytes each
+		c.Set(t.Context(), "u", fmt.Sprintf("key-%02d", i), make([]byte, 18), time.Minute) // 25 bytes each
 		if i == 2 {
 			continue
 		}
-		c.Get(t.Context(), "key-00")
+		c.Get(t.Context(), "u", "key-00")
 	}
-	if _, ok := c.Get(t.Context(), "key-00"); !ok {
+	if _, ok := c.Get(t.Context(), "u", "key-00"); !ok {
 		t.Error("what is used often has gone")
 	}
-	if _, ok := c.Get(t.Context(), "key-50"); ok {
+	if _, ok := c.Get(t.Context(), "u", "key-50"); ok {
 		t.Error("what was not used is still there")
 	}
 	if c.size > 100 || len(c.byKey) != c.order.Len() || c.order.Len() != 4 {
 		t.Errorf("%d bytes in %d values", c.size, c.order.Len())
 	}
-	c.Set(t.Context(), "huge", make([]byte, 1000), time.Minute)
-	if _, ok := c.Get(t.Context(), "huge"); ok || c.order.Len() != 4 {
+	c.Set(t.Context(), "u", "huge", make([]byte, 1000), time.Minute)
+	if _, ok := c.Get(t.Context(), "u", "huge"); ok || c.order.Len() != 4 {
 		t.Error("a value larger than the cache was kept")
 	}
 }

@@ -127,6 +127,22 @@ func (f *Feed) Forget(_ context.Context, user, run string) {
 	}
 }
 
+// ForgetUser drops what is held of a user's runs, ended or not.
+func (f *Feed) ForgetUser(_ context.Context, user string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, t := range f.runs {
+		if k.user != user {
+			continue
+		}
+		f.forget(k, t)
+		for w := range t.watches {
+			wake(w.changed)
+		}
+	}
+	return nil
+}
+
 func (f *Feed) forget(k key, t *topic) {
 	t.held, t.progress = false, ports.Progress{}
 	f.drop(k, t)

@@ -48,9 +48,7 @@ func (c *cache) key(p ports.Prompt, t target) string {
 		Provider: t.member.name, Model: t.name, System: normal(p.Params.System), Temperature: p.Params.Temperature,
 		MaxTokens: p.Params.MaxTokens, Reasoning: p.Params.Reasoning,
 	}
-	if !c.shared {
-		q.User = p.UserID
-	}
+	q.User = c.owner(p)
 	for _, turn := range p.Turns {
 		q.Turns = append(q.Turns, ports.Turn{Role: turn.Role, Text: normal(turn.Text)})
 	}
@@ -60,6 +58,14 @@ func (c *cache) key(p ports.Prompt, t target) string {
 	}
 	sum := sha256.Sum256(data)
 	return "reply:" + hex.EncodeToString(sum[:])
+}
+
+// owner is whose the answer is, and goes with: everybody's, if they share.
+func (c *cache) owner(p ports.Prompt) string {
+	if c.shared {
+		return ""
+	}
+	return p.UserID
 }
 
 func normal(s string) string {
@@ -89,11 +95,11 @@ func (c *cache) generate(ctx context.Context, p ports.Prompt, first target, ask 
 		return ask(ctx, emit)
 	}
 	key := c.key(p, first)
-	if a, ok := c.replay(ctx, key, emit); ok {
+	if a, ok := c.replay(ctx, c.owner(p), key, emit); ok {
 		return a, nil
 	}
 	for {
-		f, leads := c.join(ctx, key, first, ask)
+		f, leads := c.join(ctx, c.owner(p), key, first, ask)
 		a, shown, err := f.follow(ctx, emit, leads)
 		// Whoever led had less time, or no wish to hear the end. That is not
 		// ours to suffer as long as we have shown nothing.
@@ -107,8 +113,8 @@ func (c *cache) generate(ctx context.Context, p ports.Prompt, first target, ask 
 	}
 }
 
-func (c *cache) replay(ctx context.Context, key string, emit func(chat.Delta)) (ports.Answer, bool) {
-	data, ok := c.store.Get(ctx, key)
+func (c *cache) replay(ctx context.Context, owner, key string, emit func(chat.Delta)) (ports.Answer, bool) {
+	data, ok := c.store.Get(ctx, owner, key)
 	if !ok {
 		return ports.Answer{}, false
 	}
@@ -138,7 +144,7 @@ func unpaid(a ports.Answer) ports.Answer {
 }
 
 // keep stores a reply that another time would be as good.
-func (c *cache) keep(ctx context.Context, key string, a ports.Answer, said []chat.Delta) {
+func (c *cache) keep(ctx context.Context, owner, key string, a ports.Answer, said []chat.Delta) {
 	if a.FinishReason != "stop" || a.Metadata["fallback"] != nil || len(said) == 0 {
 		return
 	}
@@ -147,6 +153,6 @@ func (c *cache) keep(ctx context.Context, key string, a ports.Answer, said []cha
 		k.Pieces = append(k.Pieces, piece{Reasoning: d.Reasoning, Text: d.Text})
 	}
 	if data, err := json.Marshal(k); err == nil {
-		c.store.Set(ctx, key, data, c.ttl)
+		c.store.Set(ctx, owner, key, data, c.ttl)
 	}
 }

@@ -22,14 +22,16 @@ type shelf struct {
 
 func newShelf() *shelf { return &shelf{values: map[string][]byte{}, until: map[string]time.Time{}} }
 
-func (s *shelf) Get(_ context.Context, key string) ([]byte, bool) {
+func (s *shelf) ForgetUser(context.Context, string) error { panic("nobody is forgotten here") }
+
+func (s *shelf) Get(_ context.Context, _, key string) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, ok := s.values[key]
 	return v, ok && time.Now().Before(s.until[key])
 }
 
-func (s *shelf) Set(_ context.Context, key string, value []byte, ttl time.Duration) {
+func (s *shelf) Set(_ context.Context, _, key string, value []byte, ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.values[key], s.until[key] = value, time.Now().Add(ttl)

@@ -28,7 +28,7 @@ type flight struct {
 
 // join boards the flight of a question, or starts it. The flight has the
 // deadline of whoever starts it.
-func (c *cache) join(ctx context.Context, key string, first target, ask asker) (f *flight, leads bool) {
+func (c *cache) join(ctx context.Context, owner, key string, first target, ask asker) (f *flight, leads bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.flights[key]; f != nil && f.board() {
@@ -50,7 +50,7 @@ func (c *cache) join(ctx context.Context, key string, first target, ask asker) (
 		defer f.cancel()
 		a, err := guarded(away, ask, f.add)
 		if err == nil {
-			c.keep(away, key, a, f.said)
+			c.keep(away, owner, key, a, f.said)
 		}
 		c.mu.Lock()
 		if c.flights[key] == f {

@@ -26,25 +26,25 @@ func NewCache(c *Client) *Cache { return &Cache{client: c, budget: budget} }
 const longestCached = 1 << 20
 
 // Get implements ports.Cache.
-func (c *Cache) Get(ctx context.Context, key string) ([]byte, bool) {
+func (c *Cache) Get(ctx context.Context, user, key string) ([]byte, bool) {
 	if c.outage.skip() {
 		return nil, false
 	}
 	call, cancel := context.WithTimeout(ctx, c.budget)
 	defer cancel()
-	value, err := c.client.rdb.Get(call, c.key(key)).Bytes()
+	value, err := c.client.rdb.Get(call, c.of(user)+digest(key)).Bytes()
 	c.settle(ctx, err)
 	return value, err == nil
 }
 
 // Set implements ports.Cache.
-func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) {
+func (c *Cache) Set(ctx context.Context, user, key string, value []byte, ttl time.Duration) {
 	if ttl <= 0 || len(value) > longestCached || c.outage.skip() {
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, c.budget)
 	defer cancel()
-	c.settle(ctx, c.client.rdb.Set(call, c.key(key), value, ttl).Err())
+	c.settle(ctx, c.client.rdb.Set(call, c.of(user)+digest(key), value, ttl).Err())
 }
 
 // settle tells the outage how a call went. A key that is not there is an answer.
@@ -57,7 +57,15 @@ func (c *Cache) settle(ctx context.Context, err error) {
 	}
 }
 
-func (c *Cache) key(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return c.client.opt.Prefix + "cache:{" + hex.EncodeToString(sum[:]) + "}"
+// ForgetUser implements ports.UserForgetter.
+func (c *Cache) ForgetUser(ctx context.Context, user string) error {
+	return c.client.unlink(ctx, c.of(user), func(string) bool { return true })
+}
+
+// of is how the keys of a user's values begin.
+func (c *Cache) of(user string) string { return c.client.opt.Prefix + "cache:" + digest(user) + ":" }
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
 }

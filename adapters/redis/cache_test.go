@@ -56,8 +56,8 @@ func age(t *testing.T, c *Cache, d time.Duration) {
 func TestCache_IsSharedAndSaysLittle(t *testing.T) {
 	url := testenv.Redis(t)
 	one, two := openCache(t, url), openCache(t, url)
-	one.Set(t.Context(), "a question", []byte("an answer"), time.Minute)
-	if got, ok := two.Get(t.Context(), "a question"); !ok || string(got) != "an answer" {
+	one.Set(t.Context(), "u", "a question", []byte("an answer"), time.Minute)
+	if got, ok := two.Get(t.Context(), "u", "a question"); !ok || string(got) != "an answer" {
 		t.Errorf("another instance has %q, %v", got, ok)
 	}
 	for _, key := range one.client.rdb.Keys(t.Context(), "*").Val() {
@@ -65,8 +65,8 @@ func TestCache_IsSharedAndSaysLittle(t *testing.T) {
 			t.Errorf("the key %s shows the question", key)
 		}
 	}
-	one.Set(t.Context(), "giant", make([]byte, longestCached+1), time.Minute)
-	if _, ok := two.Get(t.Context(), "giant"); ok {
+	one.Set(t.Context(), "u", "giant", make([]byte, longestCached+1), time.Minute)
+	if _, ok := two.Get(t.Context(), "u", "giant"); ok {
 		t.Error("a giant was kept")
 	}
 }
@@ -78,8 +78,8 @@ func TestCache_FrozenRedis(t *testing.T) {
 	defer server.Resume()
 	begun := time.Now()
 	for range 20 {
-		c.Set(t.Context(), "key", []byte("x"), time.Minute)
-		if _, ok := c.Get(t.Context(), "key"); ok {
+		c.Set(t.Context(), "u", "key", []byte("x"), time.Minute)
+		if _, ok := c.Get(t.Context(), "u", "key"); ok {
 			t.Error("an answer from a frozen Redis")
 		}
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -138,6 +139,27 @@ func (f *Feed) Forget(ctx context.Context, user, run string) {
 		f.todo.fetch[f.channel(k)] = true
 	}
 	f.hurry()
+}
+
+// ForgetUser drops what is held of a user's runs, here and in Redis. What waits
+// to be sent of them is not sent.
+func (f *Feed) ForgetUser(ctx context.Context, user string) error {
+	f.mu.Lock()
+	for k := range f.own {
+		if k.user == user {
+			delete(f.own, k)
+			delete(f.todo.progress, k)
+		}
+	}
+	err := f.local.ForgetUser(ctx, user)
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	begin := strings.TrimSuffix(f.channel(key{user: user}), "}")
+	return f.client.unlink(ctx, begin, func(name string) bool {
+		return !strings.Contains(name[len(begin):], ":") // else it is somebody's whose id only begins alike
+	})
 }
 
 // Watch follows one run, wherever it is made.

@@ -15,6 +15,7 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -128,6 +129,38 @@ func (c *Client) Ping(ctx context.Context) error {
 		return fmt.Errorf("ping Redis: %w", err)
 	}
 	return nil
+}
+
+// unlink removes every key that begins like this and is wanted. It looks at all
+// keys of Redis, a page at a time: for what is rare, and no index is worth it.
+func (c *Client) unlink(ctx context.Context, begin string, want func(key string) bool) error {
+	each := func(ctx context.Context, node *redis.Client) error {
+		keys := node.Scan(ctx, 0, escapeGlob(begin)+"*", 1000).Iterator()
+		for keys.Next(ctx) {
+			if key := keys.Val(); want(key) {
+				if err := c.rdb.Unlink(ctx, key).Err(); err != nil {
+					return err
+				}
+			}
+		}
+		return keys.Err()
+	}
+	var err error
+	switch rdb := c.rdb.(type) {
+	case *redis.ClusterClient:
+		err = rdb.ForEachMaster(ctx, each)
+	case *redis.Client:
+		err = each(ctx, rdb)
+	}
+	if err != nil {
+		return fmt.Errorf("forget in Redis: %w", err)
+	}
+	return nil
+}
+
+// escapeGlob makes a pattern that matches s and nothing else.
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }
 
 // Instances returns how many instances share this Redis, as far as is known.

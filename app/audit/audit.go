@@ -26,7 +26,9 @@ type Deps struct {
 	Export func(context.Context, access.Head) error
 	// Feed is told when runs were asked to stop; nil: their owners find out by
 	// themselves, a moment later.
-	Feed     ports.Feed
+	Feed ports.Feed
+	// Copies hold what is in the store a second time, for a while.
+	Copies   []ports.UserForgetter
 	Observer ports.Observer
 	Now      ports.Clock
 }

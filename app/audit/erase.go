@@ -9,8 +9,8 @@ import (
 	"parley/ports"
 )
 
-// EraseUser removes everything of a user from every table: chats, runs, the
-// user, and the audit entries with their key. One link of the chain keeps that
+// EraseUser removes everything of a user from every table and every copy: chats,
+// runs, the user, and the audit entries with their key. One link of the chain keeps that
 // somebody was erased, and when. It first stops the user's live replies.
 //
 // NotFound: there is nothing of the user. After any other error the erasure may
@@ -58,12 +58,20 @@ func (s *Service) stopRuns(ctx context.Context, user string) error {
 }
 
 func (s *Service) erase(ctx context.Context, user string) error {
-	for {
-		more, err := s.Eraser.EraseSome(ctx, user, s.opt.EraseRows)
-		if err != nil || !more {
+	for more := true; more; {
+		var err error
+		if more, err = s.Eraser.EraseSome(ctx, user, s.opt.EraseRows); err != nil {
 			return err
 		}
 	}
+	// Last, since nothing can be copied any more. What cannot be reached now
+	// goes by itself: no copy lives for long.
+	for _, c := range s.Copies {
+		if err := c.ForgetUser(ctx, user); err != nil {
+			s.Observer.Observe(ctx, ports.BackgroundFailed{Task: taskErase, Err: err})
+		}
+	}
+	return nil
 }
 
 // resumeErasures goes on with erasures whose instance is gone.

@@ -94,7 +94,9 @@ func (v auditVerify) heads(c config.Config) ([]access.Head, int, error) {
 }
 
 // newAuditor sets up who seals, verifies and erases.
-func newAuditor(c config.Config, store *sqlstore.Store, feed ports.Feed, observer ports.Observer) (*audit.Service, error) {
+// newAuditor makes the keeper of the audit. common is what else holds something
+// of a user; nil: nothing does.
+func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer ports.Observer) (*audit.Service, error) {
 	var list []string
 	for _, s := range c.Store.AuditKey {
 		list = append(list, strings.TrimSpace(s.Reveal()))
@@ -103,10 +105,14 @@ func newAuditor(c config.Config, store *sqlstore.Store, feed ports.Feed, observe
 	if err != nil {
 		return nil, err
 	}
-	return audit.New(audit.Deps{
+	deps := audit.Deps{
 		Ledger: store, Eraser: store, Secrets: append(list, sessions...), Export: headExport(c.Store.AuditHeads.Reveal()),
-		Feed: feed, Observer: observer, Now: time.Now,
-	}, audit.Options{}), nil
+		Observer: observer, Now: time.Now,
+	}
+	if common != nil {
+		deps.Feed, deps.Copies = common.feed, []ports.UserForgetter{common.feed, common.cache}
+	}
+	return audit.New(deps, audit.Options{}), nil
 }
 
 // silence is the Observer of commands, whose errors are told to whoever runs them.

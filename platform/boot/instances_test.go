@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"parley/platform/testenv"
 )
@@ -143,5 +146,58 @@ func TestServe_WithoutItsRedis(t *testing.T) {
 	}
 	if m := call(t, "GET", p.admin+"/metrics", "").body; !strings.Contains(m, `chat_dependency_up{dependency="redis"} 0`) {
 		t.Error("the scrape does not show that Redis is down")
+	}
+}
+
+// Nothing that somebody who was erased has said is left in Redis: not in what
+// followers read, not in the cache.
+func TestServe_EraseReachesRedis(t *testing.T) {
+	t.Parallel()
+	env := []string{
+		"AUTH_SECRET=secret", "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t), "RESPONSE_CACHE_TTL=1h",
+	}
+	run(t, env, "migrate", "up")
+	i := start(t, env...)
+	opt, err := redis.ParseURL(strings.TrimPrefix(env[2], "REDIS_URL="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opt)
+	defer client.Close()
+	with := func(text string) (n int) {
+		for _, name := range client.Keys(t.Context(), "*").Val() {
+			value := client.Get(t.Context(), name).Val() + fmt.Sprint(client.HGetAll(t.Context(), name).Val())
+			if strings.Contains(value, text) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, user := range []string{"alice", "bob"} {
+		resp := open(t, "POST", i.url+"/api/chat/messages", message("!echo canary-"+user), bearer(t, env, user))
+		resp.Body.Close()
+	}
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		for until := time.Now().Add(10 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal(what)
+			}
+		}
+	}
+	await("the replies are not in Redis", func() bool { return with("canary-alice") == 2 && with("canary-bob") == 2 })
+	resp := open(t, "DELETE", i.url+"/api/chat/account", `{"confirm":true}`, bearer(t, env, "alice"))
+	resp.Body.Close()
+	if n := with("canary-alice"); n > 0 {
+		t.Errorf("%d keys still hold what was erased", n)
+	}
+	if n := with("canary-bob"); n != 2 {
+		t.Errorf("%d keys hold what was not to be erased", n)
+	}
+
+	// And by command, while nobody serves.
+	run(t, env, "user", "erase", "--user", "bob")
+	if n := with("canary-bob"); n > 0 {
+		t.Errorf("%d keys still hold what was erased by command", n)
 	}
 }

@@ -137,7 +137,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	auditor, err := newAuditor(c, store, common.feed, observer)
+	auditor, err := newAuditor(c, store, &common, observer)
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package boot
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"parley/adapters/sqlstore"
 	"parley/platform/config"
+	"parley/ports"
 )
 
 type userErase struct {
@@ -17,7 +19,12 @@ type userErase struct {
 // user.
 func (u userErase) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		auditor, err := newAuditor(c, store, nil, silence{})
+		common, err := openShared(c, instanceName(c), silence{})
+		if err != nil {
+			return err
+		}
+		defer common.close()
+		auditor, err := newAuditor(c, store, &common, complaints{p.Stderr})
 		if err != nil {
 			return err
 		}
@@ -27,4 +34,14 @@ func (u userErase) Run(ctx context.Context, p Process) error {
 		_, err = fmt.Fprintln(p.Stdout, "erased")
 		return err
 	})
+}
+
+// complaints says what could not be done but does not count as a failure.
+type complaints struct{ out io.Writer }
+
+// Observe implements ports.Observer.
+func (c complaints) Observe(_ context.Context, fact any) {
+	if f, ok := fact.(ports.BackgroundFailed); ok {
+		fmt.Fprintf(c.out, "copies in Redis could not be removed, and go by themselves within 10 minutes: %v\n", f.Err)
+	}
 }

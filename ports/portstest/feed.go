@@ -28,6 +28,7 @@ func Feed(t *testing.T, open func(t testing.TB) (here, there ports.Feed)) {
 		"NeverGoesBack":    neverGoesBack,
 		"CarriesAllText":   carriesAllText,
 		"ForgetsOnRequest": forgetsOnRequest,
+		"ForgetsUsers":     forgetsUsers,
 		"Notifies":         notifies,
 		"FollowersAgree":   followersAgree,
 	} {
@@ -209,6 +210,31 @@ func forgetsOnRequest(t *testing.T, b *feedBench) {
 	b.awaitAll(t, ws, p)
 	b.there.Forget(t.Context(), p.UserID, p.RunID) // an end is not forgotten
 	b.awaitAll(t, ws, p)
+}
+
+func forgetsUsers(t *testing.T, b *feedBench) {
+	live, ended, other := b.progress("live"), b.progress("ended"), b.progress("of somebody else")
+	ended.UserID, ended.State = live.UserID, chat.Completed
+	other.UserID = live.UserID + ":x" // begins alike
+	for _, p := range []ports.Progress{live, ended, other} {
+		b.here.Publish(t.Context(), p)
+		ws := b.watches(t, p) // wherever it is kept, it is there now
+		b.awaitAll(t, ws, p)
+		for _, w := range ws {
+			w.Close()
+		}
+	}
+	if err := b.here.ForgetUser(t.Context(), live.UserID); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []ports.Progress{live, ended} {
+		w := b.here.Watch(t.Context(), p.UserID, p.RunID)
+		if got, ok := w.Latest(t.Context()); ok {
+			t.Errorf("%q is still there", got.Output.Text)
+		}
+		w.Close()
+	}
+	b.awaitAll(t, b.watches(t, other), other)
 }
 
 func notifies(t *testing.T, b *feedBench) {
