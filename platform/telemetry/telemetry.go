@@ -117,7 +117,7 @@ func (t *Telemetry) tracers(ctx context.Context, o Options, res *resource.Resour
 	}
 	t.Exporting = true
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&countingExporter{SpanExporter: exporter, failed: dropped.WithLabelValues("traces")}),
+		sdktrace.WithSpanProcessor(newBatches(exporter, queueSize(o.Getenv), dropped.WithLabelValues("traces"))),
 		sdktrace.WithResource(res))
 	t.Tracers = provider
 	t.shutdown = append(t.shutdown, provider.Shutdown)

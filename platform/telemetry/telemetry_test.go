@@ -5,12 +5,15 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,6 +203,41 @@ func TestTraces_LossesAreCounted(t *testing.T) {
 	_ = tel.Shutdown(context.Background()) // says that it could not deliver
 	if got := scrape(t, tel); !strings.Contains(got, `chat_telemetry_dropped_total{signal="traces"} 3`) {
 		t.Error("losses were not counted")
+	}
+}
+
+// A collector that takes its time fills the queue; what does not fit is counted
+// as well, each span once.
+func TestTraces_FullQueueIsCounted(t *testing.T) {
+	const ended, fit = 200, 32
+	held := make(chan struct{})
+	var received atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		received.Add(1)
+		<-held
+	}))
+	t.Cleanup(server.Close)
+	for name, value := range map[string]string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL, "OTEL_BSP_MAX_QUEUE_SIZE": strconv.Itoa(fit),
+		"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8", "OTEL_BSP_SCHEDULE_DELAY": "10",
+	} {
+		t.Setenv(name, value)
+	}
+	tel := setup(t, telemetry.Options{Getenv: os.Getenv})
+	for range ended {
+		_, span := tel.Tracers.Tracer("test").Start(context.Background(), "work")
+		span.End()
+	}
+	close(held)
+	if err := tel.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(`chat_telemetry_dropped_total{signal="traces"} %d`, ended-fit); !strings.Contains(scrape(t, tel), want+"\n") {
+		t.Errorf("not %s", want)
+	}
+	if n := received.Load(); n < fit/8 {
+		t.Errorf("%d batches were received, fewer than what was let in", n)
 	}
 }
 

@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"context"
+	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -31,16 +33,54 @@ func newTraceExporter(ctx context.Context, getenv func(string) string) (sdktrace
 	return otlptracehttp.New(ctx)
 }
 
-// countingExporter counts what could not be delivered.
-type countingExporter struct {
-	sdktrace.SpanExporter
-	failed prometheus.Counter
+// queueSize is how many finished spans may wait for the exporter, by default as
+// the specification has it.
+func queueSize(getenv func(string) string) int64 {
+	if n, err := strconv.ParseInt(getenv("OTEL_BSP_MAX_QUEUE_SIZE"), 10, 64); err == nil && n > 0 {
+		return n
+	}
+	return sdktrace.DefaultMaxQueueSize
 }
 
-func (e *countingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+// batches exports spans in batches and counts every span that is lost. The
+// SDK's own processor drops what does not fit into its queue without a word;
+// this one lets no more in than fit.
+type batches struct {
+	sdktrace.SpanProcessor
+	waiting atomic.Int64 // in the queue, or on their way
+	size    int64
+	lost    prometheus.Counter
+}
+
+func newBatches(e sdktrace.SpanExporter, size int64, lost prometheus.Counter) *batches {
+	b := &batches{size: size, lost: lost}
+	b.SpanProcessor = sdktrace.NewBatchSpanProcessor(exporting{e, b}, sdktrace.WithMaxQueueSize(int(size)))
+	return b
+}
+
+func (b *batches) OnEnd(s sdktrace.ReadOnlySpan) {
+	if !s.SpanContext().IsSampled() {
+		return
+	}
+	if b.waiting.Add(1) > b.size {
+		b.waiting.Add(-1)
+		b.lost.Inc()
+		return
+	}
+	b.SpanProcessor.OnEnd(s)
+}
+
+// exporting tells its processor what has left the queue, and how.
+type exporting struct {
+	sdktrace.SpanExporter
+	b *batches
+}
+
+func (e exporting) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
+	e.b.waiting.Add(-int64(len(spans)))
 	if err != nil {
-		e.failed.Add(float64(len(spans)))
+		e.b.lost.Add(float64(len(spans)))
 	}
 	return err
 }
