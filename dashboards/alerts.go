@@ -122,6 +122,14 @@ func tickets() []Rule {
 			Description: "Work that belongs to no request goes wrong again and again: recording, recovery or audit is behind.",
 		},
 		{
+			Alert: "ChatAuditUnsealed", For: "5m", Labels: ticket, Board: "parley-dependencies",
+			// The least of what the instances saw: one that does not look any more
+			// repeats what it saw last.
+			Expr:        "min by (job) (chat_audit_seal_lag_seconds) > 60",
+			Summary:     "Audit entries have waited {{ $value | humanizeDuration }} to be sealed ({{ $labels.job }})",
+			Description: "What happened is on record, but whoever writes to the database could still change it unnoticed.",
+		},
+		{
 			Alert: "ChatSchemaPending", For: "15m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        "max by (job) (chat_schema_pending) > 0",
 			Summary:     "{{ $value }} migrations are pending ({{ $labels.job }})",
