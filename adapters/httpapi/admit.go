@@ -58,13 +58,13 @@ func (a *API) admit(route Route, next http.Handler) http.Handler {
 			problem(w, fault.New(fault.Forbidden, "Cross-origin requests with a session cookie are refused"))
 			return
 		}
-		if !c.principal.May(route.Access.scope()) {
-			a.Gate.Refuse(ctx, c.principal, c.caller, route.Label(), fault.Forbidden)
-			problem(w, fault.New(fault.Forbidden, "This credential may not be used for that"))
-			return
-		}
 		if _, err := a.Gate.Enter(ctx, c.principal); err != nil {
 			problem(w, err)
+			return
+		}
+		if !c.principal.May(route.Access.scope()) { // counted first: each one is audited
+			a.Gate.Refuse(ctx, c.principal, c.caller, route.Label(), fault.Forbidden)
+			problem(w, fault.New(fault.Forbidden, "This credential may not be used for that"))
 			return
 		}
 		if route.Access == Sends {

@@ -60,6 +60,7 @@ type settings struct {
 	httpapi.Config
 	opt      replies.Options
 	limits   access.Limits
+	database string // a URL; "": a SQLite file
 	scripted bool
 	disabled bool
 	model    ports.Model
@@ -71,7 +72,7 @@ type settings struct {
 func setup(t testing.TB, change ...func(*settings)) *bench {
 	t.Helper()
 	s := settings{
-		limits: access.Limits{access.Anonymous: 10_000, access.Authenticated: 10_000, access.Admin: 10_000},
+		limits: access.Limits{access.Anonymous: 10_000, access.Authenticated: 10_000, access.Admin: 10_000, access.APIKey: 10_000},
 		opt: replies.Options{
 			Heartbeat: 20 * time.Millisecond, Sweep: 30 * time.Millisecond, Checkpoint: 20 * time.Millisecond,
 			Eager: 5 * time.Millisecond, Poll: 20 * time.Millisecond, ShutdownTimeout: time.Second,
@@ -81,12 +82,15 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	for _, f := range change {
 		f(&s)
 	}
+	if s.database == "" {
+		s.database = filepath.Join(t.TempDir(), "parley.db")
+	}
 	b := &bench{t: t, health: httpapi.Health{
 		Status: httpapi.HealthOK, Components: map[string]httpapi.Component{"database": {Status: httpapi.HealthOK}},
 	}}
 	var err error
 	b.store, err = sqlstore.Open(t.Context(), sqlstore.Options{
-		URL: filepath.Join(t.TempDir(), "parley.db"), AcquireTimeout: 20 * time.Second, Timeout: 20 * time.Second, // machines may be busy
+		URL: s.database, AcquireTimeout: 20 * time.Second, Timeout: 20 * time.Second, // machines may be busy
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +113,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	feed := memory.NewFeed()
 	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
 	b.gate = gate.New(gate.Deps{
-		Identity: verifier, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Observer: b, Now: time.Now,
+		Identity: &identity.Callers{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Observer: b, Now: time.Now,
 	}, s.limits, s.disabled)
 	s.opt.Owner = uuid.NewString()
 	making := replies.New(replies.Deps{
@@ -174,6 +178,21 @@ func token(t testing.TB, user string) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// key makes an API key for a user; no scopes are all of them.
+func (b *bench) key(user string, scopes ...access.Scope) string {
+	b.t.Helper()
+	k, secret := identity.NewKey(user, uuid.NewString())
+	k.Scopes, k.CreatedAt = scopes, time.Now()
+	err := b.store.CreateKey(context.Background(), k, access.Entry{
+		ID: uuid.NewString(), UserID: user, Action: access.ActionKeyCreated, Resource: access.ResourceKey, ResourceID: k.ID,
+		Status: access.Success, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return secret
 }
 
 func cookie(t testing.TB, user string) string {

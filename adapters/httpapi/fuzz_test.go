@@ -41,6 +41,7 @@ type fuzzer struct {
 
 	mu    sync.Mutex
 	ids   map[string][]string    // by user and kind: what answers have named
+	keys  map[string]string      // by user and scope: API keys
 	tally map[string]map[int]int // by operation: how it was answered
 }
 
@@ -59,8 +60,10 @@ func TestFuzz(t *testing.T) {
 	}
 	t.Logf("-seed %d", seed)
 	f := &fuzzer{
-		b: setup(t, func(s *settings) { s.limits = access.Limits{access.Authenticated: 1 << 30, access.Anonymous: 1 << 30} }), d: description(t),
-		users: []string{"fuzz-amber", "fuzz-birch", "fuzz-cedar", "fuzz-dahlia"}, ids: map[string][]string{}, tally: map[string]map[int]int{},
+		b: setup(t, func(s *settings) {
+			s.limits = access.Limits{access.Authenticated: 1 << 30, access.Anonymous: 1 << 30, access.APIKey: 1 << 30}
+		}), d: description(t),
+		users: []string{"fuzz-amber", "fuzz-birch", "fuzz-cedar", "fuzz-dahlia"}, ids: map[string][]string{}, keys: map[string]string{}, tally: map[string]map[int]int{},
 	}
 	for _, path := range slices.Sorted(maps.Keys(f.d.Paths.Map())) {
 		operations := f.d.Paths.Find(path).Operations()
@@ -111,7 +114,7 @@ func (f *fuzzer) step(r *rand.Rand) error {
 		call = f.calls[r.IntN(len(f.calls))]
 	}
 	user := f.users[r.IntN(len(f.users))]
-	g := &generator{r, f, user, r.IntN(5) < 2}
+	g := &generator{Rand: r, f: f, user: user, hostile: r.IntN(5) < 2}
 	req, shown := g.request(call)
 	patience := 30 * time.Second
 	if call.path == "/api/chat/live" {
@@ -135,14 +138,17 @@ func (f *fuzzer) step(r *rand.Rand) error {
 		whole := strings.LastIndex(string(raw), "\n\n")
 		raw = raw[:whole+1]
 	}
-	if err := f.judge(call, user, res, raw); err != nil {
+	if g.key != "" && res.StatusCode == http.StatusUnauthorized {
+		f.forgetKeys(user) // the account was deleted, and they with it
+	}
+	if err := f.judge(call, g, res, raw); err != nil {
 		return fmt.Errorf("%w\n%s\nanswer: %d %.2000s", err, shown, res.StatusCode, raw)
 	}
 	f.note(call, user, res.StatusCode, raw)
 	return nil
 }
 
-func (f *fuzzer) judge(call fuzzCall, user string, res *http.Response, raw []byte) error {
+func (f *fuzzer) judge(call fuzzCall, g *generator, res *http.Response, raw []byte) error {
 	var refusal struct {
 		Error struct {
 			Code string `json:"code"`
@@ -158,13 +164,17 @@ func (f *fuzzer) judge(call fuzzCall, user string, res *http.Response, raw []byt
 			return fmt.Errorf("status %d %s: %w", res.StatusCode, code, errors.Join(why...))
 		}
 	}
+	if reads := call.method == http.MethodGet; g.scope == access.ChatRead && !reads && res.StatusCode/100 == 2 ||
+		g.scope == access.ChatWrite && reads && len(*call.op.Security) > 0 && res.StatusCode/100 == 2 {
+		return fmt.Errorf("a key for %s was let through", g.scope)
+	}
 	if err := f.d.disagrees(call.method, call.path, res.StatusCode, res.Header, raw); err != nil {
 		return err
 	}
 	// JSON writes < as \u003c, in canaries too; the name alone is telling.
 	for _, other := range f.users {
-		if other != user && strings.Contains(string(raw), other) {
-			return fmt.Errorf("%s is answered with something of %s", user, other)
+		if other != g.user && strings.Contains(string(raw), other) {
+			return fmt.Errorf("%s is answered with something of %s", g.user, other)
 		}
 	}
 	return nil
@@ -217,6 +227,8 @@ type generator struct {
 	f       *fuzzer
 	user    string
 	hostile bool
+	key     string       // the API key that the request carries, if any
+	scope   access.Scope // what the key is for; "": everything
 }
 
 // nasty are values that have broken parsers, databases and templates.
@@ -275,6 +287,9 @@ func (g *generator) request(call fuzzCall) (*http.Request, string) {
 		header.Set("Content-Type", "application/json")
 	}
 	g.headers(header)
+	if header.Get("Authorization") != "Bearer "+g.key {
+		g.key, g.scope = "", ""
+	}
 	req, err := http.NewRequest(call.method, g.f.b.server.URL+target, strings.NewReader(body))
 	if err != nil { // not a request that a client can make
 		req, _ = http.NewRequest(call.method, g.f.b.server.URL+call.path, strings.NewReader(body))
@@ -283,8 +298,35 @@ func (g *generator) request(call fuzzCall) (*http.Request, string) {
 	return req, fmt.Sprintf("%s %s as %s\n%v\n%.2000q", call.method, target, g.user, header, body)
 }
 
+// key is an API key of a user, for one scope or for all, made when first used.
+func (f *fuzzer) key(user string, scope access.Scope) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := user + " " + string(scope)
+	if f.keys[name] == "" {
+		var scopes []access.Scope
+		if scope != "" {
+			scopes = []access.Scope{scope}
+		}
+		f.keys[name] = f.b.key(user, scopes...)
+	}
+	return f.keys[name]
+}
+
+func (f *fuzzer) forgetKeys(user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.keys, func(name, _ string) bool { return strings.HasPrefix(name, user+" ") })
+}
+
 func (g *generator) headers(h http.Header) {
-	h.Set("Authorization", "Bearer "+token(g.f.b.t, g.user))
+	if g.IntN(5) == 0 {
+		g.scope = []access.Scope{"", access.ChatRead, access.ChatWrite}[g.IntN(3)]
+		g.key = g.f.key(g.user, g.scope)
+		h.Set("Authorization", "Bearer "+g.key)
+	} else {
+		h.Set("Authorization", "Bearer "+token(g.f.b.t, g.user))
+	}
 	if !g.odd() {
 		return
 	}

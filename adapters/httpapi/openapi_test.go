@@ -366,7 +366,7 @@ func unseen(route httpapi.Route, status string) bool {
 		return true
 	case "503":
 		return route.Access == httpapi.Public // see TestHealth
-	case "403": // reading is no forgery; a key without the scope needs a keyring
+	case "403": // reading is no forgery; for a key without the scope see TestScopes
 		return route.Method == "GET"
 	case "200", "204":
 		return route.Stream && route.Method == "GET" || route.Access == httpapi.Sends && !route.Stream

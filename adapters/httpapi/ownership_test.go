@@ -1,15 +1,20 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/adapters/httpapi"
+	"parley/domain/access"
 )
 
 // fill makes a request of a route: every body field that has to be there gets
@@ -151,5 +156,58 @@ func TestRoutes_RefuseStrangers(t *testing.T) {
 	b.t = t
 	if rows := b.rows(); rows != "chat_conversations 0, chat_messages 0, chat_runs 0" {
 		t.Error(rows)
+	}
+}
+
+// TestScopes walks every route with keys that may do one thing, both, and all:
+// 403 exactly where the scope is not the route's, once audited, and nothing done.
+func TestScopes(t *testing.T) {
+	b := setup(t)
+	const user = "keyed"
+	needs := map[httpapi.Access]access.Scope{
+		httpapi.Reads: access.ChatRead, httpapi.Writes: access.ChatWrite, httpapi.Sends: access.ChatWrite,
+	}
+	keys := map[string][]access.Scope{
+		"read": {access.ChatRead}, "write": {access.ChatWrite}, "both": {access.ChatRead, access.ChatWrite}, "all": nil,
+	}
+	for _, name := range []string{"read", "write", "both", "all"} {
+		scopes := keys[name]
+		key := b.key(user, scopes...)
+		for _, route := range b.api.Routes() {
+			if route.Access == httpapi.Public || route.Path == "/api/chat/account" && name != "read" {
+				continue // the account would be gone, and the key with it
+			}
+			t.Run(name+"/"+route.Label(), func(t *testing.T) {
+				b.t = t
+				target, body := fill(route, httpapi.Field{}, "")
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				res, err := b.server.Client().Do(b.request("", route.Method, target, body, "Authorization", "Bearer "+key).WithContext(ctx))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				may := len(scopes) == 0 || slices.Contains(scopes, needs[route.Access])
+				if got := res.StatusCode; may == (got == http.StatusForbidden) || got == http.StatusUnauthorized || got >= 500 {
+					t.Errorf("%d, although it may is %v", got, may)
+				}
+				if may {
+					return
+				}
+				raw, err := io.ReadAll(res.Body)
+				if err != nil || !strings.Contains(string(raw), `"FORBIDDEN"`) {
+					t.Errorf("%s %v", raw, err)
+				}
+				var entries int
+				if err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = ? AND action = ? AND resource_id = ? AND status = 'failure'",
+					user, access.ActionUnauthorizedAccess, route.Label()).Scan(&entries); err != nil || entries == 0 {
+					t.Errorf("%d entries of the audit, %v", entries, err)
+				}
+			})
+			b.t = t
+		}
+		if rows := b.rows(); name == "read" && rows != "chat_conversations 0, chat_messages 0, chat_runs 0" {
+			t.Errorf("a key that may only read left %s", rows)
+		}
 	}
 }
