@@ -40,6 +40,10 @@ func (ob *Observer) HTTP(next http.Handler) http.Handler {
 			r.Header.Set(RequestID, id)
 		}
 		w.Header().Set(RequestID, id)
+		if muted {
+			next.ServeHTTP(w, r)
+			return
+		}
 
 		method := methodLabel(r.Method)
 		ctx := ob.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))

@@ -20,6 +20,9 @@ const traceparent = "traceparent"
 
 // Trace returns the trace of ctx in W3C form, "" when there is none.
 func (*Observer) Trace(ctx context.Context) string {
+	if muted {
+		return ""
+	}
 	carrier := propagation.MapCarrier{}
 	w3c.Inject(ctx, carrier)
 	return carrier[traceparent]

@@ -18,6 +18,9 @@ import (
 // attributes that GenAI conventions name, and its metrics. model is the one
 // that is asked when the prompt names none.
 func (ob *Observer) Model(provider, model string, next ports.Model) ports.Model {
+	if muted {
+		return next
+	}
 	return watchedModel{ob: ob, provider: provider, model: model, next: next}
 }
 

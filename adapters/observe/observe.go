@@ -70,6 +70,9 @@ func (ob *Observer) Know(models []ports.ModelInfo) {
 
 // Observe implements ports.Observer.
 func (ob *Observer) Observe(ctx context.Context, fact any) {
+	if muted {
+		return
+	}
 	switch f := fact.(type) {
 	case ports.RunStarted:
 		ob.runStarted(ctx, f)

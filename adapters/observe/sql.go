@@ -35,7 +35,7 @@ type statement struct{ operation, collection, err string }
 type spanKey struct{}
 
 func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
-	if !trace.SpanFromContext(ctx).IsRecording() {
+	if muted || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of nobody's request would be traces of their own
 	}
 	s := h.name(ctx, e)
@@ -48,6 +48,9 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 }
 
 func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
+	if muted {
+		return
+	}
 	s := h.name(ctx, e)
 	s.err = sqlError(e.Err)
 	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.attributes(s))

@@ -4,10 +4,13 @@
 //
 // It builds the real binary, starts a private Postgres, and sends turns over
 // HTTP to several servers that differ in one thing each: Parley as it ships, a
-// floor that does only what no chat backend can leave out, and Parley with
-// tracing, with row-level security, and as a superuser. The servers take turns,
-// round after round, so that whatever else the machine does strikes all alike;
-// what is printed are medians over the rounds and ratios within a round.
+// floor that does only what no chat backend can leave out, and Parley that logs,
+// counts and traces nothing, with tracing, with row-level security, and as a
+// superuser. The servers take turns, round after round, so that whatever else
+// the machine does strikes all alike; what is printed are medians over the
+// rounds and ratios within a round, each with the interval that holds the true
+// median with a probability of 95 % (the extremes, if there are under six
+// rounds).
 // Afterwards it measures streams: CPU for each piece that is relayed, and
 // memory for each reader who waits.
 package main
@@ -17,9 +20,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +36,8 @@ var (
 	followers = flag.Int("followers", 2000, "readers who wait")
 	streams   = flag.Int("streams", 100, "replies that are streamed at once")
 	verbose   = flag.Bool("v", false, "print every measurement")
+	only      = flag.String("only", "", "measure only the turns of these servers, separated by commas")
+	at        = flag.String("callers", "1,16,64", "how many callers there are at once, in one measurement after the other")
 )
 
 func main() {
@@ -42,6 +49,14 @@ func main() {
 		return
 	}
 	flag.Parse()
+	for text := range strings.SplitSeq(*at, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			fmt.Fprintf(os.Stderr, "bench: -callers: %q is no count\n", text)
+			os.Exit(2)
+		}
+		loads = append(loads, n)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Stdout); err != nil {
@@ -60,11 +75,14 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := turns(ctx, w, out); err != nil {
 		return err
 	}
+	if *only != "" {
+		return nil
+	}
 	return relays(ctx, w, out)
 }
 
 // loads are how many callers there are at once.
-var loads = []int{1, 16, 64}
+var loads []int
 
 // turns compares the servers.
 func turns(ctx context.Context, w *world, out io.Writer) error {
@@ -83,11 +101,15 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 		start func(string) (*server, error)
 	}{
 		{"floor", w.startFloor},
-		{"parley", func(n string) (*server, error) { return w.startParley(n, w.role) }},
-		{"tracing 10 %", func(n string) (*server, error) { return w.startParley(n, w.role, otlp...) }},
-		{"DB_RLS=true", func(n string) (*server, error) { return w.startParley(n, w.role, "DB_RLS=true") }},
-		{"superuser", func(n string) (*server, error) { return w.startParley(n, w.super) }},
+		{"parley", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role) }},
+		{"muted", func(n string) (*server, error) { return w.startParley(n, w.muted, w.role) }},
+		{"tracing 10 %", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role, otlp...) }},
+		{"DB_RLS=true", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role, "DB_RLS=true") }},
+		{"superuser", func(n string) (*server, error) { return w.startParley(n, w.bin, w.super) }},
 	} {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
+			continue
+		}
 		started, err := s.start(s.name)
 		if err != nil {
 			return fmt.Errorf("start %s: %w", s.name, err)
@@ -123,19 +145,24 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 
 func report(out io.Writer, servers []*server, results map[string][]result) {
 	fmt.Fprintf(out, "Turns over HTTP; medians of %d interleaved rounds of %gs\n\n", *rounds, *seconds)
-	fmt.Fprintln(out, "| server | callers | turns/s [min..max] | p50 | p99 | server CPU/turn | refused |\n|---|---|---|---|---|---|---|")
+	fmt.Fprintln(out, "| server | callers | turns/s | p50 | p99 | server CPU/turn | refused |\n|---|---|---|---|---|---|---|")
 	for _, s := range servers {
 		for _, c := range loads {
 			list := results[fmt.Sprint(s.name, c)]
 			rate := spread(list, func(r result) float64 { return r.rate })
-			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.min, rate.max,
+			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.low, rate.high,
 				spread(list, func(r result) float64 { return ms(r.p50) }).median, spread(list, func(r result) float64 { return ms(r.p99) }).median,
 				spread(list, func(r result) float64 { return 1000 * ms(r.cpu) }).median,
 				spread(list, func(r result) float64 { return float64(r.refused) }).median)
 		}
 	}
-	fmt.Fprint(out, "\n| ratio within a round | c="+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|---|---|---|\n")
-	for _, pair := range [][2]string{{"parley", "floor"}, {"tracing 10 %", "parley"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"}} {
+	fmt.Fprint(out, "\n| ratio within a round | c="+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|"+strings.Repeat("---|", len(loads))+"\n")
+	for _, pair := range [][2]string{
+		{"parley", "floor"}, {"parley", "muted"}, {"tracing 10 %", "muted"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"},
+	} {
+		if len(results[fmt.Sprint(pair[0], loads[0])]) == 0 || len(results[fmt.Sprint(pair[1], loads[0])]) == 0 {
+			continue
+		}
 		for _, what := range []struct {
 			name string
 			of   func(result) float64
@@ -148,7 +175,7 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 					ratios = append(ratios, what.of(a[i])/what.of(b[i]))
 				}
 				r := spreadOf(ratios)
-				fmt.Fprintf(out, " %.2f [%.2f..%.2f] |", r.median, r.min, r.max)
+				fmt.Fprintf(out, " %.2f [%.2f..%.2f] |", r.median, r.low, r.high)
 			}
 			fmt.Fprintln(out)
 		}
@@ -156,8 +183,8 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 	fmt.Fprintln(out)
 }
 
-// span is a median with its extremes.
-type span struct{ min, median, max float64 }
+// span is a median with its interval.
+type span struct{ low, median, high float64 }
 
 func spread(list []result, of func(result) float64) span {
 	values := make([]float64, len(list))
@@ -167,9 +194,21 @@ func spread(list []result, of func(result) float64) span {
 	return spreadOf(values)
 }
 
+// spreadOf takes the interval from the ordered values themselves, and supposes
+// nothing of how they are distributed: that at most k of n values lie below the
+// true median is as likely as at most k heads of n coins.
 func spreadOf(values []float64) span {
 	slices.Sort(values)
-	return span{values[0], values[len(values)/2], values[len(values)-1]}
+	n := len(values)
+	skip, chance, sum := 0, math.Pow(0.5, float64(n)), 0.0
+	for k := 0; ; k++ { // chance is that of k heads
+		if sum += chance; sum > 0.025 {
+			break
+		}
+		skip = k
+		chance *= float64(n-k) / float64(k+1)
+	}
+	return span{values[skip], (values[(n-1)/2] + values[n/2]) / 2, values[n-1-skip]}
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

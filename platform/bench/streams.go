@@ -35,7 +35,7 @@ const pace = 20 * time.Millisecond
 
 // relays measures streams on a server of their own.
 func relays(ctx context.Context, w *world, out io.Writer) error {
-	s, err := w.startParley("streams", w.role, "DEMO_DELAY="+pace.String(), "AI_FIRST_TOKEN_TIMEOUT=10m")
+	s, err := w.startParley("streams", w.bin, w.role, "DEMO_DELAY="+pace.String(), "AI_FIRST_TOKEN_TIMEOUT=10m")
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type world struct {
 	super  string // URL of the server's superuser
 	role   string // URL of a role that owns nothing yet and may make databases
 	bin    string
+	muted  string // the binary that tells nothing
 	secret string
 	tokens []string // a caller each
 	all    []*server
@@ -48,11 +49,13 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	if w.dir, err = os.MkdirTemp("", "parley-bench-"); err != nil {
 		return nil, err
 	}
-	w.bin = filepath.Join(w.dir, "parley")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", w.bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build parley: %w\n%s", err, out)
+	w.bin, w.muted = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
+	for bin, tags := range map[string]string{w.bin: "", w.muted: "muted"} {
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".") //nolint:gosec // ours
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build parley: %w\n%s", err, out)
+		}
 	}
 	if w.pg, err = testenv.LaunchPostgres(); err != nil {
 		return nil, err
@@ -128,7 +131,7 @@ type server struct {
 
 // startParley starts Parley as it ships, but for limits that a benchmark would
 // run into and a provider that answers at once.
-func (w *world) startParley(name, as string, env ...string) (*server, error) {
+func (w *world) startParley(name, bin, as string, env ...string) (*server, error) {
 	db, err := w.database(context.Background(), as)
 	if err != nil {
 		return nil, err
@@ -137,7 +140,7 @@ func (w *world) startParley(name, as string, env ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.start(name, []string{w.bin, "serve"}, "/api/health", append([]string{
+	return w.start(name, []string{bin, "serve"}, "/api/health", append([]string{
 		"DATABASE_URL=" + db, "MIGRATE_ON_START=true", "AUTH_SECRET=" + w.secret, "ADMIN_ADDR=" + admin,
 		"RATE_LIMIT_AUTHENTICATED=1000000", "AI_PROVIDERS=demo", "DEMO_DELAY=0s", "AI_MAX_CONCURRENCY=10000",
 		"LOG_FORMAT=json", "DATA_DIR=" + w.dir,

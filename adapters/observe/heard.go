@@ -1,0 +1,5 @@
+//go:build !muted
+
+package observe
+
+const muted = false
