@@ -39,6 +39,7 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 	r.sharing(ctx, c)
 	r.models(ctx, c, d.Ask)
 	r.limits(c)
+	r.watching(p, c)
 	if d.URL != "" {
 		r.live(ctx, d.URL, c)
 	}
@@ -126,8 +127,42 @@ func (r *report) database(ctx context.Context, c config.Config) {
 	default:
 		r.ok("migrations", "up to date at %s", status.Current)
 	}
+	r.audit(ctx, c, store)
 	if store.Dialect() == "postgres" {
 		r.postgres(ctx, c, store)
+	}
+}
+
+// audit looks whether what is recorded is sealed, and who was to be erased is.
+func (r *report) audit(ctx context.Context, c config.Config, store *sqlstore.Store) {
+	lag, _, err := store.Unsealed(ctx)
+	if err == nil {
+		r.verdict(lag < time.Minute, "audit chain", "sealed to the last minute")
+	} else {
+		r.fail("audit chain", "%v", err)
+	}
+	users, err := store.Erasures(ctx, time.Hour)
+	if err == nil {
+		r.verdict(len(users) == 0, "erasures", "finished within an hour")
+	} else {
+		r.fail("erasures", "%v", err)
+	}
+	if !c.Store.AuditHeads.Set() {
+		r.warn("audit heads", "AUDIT_HEADS is not set: nobody could tell if the end of the audit log were cut off")
+	}
+}
+
+// watching says who would notice when something breaks.
+func (r *report) watching(p Process, c config.Config) {
+	if c.Operations.SentryDSN.Set() {
+		r.ok("error tracking", "SENTRY_DSN is set")
+	} else {
+		r.warn("error tracking", "SENTRY_DSN is not set: panics and failures are in the log and in metrics only")
+	}
+	if p.getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || p.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+		r.ok("tracing", "traces are exported")
+	} else {
+		r.warn("tracing", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: there are no traces")
 	}
 }
 
@@ -165,6 +200,9 @@ func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.
 	}
 	if n, ok := ask("SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"); ok && n == 0 {
 		r.warn("slow queries", "pg_stat_statements is not installed: they cannot be looked up")
+	}
+	if n, ok := ask("SELECT (has_table_privilege('audit_logs', 'DELETE') OR has_table_privilege('audit_logs', 'TRUNCATE'))::int"); ok && n == 1 {
+		r.warn("role", "this role could delete entries of the audit log, were it not for triggers that it may drop; deploy/postgres/roles.sql makes one that cannot")
 	}
 	failed, _ := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND status = 'failure' AND created_at > now() - interval '24 hours'`)
 	if n, ok := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND created_at > now() - interval '24 hours'`); ok {

@@ -28,7 +28,7 @@ func TestDoctor_ExaminesARunningAPI(t *testing.T) {
 		for _, line := range []string{
 			"a request without a credential is refused", "errors are problem details with a request id", "CORS admits no unknown origin",
 			"messages over 10,000 characters are refused", "a message gets a reply", "text comes back as it was sent", "history shows it",
-			"a reply can be streamed", "the audit shows it", "the conversation can be deleted", "served at",
+			"a reply can be streamed", "the audit shows it", "sealed to the last minute", "finished within an hour", "SENTRY_DSN is not set", "the conversation can be deleted", "served at",
 		} {
 			if !strings.Contains(report, line) {
 				t.Errorf("no word of %q in\n%s", line, report)
