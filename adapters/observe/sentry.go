@@ -77,8 +77,7 @@ func types(err error) string {
 		if text != "" {
 			text += " < "
 		}
-		var f *fault.Error
-		if errors.As(err, &f) && error(f) == err {
+		if f, ok := err.(*fault.Error); ok { //nolint:errorlint // this link of the chain alone
 			text += string(f.Kind)
 			continue
 		}

@@ -182,6 +182,7 @@ func census(t *testing.T, store *sqlstore.Store) map[string]int64 {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer found.Close()
 		for found.Next() {
 			var user string
 			var n int64

@@ -23,10 +23,10 @@ func sink() (url string, stop func() error, err error) {
 		return "", nil, err
 	}
 	s := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // it is thrown away
+		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	})}
-	go s.Serve(l) //nolint:errcheck // it ends with stop
+	go s.Serve(l)
 	return "http://" + l.Addr().String(), s.Close, nil
 }
 
@@ -83,7 +83,7 @@ func (s *server) relay(ctx context.Context, out io.Writer) error {
 				}
 			}
 			if !ended {
-				failed <- fmt.Errorf("a stream ended early: %v", lines.Err())
+				failed <- errors.Join(errors.New("a stream ended early"), lines.Err())
 			}
 			if now, err := s.rss(); err == nil {
 				peak.Store(max(peak.Load(), now))

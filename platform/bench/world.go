@@ -51,7 +51,7 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	}
 	w.bin, w.muted = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
 	for bin, tags := range map[string]string{w.bin: "", w.muted: "muted"} {
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".") //nolint:gosec // ours
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build parley: %w\n%s", err, out)
@@ -184,7 +184,7 @@ func (w *world) start(name string, command []string, probe string, env []string)
 	}
 	w.all = append(w.all, s)
 	go func() {
-		s.cmd.Wait() //nolint:errcheck // it is killed in the end
+		s.cmd.Wait()
 		close(s.exited)
 	}()
 	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -213,7 +213,7 @@ func (s *server) trouble(what string) error {
 }
 
 func (s *server) stop() {
-	s.cmd.Process.Kill() //nolint:errcheck // it may be gone
+	s.cmd.Process.Kill()
 	<-s.exited
 }
 
