@@ -64,6 +64,10 @@ func TestServe_BehindTheFence(t *testing.T) {
 	if got := call(t, "DELETE", i.url+"/api/chat/account", `{"confirm":true}`, alice); got.status != http.StatusOK {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	doctor := run(t, append(env, "ADMIN_ADDR="+strings.TrimPrefix(i.admin, "http://")), "doctor", "--url", i.url)
+	if !strings.Contains(doctor, "the audit shows it") {
+		t.Error(doctor)
+	}
 	i.terminate() // which seals what is left
 	if out := run(t, env, "audit", "verify"); !strings.Contains(out, " 0 findings") {
 		t.Error(out)
