@@ -55,14 +55,12 @@ func first(minutes int, fast, all any) [][2]string {
 	}
 }
 
-func requests(minutes int, method, route string, counts ...any) [][2]string {
-	out := [][2]string{{`chat_build_info{job="parley",instance="a",version="1"}`, fmt.Sprintf("1x%d", minutes)}}
-	for i := 0; i+1 < len(counts); i += 2 {
-		out = append(out, [2]string{
-			fmt.Sprintf(`http_server_request_duration_seconds_count{job="parley",instance="a",http_request_method="%s",http_route="%s",http_response_status_code="%v"}`, method, route, counts[i]),
-			fmt.Sprintf("0+%vx%d", counts[i+1], minutes)})
+// requests are counters that grow by so many a minute.
+func requests(minutes int, ok, failed any) [][2]string {
+	return [][2]string{
+		{`chat_api_requests_total{job="parley",instance="a",result="ok"}`, fmt.Sprintf("0+%vx%d", ok, minutes)},
+		{`chat_api_requests_total{job="parley",instance="a",result="error"}`, fmt.Sprintf("0+%vx%d", failed, minutes)},
 	}
-	return out
 }
 
 // burning expects the alerts of the windows named, all with the same share.
@@ -79,7 +77,6 @@ func fires(labels, summary string) []Firing { return []Firing{{Labels: labels, S
 // Cases returns every test of every alert.
 func Cases() []Case {
 	const failed, slow, broken = "turns failed", "turns took more than 2.5 s to their first words", "requests ended in 5xx"
-	const history, send = "/api/chat/messages", "/api/chat/messages"
 	decisions := func(scope, decision, values string) [2]string {
 		return [2]string{fmt.Sprintf(`chat_ratelimit_decisions_total{job="parley",instance="a",scope="%s",decision="%s"}`, scope, decision), values}
 	}
@@ -114,13 +111,14 @@ func Cases() []Case {
 		{Alert: "ChatFirstWordsBudgetBurn", Name: "four of five are slow", At: "3h", Series: first(180, 2, 10), Fires: burning("80%", slow, "1h", "6h", "1d", "3d")},
 		{Alert: "ChatFirstWordsBudgetBurn", Name: "four of ten are slow", At: "3h", Series: first(180, 6, 10), Fires: burning("40%", slow, "6h", "1d", "3d")},
 		{Alert: "ChatFirstWordsBudgetBurn", Name: "one of 25 is within the budget", At: "3h", Series: first(180, 24, 25)},
-		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 50 requests fails", At: "3h", Series: requests(180, "GET", history, 200, 49, 500, 1), Fires: burning("2%", broken, "1h", "6h", "1d", "3d")},
-		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 200 requests fails", At: "3h", Series: requests(180, "GET", history, 200, 199, 503, 1), Fires: burning("0.5%", broken, "1d", "3d")},
-		{Alert: "ChatApiErrorBudgetBurn", Name: "a reply that fails, a stranger's path and a stream are not judged here", At: "3h",
-			Series: slices.Concat(requests(180, "GET", history, 200, 10), requests(180, "POST", send, 502, 10),
-				requests(180, "POST", "/api/chat/messages/{id}/regenerate", 503, 10), requests(180, "GET", "unmatched", 500, 10),
-				requests(180, "GET", "/api/chat/live", 500, 10))},
-		{Alert: "ChatApiErrorBudgetBurn", Name: "refusals are answers", At: "3h", Series: requests(180, "GET", history, 200, 10, 401, 10, 429, 10, 404, 5)},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 50 requests fails", At: "3h", Series: requests(180, 49, 1), Fires: burning("2%", broken, "1h", "6h", "1d", "3d")},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 200 requests fails", At: "3h", Series: requests(180, 199, 1), Fires: burning("0.5%", broken, "1d", "3d")},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 2,000 is within the budget", At: "3h", Series: requests(180, 1999, 1)},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "a burst within a minute after a start", At: "30m",
+			Series: [][2]string{
+				{`chat_api_requests_total{job="parley",instance="a",result="ok"}`, "_x20 0+10x20"},
+				{`chat_api_requests_total{job="parley",instance="a",result="error"}`, "_x20 0 0x5 200x15"}},
+			Fires: burning("66.67%", broken, "1h", "6h", "1d", "3d")},
 
 		{Alert: "ChatAbsent", Name: "all instances vanish", At: "20m", Series: [][2]string{one("chat_build_info", `version="1"`, "1x5 _x30")},
 			Fires: fires(parley, "No instance of Parley (parley) is being scraped; 1 job is missing")},

@@ -139,6 +139,9 @@ var Catalogue = []Metric{
 		Help: "How long the limiter took to say it."},
 
 	// HTTP and the database.
+	{Name: "chat_api_requests_total", Kind: Counter, Source: Domain,
+		Help:   "Requests that the API's promise is about: those of users, but for streams and what makes a reply.",
+		Labels: []string{"result"}, Values: map[string][]string{"result": {"ok", "error"}}},
 	{Name: "http_server_request_duration_seconds", Kind: Histogram, Unit: "s", Source: OTel,
 		Help:   "Duration of requests.",
 		Labels: []string{"http_request_method", "http_route", "http_response_status_code", "error_type"}},

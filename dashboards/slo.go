@@ -20,13 +20,6 @@ type promise struct {
 	hurts      string
 }
 
-const (
-	// A stream is 200 before it can fail, and a request that makes a reply
-	// fails when its provider does: both are judged as turns.
-	makesReply = `http_request_method=~"POST|PATCH", http_route=~"/api/chat/messages(/\\{id\\}(/(regenerate|continue))?)?"`
-	noStream   = `http_route!~"unmatched|/api/chat/(stream|live|messages/\\{id\\}/stream)"`
-)
-
 var promises = []promise{
 	{
 		slo: "turns", alert: "ChatTurnErrorBudgetBurn", budget: "0.005", what: "turns failed",
@@ -47,11 +40,8 @@ var promises = []promise{
 		slo: "api", alert: "ChatApiErrorBudgetBurn", budget: "0.001", what: "requests ended in 5xx",
 		hurts: "Users cannot open conversations or history.",
 		bad:   "job:chat_api_bad:rate5m", valid: "job:chat_api_valid:rate5m", ratio: "job:chat_api_errors:ratio_rate",
-		badExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + `, http_response_status_code=~"5.."}[5m])` + "\n" +
-			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" + ours + "\n" +
-			"or 0 * job:chat_api_valid:rate5m", // no 5xx ever: no series
-		validExpr: "sum by (job) (\n  rate(http_server_request_duration_seconds_count{" + noStream + "}[5m])\n" +
-			"  unless rate(http_server_request_duration_seconds_count{" + makesReply + "}[5m])\n)\n" + ours,
+		badExpr:   `sum by (job) (rate(chat_api_requests_total{result="error"}[5m]))`,
+		validExpr: `sum by (job) (rate(chat_api_requests_total[5m]))`,
 	},
 }
 

@@ -89,6 +89,9 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 		attrs = append(attrs, keyErrorType.String(http.StatusText(rec.status)))
 		span.SetStatus(codes.Error, "")
 	}
+	if judged(method, route, rec.streaming) {
+		ob.m.requests.WithLabelValues(resultLabel(rec.status)).Inc()
+	}
 	ob.otel.httpActive.Add(ctx, -1)
 	ob.otel.httpSeconds.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
 	if span.IsRecording() {

@@ -142,3 +142,51 @@ func TestHTTP_AttackMakesNoSeries(t *testing.T) {
 		t.Errorf("%d series, %v", n, err)
 	}
 }
+
+// The promise of the API is about what users ask, except what is judged as turns.
+func TestHTTP_WhatThePromiseIsAbout(t *testing.T) {
+	for name, c := range map[string]struct {
+		pattern, target string
+		status          int
+		stream          bool
+		want            string // the result that is counted, if any
+	}{
+		"History":     {"GET /api/chat/messages", "/api/chat/messages", 200, false, "ok"},
+		"Refused":     {"GET /api/chat/messages", "/api/chat/messages", 404, false, "ok"},
+		"Broken":      {"DELETE /api/chat/conversations/{id}", "/api/chat/conversations/1", 503, false, "error"},
+		"Rename":      {"PATCH /api/chat/conversations/{id}", "/api/chat/conversations/1", 500, false, "error"},
+		"Stop":        {"POST /api/chat/messages/{id}/stop", "/api/chat/messages/1/stop", 500, false, "error"},
+		"NotFollowed": {"GET /api/chat/messages/{id}/stream", "/api/chat/messages/1/stream", 503, false, "error"},
+		"Followed":    {"GET /api/chat/messages/{id}/stream", "/api/chat/messages/1/stream", 200, true, ""},
+		"Live":        {"GET /api/chat/live", "/api/chat/live", 200, true, ""},
+		"Send":        {"POST /api/chat/messages", "/api/chat/messages", 502, false, ""},
+		"SendStream":  {"POST /api/chat/stream", "/api/chat/stream", 503, false, ""},
+		"Edit":        {"PATCH /api/chat/messages/{id}", "/api/chat/messages/1", 502, false, ""},
+		"Regenerate":  {"POST /api/chat/messages/{id}/regenerate", "/api/chat/messages/1/regenerate", 502, false, ""},
+		"Continue":    {"POST /api/chat/messages/{id}/continue", "/api/chat/messages/1/continue", 502, false, ""},
+		"Health":      {"GET /api/health", "/api/health", 503, false, ""},
+		"NoRoute":     {"GET /api/chat/other", "/elsewhere", 500, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t)
+			mux := http.NewServeMux()
+			mux.HandleFunc(c.pattern, func(w http.ResponseWriter, _ *http.Request) {
+				if c.stream {
+					w.Header().Set("Content-Type", "text/event-stream")
+				}
+				w.WriteHeader(c.status)
+			})
+			method, _, _ := strings.Cut(c.pattern, " ")
+			w.HTTP(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, c.target, nil))
+			got := ""
+			for series, n := range w.values(t, "chat_api_requests_total") {
+				if n > 0 {
+					got += series
+				}
+			}
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("counted %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -40,6 +40,7 @@ type metrics struct {
 	background        *prometheus.CounterVec
 	auditLag          prometheus.Gauge
 	auditSeq          prometheus.Gauge
+	requests          *prometheus.CounterVec
 }
 
 var (
@@ -133,13 +134,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		auditSeq: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chat_audit_sealed_seq", Help: "Number of the link of the audit chain that this instance made last.",
 		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_api_requests_total", Help: "Requests that the API's promise is about: those of users, but for streams and what makes a reply.",
+		}, []string{"result"}),
 	}
 	m.begin(newLabels(nil))
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
-		m.auditLag, m.auditSeq,
+		m.auditLag, m.auditSeq, m.requests,
 	} {
 		errs = append(errs, reg.Register(c))
 	}
@@ -187,6 +191,9 @@ func (m *metrics) begin(l labels) {
 	}
 	for _, k := range refusals {
 		m.refusals.WithLabelValues(string(k))
+	}
+	for _, r := range []string{"ok", "error"} {
+		m.requests.WithLabelValues(r)
 	}
 	for _, t := range tasks {
 		m.background.WithLabelValues(t)
