@@ -1,0 +1,33 @@
+package anthropic_test
+
+import (
+	"testing"
+
+	"parley/adapters/providers/anthropic"
+	"parley/adapters/providers/stub"
+	"parley/ports"
+)
+
+// FuzzGenerate feeds whatever bytes to the reader of a reply's events.
+func FuzzGenerate(f *testing.F) {
+	stub.FuzzEvents(f, func(f *testing.F, canned *stub.Canned) ports.Model {
+		p, err := anthropic.New(anthropic.Config{BaseURL: "http://provider.test", Key: "k", Wrap: canned.Wrap})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { p.Close() })
+		return p
+	}, []string{
+		"event: message_start\n" + `data: {"type":"message_start","message":{"id":"1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":1,"output_tokens":1}}}` + "\n\n" +
+			"event: content_block_start\n" + `data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}` + "\n\n" +
+			"event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"canary"}}` + "\n\n" +
+			"event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"canary"}}` + "\n\n" +
+			"event: content_block_stop\n" + `data: {"type":"content_block_stop","index":0}` + "\n\n" +
+			"event: message_delta\n" + `data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}` + "\n\n" +
+			"event: message_stop\n" + `data: {"type":"message_stop"}` + "\n\n",
+		"event: ping\n" + `data: {"type":"ping"}` + "\n\n",
+		"event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"canary"}}` + "\n\n",
+		"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"\xff\"}}\n\n",
+		`{"type":"error","error":{"type":"api_error","message":"canary"}}`,
+	})
+}
