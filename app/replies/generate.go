@@ -38,7 +38,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	})
 	cancel()
 
-	recorded := s.rec.withdraw(t)
+	recorded, perhaps := s.rec.withdraw(t)
 	cause := context.Cause(t.ctx)
 	o := s.outcome(t, answer, w)
 	reason := ""
@@ -51,8 +51,8 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 		s.lost(t)
 		return
 	case errors.Is(cause, errStopped):
-		// The reader keeps what the reader saw, not what was on its way.
-		o.State, o.Output = chat.Stopped, o.Output.Cut(recorded)
+		// The reader keeps what the reader may have seen, not what was on its way.
+		o.State, o.Output = chat.Stopped, o.Output.Cut(perhaps)
 	case errors.Is(cause, errDrained) && !seen(t, o.Output.Cut(recorded)):
 		s.release(t)
 		return

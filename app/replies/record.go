@@ -49,9 +49,11 @@ func (r *recorder) wake() {
 	}
 }
 
-// withdraw stops recording a task and returns how much of it has been
-// recorded, and so may have been seen. Nothing more will be.
-func (r *recorder) withdraw(t *task) chat.Cursor {
+// withdraw stops recording a task and returns how much of it has been recorded
+// for certain, and how much may have been: a store that did not answer may have
+// recorded what it was given, and somebody elsewhere may have read it. Nothing
+// more will be.
+func (r *recorder) withdraw(t *task) (recorded, perhaps chat.Cursor) {
 	r.mu.Lock()
 	for r.busy[t] {
 		r.idle.Wait()
@@ -60,7 +62,7 @@ func (r *recorder) withdraw(t *task) chat.Cursor {
 	r.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.recorded
+	return t.recorded, t.sent
 }
 
 // run records until ctx is done.
@@ -143,7 +145,7 @@ func (r *recorder) flush(ctx context.Context, tasks []*task) (took time.Duration
 	}()
 	bytes := 0
 	for _, t := range kept {
-		o := t.output()
+		o := t.send()
 		bytes += int(o.Len())
 		points = append(points, chat.Checkpoint{UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt, Output: o})
 	}

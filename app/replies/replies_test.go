@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -297,6 +298,47 @@ func TestStop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the store has recorded without saying so may have been read elsewhere,
+// and is not taken back by a stop.
+func TestStop_KeepsWhatMayHaveBeenSeen(t *testing.T) {
+	b := setup(t)
+	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
+	owner := b.start(quick(), func(d *replies.Deps) { d.Store = deaf })
+	elsewhere := b.start(quick())
+	turn := b.send(owner.Service, replies.Send{})
+	call := b.model.Next()
+	call.Say("one")
+	r := b.reader(turn.Run.ID)
+	r.read(elsewhere.Service, r.hasSeen("one"))
+	deaf.from.Store(true)
+	call.Say(", two")
+	r.read(elsewhere.Service, r.hasSeen("one, two"))
+	if _, err := elsewhere.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
+		t.Fatal(err)
+	}
+	if run := b.until(turn.Run.ID, chat.Stopped); run.Output.Text != "one, two" {
+		t.Errorf("kept %q", run.Output.Text)
+	}
+	r.read(elsewhere.Service, nil)
+	if r.seen.Text != "one, two" || r.end.Message.Content != "one, two" {
+		t.Errorf("saw %q, end %+v", r.seen.Text, r.end)
+	}
+}
+
+// unheard records output and does not say so.
+type unheard struct {
+	replies.Store
+	from *atomic.Bool
+}
+
+func (u unheard) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {
+	fenced, err := u.Store.Checkpoint(ctx, owner, points)
+	if err == nil && u.from.Load() {
+		return nil, errAway
+	}
+	return fenced, err
 }
 
 func TestContinue(t *testing.T) {

@@ -21,8 +21,9 @@ type task struct {
 	mu        sync.Mutex
 	reasoning strings.Builder
 	text      strings.Builder
-	last      time.Time // when output was last recorded
-	recorded  chat.Cursor
+	last      time.Time   // when output was last recorded
+	recorded  chat.Cursor // how much the store has confirmed
+	sent      chat.Cursor // how much it was given, which it may have recorded
 	watchers  int
 	shown     bool // the first piece has been recorded
 }
@@ -34,7 +35,7 @@ func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	t.reasoning.WriteString(run.Output.Reasoning)
 	t.text.WriteString(run.Output.Text)
-	t.recorded = run.Output.Len()
+	t.recorded, t.sent = run.Output.Len(), run.Output.Len()
 	t.last = accepted
 	return t
 }
@@ -60,6 +61,15 @@ func (t *task) output() chat.Output {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.outputLocked()
+}
+
+// send is output, which is about to be given to the store.
+func (t *task) send() chat.Output {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.outputLocked()
+	t.sent = o.Len()
+	return o
 }
 
 func (t *task) outputLocked() chat.Output {
