@@ -43,6 +43,8 @@ func translate(ctx context.Context, err error) error {
 		return fault.Wrap(cause, fault.Invalid, "Text must be valid Unicode without control characters")
 	case transient(code):
 		return unavailable(cause)
+	case code == "26000", code == "42P05":
+		cause = fmt.Errorf("%w: a pooler hands sessions from one transaction to another, and prepared statements with them; set DB_EXEC_MODE=exec", cause)
 	}
 	return fault.Wrap(cause, fault.Internal, "The database refused a statement")
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,31 @@ func TestPgBouncer(t *testing.T) {
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
 		return bundle(migrated(t, sqlstore.Options{URL: through(testenv.Postgres(t))}))
 	})
+}
+
+// A mode that keeps prepared statements in sessions fails behind it, and says
+// what to do.
+func TestPgBouncer_CachedStatements(t *testing.T) {
+	direct := testenv.Postgres(t)
+	migrated(t, sqlstore.Options{URL: direct})
+	store := open(t, sqlstore.Options{URL: bouncer(t, direct)(direct), ExecMode: "cache_statement", MaxConns: 4})
+	var failures sync.Map
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := store.Keys(t.Context(), "u"); err != nil {
+					failures.Store(fmt.Sprint(err), true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	said := ""
+	failures.Range(func(text, _ any) bool { said += text.(string); return true })
+	if !strings.Contains(said, "DB_EXEC_MODE=exec") {
+		t.Errorf("it says %q", said)
+	}
 }
 
 // bouncer starts a PgBouncer before the server of a URL. The returned function
