@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -207,47 +208,55 @@ func (a *API) follows() encoder[following] {
 	return encoder[following]{[]Answer{replyEvents, {Status: http.StatusNoContent}}, a.encodeFollow}
 }
 
-// encodeFollow writes a reply while it is made. An error is answered as such
-// only if it comes instead of the first event.
-func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f following) (err error) {
-	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
-	reason := ""
-	defer func() {
-		a.left(ctx, s, err, reason)
-		if s.open {
-			err = nil
-		}
-	}()
-	for e, failed := range f.events {
-		if failed != nil {
-			return failed
-		}
+// encodeFollow writes a reply while it is made.
+func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f following) error {
+	opened, err := writeEvents(ctx, a, w, f.events, func(s *events, e replies.Event) (reason string, err error) {
 		switch e.Kind {
-		case replies.EventIdle:
-			err = s.beat()
 		case replies.EventReconnect:
-			reason = leftShutdown
-			err = s.send(e.Cursor, reconnectEvent{"reconnect"})
+			return leftShutdown, s.send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
-			reason = leftDone
-			err = s.send(e.Cursor, ending(e, f.html))
+			return leftDone, s.send(e.Cursor, ending(e, f.html))
 		case replies.EventStart:
-			err = s.send(e.Cursor, startEvent{"start", showOrNull(e.UserMessage, f.html), e.Run.ID})
+			return "", s.send(e.Cursor, startEvent{"start", showOrNull(e.UserMessage, f.html), e.Run.ID})
 		case replies.EventDelta:
 			kind := "chunk"
 			if e.Delta.Reasoning {
 				kind = "reasoning"
 			}
-			err = s.send(e.Cursor, pieceEvent{kind, e.Delta.Text})
+			return "", s.send(e.Cursor, pieceEvent{kind, e.Delta.Text})
 		}
-		if err != nil {
-			return err
-		}
-	}
-	if !s.open && ctx.Err() == nil {
+		return "", s.beat()
+	})
+	if err == nil && !opened && ctx.Err() == nil {
 		w.WriteHeader(http.StatusNoContent)
 	}
-	return nil
+	return err
+}
+
+// writeEvents writes what show makes of each event, and tells why the stream
+// ended: for the reason that show gave last, if it gave one. An error is
+// returned, to be answered, only if it comes instead of the first event.
+func writeEvents[E any](
+	ctx context.Context, a *API, w http.ResponseWriter, list iter.Seq2[E, error], show func(*events, E) (reason string, err error),
+) (opened bool, err error) {
+	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
+	reason := ""
+	defer func() {
+		a.left(ctx, s, err, reason)
+		if opened = s.open; opened {
+			err = nil
+		}
+	}()
+	for e, failed := range list {
+		if failed != nil {
+			return false, failed
+		}
+		why, err := show(s, e)
+		if reason = cmp.Or(why, reason); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // ending is the terminal event of a run.
@@ -287,33 +296,17 @@ func (a *API) lives() encoder[living] {
 	}}}, a.encodeLive}
 }
 
-func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) (err error) {
-	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
-	reason := ""
-	defer func() {
-		a.left(ctx, s, err, reason)
-		if s.open {
-			err = nil
-		}
-	}()
-	for e, failed := range l.events {
-		if failed != nil {
-			return failed
-		}
+func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) error {
+	_, err := writeEvents(ctx, a, w, l.events, func(s *events, e replies.LiveEvent) (reason string, err error) {
 		switch e.Kind {
-		case replies.EventIdle:
-			err = s.beat()
 		case replies.EventReconnect:
-			reason = leftShutdown
-			err = s.send(chat.Before, reconnectEvent{"reconnect"})
+			return leftShutdown, s.send(chat.Before, reconnectEvent{"reconnect"})
 		case replies.EventStart:
-			err = s.send(chat.Before, liveEvent{"snapshot", runsOf(e.Runs)})
+			return "", s.send(chat.Before, liveEvent{"snapshot", runsOf(e.Runs)})
 		case replies.EventDelta, replies.EventEnd:
-			err = s.send(chat.Before, liveEvent{"changed", runsOf(e.Runs)})
+			return "", s.send(chat.Before, liveEvent{"changed", runsOf(e.Runs)})
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return "", s.beat()
+	})
+	return err
 }
