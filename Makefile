@@ -31,7 +31,7 @@ race: ## Run the tests of the layers within a process with the race detector
 		./adapters/memory ./adapters/redis ./adapters/providers/... ./adapters/observe
 
 .PHONY: check
-check: fmt-check vet lint boundary migrate-check verify ## Run everything but the tests that CI runs
+check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything but the tests that CI runs
 
 .PHONY: fmt
 fmt: ## Format the code
