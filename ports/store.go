@@ -27,9 +27,11 @@ type Runs interface {
 	// those that it refused because a newer attempt exists or the run has ended.
 	Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error)
 	// Heartbeat returns the runs whose lease owner holds (ID, UserID, Attempt,
-	// StopRequested set), and renews to now+lease those of which a third has
-	// passed. It is asked often, to learn of stops, and so mostly reads.
-	Heartbeat(ctx context.Context, owner string, lease time.Duration) ([]chat.Run, error)
+	// StopRequested set), and renews to now+lease those of them that are among
+	// made and of which a third has passed. Those that owner holds and does not
+	// make, because it never heard that it got them, expire. It is asked often,
+	// to learn of stops, and so mostly reads.
+	Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) ([]chat.Run, error)
 	// Finish ends a run: state, message, conversation, audit entry. Fenced when
 	// a newer attempt exists or the run has ended.
 	Finish(ctx context.Context, o chat.Outcome) error

@@ -156,7 +156,7 @@ func TestFence_Role(t *testing.T) {
 	if list, _, err := store.Messages(t.Context(), "ann", "", ports.Page{Limit: 10}); err != nil || len(list) != 1 {
 		t.Errorf("%d messages, %v", len(list), err)
 	}
-	if held, err := store.Heartbeat(t.Context(), "here", time.Minute); err != nil || len(held) != 1 {
+	if held, err := store.Heartbeat(t.Context(), "here", nil, time.Minute); err != nil || len(held) != 1 {
 		t.Errorf("%d runs held, %v", len(held), err)
 	}
 }

@@ -131,7 +131,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 		check(err)
 		_, err = store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Text: "some"}}})
 		check(err)
-		_, err = store.Heartbeat(ctx, "here", time.Hour)
+		_, err = store.Heartbeat(ctx, "here", []string{out.Run.ID}, time.Hour)
 		check(err)
 		_, err = store.RequestStop(ctx, "ann", out.Run.ID, entry("stop"+suffix))
 		check(err)

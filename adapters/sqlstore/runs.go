@@ -36,9 +36,14 @@ func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conv
 	return conv, branch, err
 }
 
-// Heartbeat reads the runs that owner holds, and renews the leases that need it.
-func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration) (held []chat.Run, err error) {
-	var due []rows.Run
+// Heartbeat reads the runs that owner holds, and renews the leases of those that
+// it makes, where they need it.
+func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) (held []chat.Run, err error) {
+	var due []string
+	mine := make(map[string]bool, len(made))
+	for _, id := range made {
+		mine[id] = true
+	}
 	err = s.read(ctx, "heartbeat", everyone, func(ctx context.Context, db bun.IDB) error {
 		var list []struct {
 			rows.Run
@@ -51,8 +56,8 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 			held = append(held, chat.Run{
 				ID: r.ID, UserID: r.UserID, Owner: owner, State: chat.Running, Attempt: r.Attempt, StopRequested: r.StopRequested,
 			})
-			if r.Due {
-				due = append(due, r.Run)
+			if r.Due && mine[r.ID] {
+				due = append(due, r.ID)
 			}
 		}
 		return err
@@ -61,8 +66,8 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 		return held, err
 	}
 	err = s.writeOwned(ctx, "heartbeat", everyone, func(ctx context.Context, tx bun.IDB) error {
-		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND lease_until < ?",
-			s.dialect.clock(lease), owner, s.dialect.clock(lease*2/3)).Exec(ctx)
+		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
+			s.dialect.clock(lease), owner, bun.List(due)).Exec(ctx)
 		return err
 	})
 	return held, err

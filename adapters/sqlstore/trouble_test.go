@@ -249,7 +249,7 @@ func TestPostgres_NoDeadlocks(t *testing.T) {
 		}
 		return err
 	})
-	loop("heartbeat", func() error { _, err := store.Heartbeat(ctx, "here", 10*time.Millisecond); return err })
+	loop("heartbeat", func() error { _, err := store.Heartbeat(ctx, "here", nil, 10*time.Millisecond); return err })
 	loop("stop", func() error {
 		_, err := store.RequestStop(ctx, "ann", <-ids, entry(id("stop")))
 		return err

@@ -164,7 +164,7 @@ func TestErase_StopsLiveReplies(t *testing.T) {
 		var making sync.WaitGroup
 		making.Go(func() { // who makes the reply, and looks at its heartbeat
 			until(b, func() bool {
-				held, err := b.store.Heartbeat(b.Context(), "here", time.Minute)
+				held, err := b.store.Heartbeat(b.Context(), "here", nil, time.Minute)
 				if err != nil {
 					b.Error(err)
 				}

@@ -327,10 +327,18 @@ func TestStop_KeepsWhatMayHaveBeenSeen(t *testing.T) {
 	}
 }
 
-// unheard records output and does not say so.
+// unheard admits and records, and does not say so.
 type unheard struct {
 	replies.Store
 	from *atomic.Bool
+}
+
+func (u unheard) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
+	out, err := u.Store.Admit(ctx, a)
+	if err == nil && u.from.Load() {
+		return chat.Admitted{}, errAway
+	}
+	return out, err
 }
 
 func (u unheard) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {
@@ -585,6 +593,34 @@ func TestOrphan(t *testing.T) {
 			t.Errorf("the model was asked %d times", b.model.Calls())
 		}
 	})
+}
+
+// An admission that nobody heard of belongs to an instance that does not know
+// it. That this instance is alive and busy must not keep it for ever.
+func TestOrphan_OfALivingOwner(t *testing.T) {
+	b := setup(t)
+	opt := quick()
+	opt.Lease = 300 * time.Millisecond
+	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
+	s := b.start(opt, func(d *replies.Deps) { d.Store = deaf })
+	busy := b.send(s.Service, replies.Send{})
+	long := b.model.Next()
+	deaf.from.Store(true)
+	in := with(replies.Send{Content: "heard of by nobody", Key: "key"})
+	if _, err := s.Send(t.Context(), in); err == nil {
+		t.Fatal("it was heard")
+	}
+	deaf.from.Store(false)
+	turn := b.send(s.Service, in) // the client's retry joins it
+	call := b.model.Next()
+	call.Say("after all")
+	call.Done()
+	if run := b.until(turn.Run.ID, chat.Completed); run.Attempt != 2 {
+		t.Errorf("attempt %d", run.Attempt)
+	}
+	long.Say("meanwhile")
+	long.Done()
+	b.until(busy.Run.ID, chat.Completed)
 }
 
 func TestFinish_OutlastsTheStoresAbsence(t *testing.T) {

@@ -81,7 +81,11 @@ func (s *Service) heartbeat(ctx context.Context) {
 	tasks := s.roster.all() // before the question: what is begun later is not in the answer
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Lease/2)
 	defer cancel()
-	held, err := s.Store.Heartbeat(ctx, s.opt.Owner, s.opt.Lease)
+	made := make([]string, len(tasks))
+	for i, t := range tasks {
+		made[i] = t.run.ID
+	}
+	held, err := s.Store.Heartbeat(ctx, s.opt.Owner, made, s.opt.Lease)
 	if err != nil {
 		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "heartbeat", Err: err})
 		return

@@ -89,8 +89,8 @@ func (s failingStore) Checkpoint(ctx context.Context, owner string, points []cha
 	return fenced, err
 }
 
-func (s failingStore) Heartbeat(ctx context.Context, owner string, lease time.Duration) (held []chat.Run, err error) {
-	around(s.fail, "heartbeat", func() { held, err = s.Store.Heartbeat(ctx, owner, lease) })
+func (s failingStore) Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) (held []chat.Run, err error) {
+	around(s.fail, "heartbeat", func() { held, err = s.Store.Heartbeat(ctx, owner, made, lease) })
 	return held, err
 }
 

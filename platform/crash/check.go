@@ -21,6 +21,7 @@ type verdict struct {
 	slowest     time.Duration // from an owner's death to a terminal state or a new owner
 	slowestRun  string
 	stops       int           // of which the provider noticed
+	longestHeld time.Duration // by an owner that lived
 	slowestStop time.Duration // from the acknowledgement to the provider's hearing of it
 	states      map[string]int
 	attempts    int // beyond the first ones

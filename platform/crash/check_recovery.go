@@ -69,6 +69,30 @@ func (b *books) recovery(v *verdict) {
 		for _, died := range dead[t.owner] {
 			b.orphan(v, t, died)
 		}
+		b.living(v, t, dead[t.owner])
+	}
+}
+
+// longestReply is what the provider takes at most, and a little more.
+const longestReply = 10 * time.Second
+
+// living: who lives does not hold a run for longer than it takes, and to take
+// it over when he never heard that he got it.
+func (b *books) living(v *verdict, t tenure, dead []time.Time) {
+	until := t.to
+	for _, died := range dead {
+		if until.IsZero() || died.Before(until) {
+			until = died
+		}
+	}
+	if until.IsZero() || until.Before(t.from) {
+		return
+	}
+	held := span{t.from, until}
+	took := until.Sub(t.from) - overlap(held, b.s.Outages) - overlap(held, b.s.Deaf)
+	v.longestHeld = max(v.longestHeld, took)
+	if took > longestReply+tolerance {
+		v.add("I2", "run %s, attempt %d, was held for %v by %s, who lived", t.run, t.attempt, took.Round(time.Millisecond), t.owner)
 	}
 }
 

@@ -162,6 +162,10 @@ func TestCheck_Finds(t *testing.T) {
 			s.Deaths[0].At = s.Deaths[0].At.Add(-8 * time.Second)
 			s.Steps[2].At = s.Deaths[0].At
 		}},
+		{"a run that its owner does not know of", "I2", "who lived", func(_ *history, s *snapshot) {
+			s.Deaths = nil
+			s.Steps[1].At = s.Steps[0].At.Add(26 * time.Second)
+		}},
 		{"an orphan for ever", "I2", "never taken over", func(_ *history, s *snapshot) { s.Steps = s.Steps[:3] }},
 		{"another attempt at what was seen", "I2", "must be interrupted or stopped", func(_ *history, s *snapshot) {
 			run(s, "r2").State = "completed"

@@ -2,6 +2,7 @@ package portstest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -179,7 +180,7 @@ func stopTests(b *storeBench) {
 				b.Error("the second request was recorded as well")
 			}
 		}
-		held, err := b.Runs.Heartbeat(b.ctx(), "here", time.Minute)
+		held, err := b.Runs.Heartbeat(b.ctx(), "here", nil, time.Minute)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -310,7 +311,7 @@ func leaseTests(b *storeBench) {
 		}
 		b.want("fenced", fenced, []string{run.ID})
 		b.wantKind("finish", b.Runs.Finish(b.ctx(), b.outcome(out.Run, chat.Completed, "late")), fault.Fenced)
-		held, err := b.Runs.Heartbeat(b.ctx(), "here", time.Minute)
+		held, err := b.Runs.Heartbeat(b.ctx(), "here", nil, time.Minute)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -324,7 +325,7 @@ func leaseTests(b *storeBench) {
 		a.Lease = 300 * time.Millisecond
 		out := b.admit(a)
 		for until := time.Now().Add(600 * time.Millisecond); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
-			held, err := b.Runs.Heartbeat(b.ctx(), "here", time.Minute)
+			held, err := b.Runs.Heartbeat(b.ctx(), "here", []string{out.Run.ID, "another"}, time.Minute)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -337,11 +338,28 @@ func leaseTests(b *storeBench) {
 			b.Errorf("the lease ends in %v", until)
 		}
 		b.finish(out.Run, chat.Completed, "so")
-		held, err := b.Runs.Heartbeat(b.ctx(), "here", time.Minute)
+		held, err := b.Runs.Heartbeat(b.ctx(), "here", nil, time.Minute)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.want("nothing left", len(held), 0)
+	})
+
+	b.run("HeldByWhoDoesNotKnow", func(b *storeBench) {
+		out := b.admit(short(b))
+		other := b.admit(b.sending(b.conversation(), "of the same owner"))
+		run, until := b.stored(out.Run.ID), time.Now().Add(5*time.Second)
+		for ; run.Attempt == 1 && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+			held, err := b.Runs.Heartbeat(b.ctx(), "here", []string{other.Run.ID}, time.Minute)
+			if err != nil || !slices.Contains(runIDs(held), other.Run.ID) {
+				b.Fatal(runIDs(held), err)
+			}
+			claim(b, "there")
+			run = b.stored(out.Run.ID)
+		}
+		b.want("taken over", []any{run.Owner, run.Attempt}, []any{"there", 2})
+		b.finish(run, chat.Completed, "so")
+		b.finish(other.Run, chat.Completed, "so")
 	})
 
 	b.run("Release", func(b *storeBench) {
