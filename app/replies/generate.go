@@ -150,6 +150,7 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 	if o.State != chat.Completed {
 		o.Metadata["state"] = string(o.State)
 	}
+	unheard := false // an end may be in the store, though nobody said so
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 		err := s.Store.Finish(ctx, o)
@@ -158,9 +159,13 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 			break
 		}
 		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
+			if unheard && s.ended(t, o.State) {
+				break
+			}
 			s.lost(t)
 			return false
 		}
+		unheard = true
 		s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "finish", Err: err})
 		select {
 		case <-time.After(wait):
@@ -170,6 +175,15 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 	}
 	s.tell(t, o, answer, reason)
 	return true
+}
+
+// ended reports whether the store has the run as ended so by this attempt,
+// which nobody but us can do.
+func (s *Service) ended(t *task, state chat.State) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
+	defer cancel()
+	run, err := s.Store.Run(ctx, t.run.UserID, t.run.ID)
+	return err == nil && run.State == state && run.Attempt == t.run.Attempt
 }
 
 // tell lets followers, tabs, waiting runs and operators know of a durable end.

@@ -341,6 +341,16 @@ func (u unheard) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, er
 	return out, err
 }
 
+func (u unheard) Finish(ctx context.Context, o chat.Outcome) error {
+	if err := u.Store.Finish(ctx, o); err != nil {
+		return err
+	}
+	if u.from.Load() {
+		return errAway
+	}
+	return nil
+}
+
 func (u unheard) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {
 	fenced, err := u.Store.Checkpoint(ctx, owner, points)
 	if err == nil && u.from.Load() {
@@ -637,6 +647,47 @@ func TestFinish_OutlastsTheStoresAbsence(t *testing.T) {
 	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
 		t.Errorf("%+v, %v", reply.AssistantMessage, err)
 	}
+}
+
+// An end that the store has made and not confirmed is told once, like any other.
+func TestFinish_UnheardIsToldOnce(t *testing.T) {
+	b := setup(t)
+	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
+	s := b.start(quick(), func(d *replies.Deps) { d.Store = deaf })
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	call.Say("kept")
+	r := b.reader(turn.Run.ID)
+	r.read(s.Service, r.hasSeen("kept"))
+	deaf.from.Store(true)
+	call.Done()
+	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
+		t.Errorf("%+v, %v", reply.AssistantMessage, err)
+	}
+	r.read(s.Service, nil)
+	if r.end.Run.State != chat.Completed {
+		t.Errorf("end %+v", r.end)
+	}
+	told := 0
+	b.eventually(func() error {
+		for {
+			select {
+			case f := <-b.facts:
+				switch f := f.(type) {
+				case ports.RunFinished:
+					told++
+				case ports.RunFenced:
+					return fmt.Errorf("lost: %+v", f)
+				}
+				continue
+			default:
+			}
+			if told != 1 {
+				return fmt.Errorf("told %d times", told)
+			}
+			return nil
+		}
+	})
 }
 
 func TestDrain(t *testing.T) {
