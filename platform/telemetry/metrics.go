@@ -3,6 +3,7 @@ package telemetry
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -67,10 +68,11 @@ var strangers = attribute.NewDenyKeysFilter(
 func views() []sdkmetric.View {
 	out := make([]sdkmetric.View, 0, len(buckets))
 	for name, bounds := range buckets {
-		out = append(out, sdkmetric.NewView(sdkmetric.Instrument{Name: name}, sdkmetric.Stream{
-			Aggregation:     sdkmetric.AggregationExplicitBucketHistogram{Boundaries: bounds},
-			AttributeFilter: strangers,
-		}))
+		s := sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: bounds}}
+		if strings.HasPrefix(name, "http.") { // filtering costs as much as counting, and callers are only met here
+			s.AttributeFilter = strangers
+		}
+		out = append(out, sdkmetric.NewView(sdkmetric.Instrument{Name: name}, s))
 	}
 	return out
 }
