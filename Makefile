@@ -25,11 +25,6 @@ build: ## Build bin/parley
 test: ## Run all tests, with a private Postgres and Redis and the race detector (RACE= without it)
 	$(TESTENV) go test $(RACE) -timeout 20m ./...
 
-.PHONY: race
-race: ## Run the tests of the layers within a process with the race detector
-	$(TESTENV) go test -race -timeout 20m ./domain/... ./ports/... ./app/replies ./app/gate ./app/conversations \
-		./adapters/memory ./adapters/redis ./adapters/providers/... ./adapters/observe
-
 .PHONY: check
 check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything but the tests that CI runs
 
