@@ -31,6 +31,7 @@ import (
 	"parley/app/gate"
 	"parley/app/replies"
 	"parley/domain/access"
+	"parley/platform/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -143,6 +144,14 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	b.server.Start()
 	t.Cleanup(b.server.Close)
 	return b
+}
+
+// onBoth runs a test against the service on SQLite and on Postgres.
+func onBoth(t *testing.T, test func(*testing.T, *bench)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, setup(t)) })
+	t.Run("Postgres", func(t *testing.T) {
+		test(t, setup(t, func(s *settings) { s.database = testenv.Postgres(t) }))
+	})
 }
 
 type catalogue []ports.ModelInfo
@@ -337,10 +346,10 @@ func (b *bench) dump(user string) string {
 	b.t.Helper()
 	var out strings.Builder
 	for _, query := range []string{
-		"SELECT * FROM chat_conversations WHERE user_id = ? ORDER BY id",
-		"SELECT * FROM chat_messages WHERE user_id = ? ORDER BY id",
-		"SELECT * FROM chat_runs WHERE user_id = ? ORDER BY id",
-		"SELECT * FROM audit_logs WHERE user_id = ? ORDER BY id",
+		"SELECT * FROM chat_conversations WHERE user_id = $1 ORDER BY id",
+		"SELECT * FROM chat_messages WHERE user_id = $1 ORDER BY id",
+		"SELECT * FROM chat_runs WHERE user_id = $1 ORDER BY id",
+		"SELECT * FROM audit_logs WHERE user_id = $1 ORDER BY id",
 	} {
 		b.write(&out, query, user)
 	}
@@ -380,7 +389,7 @@ func (b *bench) write(out *strings.Builder, query string, args ...any) {
 // audited counts the audit entries of an action and status.
 func (b *bench) audited(user, action, status string) (n int) {
 	b.t.Helper()
-	err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = ? AND action = ? AND status = ?",
+	err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = $1 AND action = $2 AND status = $3",
 		user, action, status).Scan(&n)
 	if err != nil {
 		b.t.Fatal(err)

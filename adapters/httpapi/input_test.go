@@ -16,8 +16,9 @@ import (
 
 // TestSend_BadInput: every refusal has its status, its code and its sentence;
 // nothing is stored; the process lives.
-func TestSend_BadInput(t *testing.T) {
-	b := setup(t)
+func TestSend_BadInput(t *testing.T) { onBoth(t, badInput) }
+
+func badInput(t *testing.T, b *bench) {
 	text := func(s string) string { return `{"content":"` + s + `"}` }
 	const json = "Invalid JSON in request body"
 	const unicode = "Request body must be valid Unicode text"
@@ -231,8 +232,9 @@ func TestBody_ReadInTime(t *testing.T) {
 }
 
 // TestQuery_BadInput: parameters are checked as bodies are.
-func TestQuery_BadInput(t *testing.T) {
-	b := setup(t)
+func TestQuery_BadInput(t *testing.T) { onBoth(t, badQueries) }
+
+func badQueries(t *testing.T, b *bench) {
 	for target, tt := range map[string]struct{ code, says string }{
 		"/api/chat/messages?limit=abc":                {"INVALID_INPUT", "Limit must be between 1 and 100"},
 		"/api/chat/messages?limit=0":                  {"INVALID_INPUT", "Limit must be between 1 and 100"},

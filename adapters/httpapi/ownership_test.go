@@ -56,8 +56,9 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 // TestOwnership walks every place of every route at which an id can stand, as
 // somebody whose id it is not. It is derived from the router: a new route is
 // covered without being named here.
-func TestOwnership(t *testing.T) {
-	b := setup(t)
+func TestOwnership(t *testing.T) { onBoth(t, ownership) }
+
+func ownership(t *testing.T, b *bench) {
 	conversation := b.do("alice", "POST", "/api/chat/conversations", `{"title":"Alice's secret plan"}`).must(201).text("id")
 	sent := b.do("alice", "POST", "/api/chat/messages", `{"content":"the secret of Alice","conversationId":"`+conversation+`"}`).must(201)
 	loose := b.do("alice", "POST", "/api/chat/messages", `{"content":"another secret of Alice"}`).must(201)
@@ -128,8 +129,9 @@ func TestOwnership(t *testing.T) {
 
 // TestRoutes_RefuseStrangers holds that nothing but health answers without a
 // credential, whichever way it is left out.
-func TestRoutes_RefuseStrangers(t *testing.T) {
-	b := setup(t)
+func TestRoutes_RefuseStrangers(t *testing.T) { onBoth(t, refuseStrangers) }
+
+func refuseStrangers(t *testing.T, b *bench) {
 	for _, route := range b.api.Routes() {
 		if route.Access == httpapi.Public {
 			continue
@@ -161,8 +163,9 @@ func TestRoutes_RefuseStrangers(t *testing.T) {
 
 // TestScopes walks every route with keys that may do one thing, both, and all:
 // 403 exactly where the scope is not the route's, once audited, and nothing done.
-func TestScopes(t *testing.T) {
-	b := setup(t)
+func TestScopes(t *testing.T) { onBoth(t, eachScope) }
+
+func eachScope(t *testing.T, b *bench) {
 	const user = "keyed"
 	needs := map[httpapi.Access]access.Scope{
 		httpapi.Reads: access.ChatRead, httpapi.Writes: access.ChatWrite, httpapi.Sends: access.ChatWrite,
@@ -199,7 +202,7 @@ func TestScopes(t *testing.T) {
 					t.Errorf("%s %v", raw, err)
 				}
 				var entries int
-				if err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = ? AND action = ? AND resource_id = ? AND status = 'failure'",
+				if err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = $1 AND action = $2 AND resource_id = $3 AND status = 'failure'",
 					user, access.ActionUnauthorizedAccess, route.Label()).Scan(&entries); err != nil || entries == 0 {
 					t.Errorf("%d entries of the audit, %v", entries, err)
 				}
