@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ type result struct {
 	refused  int     // turns that were answered 503: the machine is too busy
 	p50, p99 time.Duration
 	cpu      time.Duration // of the server, a turn
+	database time.Duration // of Postgres, a turn
 }
 
 // turnsPerConversation keeps the context that a reply is made from at some
@@ -36,23 +39,67 @@ func (s *server) load(ctx context.Context, c int, length time.Duration) (result,
 	if _, _, _, err := s.drive(ctx, c, length/4); err != nil { // warm connections and caches
 		return result{}, err
 	}
-	before, err := s.cpu()
+	before, stored, err := s.cpu()
 	if err != nil {
 		return result{}, err
 	}
+	profiled := s.profile(ctx, c, length)
 	took, refused, elapsed, err := s.drive(ctx, c, length)
 	if err != nil {
 		return result{}, err
 	}
-	after, err := s.cpu()
+	after, nowStored, err := s.cpu()
 	if err != nil {
+		return result{}, err
+	}
+	if err := <-profiled; err != nil {
 		return result{}, err
 	}
 	slices.Sort(took)
 	n := len(took)
 	return result{
-		rate: float64(n) / elapsed.Seconds(), refused: refused, p50: took[n/2], p99: took[n*99/100], cpu: (after - before) / time.Duration(n),
+		rate: float64(n) / elapsed.Seconds(), refused: refused, p50: took[n/2], p99: took[n*99/100], cpu: (after - before) / time.Duration(n), database: (nowStored - stored) / time.Duration(n),
 	}, nil
+}
+
+// profile fetches a CPU profile of the server while it is under load, if
+// -profile asks for one. The last round's stays.
+func (s *server) profile(ctx context.Context, c int, length time.Duration) <-chan error {
+	done := make(chan error, 1)
+	if *profiles == "" || s.admin == "" || length < time.Second {
+		done <- nil
+		return done
+	}
+	go func() {
+		done <- func() error {
+			url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.admin, int(length.Seconds()))
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			name := strings.Map(func(r rune) rune {
+				if r == ' ' || r == '%' || r == '=' {
+					return '-'
+				}
+				return r
+			}, s.name)
+			file, err := os.Create(filepath.Join(*profiles, fmt.Sprintf("%s-%d.pprof", name, c)))
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(file, resp.Body); err != nil {
+				file.Close()
+				return err
+			}
+			return file.Close()
+		}()
+	}()
+	return done
 }
 
 func (s *server) drive(ctx context.Context, c int, length time.Duration) (took []time.Duration, refused int, elapsed time.Duration, err error) {

@@ -37,6 +37,7 @@ var (
 	streams   = flag.Int("streams", 100, "replies that are streamed at once")
 	verbose   = flag.Bool("v", false, "print every measurement")
 	only      = flag.String("only", "", "measure only the turns of these servers, separated by commas")
+	profiles  = flag.String("profile", "", "write CPU profiles of the servers under load into this directory")
 	at        = flag.String("callers", "1,16,64", "how many callers there are at once, in one measurement after the other")
 )
 
@@ -145,14 +146,15 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 
 func report(out io.Writer, servers []*server, results map[string][]result) {
 	fmt.Fprintf(out, "Turns over HTTP; medians of %d interleaved rounds of %gs\n\n", *rounds, *seconds)
-	fmt.Fprintln(out, "| server | callers | turns/s | p50 | p99 | server CPU/turn | refused |\n|---|---|---|---|---|---|---|")
+	fmt.Fprintln(out, "| server | callers | turns/s | p50 | p99 | server CPU/turn | Postgres CPU/turn | refused |\n|---|---|---|---|---|---|---|---|")
 	for _, s := range servers {
 		for _, c := range loads {
 			list := results[fmt.Sprint(s.name, c)]
 			rate := spread(list, func(r result) float64 { return r.rate })
-			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.low, rate.high,
+			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.low, rate.high,
 				spread(list, func(r result) float64 { return ms(r.p50) }).median, spread(list, func(r result) float64 { return ms(r.p99) }).median,
 				spread(list, func(r result) float64 { return 1000 * ms(r.cpu) }).median,
+				spread(list, func(r result) float64 { return 1000 * ms(r.database) }).median,
 				spread(list, func(r result) float64 { return float64(r.refused) }).median)
 		}
 	}
@@ -166,7 +168,7 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 		for _, what := range []struct {
 			name string
 			of   func(result) float64
-		}{{"turns/s", func(r result) float64 { return r.rate }}, {"CPU/turn", func(r result) float64 { return ms(r.cpu) }}} {
+		}{{"turns/s", func(r result) float64 { return r.rate }}, {"CPU/turn", func(r result) float64 { return ms(r.cpu) }}, {"CPU/turn with Postgres", func(r result) float64 { return ms(r.cpu + r.database) }}} {
 			fmt.Fprintf(out, "| %s, %s ÷ %s |", what.name, pair[0], pair[1])
 			for _, c := range loads {
 				a, b := results[fmt.Sprint(pair[0], c)], results[fmt.Sprint(pair[1], c)]

@@ -52,7 +52,7 @@ func relays(ctx context.Context, w *world, out io.Writer) error {
 // relay reads many replies as they are made, and asks for the CPU of a word.
 func (s *server) relay(ctx context.Context, out io.Writer) error {
 	const words = 500
-	before, err := s.cpu()
+	before, _, err := s.cpu()
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *server) relay(ctx context.Context, out io.Writer) error {
 		return err
 	default:
 	}
-	after, err := s.cpu()
+	after, _, err := s.cpu()
 	if err != nil {
 		return err
 	}
@@ -151,13 +151,13 @@ func (s *server) idle(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	begun, err := s.cpu()
+	begun, _, err := s.cpu()
 	if err != nil {
 		return err
 	}
 	const watched = 10 * time.Second
 	time.Sleep(watched)
-	ended, err := s.cpu()
+	ended, _, err := s.cpu()
 	if err != nil {
 		return err
 	}

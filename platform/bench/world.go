@@ -127,6 +127,8 @@ type server struct {
 	log    string
 	tokens []string
 	floor  bool
+	admin  string         // host:port of its profiles, "" if it has none
+	pg     *testenv.Server // the database, which all share and one loads at a time
 }
 
 // startParley starts Parley as it ships, but for limits that a benchmark would
@@ -140,11 +142,15 @@ func (w *world) startParley(name, bin, as string, env ...string) (*server, error
 	if err != nil {
 		return nil, err
 	}
-	return w.start(name, []string{bin, "serve"}, "/api/health", append([]string{
+	s, err := w.start(name, []string{bin, "serve"}, "/api/health", append([]string{
 		"DATABASE_URL=" + db, "MIGRATE_ON_START=true", "AUTH_SECRET=" + w.secret, "ADMIN_ADDR=" + admin,
 		"RATE_LIMIT_AUTHENTICATED=1000000", "AI_PROVIDERS=demo", "DEMO_DELAY=0s", "AI_MAX_CONCURRENCY=10000",
 		"LOG_FORMAT=json", "DATA_DIR=" + w.dir,
 	}, env...))
+	if s != nil {
+		s.admin = admin
+	}
+	return s, err
 }
 
 func (w *world) startFloor(name string) (*server, error) {
@@ -168,7 +174,7 @@ func (w *world) start(name string, command []string, probe string, env []string)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, url: "http://" + addr, exited: make(chan struct{}), tokens: w.tokens,
+	s := &server{name: name, url: "http://" + addr, exited: make(chan struct{}), tokens: w.tokens, pg: w.pg,
 		log: filepath.Join(w.dir, "log-"+strconv.Itoa(len(w.all)))}
 	log, err := os.Create(s.log)
 	if err != nil {
@@ -217,22 +223,38 @@ func (s *server) stop() {
 	<-s.exited
 }
 
-// cpu is the processor time that the server has used.
-func (s *server) cpu() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+// cpu is the processor time that the server has used, and the database.
+func (s *server) cpu() (own, database time.Duration, err error) {
+	own, _, err = processorTime(s.cmd.Process.Pid)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
+	}
+	for _, pid := range s.pg.Family() {
+		spent, reaped, err := processorTime(pid)
+		if err != nil {
+			continue // a session that has just ended: its parent has its time
+		}
+		database += spent + reaped
+	}
+	return own, database, nil
+}
+
+// processorTime is what a process has used, and those of its children that have ended.
+func processorTime(pid int) (own, children time.Duration, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0, err
 	}
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] { // user and system, in hundredths of a second
+	var times [4]time.Duration // user, system, and both of the children, in hundredths of a second
+	for i, f := range fields[11:15] {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		ticks += n
+		times[i] = time.Duration(n) * 10 * time.Millisecond
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
+	return times[0] + times[1], times[2] + times[3], nil
 }
 
 // rss is the server's resident memory in bytes, the kernel's buffers of its

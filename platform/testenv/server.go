@@ -146,6 +146,9 @@ func (s *Server) Dir() string { return s.dir }
 // Pid is the process id of the server; it changes with Restart.
 func (s *Server) Pid() int { return s.pid }
 
+// Family lists its processes, the parent first.
+func (s *Server) Family() []int { return family(s.pid) }
+
 // Pause freezes the server with all its processes: connections stay open and
 // nothing answers.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
@@ -183,7 +186,7 @@ func (s *Server) Stop() { s.keep.close() }
 // signal reaches the server's processes, the parent first, so that it makes no
 // more of them meanwhile.
 func (s *Server) signal(sig syscall.Signal) {
-	for _, pid := range family(s.pid) {
+	for _, pid := range s.Family() {
 		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
 			s.fail("signal %v to %d: %v", sig, pid, err)
 			return
