@@ -32,9 +32,10 @@ type Runs interface {
 	// make, because it never heard that it got them, expire. It is asked often,
 	// to learn of stops, and so mostly reads.
 	Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) ([]chat.Run, error)
-	// Finish ends a run: state, message, conversation, audit entry. Fenced when
-	// a newer attempt exists or the run has ended.
-	Finish(ctx context.Context, o chat.Outcome) error
+	// Finish ends a run: state, message, conversation, audit entry. It reports
+	// whether another run waits in the conversation. Fenced when a newer attempt
+	// exists or the run has ended.
+	Finish(ctx context.Context, o chat.Outcome) (waiting bool, err error)
 	// Claim takes at most n runs that nobody works on: queued ones whose
 	// conversation has no live run, and those whose lease has expired. Attempt
 	// counts the claim.

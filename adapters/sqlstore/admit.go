@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
@@ -19,9 +18,15 @@ import (
 // request with the same key made. Admissions of one user go one after another;
 // those of different users do not meet.
 func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
-	var out chat.Admitted
-	err := s.write(ctx, "admit", locking(a.Run.UserID), func(ctx context.Context, tx bun.IDB) error {
-		in := admission{Admission: a, s: s, tx: tx, run: a.Run, now: rows.Time(a.Now)}
+	var (
+		out chat.Admitted
+		in  *admission
+	)
+	err := s.writeOnto(ctx, "admit", locking(a.Run.UserID), func() []statement {
+		in = &admission{Admission: a, s: s, run: a.Run, now: rows.Time(a.Now)}
+		return in.look()
+	}, func(ctx context.Context, tx bun.IDB) error {
+		in.tx = tx
 		var err error
 		out, err = in.do(ctx)
 		return err
@@ -39,25 +44,21 @@ type admission struct {
 	tx  bun.IDB
 	now time.Time
 
+	// What stands in the tables: see look.
+	first string // the run of an earlier request with the same key
+	taken bool   // one of the ids is
+	leaf  string // where the default thread ends
+	usage access.Usage
+	found thread
+
 	run     chat.Run
 	message *chat.Message
-	leaf    string            // where the default thread ends
 	conv    rows.Conversation // zero for the default thread
 	newConv bool
-	live    []liveRun // of the thread, oldest first
 	branch  []chat.Message
-	pre     []schema.QueryAppender // statements that make room for the run
-	over    string                 // the superseded run
+	pre     []statement // which make room for the run
+	over    string      // the superseded run
 	left    access.Remaining
-}
-
-// liveRun is what an admission needs to know of a run that has not ended.
-type liveRun struct {
-	ID       string `bun:"id"`
-	State    string `bun:"state"`
-	ParentID string `bun:"parent_id"`
-	AuditID  string `bun:"audit_id"`
-	Followed bool   `bun:"followed"` // a message stands behind it already
 }
 
 func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
@@ -70,7 +71,7 @@ func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 	if in.OnlyReplay != nil {
 		return chat.Admitted{}, in.OnlyReplay
 	}
-	for _, step := range []func(context.Context) error{in.place, in.alive, in.conversation, in.busy, in.room, in.afford, in.attach, in.record} {
+	for _, step := range []func(context.Context) error{in.place, in.conversation, in.busy, in.room, in.afford, in.attach, in.record} {
 		if err := step(ctx); err != nil {
 			return chat.Admitted{}, err
 		}
@@ -98,56 +99,41 @@ func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.
 	}
 }
 
-// replay looks for an earlier request with the same key, and refuses ids that
-// are taken.
+// replay finds an earlier request with the same key, and refuses ids that are
+// taken.
 func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool, err error) {
-	ids := []string{in.run.ID}
-	if in.Message != nil {
-		ids = append(ids, in.Message.ID)
-	}
-	var found struct {
-		Leaf  string `bun:"leaf"`
-		First string `bun:"first"`
-		Taken bool   `bun:"taken"`
-	}
-	if !locked(in.tx) { // somebody new
+	if !locked(in.tx) { // somebody new, or SQLite
 		if _, err := in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
 			return out, false, err
 		}
+		if in.s.dialect.lockRow != "" { // what was seen was seen without a lock
+			if err := in.s.send(ctx, in.tx, in.look()...); err != nil {
+				return out, false, err
+			}
+		}
 	}
-	// A message and a run never share an id: the run's will be its message's.
-	err = in.tx.NewRaw(`SELECT (SELECT leaf_id FROM chat_users WHERE user_id = ?0) AS leaf,
-		(SELECT id FROM chat_runs WHERE user_id = ?0 AND idempotency_key = ?1) AS first,
-		EXISTS (SELECT 1 FROM chat_messages WHERE user_id = ?0 AND id IN (?2))
-		OR EXISTS (SELECT 1 FROM chat_runs WHERE user_id = ?0 AND id IN (?2)) AS taken`,
-		in.run.UserID, orNull(in.run.IdempotencyKey), bun.List(ids)).Scan(ctx, &found)
-	if err != nil {
-		return out, false, err
-	}
-	in.leaf = found.Leaf
-	if found.First != "" {
-		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, found.First)
+	if in.first != "" {
+		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, in.first)
 		switch {
 		case err != nil:
 			return out, false, err
 		case in.now.Sub(first.CreatedAt) >= chat.IdempotencyTTL:
-			in.pre = append(in.pre, in.tx.NewRaw("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?",
-				in.run.UserID, first.ID))
+			in.pre = append(in.pre, say("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?", in.run.UserID, first.ID))
 		case first.Fingerprint != in.run.Fingerprint:
 			return out, false, fault.New(fault.Mismatch, "This idempotency key was used for a different request")
 		default:
-			out, err := in.first(ctx, first)
+			out, err := in.replayed(ctx, first)
 			return out, true, err
 		}
 	}
-	if found.Taken {
+	if in.taken {
 		return out, false, fault.New(fault.Conflict, "This message ID is already in use")
 	}
 	return out, false, nil
 }
 
-// first returns what an earlier admission led to, as it stands now.
-func (in *admission) first(ctx context.Context, run chat.Run) (chat.Admitted, error) {
+// replayed returns what an earlier admission led to, as it stands now.
+func (in *admission) replayed(ctx context.Context, run chat.Run) (chat.Admitted, error) {
 	out := chat.Admitted{Replayed: true, Run: run}
 	var err error
 	if out.UserMessage, err = selectMessage(ctx, in.tx, run.UserID, run.ParentID); err != nil {
@@ -170,7 +156,7 @@ func (in *admission) busy(ctx context.Context) error {
 	if in.Owner == "" {
 		in.run.State = chat.Queued
 	}
-	if in.run.ConversationID == "" || len(in.live) == 0 {
+	if in.run.ConversationID == "" || len(in.found.live) == 0 {
 		return nil
 	}
 	switch in.WhenBusy {
@@ -179,8 +165,8 @@ func (in *admission) busy(ctx context.Context) error {
 	case chat.Supersede:
 		return in.supersede(ctx)
 	default:
-		current := in.live[0]
-		for _, r := range in.live {
+		current := in.found.live[0]
+		for _, r := range in.found.live {
 			if r.State == string(chat.Running) {
 				current = r
 			}
@@ -193,15 +179,15 @@ func (in *admission) busy(ctx context.Context) error {
 // supersede asks the running reply to stop and ends those that wait.
 func (in *admission) supersede(ctx context.Context) error {
 	waiting := false
-	for _, r := range in.live {
+	for _, r := range in.found.live {
 		if r.State == string(chat.Running) {
 			waiting, in.over = true, r.ID
-			in.pre = append(in.pre, in.tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'",
+			in.pre = append(in.pre, say("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'",
 				in.run.UserID, r.ID))
 		}
 	}
-	kept := in.live[:0]
-	for _, r := range in.live {
+	kept := in.found.live[:0]
+	for _, r := range in.found.live {
 		if r.State != string(chat.Queued) {
 			kept = append(kept, r)
 			continue
@@ -213,7 +199,7 @@ func (in *admission) supersede(ctx context.Context) error {
 			in.over = r.ID
 		}
 	}
-	in.live = kept
+	in.found.live = kept
 	if waiting {
 		in.run.State = chat.Queued
 	}

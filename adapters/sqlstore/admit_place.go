@@ -83,32 +83,20 @@ func (in *admission) within(conversation string) bool {
 	return in.run.ConversationID == "" || in.run.ConversationID == conversation
 }
 
-// alive reads the live runs of the thread. Those of a conversation are locked,
-// so that none of them ends, or is begun, before this admission has decided.
-func (in *admission) alive(ctx context.Context) error {
-	lock := ""
-	if in.run.ConversationID != "" && in.s.dialect.lockRow != "" {
-		lock = in.s.dialect.lockRow + " OF r"
-	}
-	return in.tx.NewRaw(`SELECT r.id, r.state, r.parent_id, r.audit_id, EXISTS (
-			SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id) AS followed
-		FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id`+lock,
-		in.run.UserID, thread("r", in.run.ConversationID)).Scan(ctx, &in.live)
-}
-
-// conversation reads or makes the run's conversation. It comes behind alive: a
-// reply that has ended is its leaf by now.
+// conversation finds or makes the run's conversation.
 func (in *admission) conversation(ctx context.Context) error {
 	id := in.run.ConversationID
-	if id == "" {
-		return nil
+	if !in.found.looked || in.found.id != id { // the request named a message, and now we know where it is
+		if err := in.s.send(ctx, in.tx, in.lookAround(id)...); err != nil {
+			return err
+		}
 	}
-	conv, err := selectConversation(ctx, in.tx, in.run.UserID, id)
 	switch {
-	case err == nil:
-		in.conv = conv
-	case !fault.Is(err, fault.NotFound) || !in.CreateConversation || in.message == nil:
-		return err
+	case id == "":
+	case in.found.conv != nil:
+		in.conv = *in.found.conv
+	case !in.CreateConversation || in.message == nil:
+		return noConversation()
 	default:
 		in.newConv = true
 		in.conv = rows.Conversation{UserID: in.run.UserID, ID: id, CreatedAt: in.now}
@@ -120,7 +108,7 @@ func (in *admission) conversation(ctx context.Context) error {
 // the provider will get.
 func (in *admission) attach(ctx context.Context) error {
 	if in.message == nil {
-		branch, err := in.s.branch(ctx, in.tx, in.run.UserID, in.run.ConversationID, in.run.ParentID, max(in.Context, 1))
+		branch, err := in.branchTo(ctx, in.run.ParentID, max(in.Context, 1))
 		if err != nil {
 			return err
 		}
@@ -146,7 +134,7 @@ func (in *admission) attach(ctx context.Context) error {
 		m.ParentID = in.end()
 	}
 	if m.ParentID != "" {
-		branch, err := in.s.branch(ctx, in.tx, in.run.UserID, in.run.ConversationID, m.ParentID, max(in.Context-1, 1))
+		branch, err := in.branchTo(ctx, m.ParentID, max(in.Context-1, 1))
 		if err != nil {
 			return err
 		}
@@ -168,7 +156,7 @@ func (in *admission) attach(ctx context.Context) error {
 // end is where an unplaced message goes: behind the reply that is being made,
 // unless something stands there already, or else behind the current leaf.
 func (in *admission) end() string {
-	for _, r := range slices.Backward(in.live) {
+	for _, r := range slices.Backward(in.found.live) {
 		if !r.Followed {
 			return r.ID
 		}
@@ -182,7 +170,7 @@ func (in *admission) end() string {
 // findLeaf checks that Leaf is a message of the thread, or a reply that is
 // being made in it.
 func (in *admission) findLeaf(ctx context.Context) error {
-	for _, r := range in.live {
+	for _, r := range in.found.live {
 		if r.ID == in.Leaf {
 			return nil
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/uptrace/bun/schema"
-
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
 	"parley/domain/chat"
@@ -28,40 +26,62 @@ func (in *admission) record(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	insert := in.tx.NewInsert().Model(&row)
-	if run.State == chat.Running {
-		insert = insert.Value("lease_until", "?", in.s.dialect.clock(in.Lease))
-	}
 	statements := in.pre
 	if m := in.message; m != nil {
 		kept, err := rows.FromMessage(*m)
 		if err != nil {
 			return err
 		}
-		statements = append(statements, in.touch(kept)...)
-		statements = append(statements, in.tx.NewInsert().Model(&kept))
+		statements = append(statements, in.touch(kept), insertMessage(kept))
 	}
-	statements = append(statements, insert, in.tx.NewInsert().Model(&entry),
-		setAside(in.tx, run.UserID, run.Hold, in.now))
-	return lastBatch(ctx, in.tx, in.s.db.QueryGen(), statements...)
+	statements = append(statements, in.insertRun(row), insertEntry(entry), setAside(run.UserID, run.Hold, in.now))
+	return in.s.sendLast(ctx, in.tx, statements...)
+}
+
+// insertRun leaves out what a run has only later.
+func (in *admission) insertRun(r rows.Run) statement {
+	lease := say("NULL")
+	if in.run.State == chat.Running {
+		lease = say("?", in.s.dialect.clock(in.Lease))
+	}
+	return say(`INSERT INTO chat_runs (user_id, id, conversation_id, parent_id, kind, state, attempt, owner, lease_until, background,
+		params, prefix, text, hold_tokens, hold_micros, idempotency_key, fingerprint, audit_id, metadata, created_at, started_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.UserID, r.ID, orNull(r.ConversationID), r.ParentID, r.Kind, r.State, r.Attempt, orNull(r.Owner), lease, r.Background,
+		r.Params, r.Prefix, r.Text, r.HoldTokens, r.HoldMicros, orNull(r.IdempotencyKey), r.Fingerprint, r.AuditID, orNull(r.Metadata),
+		r.CreatedAt, whenOrNull(r.StartedAt))
+}
+
+func insertMessage(m rows.Message) statement {
+	return say(`INSERT INTO chat_messages (user_id, id, conversation_id, parent_id, role, content, metadata, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		m.UserID, m.ID, orNull(m.ConversationID), orNull(m.ParentID), m.Role, m.Content, orNull(m.Metadata), m.CreatedAt)
+}
+
+func insertEntry(e rows.Entry) statement {
+	return say(`INSERT INTO audit_logs (user_id, id, action, resource, resource_id, metadata, ip_address, user_agent, status, error_message, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.UserID, e.ID, e.Action, e.Resource, orNull(e.ResourceID), orNull(e.Metadata), orNull(e.IPAddress), orNull(e.UserAgent),
+		e.Status, orNull(e.ErrorMessage), e.CreatedAt, e.UpdatedAt)
 }
 
 // touch makes the new message the end of its thread.
-func (in *admission) touch(m rows.Message) []schema.QueryAppender {
+func (in *admission) touch(m rows.Message) statement {
 	if m.ConversationID == "" {
-		return []schema.QueryAppender{in.tx.NewRaw("UPDATE chat_users SET leaf_id = ? WHERE user_id = ?", m.ID, m.UserID)}
+		return say("UPDATE chat_users SET leaf_id = ? WHERE user_id = ?", m.ID, m.UserID)
 	}
 	in.conv.LeafID, in.conv.LastMessageAt, in.conv.UpdatedAt = m.ID, m.CreatedAt, in.now
 	if in.conv.Title == "" {
 		in.conv.Title = chat.TitleFrom(m.Content)
 	}
 	if in.newConv {
-		conv := in.conv
-		return []schema.QueryAppender{in.tx.NewInsert().Model(&conv)}
+		c := in.conv
+		return say(`INSERT INTO chat_conversations (user_id, id, title, leaf_id, last_message_at, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			c.UserID, c.ID, orNull(c.Title), c.LeafID, c.LastMessageAt, c.CreatedAt, c.UpdatedAt)
 	}
-	return []schema.QueryAppender{in.tx.NewRaw(`UPDATE chat_conversations
+	return say(`UPDATE chat_conversations
 		SET leaf_id = ?, last_message_at = ?, updated_at = ?, title = COALESCE(title, ?) WHERE user_id = ? AND id = ?`,
-		m.ID, m.CreatedAt, in.now, in.conv.Title, m.UserID, m.ConversationID)}
+		m.ID, m.CreatedAt, in.now, orNull(in.conv.Title), m.UserID, m.ConversationID)
 }
 
 // entry is the audit entry with what only the store knows.

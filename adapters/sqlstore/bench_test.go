@@ -99,7 +99,7 @@ func turn(b *testing.B, store *sqlstore.Store, n int64) {
 		b.Error(err)
 		return
 	}
-	err = store.Finish(context.Background(), chat.Outcome{
+	_, err = store.Finish(context.Background(), chat.Outcome{
 		UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
 		State: chat.Completed, Output: chat.Output{Text: a.Message.Content}, At: time.Now(),
 	})

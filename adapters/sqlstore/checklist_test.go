@@ -267,7 +267,7 @@ func send(t *testing.T, store *sqlstore.Store, user, conversation string, state 
 	if state == chat.Completed {
 		o.Output.Text = "re: " + id
 	}
-	if err := store.Finish(ctx, o); err != nil {
+	if _, err := store.Finish(ctx, o); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	"github.com/uptrace/bun/schema"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"parley/adapters/sqlstore/rows"
@@ -44,6 +43,7 @@ func (s *Store) openPostgres() error {
 	if err != nil {
 		return fmt.Errorf("read database URL: %w", err)
 	}
+	auto := s.opt.ExecMode == "auto"
 	mode, ok := execModes[s.opt.ExecMode]
 	if !ok {
 		return fmt.Errorf("read database URL: unknown exec mode %q", s.opt.ExecMode)
@@ -58,7 +58,12 @@ func (s *Store) openPostgres() error {
 		config.RuntimeParams["application_name"] = "parley"
 	}
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SET idle_in_transaction_session_timeout = "+strconv.FormatInt(idleInTransaction.Milliseconds(), 10))
+		// A pooler in between gives clients a number of its own for the session
+		// that they seem to have.
+		var backend uint32
+		err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), set_config('idle_in_transaction_session_timeout', '"+
+			strconv.FormatInt(idleInTransaction.Milliseconds(), 10)+"', false)").Scan(&backend, nil)
+		conn.PgConn().CustomData()[directKey] = auto && backend == conn.PgConn().PID()
 		return err
 	}))
 	db.SetMaxOpenConns(s.opt.MaxConns)
@@ -83,7 +88,21 @@ func (s *Store) openPostgres() error {
 // It is set by a statement, since PgBouncer refuses it at start-up.
 const idleInTransaction = 5 * time.Second
 
+// directKey is where a connection remembers that statements prepared on it
+// stay.
+const directKey = "parley.direct"
+
+// direct reports whether a connection reaches Postgres itself.
+func (s *Store) direct(conn bun.Conn) (yes bool) {
+	conn.Raw(func(driver any) error { //nolint:errcheck // it says no
+		yes, _ = driver.(*stdlib.Conn).Conn().PgConn().CustomData()[directKey].(bool)
+		return nil
+	})
+	return yes
+}
+
 var execModes = map[string]pgx.QueryExecMode{
+	"auto":            pgx.QueryExecModeExec,
 	"exec":            pgx.QueryExecModeExec,
 	"simple_protocol": pgx.QueryExecModeSimpleProtocol,
 	"cache_describe":  pgx.QueryExecModeCacheDescribe,
@@ -133,13 +152,4 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		return fmt.Errorf("open SQLite file: %w", err)
 	}
 	return nil
-}
-
-// thread restricts a statement to one thread: a conversation, or the default
-// thread when id is "".
-func thread(alias, id string) schema.QueryAppender {
-	if id == "" {
-		return bun.SafeQuery("?.conversation_id IS NULL", bun.Ident(alias))
-	}
-	return bun.SafeQuery("?.conversation_id = ?", bun.Ident(alias), id)
 }

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"io/fs"
+	"strings"
 
 	"github.com/uptrace/bun"
 )
@@ -15,6 +16,18 @@ func (s *Store) MigrateFrom(ctx context.Context, files fs.FS) ([]string, error) 
 // Within runs raw statements in the scope of one user, as the store's own do.
 func (s *Store) Within(ctx context.Context, user string, fn func(ctx context.Context, tx bun.IDB) error) error {
 	return s.write(ctx, "test", of(user), fn)
+}
+
+// Statements lists what a round trip consists of, arguments as text.
+func Statements(e *bun.QueryEvent) (list []string) {
+	sent, ok := e.Stash[statementsKey{}].([]statement)
+	if !ok {
+		return strings.Split(e.Query, ";\n")
+	}
+	for _, q := range sent {
+		list = append(list, e.DB.QueryGen().FormatQuery(q.text, q.args...))
+	}
+	return list
 }
 
 // FencedTables are the tables that row-level security stands on.

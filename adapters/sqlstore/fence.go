@@ -50,6 +50,17 @@ func (c scope) statement(gen schema.QueryGen) string {
 	return gen.FormatQuery("SET LOCAL parley.scope = 'user'; SET LOCAL parley.user_id = ?", c.user)
 }
 
+// statements is the same as statements whose text never varies.
+func (c scope) statements() []statement {
+	set := func(name, value string) statement {
+		return say("SELECT set_config(?, ?, true)", name, value)
+	}
+	if c.all {
+		return []statement{set("parley.scope", "all")}
+	}
+	return []statement{set("parley.scope", "user"), set("parley.user_id", c.user)}
+}
+
 // beyond runs fn, which asks about all users, in the transaction of one.
 func (s *Store) beyond(ctx context.Context, tx bun.IDB, fn func() error) error {
 	if !s.fence {

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
@@ -99,7 +98,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 		if err != nil {
 			return err
 		}
-		var statements []schema.QueryAppender
+		var statements []statement
 		for _, run := range live {
 			// Nobody will say what a run that is deleted under way has used, and
 			// deleting must be no way to use something for nothing.
@@ -107,8 +106,8 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 			if run.State == string(chat.Running) {
 				used = hold
 			}
-			statements = append(statements, completeEntry(tx, user, run.AuditID, access.Success, "", at),
-				account(tx, user, hold, used.Tokens, used.Micros, run.CreatedAt))
+			statements = append(statements, completeEntry(user, run.AuditID, access.Success, "", at))
+			statements = append(statements, account(user, hold, used.Tokens, used.Micros, run.CreatedAt)...)
 		}
 		entry, err := rows.FromEntry(owned(audit, user))
 		if err != nil {
@@ -123,7 +122,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 		} else if n == 0 {
 			return noConversation()
 		}
-		return lastBatch(ctx, tx, s.db.QueryGen(), append(statements, tx.NewInsert().Model(&entry))...)
+		return s.sendLast(ctx, tx, append(statements, insertEntry(entry))...)
 	})
 }
 

@@ -20,7 +20,7 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 			}
 		}
 		var found []rows.Message
-		q := db.NewSelect().Model(&found).Where("m.user_id = ? AND ?", user, thread("m", conversation))
+		q := db.NewSelect().Model(&found).Where("m.user_id = ? AND ?", user, ofThread("m", conversation))
 		if err := paged(q, page, "m.created_at", "m.id").Scan(ctx); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (s *Store) branch(ctx context.Context, db bun.IDB, user, conversation, id s
 		SELECT m.user_id, m.id, m.conversation_id, m.parent_id, m.role, m.content, m.metadata, m.created_at
 		FROM branch AS b JOIN chat_messages AS m ON m.user_id = ?1 AND m.id = b.id
 		WHERE ?3 ORDER BY b.n LIMIT ?4`,
-		id, user, 2*limit+1, thread("m", conversation), limit).Scan(ctx, &found)
+		id, user, 2*limit+1, ofThread("m", conversation), limit).Scan(ctx, &found)
 	if err != nil {
 		return nil, err
 	}
@@ -137,9 +137,9 @@ func siblings(ctx context.Context, db bun.IDB, user, conversation string, list [
 		Where("m.user_id = ?", user).OrderExpr("m.created_at, m.id")
 	switch {
 	case root && len(parents) > 0:
-		q = q.Where("(m.parent_id IN (?) OR m.parent_id IS NULL AND ?)", bun.List(parents), thread("m", conversation))
+		q = q.Where("(m.parent_id IN (?) OR m.parent_id IS NULL AND ?)", bun.List(parents), ofThread("m", conversation))
 	case root:
-		q = q.Where("m.parent_id IS NULL AND ?", thread("m", conversation))
+		q = q.Where("m.parent_id IS NULL AND ?", ofThread("m", conversation))
 	default:
 		q = q.Where("m.parent_id IN (?)", bun.List(parents))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
+	"parley/domain/chat"
 	"parley/platform/testenv"
 	"parley/ports/portstest"
 )
@@ -24,6 +25,44 @@ func TestPgBouncer(t *testing.T) {
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
 		return bundle(migrated(t, sqlstore.Options{URL: through(testenv.Postgres(t))}))
 	})
+}
+
+// Statements of a turn are prepared where nothing stands before the server, and
+// nowhere else; DB_EXEC_MODE=exec prepares nothing at all.
+func TestPostgres_Prepares(t *testing.T) {
+	direct := testenv.Postgres(t)
+	migrated(t, sqlstore.Options{URL: direct})
+	through := bouncer(t, direct)
+	for name, c := range map[string]struct {
+		opt  sqlstore.Options
+		want bool
+	}{
+		"Direct":    {sqlstore.Options{URL: direct}, true},
+		"Exec":      {sqlstore.Options{URL: direct, ExecMode: "exec"}, false},
+		"PgBouncer": {sqlstore.Options{URL: through(direct)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.opt.MaxConns = 1 // the session that made the turn is the one that is asked
+			store := open(t, c.opt)
+			a := sending("user of "+name, "hi")
+			out, err := store.Admit(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := end(t.Context(), store, chat.Outcome{UserID: a.Run.UserID, RunID: out.Run.ID, Attempt: 1,
+				State: chat.Completed, Output: chat.Output{Text: "ho"}, At: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+			var prepared int
+			err = store.DB().QueryRowContext(t.Context(), "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%chat_%'").Scan(&prepared)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (prepared > 5) != c.want || !c.want && prepared > 0 {
+				t.Errorf("%d statements are prepared, wanted some: %v", prepared, c.want)
+			}
+		})
+	}
 }
 
 // A mode that keeps prepared statements in sessions fails behind it, and says

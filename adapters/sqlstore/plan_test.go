@@ -27,7 +27,7 @@ type watcher struct {
 func (w *watcher) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, s := range strings.Split(e.Query, ";\n") {
+	for _, s := range sqlstore.Statements(e) {
 		w.seen[s] = sqlstore.StatementName(ctx)
 	}
 	return ctx
@@ -145,7 +145,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 		if state == chat.Completed {
 			o.Output.Text = "some more"
 		}
-		check(store.Finish(ctx, o))
+		check(end(ctx, store, o))
 		_, _, err = store.Messages(ctx, "ann", conv, ports.Page{Limit: 5, Before: &ports.Position{At: now.Add(time.Hour), ID: "z"}})
 		check(err)
 		_, _, err = store.Messages(ctx, "ann", conv, ports.Page{Limit: 5})

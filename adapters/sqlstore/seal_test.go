@@ -308,7 +308,7 @@ func TestAudit_ApplicationRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	chained(t, store, 10)
-	if err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed,
+	if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed,
 		Output: chat.Output{Text: "yes"}, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}

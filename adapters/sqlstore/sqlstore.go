@@ -24,9 +24,11 @@ import (
 type Options struct {
 	// URL is postgres://... or postgresql://..., else the path of a SQLite file.
 	URL string
-	// ExecMode is pgx's default_query_exec_mode. The default, "exec", sends
-	// one round trip a statement and works behind PgBouncer: Bun writes
-	// arguments into the text, so a statement cache would never hit.
+	// ExecMode is pgx's default_query_exec_mode, for statements that Bun builds:
+	// it writes arguments into their text, so a statement cache would never hit.
+	// The default, "auto", sends them as "exec" does, in one round trip, and the
+	// statements of a turn prepared, on connections that reach Postgres itself.
+	// "exec" prepares nothing, as it must be behind PgBouncer; auto sees that too.
 	ExecMode string
 	// MaxConns bounds the pool; default 12. A URL's pool_max_conns is ignored.
 	MaxConns int
@@ -67,7 +69,7 @@ var (
 // away delays nothing. Call Migrate before the first use.
 func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.ExecMode == "" {
-		opt.ExecMode = "exec"
+		opt.ExecMode = "auto"
 	}
 	if opt.MaxConns <= 0 {
 		opt.MaxConns = 12

@@ -15,6 +15,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/chat"
 	"parley/platform/testenv"
 	"parley/ports/portstest"
 )
@@ -77,6 +78,12 @@ func bundle(store *sqlstore.Store) portstest.StoreBundle {
 		Runs: store, History: store, Audit: store, Accounts: store, Health: store,
 		Entries: func(t testing.TB, user string) []access.Entry { return entries(t, store, user) },
 	}
+}
+
+// end ends a run.
+func end(ctx context.Context, store *sqlstore.Store, o chat.Outcome) error {
+	_, err := store.Finish(ctx, o)
+	return err
 }
 
 // raw gives a test a way into the tables.

@@ -37,13 +37,13 @@ func TestPostgres_RoundTrips(t *testing.T) {
 			want int64
 			do   func() error
 		}{
-			{"admit", 6, func() error { _, err := store.Admit(t.Context(), a); return err }},
+			{"admit", 2, func() error { _, err := store.Admit(t.Context(), a); return err }},
 			{"checkpoint", 1, func() error {
 				_, err := store.Checkpoint(t.Context(), "here", []chat.Checkpoint{{UserID: "ann", RunID: a.Run.ID, Attempt: 1, Output: chat.Output{Text: "y"}}})
 				return err
 			}},
-			{"finish", 3, func() error {
-				return store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: a.Run.ID, Attempt: 1, ConversationID: "conv",
+			{"finish", 2, func() error {
+				return end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: a.Run.ID, Attempt: 1, ConversationID: "conv",
 					State: chat.Completed, Output: chat.Output{Text: "yes"}, At: time.Now()})
 			}},
 		}

@@ -34,10 +34,19 @@ func (e errBegin) Unwrap() error { return e.error }
 
 // write runs fn in a transaction. fn may run more than once.
 func (s *Store) write(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
-	return s.change(ctx, name, true, who, fn)
+	return s.change(ctx, name, true, who, nothing, fn)
 }
 
-func (s *Store) change(ctx context.Context, name string, within bool, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+// writeOnto is write for a transaction that always begins with the same
+// statements: they travel with its beginning, and fn finds what they gave.
+// opening and fn may run more than once.
+func (s *Store) writeOnto(ctx context.Context, name string, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
+	return s.change(ctx, name, true, who, opening, fn)
+}
+
+func nothing() []statement { return nil }
+
+func (s *Store) change(ctx context.Context, name string, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -49,7 +58,7 @@ func (s *Store) change(ctx context.Context, name string, within bool, who scope,
 			case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 			}
 		}
-		if err = s.try(ctx, s.db, within, who, fn); err == nil || !retryable(ctx, err) {
+		if err = s.try(ctx, s.db, within, who, opening, fn); err == nil || !retryable(ctx, err) {
 			break
 		}
 	}
@@ -64,7 +73,7 @@ func (s *Store) writeOwned(ctx context.Context, name string, who scope, fn func(
 	select {
 	case s.owned <- struct{}{}:
 		defer func() { <-s.owned }()
-		return s.change(ctx, name, s.fence, who, fn)
+		return s.change(ctx, name, s.fence, who, nothing, fn)
 	case <-ctx.Done():
 		return translate(ctx, ctx.Err())
 	}
@@ -77,7 +86,7 @@ func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx co
 	defer cancel()
 	var err error
 	for range retries {
-		if err = s.try(ctx, s.readers, s.fence, who, fn); err == nil || ctx.Err() != nil || !lostConnection(err) {
+		if err = s.try(ctx, s.readers, s.fence, who, nothing, fn); err == nil || ctx.Err() != nil || !lostConnection(err) {
 			break // a read can be repeated on another connection
 		}
 	}
@@ -85,7 +94,7 @@ func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx co
 }
 
 // try runs fn on a connection, in a transaction or without one.
-func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err
@@ -95,13 +104,16 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, fn 
 		return fn(ctx, conn)
 	}
 	if s.dialect.name == "postgres" {
-		return s.inText(ctx, conn, who, fn)
+		return s.inText(ctx, conn, who, opening, fn)
 	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return errBegin{err}
 	}
 	defer tx.Rollback() //nolint:errcheck // no-op after commit; else the first error matters
+	if err := s.send(ctx, tx, opening()...); err != nil {
+		return err
+	}
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
@@ -112,40 +124,63 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, fn 
 // so that they can travel with others.
 type textTx struct {
 	bun.Conn
+	direct bool // nothing stands between this connection and Postgres
 	locked bool // the user's row, from the beginning
 	ended  bool
 }
 
 // locked reports whether a transaction began with a lock on its user.
 func locked(tx bun.IDB) bool {
-	text, ok := tx.(*textTx)
-	return ok && text.locked
+	t, ok := tx.(*textTx)
+	return ok && t.locked
 }
 
-func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
-	tx := &textTx{Conn: conn}
-	begin := "BEGIN"
+// start begins the transaction. What goes wrong here has changed nothing.
+func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []statement) error {
+	lock := say("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user) // lockUser's row, which may not be there yet
+	if tx.direct {
+		list := make([]statement, 0, len(opening)+4)
+		list = append(list, begin)
+		if s.fence {
+			list = append(list, who.statements()...)
+		}
+		if who.lock {
+			list = append(list, lock.into(func(func(...any) error) error { tx.locked = true; return nil }))
+		}
+		return s.send(ctx, tx, append(list, opening...)...)
+	}
+	text := begin.text
 	if s.fence {
-		begin += ";\n" + who.statement(s.db.QueryGen())
+		text += ";\n" + who.statement(s.db.QueryGen())
 	}
-	if who.lock { // the row that lockUser locks, which may not be there yet
-		begin += ";\n" + s.db.QueryGen().FormatQuery("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user)
+	if who.lock {
+		text += ";\n" + s.db.QueryGen().FormatQuery(lock.text, lock.args...)
 	}
-	begun, err := tx.ExecContext(ctx, begin)
+	begun, err := tx.ExecContext(ctx, text)
 	if err != nil {
-		tx.abandon(ctx)
-		return errBegin{err}
+		return err
 	}
 	if who.lock {
 		n, err := begun.RowsAffected() // by the last statement: the rows that it locked
 		tx.locked = err == nil && n == 1
 	}
+	return s.send(ctx, tx, opening...)
+}
+
+var begin = say("BEGIN")
+
+func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+	tx := &textTx{Conn: conn, direct: s.direct(conn)}
 	defer func() {
 		if p := recover(); p != nil { // nobody else may get a connection in mid-transaction
 			tx.abandon(ctx)
 			panic(p)
 		}
 	}()
+	if err = s.start(ctx, tx, who, opening()); err != nil {
+		tx.abandon(ctx)
+		return errBegin{err}
+	}
 	err = fn(ctx, tx)
 	if err == nil && !tx.ended {
 		_, err = tx.ExecContext(ctx, "COMMIT")

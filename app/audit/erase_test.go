@@ -44,7 +44,7 @@ func (b *bench) chats(user string) chat.Run {
 	}
 	for i := range 6 {
 		run := admit(fmt.Sprintf("%s-%d", user[:3], i), []string{conversation.ID, ""}[i%2])
-		err := b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: run.ID, Attempt: 1, State: chat.Completed,
+		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: run.ID, Attempt: 1, State: chat.Completed,
 			Output: chat.Output{Text: "hello " + user}, At: time.Now()})
 		if err != nil {
 			b.Fatal(err)
@@ -170,7 +170,7 @@ func TestErase_StopsLiveReplies(t *testing.T) {
 				}
 				return len(held) == 1 && held[0].StopRequested
 			})
-			err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Stopped, At: time.Now()})
+			_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Stopped, At: time.Now()})
 			if err != nil {
 				b.Errorf("the reply could not end: %v", err)
 			}
@@ -193,7 +193,7 @@ func TestErase_DoesNotWaitForever(t *testing.T) {
 		if err := service.EraseUser(b.Context(), doomed); err != nil {
 			b.Fatal(err)
 		}
-		err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Completed,
+		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Completed,
 			Output: chat.Output{Text: "too late"}, At: time.Now()})
 		if !fault.Is(err, fault.Fenced) {
 			b.Errorf("got %v", err)

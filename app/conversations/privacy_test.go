@@ -77,7 +77,7 @@ func (b *bench) say(user, conversation, text string) {
 		b.Fatal(err)
 	}
 	r := out.Run
-	err = b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: r.ID, Attempt: r.Attempt, ConversationID: conversation, ParentID: r.ParentID,
+	_, err = b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: r.ID, Attempt: r.Attempt, ConversationID: conversation, ParentID: r.ParentID,
 		AuditID: r.AuditID, State: chat.Completed, Output: chat.Output{Text: "re: " + text}, At: b.now})
 	if err != nil {
 		b.Fatal(err)

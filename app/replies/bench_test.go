@@ -242,10 +242,10 @@ type flaky struct {
 	checkpoint chan error
 }
 
-func (f flaky) Finish(ctx context.Context, o chat.Outcome) error {
+func (f flaky) Finish(ctx context.Context, o chat.Outcome) (bool, error) {
 	select {
 	case err := <-f.finish:
-		return err
+		return false, err
 	default:
 		return f.Store.Finish(ctx, o)
 	}

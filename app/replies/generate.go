@@ -151,15 +151,18 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 		o.Metadata["state"] = string(o.State)
 	}
 	unheard := false // an end may be in the store, though nobody said so
+	waiting := false // another run, for this one to end
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
-		err := s.Store.Finish(ctx, o)
+		behind, err := s.Store.Finish(ctx, o)
 		cancel()
 		if err == nil {
+			waiting = behind
 			break
 		}
 		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
 			if unheard && s.ended(t, o.State) {
+				waiting = true // it may be, and did not say
 				break
 			}
 			s.lost(t)
@@ -174,6 +177,9 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 		}
 	}
 	s.tell(t, o, answer, reason)
+	if waiting {
+		s.pokeSweep()
+	}
 	return true
 }
 
@@ -186,7 +192,7 @@ func (s *Service) ended(t *task, state chat.State) bool {
 	return err == nil && run.State == state && run.Attempt == t.run.Attempt
 }
 
-// tell lets followers, tabs, waiting runs and operators know of a durable end.
+// tell lets followers, tabs and operators know of a durable end.
 func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason string) {
 	ctx := context.WithoutCancel(t.ctx)
 	run := t.run
@@ -200,9 +206,6 @@ func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason stri
 	}
 	s.Feed.Publish(ctx, p)
 	s.Feed.Notify(ctx, ports.TopicUser(run.UserID))
-	if run.ConversationID != "" {
-		s.pokeSweep() // the next message of this conversation may be waiting
-	}
 	cached, _ := answer.Metadata["cached"].(bool)
 	demo, _ := answer.Metadata["demo"].(bool)
 	s.Observer.Observe(ctx, ports.RunFinished{

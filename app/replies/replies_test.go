@@ -341,14 +341,12 @@ func (u unheard) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, er
 	return out, err
 }
 
-func (u unheard) Finish(ctx context.Context, o chat.Outcome) error {
-	if err := u.Store.Finish(ctx, o); err != nil {
-		return err
+func (u unheard) Finish(ctx context.Context, o chat.Outcome) (bool, error) {
+	waiting, err := u.Store.Finish(ctx, o)
+	if err == nil && u.from.Load() {
+		return false, errAway
 	}
-	if u.from.Load() {
-		return errAway
-	}
-	return nil
+	return waiting, err
 }
 
 func (u unheard) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {

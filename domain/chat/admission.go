@@ -57,7 +57,7 @@ type Admitted struct {
 	Run          Run
 	UserMessage  Message
 	Conversation Conversation     // zero for the default thread
-	Context      []Message        // the branch up to and including the user message, oldest first; nil when replayed
+	Context      []Message        // the branch up to and including the user message, oldest first, without metadata but for that one's; nil when replayed
 	Left         access.Remaining // of the budget, this run's hold taken off; zero when unbounded or replayed
 	Superseded   string           // the live run that was asked to stop, with WhenBusy Supersede
 }

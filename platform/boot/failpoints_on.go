@@ -94,9 +94,9 @@ func (s failingStore) Heartbeat(ctx context.Context, owner string, made []string
 	return held, err
 }
 
-func (s failingStore) Finish(ctx context.Context, o chat.Outcome) (err error) {
-	around(s.fail, "finish", func() { err = s.Store.Finish(ctx, o) })
-	return err
+func (s failingStore) Finish(ctx context.Context, o chat.Outcome) (waiting bool, err error) {
+	around(s.fail, "finish", func() { waiting, err = s.Store.Finish(ctx, o) })
+	return waiting, err
 }
 
 func (s failingStore) Claim(ctx context.Context, owner string, lease time.Duration, n int) (runs []chat.Run, err error) {

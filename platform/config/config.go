@@ -32,7 +32,7 @@ type Server struct {
 type Store struct {
 	DataDir        string   `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret."`
 	DatabaseURL    Secret   `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. Unset: an embedded SQLite file in DATA_DIR."`
-	DBExecMode     string   `env:"DB_EXEC_MODE" envDefault:"exec" desc:"How statements are sent to PostgreSQL: exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first two work behind any PgBouncer."`
+	DBExecMode     string   `env:"DB_EXEC_MODE" envDefault:"auto" desc:"How statements are sent to PostgreSQL: auto, exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first three work behind any PgBouncer; auto prepares the statements of a turn where there is none."`
 	DBMaxConns     int      `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL."`
 	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Let PostgreSQL hold every transaction to the rows of its user, as a second fence (docs/adr/0013). Serve refuses to start as a role that is not held to it: a superuser, or one with BYPASSRLS."`
 	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`

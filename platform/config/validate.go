@@ -21,7 +21,7 @@ func (c Config) Validate() error {
 
 	v.url("DATABASE_URL", c.Store.DatabaseURL.Reveal(), "postgres", "postgresql")
 	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
-	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
+	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "auto", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
 	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, 2)
 	if c.Store.DBRLS && !c.Store.DatabaseURL.Set() {
 		v.add("DB_RLS needs DATABASE_URL: the embedded database has no roles")

@@ -147,9 +147,16 @@ func (b *storeBench) outcome(run chat.Run, state chat.State, text string) chat.O
 
 func (b *storeBench) finish(run chat.Run, state chat.State, text string) {
 	b.Helper()
-	if err := b.Runs.Finish(b.ctx(), b.outcome(run, state, text)); err != nil {
+	if _, err := b.Runs.Finish(b.ctx(), b.outcome(run, state, text)); err != nil {
 		b.Fatalf("finish: %v", err)
 	}
+}
+
+// end is what comes of an attempt to end a run.
+func (b *storeBench) end(o chat.Outcome) error {
+	b.Helper()
+	_, err := b.Runs.Finish(b.ctx(), o)
+	return err
 }
 
 // say sends a message and gets a whole reply to it. It returns both.

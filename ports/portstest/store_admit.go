@@ -127,7 +127,7 @@ func admitTests(b *storeBench) {
 					if i%3 == 0 {
 						o.State, o.Output.Text = chat.Failed, ""
 					}
-					if err := b.Runs.Finish(b.ctx(), o); err != nil {
+					if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
 						b.Errorf("finish: %v", err)
 					}
 				}
@@ -157,7 +157,7 @@ func admitTests(b *storeBench) {
 		out := b.admit(behind)
 		o := b.outcome(out.Run, chat.Completed, "answer")
 		o.At = behind.Now.Add(-time.Hour)
-		if err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
 			b.Fatal(err)
 		}
 		b.want("order", messageIDs(b.all(conv))[1:], []string{run.ID, out.UserMessage.ID, out.Run.ID})

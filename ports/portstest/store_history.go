@@ -261,7 +261,7 @@ func isolationTests(b *storeBench) {
 	}
 	stolen := b.outcome(live.Run, chat.Completed, "stolen")
 	stolen.UserID = spy.user
-	b.wantKind("Finish", spy.Runs.Finish(spy.ctx(), stolen), fault.Fenced)
+	b.wantKind("Finish", spy.end(stolen), fault.Fenced)
 	list, err := spy.Runs.Recent(spy.ctx(), spy.user, time.Time{})
 	b.want("Recent", []any{len(list), err}, []any{0, nil})
 	convs, _, err := spy.History.Conversations(spy.ctx(), spy.user, ports.Page{Limit: 5})

@@ -21,7 +21,7 @@ func finishTests(b *storeBench) {
 		o.FinishReason, o.CostMicros = "stop", &cost
 		o.Usage = chat.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Reasoning: 5, Estimated: true}
 		o.Metadata = map[string]any{"demo": true}
-		if err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
 			b.Fatal(err)
 		}
 		run := b.stored(out.Run.ID)
@@ -77,7 +77,7 @@ func finishTests(b *storeBench) {
 		b.finish(out.Run, chat.Completed, "because")
 		before := b.stored(out.Run.ID)
 		for _, state := range []chat.State{chat.Completed, chat.Failed, chat.Interrupted} {
-			b.wantKind("again", b.Runs.Finish(b.ctx(), b.outcome(out.Run, state, "other")), fault.Fenced)
+			b.wantKind("again", b.end(b.outcome(out.Run, state, "other")), fault.Fenced)
 		}
 		b.want("unchanged", b.stored(out.Run.ID), before)
 	})
@@ -91,7 +91,7 @@ func finishTests(b *storeBench) {
 		errs := make([]error, len(outcomes))
 		var wg sync.WaitGroup
 		for i, o := range outcomes {
-			wg.Go(func() { errs[i] = b.Runs.Finish(b.ctx(), o) })
+			wg.Go(func() { _, errs[i] = b.Runs.Finish(b.ctx(), o) })
 		}
 		wg.Wait()
 		won := -1
@@ -109,7 +109,7 @@ func finishTests(b *storeBench) {
 	})
 
 	b.run("Unknown", func(b *storeBench) {
-		b.wantKind("finish", b.Runs.Finish(b.ctx(), b.outcome(chat.Run{ID: "nothing", Attempt: 1}, chat.Completed, "x")), fault.Fenced)
+		b.wantKind("finish", b.end(b.outcome(chat.Run{ID: "nothing", Attempt: 1}, chat.Completed, "x")), fault.Fenced)
 	})
 
 	b.run("AfterItsConversationIsGone", func(b *storeBench) {
@@ -118,7 +118,7 @@ func finishTests(b *storeBench) {
 		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(access.ActionConversationDeleted)); err != nil {
 			b.Fatal(err)
 		}
-		b.wantKind("finish", b.Runs.Finish(b.ctx(), b.outcome(out.Run, chat.Completed, "because")), fault.Fenced)
+		b.wantKind("finish", b.end(b.outcome(out.Run, chat.Completed, "because")), fault.Fenced)
 		fenced, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1}})
 		if err != nil {
 			b.Fatal(err)
@@ -221,7 +221,7 @@ func stopTests(b *storeBench) {
 		}
 		end := b.outcome(live.Run, chat.Completed, "so")
 		end.At = end.At.Add(-time.Hour)
-		if err := b.Runs.Finish(b.ctx(), end); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), end); err != nil {
 			b.Fatal(err)
 		}
 		for _, made := range []chat.Run{waits.Run, live.Run} {
@@ -310,7 +310,7 @@ func leaseTests(b *storeBench) {
 			b.Fatal(err)
 		}
 		b.want("fenced", fenced, []string{run.ID})
-		b.wantKind("finish", b.Runs.Finish(b.ctx(), b.outcome(out.Run, chat.Completed, "late")), fault.Fenced)
+		b.wantKind("finish", b.end(b.outcome(out.Run, chat.Completed, "late")), fault.Fenced)
 		held, err := b.Runs.Heartbeat(b.ctx(), "here", nil, time.Minute)
 		if err != nil {
 			b.Fatal(err)
@@ -511,7 +511,7 @@ func claimTests(b *storeBench) {
 					return
 				}
 				for _, run := range got {
-					if err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()}); err != nil {
+					if _, err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()}); err != nil {
 						b.Errorf("finish: %v", err)
 					}
 				}

@@ -37,12 +37,12 @@ func usageTests(b *storeBench) {
 		cost := int64(77)
 		o := b.outcome(out.Run, chat.Completed, "hi")
 		o.Usage, o.CostMicros = chat.Usage{Input: 30, Output: 12, Reasoning: 5, CacheRead: 3}, &cost
-		if err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
 			b.Fatal(err)
 		}
 		spent := access.Spent{Tokens: 42, Micros: 77, Replies: 1}
 		b.want("settled", b.account(), access.Usage{Day: spent, Month: spent})
-		b.wantKind("a second end", b.Runs.Finish(b.ctx(), o), fault.Fenced)
+		b.wantKind("a second end", b.end(o), fault.Fenced)
 		b.want("settled once", b.account(), access.Usage{Day: spent, Month: spent})
 	})
 
@@ -126,7 +126,7 @@ func usageTests(b *storeBench) {
 		out := b.admit(a)
 		o := b.outcome(out.Run, chat.Completed, "done")
 		o.Usage = chat.Usage{Input: 10, Output: 5}
-		if err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
 			b.Fatal(err)
 		}
 		a = b.sending(conv, "two")
