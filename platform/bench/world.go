@@ -127,8 +127,11 @@ type server struct {
 	log    string
 	tokens []string
 	floor  bool
-	admin  string         // host:port of its profiles, "" if it has none
-	pg     *testenv.Server // the database, which all share and one loads at a time
+	admin  string // host:port of its profiles, "" if it has none
+
+	pg       *testenv.Server // which all share, and one loads at a time
+	database string          // its own there, as a URL
+	settled  bool
 }
 
 // startParley starts Parley as it ships, but for limits that a benchmark would
@@ -148,7 +151,7 @@ func (w *world) startParley(name, bin, as string, env ...string) (*server, error
 		"LOG_FORMAT=json", "DATA_DIR=" + w.dir,
 	}, env...))
 	if s != nil {
-		s.admin = admin
+		s.admin, s.database = admin, db
 	}
 	return s, err
 }
@@ -164,7 +167,7 @@ func (w *world) startFloor(name string) (*server, error) {
 	}
 	s, err := w.start(name, []string{self, "floor"}, "/", []string{"DATABASE_URL=" + db})
 	if s != nil {
-		s.floor = true
+		s.floor, s.database = true, db
 	}
 	return s, err
 }
