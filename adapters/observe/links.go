@@ -18,9 +18,10 @@ var w3c propagation.TraceContext
 
 const traceparent = "traceparent"
 
-// Trace returns the trace of ctx in W3C form, "" when there is none.
+// Trace returns the trace of ctx in W3C form, "" when there is none that is
+// kept: a link to it would lead nowhere.
 func (*Observer) Trace(ctx context.Context) string {
-	if muted {
+	if muted || !trace.SpanContextFromContext(ctx).IsSampled() {
 		return ""
 	}
 	carrier := propagation.MapCarrier{}

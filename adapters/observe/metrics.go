@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -41,6 +42,40 @@ type metrics struct {
 	auditLag          prometheus.Gauge
 	auditSeq          prometheus.Gauge
 	requests          *prometheus.CounterVec
+
+	models sync.Map // pair -> *modelMetrics
+}
+
+// modelMetrics are those of turns that one model answered, looked up once.
+type modelMetrics struct {
+	turns          map[string]prometheus.Counter // by outcome
+	seconds, first prometheus.Observer
+	tokens         []prometheus.Counter // as tokenKinds; none for turns that reached no provider
+	cost, unpriced prometheus.Counter
+}
+
+// model makes those of a pair of label values begin at 0.
+func (m *metrics) model(p pair) *modelMetrics {
+	if known, ok := m.models.Load(p); ok {
+		return known.(*modelMetrics)
+	}
+	by := &modelMetrics{
+		turns:   map[string]prometheus.Counter{},
+		seconds: m.turnSeconds.WithLabelValues(p.provider, p.model),
+		first:   m.firstSeconds.WithLabelValues(p.provider, p.model),
+	}
+	for _, o := range outcomes {
+		by.turns[o] = m.turns.WithLabelValues(p.provider, p.model, o)
+	}
+	if p != (pair{"none", "none"}) {
+		for _, k := range tokenKinds {
+			by.tokens = append(by.tokens, m.tokens.WithLabelValues(p.provider, p.model, k))
+		}
+		by.cost = m.cost.WithLabelValues(p.provider, p.model)
+		by.unpriced = m.unpriced.WithLabelValues(p.provider, p.model)
+	}
+	m.models.Store(p, by)
+	return by
 }
 
 var (
@@ -154,17 +189,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) begin(l labels) {
 	m.turns.WithLabelValues("none", "none", "rate_limited")
 	m.turns.WithLabelValues("none", "none", "quota")
-	for _, p := range append([]pair{{"none", "none"}}, l.pairs...) {
-		for _, o := range outcomes {
-			m.turns.WithLabelValues(p.provider, p.model, o)
-		}
-	}
+	m.model(pair{"none", "none"})
 	for _, p := range l.pairs {
-		for _, k := range tokenKinds {
-			m.tokens.WithLabelValues(p.provider, p.model, k)
-		}
-		m.cost.WithLabelValues(p.provider, p.model)
-		m.unpriced.WithLabelValues(p.provider, p.model)
+		m.model(p)
 		for _, k := range attemptKinds {
 			for _, r := range []string{"ok", "error", "canceled"} {
 				m.attempts.WithLabelValues(p.provider, p.model, string(k), r)
@@ -201,20 +228,20 @@ func (m *metrics) begin(l labels) {
 }
 
 // spend counts tokens and money of a reply that reached a provider.
-func (m *metrics) spend(provider, model string, f ports.RunFinished) {
-	if provider == "none" || f.Cached {
+func (by *modelMetrics) spend(f ports.RunFinished) {
+	if by.tokens == nil || f.Cached {
 		return
 	}
-	for i, n := range []int64{f.Usage.Input, f.Usage.Output, f.Usage.CacheRead, f.Usage.CacheWrite, f.Usage.Reasoning} {
+	for i, n := range [...]int64{f.Usage.Input, f.Usage.Output, f.Usage.CacheRead, f.Usage.CacheWrite, f.Usage.Reasoning} {
 		if n > 0 {
-			m.tokens.WithLabelValues(provider, model, tokenKinds[i]).Add(float64(n))
+			by.tokens[i].Add(float64(n))
 		}
 	}
 	switch {
 	case f.CostMicros != nil:
-		m.cost.WithLabelValues(provider, model).Add(float64(*f.CostMicros) / 1e6)
+		by.cost.Add(float64(*f.CostMicros) / 1e6)
 	case f.Usage.Input+f.Usage.Output > 0:
-		m.unpriced.WithLabelValues(provider, model).Inc()
+		by.unpriced.Inc()
 	}
 }
 

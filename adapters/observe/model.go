@@ -6,7 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"parley/domain/chat"
@@ -74,22 +73,51 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 
 func (w watchedModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
 	provider, model := w.ob.labels.of(w.provider, asked)
-	base := []attribute.KeyValue{
-		keyGenOperation.String(chatOperation), keyGenProvider.String(provider), keyGenModel.String(model),
-	}
-	whole := base
-	if err != nil {
-		whole = append(base[:len(base):len(base)], keyErrorType.String(errorType(err)))
-	}
-	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), metric.WithAttributes(whole...))
+	of := asking{pair: pair{provider, model}}
 	if first > 0 {
-		w.ob.otel.genFirst.Record(ctx, first.Seconds(), metric.WithAttributes(base...))
+		w.ob.otel.genFirst.Record(ctx, first.Seconds(), w.ob.asked.of(of, of.attributes))
 	}
-	for kind, n := range map[string]int64{"input": a.Usage.Input, "output": a.Usage.Output} {
-		if n > 0 {
-			w.ob.otel.genTokens.Record(ctx, n, metric.WithAttributes(append(base[:len(base):len(base)], keyGenTokenType.String(kind))...))
-		}
+	if a.Usage.Input > 0 {
+		in := tokens{of.pair, "input"}
+		w.ob.otel.genTokens.Record(ctx, a.Usage.Input, w.ob.tokens.of(in, in.attributes))
 	}
+	if a.Usage.Output > 0 {
+		out := tokens{of.pair, "output"}
+		w.ob.otel.genTokens.Record(ctx, a.Usage.Output, w.ob.tokens.of(out, out.attributes))
+	}
+	if err != nil {
+		of.err = errorType(err)
+	}
+	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), w.ob.asked.of(of, of.attributes))
+}
+
+// asking is what the duration of a request to a provider is told by; err is ""
+// for one that went well.
+type asking struct {
+	pair
+	err string
+}
+
+func (a asking) attributes() []attribute.KeyValue {
+	attrs := a.pair.attributes()
+	if a.err != "" {
+		attrs = append(attrs, keyErrorType.String(a.err))
+	}
+	return attrs
+}
+
+// tokens is what a count of tokens is told by.
+type tokens struct {
+	pair
+	kind string
+}
+
+func (t tokens) attributes() []attribute.KeyValue {
+	return append(t.pair.attributes(), keyGenTokenType.String(t.kind))
+}
+
+func (p pair) attributes() []attribute.KeyValue {
+	return []attribute.KeyValue{keyGenOperation.String(chatOperation), keyGenProvider.String(p.provider), keyGenModel.String(p.model)}
 }
 
 func describe(span trace.Span, first time.Duration, a ports.Answer, err error) {

@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"context"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
@@ -47,14 +49,14 @@ const chatOperation = "chat"
 // views of platform/telemetry.
 type instruments struct {
 	httpSeconds metric.Float64Histogram
-	httpActive  metric.Int64UpDownCounter
 	genSeconds  metric.Float64Histogram
 	genFirst    metric.Float64Histogram
 	genTokens   metric.Int64Histogram
 	dbSeconds   metric.Float64Histogram
 }
 
-func newInstruments(m metric.Meter) (in instruments, err error) {
+// newInstruments makes them. active is asked how many requests there are.
+func newInstruments(m metric.Meter, active func() int64) (in instruments, err error) {
 	seconds := func(name, help string) metric.Float64Histogram {
 		h, failed := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help))
 		if failed != nil {
@@ -67,8 +69,12 @@ func newInstruments(m metric.Meter) (in instruments, err error) {
 	in.genFirst = seconds("gen_ai.client.operation.time_to_first_chunk", "From the request to an AI provider to the first piece of its reply.")
 	in.dbSeconds = seconds("db.client.operation.duration", "Duration of statements.")
 	var failed error
-	if in.httpActive, failed = m.Int64UpDownCounter("http.server.active_requests", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests that are being answered.")); failed != nil {
+	if _, failed = m.Int64ObservableUpDownCounter("http.server.active_requests", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests that are being answered."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(active())
+			return nil
+		})); failed != nil {
 		err = failed
 	}
 	if in.genTokens, failed = m.Int64Histogram("gen_ai.client.token.usage", metric.WithUnit("{token}"),

@@ -11,7 +11,6 @@ import (
 	"github.com/uptrace/bun"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -26,7 +25,8 @@ type sqlHook struct {
 	ob     *Observer
 	system string
 	nameOf func(context.Context) string
-	sets   sync.Map // statement -> metric.MeasurementOption
+	names  sync.Map // what a statement is called by its maker -> statement
+	sets   sets[statement]
 }
 
 // statement is what is told about a statement.
@@ -53,7 +53,16 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	}
 	s := h.name(ctx, e)
 	s.err = sqlError(e.Err)
-	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.attributes(s))
+	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.sets.of(s, func() []attribute.KeyValue {
+		attrs := []attribute.KeyValue{keyDBSystem.String(h.system), keyDBOperation.String(s.operation)}
+		if s.collection != "" {
+			attrs = append(attrs, keyDBCollection.String(s.collection))
+		}
+		if s.err != "" {
+			attrs = append(attrs, keyErrorType.String(s.err))
+		}
+		return attrs
+	}))
 	if span, ok := ctx.Value(spanKey{}).(trace.Span); ok {
 		if s.err != "" {
 			span.SetAttributes(keyErrorType.String(s.err))
@@ -63,26 +72,14 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	}
 }
 
-// attributes makes each set once: this is on the way of every statement.
-func (h *sqlHook) attributes(s statement) metric.MeasurementOption {
-	if opt, ok := h.sets.Load(s); ok {
-		return opt.(metric.MeasurementOption)
-	}
-	attrs := []attribute.KeyValue{keyDBSystem.String(h.system), keyDBOperation.String(s.operation)}
-	if s.collection != "" {
-		attrs = append(attrs, keyDBCollection.String(s.collection))
-	}
-	if s.err != "" {
-		attrs = append(attrs, keyErrorType.String(s.err))
-	}
-	opt := metric.WithAttributeSet(attribute.NewSet(attrs...))
-	h.sets.Store(s, opt)
-	return opt
-}
-
 func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
 	if name := h.nameOf(ctx); name != "" {
-		return statement{operation: word(name)}
+		if s, ok := h.names.Load(name); ok {
+			return s.(statement)
+		}
+		s := statement{operation: word(name)}
+		h.names.Store(name, s)
+		return s
 	}
 	s := statement{operation: word(strings.ToUpper(e.Operation()))}
 	if e.IQuery != nil {

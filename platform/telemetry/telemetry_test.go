@@ -54,7 +54,8 @@ func TestLog_KnowsItsContext(t *testing.T) {
 		LogAttrs:  func(context.Context) []slog.Attr { return []slog.Attr{slog.String("request_id", "r-1")} },
 	})
 	ctx, span := tel.Tracers.Tracer("test").Start(context.Background(), "work")
-	tel.Log.With("component", "x").InfoContext(ctx, "said", "token", "canary", "Authorization", "canary")
+	tel.Log.With("component", "x", "secret", "canary").InfoContext(ctx, "said", "token", "canary", "Authorization", "canary",
+		slog.Group("request", "cookie", "canary", slog.Group("deeper", "DSN", "canary")), "who", caller{}, "fine", "kept")
 	span.End()
 
 	var line map[string]any
@@ -67,7 +68,15 @@ func TestLog_KnowsItsContext(t *testing.T) {
 	if strings.Contains(out.String(), "canary") {
 		t.Errorf("a secret was logged: %s", out.String())
 	}
+	if line["fine"] != "kept" || line["token"] != "[secret]" || line["secret"] != "[secret]" {
+		t.Errorf("too much or too little is hidden: %v", line)
+	}
 }
+
+// caller says more of itself than it should.
+type caller struct{}
+
+func (caller) LogValue() slog.Value { return slog.GroupValue(slog.String("password", "canary")) }
 
 func TestLog_OneLineWhateverIsSaid(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
