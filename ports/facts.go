@@ -73,6 +73,7 @@ type (
 	// caller's. Err is for operators.
 	RequestFailed struct {
 		Route string // "POST /api/chat/messages", "" when none was found
+		Sends bool   // it asked for a reply
 		Kind  fault.Kind
 		Err   error
 	}

@@ -198,7 +198,7 @@ func (a *API) recover(w *writer, r *http.Request) {
 		panic(value)
 	}
 	a.Observer.Observe(r.Context(), ports.RequestFailed{
-		Route: r.Pattern, Kind: fault.Internal, Err: ports.Panic{Value: value, Stack: debug.Stack()},
+		Route: r.Pattern, Sends: a.Sends(r.Method, r.Pattern), Kind: fault.Internal, Err: ports.Panic{Value: value, Stack: debug.Stack()},
 	})
 	if w.wrote {
 		panic(http.ErrAbortHandler)

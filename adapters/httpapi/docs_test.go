@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestDocs: docs/api.md names every route and every code.
@@ -65,5 +67,29 @@ func TestDocs_Security(t *testing.T) {
 		if !tests[string(name[1])] {
 			t.Errorf("there is no %s", name[1])
 		}
+	}
+}
+
+// Whoever counts outside learns from the table which routes ask for a reply.
+func TestAPI_Sends(t *testing.T) {
+	api, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, route := range api.Routes() {
+		if api.Sends(route.Method, route.Path) {
+			got = append(got, route.Label())
+		}
+	}
+	want := []string{
+		"POST /api/chat/messages", "POST /api/chat/stream", "PATCH /api/chat/messages/{id}",
+		"POST /api/chat/messages/{id}/regenerate", "POST /api/chat/messages/{id}/continue",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if api.Sends("GET", "/api/chat/messages") || api.Sends("POST", "") {
+		t.Error("a read asks for a reply")
 	}
 }

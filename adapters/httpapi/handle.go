@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,6 +88,13 @@ func (a *API) Routes() []Route {
 		out[i] = r.Route
 	}
 	return out
+}
+
+// Sends reports whether a route asks for a reply. path is its pattern.
+func (a *API) Sends(method, path string) bool {
+	return slices.ContainsFunc(a.rows, func(r row) bool {
+		return r.Access == Sends && r.Method == method && r.Path == path
+	})
 }
 
 type responseKey struct{}

@@ -124,6 +124,6 @@ func (a *API) fail(ctx context.Context, err error, w http.ResponseWriter) {
 	case status < 500 || f.Kind == fault.QueueFull || f.Kind == fault.Unavailable && f.Cause == nil:
 		a.Observer.Observe(ctx, ports.Refused{Kind: f.Kind, Tier: c.principal.Tier, UserID: c.principal.UserID})
 	default:
-		a.Observer.Observe(ctx, ports.RequestFailed{Route: c.route.Label(), Kind: f.Kind, Err: err})
+		a.Observer.Observe(ctx, ports.RequestFailed{Route: c.route.Label(), Sends: c.route.Access == Sends, Kind: f.Kind, Err: err})
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -30,8 +29,8 @@ func RequestAttrs(ctx context.Context) []slog.Attr {
 
 // HTTP gives every request an id and a span, counts it by the pattern of its
 // route, and writes one line when it has been answered. A well-formed id that
-// the caller brings is kept.
-func (ob *Observer) HTTP(next http.Handler) http.Handler {
+// the caller brings is kept. sends says which routes ask for a reply.
+func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		id := r.Header.Get(RequestID)
@@ -50,7 +49,7 @@ func (ob *Observer) HTTP(next http.Handler) http.Handler {
 		ctx, span := ob.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 			keyMethod.String(method), keyPath.String(r.URL.Path), keyRequest.String(id)))
 		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id))
-		ob.otel.httpActive.Add(ctx, 1)
+		ob.active.Add(1)
 		rec := &recorder{ResponseWriter: w, streams: ob.streamOpened}
 
 		defer func() {
@@ -59,6 +58,10 @@ func (ob *Observer) HTTP(next http.Handler) http.Handler {
 				rec.status = http.StatusInternalServerError
 			}
 			ob.answered(r, rec, method, span, begun)
+			// What becomes of a stream, or of a reply, is judged as a turn.
+			if route := routeOf(r.Pattern); strings.HasPrefix(route, "/api/chat/") && !rec.streaming && !sends(method, route) {
+				ob.m.requests.WithLabelValues(resultLabel(rec.status)).Inc()
+			}
 			if panicked != nil {
 				panic(panicked)
 			}
@@ -84,16 +87,17 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 		ob.m.streams.Dec()
 	}
 	route := routeOf(r.Pattern)
-	attrs := []attribute.KeyValue{keyMethod.String(method), keyRoute.String(route), keyStatus.Int(rec.status)}
 	if rec.status >= 500 {
-		attrs = append(attrs, keyErrorType.String(http.StatusText(rec.status)))
 		span.SetStatus(codes.Error, "")
 	}
-	if judged(method, route, rec.streaming) {
-		ob.m.requests.WithLabelValues(resultLabel(rec.status)).Inc()
-	}
-	ob.otel.httpActive.Add(ctx, -1)
-	ob.otel.httpSeconds.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
+	ob.active.Add(-1)
+	ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(request{method, route, rec.status}, func() []attribute.KeyValue {
+		attrs := []attribute.KeyValue{keyMethod.String(method), keyRoute.String(route), keyStatus.Int(rec.status)}
+		if rec.status >= 500 {
+			attrs = append(attrs, keyErrorType.String(http.StatusText(rec.status)))
+		}
+		return attrs
+	}))
 	if span.IsRecording() {
 		span.SetName(method + " " + route)
 		span.SetAttributes(keyRoute.String(route), keyStatus.Int(rec.status))
@@ -107,6 +111,12 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 	ob.log.LogAttrs(ctx, level, "request",
 		slog.String("method", method), slog.String("route", route), slog.Int("status", rec.status),
 		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+}
+
+// request is what its duration is told by.
+type request struct {
+	method, route string
+	status        int
 }
 
 func (ob *Observer) streamOpened() { ob.m.streams.Inc() }

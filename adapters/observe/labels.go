@@ -139,18 +139,3 @@ func resultLabel(status int) string {
 	}
 	return "ok"
 }
-
-// judged reports whether a request counts for the API's promise: one of a user
-// that is no stream and makes no reply. What becomes of a reply is judged as a
-// turn.
-func judged(method, route string, streamed bool) bool {
-	return strings.HasPrefix(route, "/api/chat/") && !streamed && !sends(method+" "+route) &&
-		!strings.HasSuffix(route, "/regenerate") && !strings.HasSuffix(route, "/continue") &&
-		(method != "PATCH" || route != "/api/chat/messages/{id}")
-}
-
-// sends reports whether a route asks for a reply to a new message.
-func sends(route string) bool {
-	return strings.HasSuffix(route, "/api/chat/messages") && !strings.HasPrefix(route, "GET") ||
-		strings.HasSuffix(route, "/api/chat/stream")
-}

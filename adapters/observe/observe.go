@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,11 @@ type Observer struct {
 	otel       instruments
 	reports    *Reports
 
+	active   atomic.Int64 // requests that are being answered
+	requests sets[request]
+	asked    sets[asking]
+	tokens   sets[tokens]
+
 	// live holds the runs that this instance makes.
 	live sync.Map // run id -> *live
 }
@@ -53,7 +59,7 @@ func New(o Options) (*Observer, error) {
 		labels: newLabels(nil), floods: newSampler(time.Now), reports: o.Reports,
 	}
 	var err error
-	if ob.otel, err = newInstruments(o.Meters.Meter("parley")); err != nil {
+	if ob.otel, err = newInstruments(o.Meters.Meter("parley"), ob.active.Load); err != nil {
 		return nil, err
 	}
 	ob.m, err = newMetrics(o.Registry)
@@ -129,6 +135,9 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 	}
 	ob.m.wait.Observe(f.Waited.Seconds())
 	ob.live.Store(f.Run.ID, &live{accepted: time.Now().Add(-f.Waited)})
+	if !ob.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
 	ob.log.DebugContext(ctx, "reply started",
 		"run", f.Run.ID, "user", f.Run.UserID, "conversation", f.Run.ConversationID, "kind", string(f.Run.Kind),
 		"attempt", f.Run.Attempt, "recovered", f.Recover, "waited_ms", f.Waited.Milliseconds())
@@ -136,8 +145,8 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 
 func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	provider, model := ob.labels.of(f.Provider, f.Model)
-	outcome := outcomeOf(f)
-	ob.m.turns.WithLabelValues(provider, model, outcome).Inc()
+	by, outcome := ob.m.model(pair{provider, model}), outcomeOf(f)
+	by.turns[outcome].Inc()
 	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
 	if v, known := ob.live.LoadAndDelete(f.RunID); known {
 		if earlier := v.(*live).first.Load(); earlier > 0 {
@@ -147,29 +156,29 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 			ctx = trace.ContextWithSpanContext(ctx, *span)
 		}
 	}
-	observeTraced(ctx, ob.m.turnSeconds.WithLabelValues(provider, model), f.Duration.Seconds())
+	observeTraced(ctx, by.seconds, f.Duration.Seconds())
 	if ok {
-		observeTraced(ctx, ob.m.firstSeconds.WithLabelValues(provider, model), first.Seconds())
+		observeTraced(ctx, by.first, first.Seconds())
 	}
-	ob.m.spend(provider, model, f)
+	by.spend(f)
 
 	level := slog.LevelInfo
 	if f.State == chat.Failed || f.State == chat.Interrupted {
 		level = slog.LevelWarn
 	}
-	attrs := []any{
-		"run", f.RunID, "user", f.UserID, "state", string(f.State), "outcome", outcome,
-		"provider", f.Provider, "model", f.Model, "finish_reason", f.FinishReason,
-		"attempt", f.Attempt, "duration_ms", f.Duration.Milliseconds(),
-		"input_tokens", f.Usage.Input, "output_tokens", f.Usage.Output,
-	}
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs,
+		slog.String("run", f.RunID), slog.String("user", f.UserID), slog.String("state", string(f.State)), slog.String("outcome", outcome),
+		slog.String("provider", f.Provider), slog.String("model", f.Model), slog.String("finish_reason", f.FinishReason),
+		slog.Int("attempt", f.Attempt), slog.Int64("duration_ms", f.Duration.Milliseconds()),
+		slog.Int64("input_tokens", f.Usage.Input), slog.Int64("output_tokens", f.Usage.Output))
 	if f.Failure != "" {
-		attrs = append(attrs, "failure", f.Failure, "reason", f.Reason)
+		attrs = append(attrs, slog.String("failure", f.Failure), slog.String("reason", f.Reason))
 	}
 	if f.CostMicros != nil {
-		attrs = append(attrs, "cost_usd", float64(*f.CostMicros)/1e6)
+		attrs = append(attrs, slog.Float64("cost_usd", float64(*f.CostMicros)/1e6))
 	}
-	ob.log.Log(ctx, level, "reply finished", attrs...)
+	ob.log.LogAttrs(ctx, level, "reply finished", attrs...)
 }
 
 func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
@@ -217,7 +226,7 @@ func (ob *Observer) limitDecided(f ports.LimitDecided) {
 // requestFailed counts a turn that was lost before there was a run: it has no
 // other trace.
 func (ob *Observer) requestFailed(ctx context.Context, f ports.RequestFailed) {
-	if sends(f.Route) {
+	if f.Sends {
 		ob.m.turns.WithLabelValues("none", "none", "internal_error").Inc()
 	}
 	ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()

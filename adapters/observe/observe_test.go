@@ -187,8 +187,8 @@ func TestObserver_Providers(t *testing.T) {
 
 func TestObserver_RequestFailed(t *testing.T) {
 	w := setup(t)
-	for _, route := range []string{"POST /api/chat/messages", "POST /api/chat/stream", "GET /api/chat/messages", "GET /api/chat/conversations"} {
-		w.Observe(context.Background(), ports.RequestFailed{Route: route, Kind: fault.Internal, Err: errors.New("disk full")})
+	for i, route := range []string{"POST /api/chat/messages", "PATCH /api/chat/messages/{id}", "GET /api/chat/messages", "GET /api/chat/conversations"} {
+		w.Observe(context.Background(), ports.RequestFailed{Route: route, Sends: i < 2, Kind: fault.Internal, Err: errors.New("disk full")})
 	}
 	got := w.values(t, "chat_turns_total", "chat_refusals_total")
 	want := map[string]float64{
