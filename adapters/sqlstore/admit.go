@@ -140,7 +140,7 @@ func (in *admission) replayed(ctx context.Context, run chat.Run) (chat.Admitted,
 		return out, err
 	}
 	if run.ConversationID != "" {
-		conv, err := selectConversation(ctx, in.tx, run.UserID, run.ConversationID)
+		conv, err := in.s.selectConversation(ctx, in.tx, run.UserID, run.ConversationID)
 		if err != nil {
 			return out, err
 		}

@@ -83,14 +83,7 @@ func (in *admission) lookAround(id string) []statement {
 		}),
 	}
 	if id != "" {
-		list = append(list, say(`SELECT title, system, model, leaf_id, last_message_at, created_at, updated_at, expires_at
-			FROM chat_conversations WHERE user_id = ? AND id = ?`, user, id,
-		).into(func(scan func(...any) error) error {
-			c := &rows.Conversation{UserID: user, ID: id}
-			found.conv = c
-			return scan(nullText{&c.Title}, nullText{&c.System}, nullText{&c.Model}, nullText{&c.LeafID},
-				nullTime{&c.LastMessageAt}, nullTime{&c.CreatedAt}, nullTime{&c.UpdatedAt}, nullTime{&c.ExpiresAt})
-		}))
+		list = append(list, conversations(user, say("c.id = ?", id), func(c rows.Conversation) { found.conv = &c }))
 	}
 	return append(list, say(`SELECT m.id, m.parent_id, m.role, m.content, m.created_at FROM chat_messages AS m
 		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`,

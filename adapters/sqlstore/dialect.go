@@ -30,6 +30,8 @@ type dialect struct {
 	lockRow string
 	// skipLocked does the same and passes over rows that others hold.
 	skipLocked string
+	// elements selects the elements of a JSON array of text.
+	elements string
 	// clock is the time d from now by the clock that leases go by.
 	clock func(d time.Duration) any
 }
@@ -75,6 +77,7 @@ func (s *Store) openPostgres() error {
 		name:       "postgres",
 		lockRow:    " FOR NO KEY UPDATE",
 		skipLocked: " FOR UPDATE SKIP LOCKED",
+		elements:   "SELECT jsonb_array_elements_text(?)",
 		clock: func(d time.Duration) any {
 			return bun.Safe("clock_timestamp() + interval '" + strconv.FormatInt(d.Microseconds(), 10) + " microseconds'")
 		},
@@ -145,8 +148,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	s.db = bun.NewDB(writer, sqlitedialect.New())
 	s.readers = bun.NewDB(reader, sqlitedialect.New())
 	s.dialect = dialect{
-		name:  "sqlite",
-		clock: func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },
+		name:     "sqlite",
+		elements: "SELECT value FROM json_each(?)",
+		clock:    func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },
 	}
 	if err := writer.PingContext(ctx); err != nil {
 		return fmt.Errorf("open SQLite file: %w", err)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/schema"
 
 	"parley/domain/access"
 )
@@ -41,32 +40,26 @@ func ofEntries(entries []access.Entry) scope {
 	return of(entries[0].UserID)
 }
 
-// statement declares the scope for the rest of a transaction. Whatever session
+// statements declare the scope for the rest of a transaction. Whatever session
 // a pool gives to the next one, it is forgotten there.
-func (c scope) statement(gen schema.QueryGen) string {
-	if c.all {
-		return "SET LOCAL parley.scope = 'all'"
-	}
-	return gen.FormatQuery("SET LOCAL parley.scope = 'user'; SET LOCAL parley.user_id = ?", c.user)
-}
-
-// statements is the same as statements whose text never varies.
 func (c scope) statements() []statement {
-	set := func(name, value string) statement {
-		return say("SELECT set_config(?, ?, true)", name, value)
-	}
+	set := func(name, value string) statement { return say("SELECT set_config(?, ?, true)", name, value) }
 	if c.all {
 		return []statement{set("parley.scope", "all")}
 	}
 	return []statement{set("parley.scope", "user"), set("parley.user_id", c.user)}
 }
 
+// everybodys declares the scope of everyone, for a transaction that somebody
+// else has begun.
+const everybodys = "SET LOCAL parley.scope = 'all'"
+
 // beyond runs fn, which asks about all users, in the transaction of one.
 func (s *Store) beyond(ctx context.Context, tx bun.IDB, fn func() error) error {
 	if !s.fence {
 		return fn()
 	}
-	if _, err := tx.ExecContext(ctx, "SET LOCAL parley.scope = 'all'"); err != nil {
+	if _, err := tx.ExecContext(ctx, everybodys); err != nil {
 		return err
 	}
 	if err := fn(); err != nil {

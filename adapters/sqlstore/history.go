@@ -131,7 +131,7 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 	var row rows.Conversation
 	err := s.read(ctx, "conversation", of(user), func(ctx context.Context, db bun.IDB) error {
 		var err error
-		row, err = selectConversation(ctx, db, user, id)
+		row, err = s.selectConversation(ctx, db, user, id)
 		return err
 	})
 	if err != nil {
@@ -145,35 +145,31 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 // to be kept.
 func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
 	err = s.read(ctx, "conversations", of(user), func(ctx context.Context, db bun.IDB) error {
-		var found []rows.Conversation
-		q := db.NewSelect().Model(&found).Where("c.user_id = ? AND c.expires_at IS NULL", user)
-		if err := paged(q, page, "c.last_message_at", "c.id").Scan(ctx); err != nil {
-			return err
-		}
-		found, more = cut(found, page)
-		list = make([]chat.Conversation, 0, len(found))
-		for _, row := range found {
+		list = make([]chat.Conversation, 0, page.Limit+1)
+		bounds, order := paged(page, "c.last_message_at", "c.id")
+		err := s.send(ctx, db, conversations(user, say("c.expires_at IS NULL AND ? ?", bounds, order), func(row rows.Conversation) {
 			list = append(list, row.Domain())
-		}
-		return nil
+		}))
+		list, more = cut(list, page)
+		return err
 	})
 	return list, more, err
 }
 
-// paged bounds a query to a page and one row more, newest first; for After,
+// paged bounds a list to a page and one row more, newest first; for After,
 // oldest first.
-func paged(q *bun.SelectQuery, page ports.Page, at, id string) *bun.SelectQuery {
-	order := "? DESC, ? DESC"
+func paged(page ports.Page, at, id string) (bounds, order statement) {
+	limit := max(page.Limit, 1) + 1
 	switch {
 	case page.Before != nil:
-		q = q.Where("(?, ?) < (?, ?)", bun.Safe(at), bun.Safe(id), rows.Time(page.Before.At), page.Before.ID)
+		bounds = say("("+at+", "+id+") < (?, ?)", rows.Time(page.Before.At), page.Before.ID)
 	case page.After != nil:
-		q = q.Where("(?, ?) > (?, ?)", bun.Safe(at), bun.Safe(id), rows.Time(page.After.At), page.After.ID)
-		order = "? ASC, ? ASC"
+		return say("("+at+", "+id+") > (?, ?)", rows.Time(page.After.At), page.After.ID),
+			say("ORDER BY "+at+", "+id+" LIMIT ?", limit)
 	default:
-		q = q.Offset(int64(max(page.Offset, 0)))
+		bounds = say("TRUE")
 	}
-	return q.OrderExpr(order, bun.Safe(at), bun.Safe(id)).Limit(int64(max(page.Limit, 1) + 1))
+	return bounds, say("ORDER BY "+at+" DESC, "+id+" DESC LIMIT ? OFFSET ?", limit, max(page.Offset, 0))
 }
 
 // cut takes off the row beyond the page and puts the rest newest first.
@@ -187,10 +183,26 @@ func cut[T any](found []T, page ports.Page) (kept []T, more bool) {
 	return found, more
 }
 
-func selectConversation(ctx context.Context, db bun.IDB, user, id string) (rows.Conversation, error) {
-	var row rows.Conversation
-	err := db.NewSelect().Model(&row).Where("c.user_id = ? AND c.id = ?", user, id).Scan(ctx)
-	return row, one(err, noConversation())
+// conversations reads those of a user's that a condition holds for.
+func conversations(user string, which statement, found func(rows.Conversation)) statement {
+	return say(`SELECT c.id, c.title, c.system, c.model, c.leaf_id, c.last_message_at, c.created_at, c.updated_at, c.expires_at
+		FROM chat_conversations AS c WHERE c.user_id = ? AND ?`, user, which,
+	).into(func(scan func(...any) error) error {
+		c := rows.Conversation{UserID: user}
+		err := scan(&c.ID, nullText{&c.Title}, nullText{&c.System}, nullText{&c.Model}, nullText{&c.LeafID},
+			nullTime{&c.LastMessageAt}, nullTime{&c.CreatedAt}, nullTime{&c.UpdatedAt}, nullTime{&c.ExpiresAt})
+		found(c)
+		return err
+	})
+}
+
+func (s *Store) selectConversation(ctx context.Context, db bun.IDB, user, id string) (row rows.Conversation, err error) {
+	known := false
+	err = s.send(ctx, db, conversations(user, say("c.id = ?", id), func(c rows.Conversation) { row, known = c, true }))
+	if err == nil && !known {
+		err = noConversation()
+	}
+	return row, err
 }
 
 // owned is the entry with its user.

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/uptrace/bun"
@@ -14,27 +15,47 @@ import (
 // Messages lists a thread: a page of it as Page asks, oldest first.
 func (s *Store) Messages(ctx context.Context, user, conversation string, page ports.Page) (list []chat.Message, more bool, err error) {
 	err = s.read(ctx, "messages", of(user), func(ctx context.Context, db bun.IDB) error {
+		list = make([]chat.Message, 0, page.Limit+1)
+		known := conversation == ""
+		bounds, order := paged(page, "m.created_at", "m.id")
+		statements := []statement{
+			say(`SELECT m.id, m.conversation_id, m.parent_id, m.role, m.content, m.metadata, m.created_at
+				FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?`, user, ofThread("m", conversation), bounds, order,
+			).into(intoMessages(&list, user)),
+		}
 		if conversation != "" {
-			if _, err := selectConversation(ctx, db, user, conversation); err != nil {
-				return err
-			}
+			statements = append(statements, say("SELECT 1 FROM chat_conversations WHERE user_id = ? AND id = ?", user, conversation).
+				into(func(func(...any) error) error { known = true; return nil }))
 		}
-		var found []rows.Message
-		q := db.NewSelect().Model(&found).Where("m.user_id = ? AND ?", user, ofThread("m", conversation))
-		if err := paged(q, page, "m.created_at", "m.id").Scan(ctx); err != nil {
+		if err := s.send(ctx, db, statements...); err != nil {
 			return err
 		}
-		found, more = cut(found, page)
-		reverse(found)
-		if list, err = messages(found); err != nil {
-			return err
+		if !known {
+			return noConversation()
 		}
-		return siblings(ctx, db, user, conversation, list)
+		list, more = cut(list, page)
+		reverse(list)
+		return s.siblings(ctx, db, user, conversation, list)
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	return list, more, nil
+}
+
+// intoMessages appends rows of id, conversation, parent, role, content,
+// metadata and time to a list.
+func intoMessages(list *[]chat.Message, user string) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
+		row := rows.Message{UserID: user}
+		err := scan(&row.ID, nullText{&row.ConversationID}, nullText{&row.ParentID}, &row.Role, &row.Content, nullText{&row.Metadata}, nullTime{&row.CreatedAt})
+		if err != nil {
+			return err
+		}
+		m, err := row.Domain()
+		*list = append(*list, m)
+		return err
+	}
 }
 
 // Branch lists the end of a branch, oldest first.
@@ -60,7 +81,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 		if more = len(list) > limit; more {
 			list = list[1:]
 		}
-		return siblings(ctx, db, user, conversation, list)
+		return s.siblings(ctx, db, user, conversation, list)
 	})
 	if err != nil {
 		return nil, false, err
@@ -81,7 +102,7 @@ func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, e
 // is empty.
 func (s *Store) currentLeaf(ctx context.Context, db bun.IDB, user, conversation string) (string, error) {
 	if conversation != "" {
-		row, err := selectConversation(ctx, db, user, conversation)
+		row, err := s.selectConversation(ctx, db, user, conversation)
 		return row.LeafID, err
 	}
 	var found []rows.User
@@ -118,7 +139,7 @@ func (s *Store) branch(ctx context.Context, db bun.IDB, user, conversation, id s
 
 // siblings fills in which messages stand beside each of a list: under the same
 // parent, with the same role, oldest first.
-func siblings(ctx context.Context, db bun.IDB, user, conversation string, list []chat.Message) error {
+func (s *Store) siblings(ctx context.Context, db bun.IDB, user, conversation string, list []chat.Message) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -132,31 +153,33 @@ func siblings(ctx context.Context, db bun.IDB, user, conversation string, list [
 		}
 	}
 	slices.Sort(parents)
-	parents = slices.Compact(parents)
-	q := db.NewSelect().Model((*rows.Message)(nil)).Column("m.id", "m.parent_id", "m.role").
-		Where("m.user_id = ?", user).OrderExpr("m.created_at, m.id")
-	switch {
-	case root && len(parents) > 0:
-		q = q.Where("(m.parent_id IN (?) OR m.parent_id IS NULL AND ?)", bun.List(parents), ofThread("m", conversation))
-	case root:
-		q = q.Where("m.parent_id IS NULL AND ?", ofThread("m", conversation))
-	default:
-		q = q.Where("m.parent_id IN (?)", bun.List(parents))
-	}
-	var found []rows.Message
-	if err := q.Scan(ctx, &found); err != nil {
-		return err
+	under := say("m.parent_id IN ("+s.dialect.elements+")", jsonText(slices.Compact(parents)))
+	if root {
+		under = say("(? OR m.parent_id IS NULL AND ?)", under, ofThread("m", conversation))
 	}
 	type place struct{ parent, role string }
 	beside := map[place][]string{}
-	for _, m := range found {
-		at := place{m.ParentID, m.Role}
-		beside[at] = append(beside[at], m.ID)
-	}
+	err := s.send(ctx, db, say("SELECT m.id, m.parent_id, m.role FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
+		into(func(scan func(...any) error) error {
+			var id string
+			var at place
+			err := scan(&id, nullText{&at.parent}, &at.role)
+			beside[at] = append(beside[at], id)
+			return err
+		}))
 	for i, m := range list {
 		list[i].Siblings = beside[place{m.ParentID, string(m.Role)}]
 	}
-	return nil
+	return err
+}
+
+// jsonText is a list of ids as JSON.
+func jsonText(ids []string) string {
+	if ids == nil {
+		ids = []string{}
+	}
+	text, _ := json.Marshal(ids) // strings can always be
+	return string(text)
 }
 
 func selectMessage(ctx context.Context, db bun.IDB, user, id string) (chat.Message, error) {

@@ -87,7 +87,7 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 			return "", err
 		}
 		// It may look after the rows of all users, whatever the role's settings.
-		if _, err := tx.ExecContext(ctx, everyone.statement(s.db.QueryGen())); err != nil {
+		if _, err := tx.ExecContext(ctx, everybodys); err != nil {
 			return "", err
 		}
 	}

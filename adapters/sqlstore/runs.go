@@ -20,7 +20,7 @@ func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conv
 	err = s.read(ctx, "resume", of(run.UserID), func(ctx context.Context, db bun.IDB) error {
 		conv, branch = chat.Conversation{}, nil
 		if run.ConversationID != "" {
-			row, err := selectConversation(ctx, db, run.UserID, run.ConversationID)
+			row, err := s.selectConversation(ctx, db, run.UserID, run.ConversationID)
 			if err != nil {
 				return err
 			}

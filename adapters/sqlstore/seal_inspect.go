@@ -34,7 +34,7 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.AuditEvidence) err
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	if s.fence {
-		if _, err := tx.ExecContext(ctx, everyone.statement(s.db.QueryGen())); err != nil {
+		if _, err := tx.ExecContext(ctx, everybodys); err != nil {
 			return translate(ctx, err)
 		}
 	}

@@ -100,11 +100,15 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, ope
 		return err
 	}
 	defer conn.Close()
+	if s.dialect.name == "postgres" {
+		tx := &textTx{Conn: conn, direct: s.direct(conn)}
+		if !within {
+			return fn(ctx, tx)
+		}
+		return s.inText(ctx, tx, who, opening, fn)
+	}
 	if !within {
 		return fn(ctx, conn)
-	}
-	if s.dialect.name == "postgres" {
-		return s.inText(ctx, conn, who, opening, fn)
 	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
@@ -121,7 +125,8 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, ope
 }
 
 // textTx is a transaction whose beginning and end are statements like others,
-// so that they can travel with others.
+// so that they can travel with others; or, for what needs no transaction, the
+// connection alone.
 type textTx struct {
 	bun.Conn
 	direct bool // nothing stands between this connection and Postgres
@@ -137,26 +142,23 @@ func locked(tx bun.IDB) bool {
 
 // start begins the transaction. What goes wrong here has changed nothing.
 func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []statement) error {
-	lock := say("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user) // lockUser's row, which may not be there yet
+	list := make([]statement, 0, len(opening)+4)
+	list = append(list, say("BEGIN"))
+	if s.fence {
+		list = append(list, who.statements()...)
+	}
+	if who.lock { // lockUser's row, which may not be there yet
+		list = append(list, say("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user).
+			into(func(func(...any) error) error { tx.locked = true; return nil }))
+	}
 	if tx.direct {
-		list := make([]statement, 0, len(opening)+4)
-		list = append(list, begin)
-		if s.fence {
-			list = append(list, who.statements()...)
-		}
-		if who.lock {
-			list = append(list, lock.into(func(func(...any) error) error { tx.locked = true; return nil }))
-		}
 		return s.send(ctx, tx, append(list, opening...)...)
 	}
-	text := begin.text
-	if s.fence {
-		text += ";\n" + who.statement(s.db.QueryGen())
+	text, err := sequence[statement](list).AppendQuery(s.db.QueryGen(), nil)
+	if err != nil {
+		return err
 	}
-	if who.lock {
-		text += ";\n" + s.db.QueryGen().FormatQuery(lock.text, lock.args...)
-	}
-	begun, err := tx.ExecContext(ctx, text)
+	begun, err := tx.ExecContext(ctx, string(text))
 	if err != nil {
 		return err
 	}
@@ -167,10 +169,7 @@ func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []stat
 	return s.send(ctx, tx, opening...)
 }
 
-var begin = say("BEGIN")
-
-func (s *Store) inText(ctx context.Context, conn bun.Conn, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
-	tx := &textTx{Conn: conn, direct: s.direct(conn)}
+func (s *Store) inText(ctx context.Context, tx *textTx, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // nobody else may get a connection in mid-transaction
 			tx.abandon(ctx)
@@ -224,7 +223,7 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 // batch sends statements in one round trip. Arguments are part of the text, so
 // both drivers take them as one simple query; the first that fails fails all.
 func batch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements ...schema.QueryAppender) error {
-	text, err := sequence(statements).AppendQuery(gen, nil)
+	text, err := sequence[schema.QueryAppender](statements).AppendQuery(gen, nil)
 	if err != nil {
 		return err
 	}
@@ -245,10 +244,10 @@ func lastBatch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements 
 }
 
 // sequence is statements to be run one after another.
-type sequence []schema.QueryAppender
+type sequence[Q schema.QueryAppender] []Q
 
 // AppendQuery implements schema.QueryAppender.
-func (q sequence) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
+func (q sequence[Q]) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
 	var err error
 	for i, statement := range q {
 		if i > 0 {
