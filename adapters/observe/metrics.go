@@ -42,6 +42,7 @@ type metrics struct {
 	auditLag          prometheus.Gauge
 	auditSeq          prometheus.Gauge
 	requests          *prometheus.CounterVec
+	statements        *prometheus.HistogramVec
 
 	models sync.Map // pair -> *modelMetrics
 }
@@ -169,6 +170,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		auditSeq: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chat_audit_sealed_seq", Help: "Number of the link of the audit chain that this instance made last.",
 		}),
+		// The conventions' name and buckets for what the SDK takes too long to record:
+		// every turn has a handful.
+		statements: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "db_client_operation_duration_seconds", Help: "Duration of statements.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10},
+		}, []string{"db_system_name", "db_operation_name", "error_type"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_api_requests_total", Help: "Requests that the API's promise is about: those of users, but for streams and what makes a reply.",
 		}, []string{"result"}),
@@ -178,7 +185,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
-		m.auditLag, m.auditSeq, m.requests,
+		m.auditLag, m.auditSeq, m.requests, m.statements,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

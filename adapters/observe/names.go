@@ -52,7 +52,6 @@ type instruments struct {
 	genSeconds  metric.Float64Histogram
 	genFirst    metric.Float64Histogram
 	genTokens   metric.Int64Histogram
-	dbSeconds   metric.Float64Histogram
 }
 
 // newInstruments makes them. active is asked how many requests there are.
@@ -67,7 +66,6 @@ func newInstruments(m metric.Meter, active func() int64) (in instruments, err er
 	in.httpSeconds = seconds("http.server.request.duration", "Duration of requests.")
 	in.genSeconds = seconds("gen_ai.client.operation.duration", "Duration of requests to AI providers.")
 	in.genFirst = seconds("gen_ai.client.operation.time_to_first_chunk", "From the request to an AI provider to the first piece of its reply.")
-	in.dbSeconds = seconds("db.client.operation.duration", "Duration of statements.")
 	var failed error
 	if _, failed = m.Int64ObservableUpDownCounter("http.server.active_requests", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests that are being answered."),

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/uptrace/bun"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -25,12 +25,14 @@ type sqlHook struct {
 	ob     *Observer
 	system string
 	nameOf func(context.Context) string
-	names  sync.Map // what a statement is called by its maker -> statement
-	sets   sets[statement]
+	named  sync.Map // what a statement is called by its maker -> statement
 }
 
-// statement is what is told about a statement.
-type statement struct{ operation, collection, err string }
+// statement is what is told about statements of one name, looked up once.
+type statement struct {
+	operation string
+	seconds   prometheus.Observer // of those that went well
+}
 
 type spanKey struct{}
 
@@ -38,11 +40,14 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if muted || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of nobody's request would be traces of their own
 	}
-	s := h.name(ctx, e)
-	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(s.operation+" "+s.collection), trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(s.operation)))
-	if s.collection != "" {
-		span.SetAttributes(keyDBCollection.String(s.collection))
+	operation, collection := h.name(ctx, e).operation, ""
+	if e.IQuery != nil {
+		collection = word(e.IQuery.GetTableName())
+	}
+	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(operation+" "+collection), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(operation)))
+	if collection != "" {
+		span.SetAttributes(keyDBCollection.String(collection))
 	}
 	return context.WithValue(ctx, spanKey{}, span)
 }
@@ -51,40 +56,31 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	if muted {
 		return
 	}
-	s := h.name(ctx, e)
-	s.err = sqlError(e.Err)
-	h.ob.otel.dbSeconds.Record(ctx, time.Since(e.StartTime).Seconds(), h.sets.of(s, func() []attribute.KeyValue {
-		attrs := []attribute.KeyValue{keyDBSystem.String(h.system), keyDBOperation.String(s.operation)}
-		if s.collection != "" {
-			attrs = append(attrs, keyDBCollection.String(s.collection))
-		}
-		if s.err != "" {
-			attrs = append(attrs, keyErrorType.String(s.err))
-		}
-		return attrs
-	}))
+	s, code := h.name(ctx, e), sqlError(e.Err)
+	if code != "" {
+		s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, code)
+	}
+	observeTraced(ctx, s.seconds, time.Since(e.StartTime).Seconds())
 	if span, ok := ctx.Value(spanKey{}).(trace.Span); ok {
-		if s.err != "" {
-			span.SetAttributes(keyErrorType.String(s.err))
-			span.SetStatus(codes.Error, s.err)
+		if code != "" {
+			span.SetAttributes(keyErrorType.String(code))
+			span.SetStatus(codes.Error, code)
 		}
 		span.End()
 	}
 }
 
 func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
-	if name := h.nameOf(ctx); name != "" {
-		if s, ok := h.names.Load(name); ok {
-			return s.(statement)
-		}
-		s := statement{operation: word(name)}
-		h.names.Store(name, s)
-		return s
+	name := h.nameOf(ctx)
+	if name == "" {
+		name = strings.ToUpper(e.Operation())
 	}
-	s := statement{operation: word(strings.ToUpper(e.Operation()))}
-	if e.IQuery != nil {
-		s.collection = word(e.IQuery.GetTableName())
+	if s, ok := h.named.Load(name); ok {
+		return s.(statement)
 	}
+	s := statement{operation: word(name)}
+	s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, "")
+	h.named.Store(name, s)
 	return s
 }
 

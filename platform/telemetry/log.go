@@ -7,18 +7,19 @@ import (
 	"os"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 )
 
-func newLogger(o Options, level slog.Leveler) *slog.Logger {
+// newLogger returns the logger, and what has to be done before the process
+// ends. Nobody who looks at a terminal should wait for a line.
+func newLogger(o Options, level slog.Leveler, lost prometheus.Counter) (*slog.Logger, func(context.Context) error) {
 	opt := &slog.HandlerOptions{Level: level}
-	var h slog.Handler
 	if o.LogFormat == "text" || o.LogFormat != "json" && IsTerminal(o.LogOutput) {
-		h = slog.NewTextHandler(o.LogOutput, opt)
-	} else {
-		h = slog.NewJSONHandler(o.LogOutput, opt)
+		return slog.New(&contextHandler{Handler: slog.NewTextHandler(o.LogOutput, opt), attrs: o.LogAttrs}), func(context.Context) error { return nil }
 	}
-	return slog.New(&contextHandler{Handler: h, attrs: o.LogAttrs})
+	l := newLines(o.LogOutput, lost)
+	return slog.New(&contextHandler{Handler: slog.NewJSONHandler(l, opt), attrs: o.LogAttrs, lines: l}), l.close
 }
 
 // IsTerminal reports whether somebody is looking.
@@ -37,10 +38,12 @@ func IsTerminal(w io.Writer) bool {
 type contextHandler struct {
 	slog.Handler
 	attrs func(context.Context) []slog.Attr
+	lines *lines // nil: every line is written at once
 }
 
 func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
-	if tells(r) {
+	plain, secrets := look(r)
+	if secrets {
 		clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 		r.Attrs(func(a slog.Attr) bool {
 			clean.AddAttrs(hide(a))
@@ -48,13 +51,19 @@ func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 		})
 		r = clean
 	}
+	w := line{to: h.Handler, r: r, trace: trace.SpanContextFromContext(ctx)}
 	if h.attrs != nil {
-		r.AddAttrs(h.attrs(ctx)...)
+		w.attrs = h.attrs(ctx)
 	}
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	switch {
+	case h.lines == nil:
+		return w.write()
+	case plain && r.Level <= slog.LevelInfo:
+		h.lines.later(w)
+		return nil
+	default:
+		return h.lines.now(w)
 	}
-	return h.Handler.Handle(ctx, r)
 }
 
 func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -62,26 +71,29 @@ func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, a := range attrs {
 		clean[i] = hide(a)
 	}
-	return &contextHandler{Handler: h.Handler.WithAttrs(clean), attrs: h.attrs}
+	return &contextHandler{Handler: h.Handler.WithAttrs(clean), attrs: h.attrs, lines: h.lines}
 }
 
 func (h *contextHandler) WithGroup(name string) slog.Handler {
-	return &contextHandler{Handler: h.Handler.WithGroup(name), attrs: h.attrs}
+	return &contextHandler{Handler: h.Handler.WithGroup(name), attrs: h.attrs, lines: h.lines}
 }
 
-// tells reports whether a line has an attribute to hide, or one that must be
-// looked into.
-func tells(r slog.Record) (yes bool) {
+// look reports whether all attributes of a line are plain values, which will be
+// the same later, and whether there may be some to hide.
+func look(r slog.Record) (plain, secrets bool) {
+	plain = true
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Value.Kind() {
 		case slog.KindString:
-			yes = secret(a.Key)
+			secrets = secrets || secret(a.Key)
 		case slog.KindGroup, slog.KindLogValuer:
-			yes = true
+			plain, secrets = false, true
+		case slog.KindAny:
+			plain = false
 		}
-		return !yes
+		return true
 	})
-	return yes
+	return plain, secrets
 }
 
 // hide is the second fence: types hide themselves, and a secret that somebody

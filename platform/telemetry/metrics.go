@@ -36,7 +36,9 @@ func newDropped(reg prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "chat_telemetry_dropped_total", Help: "Telemetry that was made and could not be delivered.",
 	}, []string{"signal"})
-	c.WithLabelValues("traces")
+	for _, signal := range []string{"traces", "logs"} {
+		c.WithLabelValues(signal)
+	}
 	reg.MustRegister(c)
 	return c
 }
@@ -55,7 +57,6 @@ var buckets = map[string][]float64{
 	"gen_ai.client.token.usage": {
 		1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
 	},
-	"db.client.operation.duration": {.001, .005, .01, .05, .1, .5, 1, 5, 10},
 }
 
 // strangers are attributes whose values callers choose: as labels they would

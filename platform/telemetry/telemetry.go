@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -64,7 +65,10 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 		Propagator: propagation.TraceContext{},
 	}
 	t.Level.Set(o.LogLevel)
-	t.Log = newLogger(o, t.Level)
+	dropped := newDropped(t.Registry)
+	log, closeLog := newLogger(o, t.Level, dropped.WithLabelValues("logs"))
+	t.Log = log
+	t.shutdown = append(t.shutdown, closeLog)
 
 	res, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
@@ -79,7 +83,6 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 		return nil, fmt.Errorf("describe this service: %w", err)
 	}
 
-	dropped := newDropped(t.Registry)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		t.Log.Warn("telemetry failed", "error", err)
 	}))
@@ -137,7 +140,7 @@ func (t *Telemetry) Metrics() http.Handler {
 // Shutdown sends what is left, for as long as ctx allows.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	var errs []error
-	for _, f := range t.shutdown {
+	for _, f := range slices.Backward(t.shutdown) { // the log last, which hears of the others
 		errs = append(errs, f(ctx))
 	}
 	return errors.Join(errs...)

@@ -83,6 +83,7 @@ func TestLog_OneLineWhateverIsSaid(t *testing.T) {
 		var out bytes.Buffer
 		tel := setup(t, telemetry.Options{LogOutput: &out, LogFormat: format})
 		tel.Log.Info("x", "agent", "a\r\nlevel=ERROR msg=forged\x1b[31m")
+		settle(t, tel)
 		if got := strings.Count(out.String(), "\n"); got != 1 || strings.ContainsAny(strings.TrimSpace(out.String()), "\r\x1b") {
 			t.Errorf("%s: %d lines in %q", format, got, out.String())
 		}
@@ -95,8 +96,17 @@ func TestLog_LevelAtRunTime(t *testing.T) {
 	tel.Log.Info("hidden")
 	tel.Level.Set(slog.LevelDebug)
 	tel.Log.Debug("shown")
+	settle(t, tel)
 	if strings.Contains(out.String(), "hidden") || !strings.Contains(out.String(), "shown") {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+// settle has every line written.
+func settle(t *testing.T, tel *telemetry.Telemetry) {
+	t.Helper()
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
