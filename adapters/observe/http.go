@@ -108,9 +108,10 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 	if route == "/api/health" {
 		level = slog.LevelDebug
 	}
-	ob.log.LogAttrs(ctx, level, "request",
+	ob.say(ctx, level, "request", []slog.Attr{
 		slog.String("method", method), slog.String("route", route), slog.Int("status", rec.status),
-		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+	})
 }
 
 // request is what its duration is told by.

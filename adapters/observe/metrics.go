@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"context"
 	"errors"
 	"sync"
 
@@ -253,8 +252,8 @@ func (by *modelMetrics) spend(f ports.RunFinished) {
 }
 
 // observeTraced adds the trace as an exemplar, when one is recorded.
-func observeTraced(ctx context.Context, o prometheus.Observer, v float64) {
-	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
+func observeTraced(sc trace.SpanContext, o prometheus.Observer, v float64) {
+	if sc.IsSampled() {
 		if e, ok := o.(prometheus.ExemplarObserver); ok {
 			e.ObserveWithExemplar(v, prometheus.Labels{"trace_id": sc.TraceID().String(), "span_id": sc.SpanID().String()})
 			return

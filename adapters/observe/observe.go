@@ -147,18 +147,19 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	provider, model := ob.labels.of(f.Provider, f.Model)
 	by, outcome := ob.m.model(pair{provider, model}), outcomeOf(f)
 	by.turns[outcome].Inc()
+	span := trace.SpanContextFromContext(ctx)
 	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
 	if v, known := ob.live.LoadAndDelete(f.RunID); known {
 		if earlier := v.(*live).first.Load(); earlier > 0 {
 			first, ok = time.Duration(earlier), true
 		}
-		if span := v.(*live).span.Load(); span != nil && !trace.SpanContextFromContext(ctx).IsValid() {
-			ctx = trace.ContextWithSpanContext(ctx, *span)
+		if last := v.(*live).span.Load(); last != nil && !span.IsValid() {
+			span, ctx = *last, trace.ContextWithSpanContext(ctx, *last)
 		}
 	}
-	observeTraced(ctx, by.seconds, f.Duration.Seconds())
+	observeTraced(span, by.seconds, f.Duration.Seconds())
 	if ok {
-		observeTraced(ctx, by.first, first.Seconds())
+		observeTraced(span, by.first, first.Seconds())
 	}
 	by.spend(f)
 
@@ -178,7 +179,18 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	if f.CostMicros != nil {
 		attrs = append(attrs, slog.Float64("cost_usd", float64(*f.CostMicros)/1e6))
 	}
-	ob.log.LogAttrs(ctx, level, "reply finished", attrs...)
+	ob.say(ctx, level, "reply finished", attrs)
+}
+
+// say logs what every turn says, without asking where it is said.
+func (ob *Observer) say(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {
+	h := ob.log.Handler()
+	if !h.Enabled(ctx, level) {
+		return
+	}
+	r := slog.NewRecord(time.Now(), level, msg, 0)
+	r.AddAttrs(attrs...)
+	_ = h.Handle(ctx, r) // there is nobody to tell
 }
 
 func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {

@@ -49,7 +49,11 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if collection != "" {
 		span.SetAttributes(keyDBCollection.String(collection))
 	}
-	return context.WithValue(ctx, spanKey{}, span)
+	if e.Stash == nil {
+		e.Stash = map[any]any{}
+	}
+	e.Stash[spanKey{}] = span
+	return ctx
 }
 
 func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
@@ -60,14 +64,18 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	if code != "" {
 		s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, code)
 	}
-	observeTraced(ctx, s.seconds, time.Since(e.StartTime).Seconds())
-	if span, ok := ctx.Value(spanKey{}).(trace.Span); ok {
-		if code != "" {
-			span.SetAttributes(keyErrorType.String(code))
-			span.SetStatus(codes.Error, code)
-		}
-		span.End()
+	took := time.Since(e.StartTime).Seconds()
+	span, ok := e.Stash[spanKey{}].(trace.Span)
+	if !ok {
+		s.seconds.Observe(took)
+		return
 	}
+	observeTraced(span.SpanContext(), s.seconds, took)
+	if code != "" {
+		span.SetAttributes(keyErrorType.String(code))
+		span.SetStatus(codes.Error, code)
+	}
+	span.End()
 }
 
 func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {

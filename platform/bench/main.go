@@ -11,6 +11,12 @@
 // rounds and ratios within a round, each with the interval that holds the true
 // median with a probability of 95 % (the extremes, if there are under six
 // rounds).
+//
+// A process and its database keep the luck that they were born with: how
+// PostgreSQL laid out its tables, and the plans that each session chose. Of two
+// alike, one may be a tenth faster for as long as it lives, which no number of
+// rounds evens out. -lives starts all of them anew, several times; the ratios
+// are then those of whole lives, and so are their intervals.
 // Afterwards it measures streams: CPU for each piece that is relayed, and
 // memory for each reader who waits.
 package main
@@ -32,7 +38,8 @@ import (
 
 var (
 	seconds   = flag.Float64("seconds", 2, "length of one measurement")
-	rounds    = flag.Int("rounds", 3, "measurements of each kind")
+	rounds    = flag.Int("rounds", 3, "measurements of each kind in each life")
+	lives     = flag.Int("lives", 1, "how often the servers are started anew, on new databases")
 	followers = flag.Int("followers", 2000, "readers who wait")
 	streams   = flag.Int("streams", 100, "replies that are streamed at once")
 	verbose   = flag.Bool("v", false, "print every measurement")
@@ -96,11 +103,8 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + spans, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.1",
 	}
-	servers := []*server{}
-	for _, s := range []struct {
-		name  string
-		start func(string) (*server, error)
-	}{
+	kinds := []kind{}
+	for _, k := range []kind{
 		{"floor", w.startFloor},
 		{"parley", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role) }},
 		{"muted", func(n string) (*server, error) { return w.startParley(n, w.muted, w.role) }},
@@ -108,16 +112,40 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 		{"DB_RLS=true", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role, "DB_RLS=true") }},
 		{"superuser", func(n string) (*server, error) { return w.startParley(n, w.bin, w.super) }},
 	} {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
-			continue
+		if *only == "" || slices.Contains(strings.Split(*only, ","), k.name) {
+			kinds = append(kinds, k)
 		}
-		started, err := s.start(s.name)
+	}
+	all := make([]results, *lives)
+	for life := range all {
+		all[life] = results{}
+		if err := all[life].measure(ctx, kinds, out); err != nil {
+			return err
+		}
+	}
+	report(out, kinds, all)
+	return nil
+}
+
+// kind is a server that is compared with others.
+type kind struct {
+	name  string
+	start func(name string) (*server, error)
+}
+
+// results are those of one life, by server and load, one a round.
+type results map[string][]result
+
+func (rs results) measure(ctx context.Context, kinds []kind, out io.Writer) error {
+	servers := []*server{}
+	for _, k := range kinds {
+		started, err := k.start(k.name)
 		if err != nil {
-			return fmt.Errorf("start %s: %w", s.name, err)
+			return fmt.Errorf("start %s: %w", k.name, err)
 		}
+		defer started.stop()
 		servers = append(servers, started)
 	}
-	results := map[string][]result{} // by server and load, one a round
 	for round := range *rounds {
 		for _, c := range loads {
 			order := slices.Clone(servers)
@@ -130,28 +158,28 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 					return fmt.Errorf("%s, %d callers: %w", s.name, c, err)
 				}
 				if *verbose {
-					fmt.Fprintf(out, "round %d: %-13s c=%-3d %7.0f turns/s, p50 %v, p99 %v, %v CPU\n", round+1, s.name, c, r.rate, r.p50, r.p99, r.cpu)
+					fmt.Fprintf(out, "round %d: %-13s c=%-3d %7.0f turns/s, p50 %v, p99 %v, %v CPU, %v of Postgres\n",
+						round+1, s.name, c, r.rate, r.p50, r.p99, r.cpu, r.database)
 				}
 				key := fmt.Sprint(s.name, c)
-				results[key] = append(results[key], r)
+				rs[key] = append(rs[key], r)
 			}
 		}
-	}
-	report(out, servers, results)
-	for _, s := range servers {
-		s.stop()
 	}
 	return nil
 }
 
-func report(out io.Writer, servers []*server, results map[string][]result) {
-	fmt.Fprintf(out, "Turns over HTTP; medians of %d interleaved rounds of %gs\n\n", *rounds, *seconds)
+func report(out io.Writer, kinds []kind, lives []results) {
+	fmt.Fprintf(out, "Turns over HTTP; medians of %d x %d interleaved rounds of %gs\n\n", len(lives), *rounds, *seconds)
 	fmt.Fprintln(out, "| server | callers | turns/s | p50 | p99 | server CPU/turn | Postgres CPU/turn | refused |\n|---|---|---|---|---|---|---|---|")
-	for _, s := range servers {
+	for _, k := range kinds {
 		for _, c := range loads {
-			list := results[fmt.Sprint(s.name, c)]
+			var list []result
+			for _, life := range lives {
+				list = append(list, life[fmt.Sprint(k.name, c)]...)
+			}
 			rate := spread(list, func(r result) float64 { return r.rate })
-			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f µs | %.0f |\n", s.name, c, rate.median, rate.low, rate.high,
+			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f µs | %.0f |\n", k.name, c, rate.median, rate.low, rate.high,
 				spread(list, func(r result) float64 { return ms(r.p50) }).median, spread(list, func(r result) float64 { return ms(r.p99) }).median,
 				spread(list, func(r result) float64 { return 1000 * ms(r.cpu) }).median,
 				spread(list, func(r result) float64 { return 1000 * ms(r.database) }).median,
@@ -162,7 +190,7 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 	for _, pair := range [][2]string{
 		{"parley", "floor"}, {"parley", "muted"}, {"tracing 10 %", "muted"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"},
 	} {
-		if len(results[fmt.Sprint(pair[0], loads[0])]) == 0 || len(results[fmt.Sprint(pair[1], loads[0])]) == 0 {
+		if len(lives[0][fmt.Sprint(pair[0], loads[0])]) == 0 || len(lives[0][fmt.Sprint(pair[1], loads[0])]) == 0 {
 			continue
 		}
 		for _, what := range []struct {
@@ -171,18 +199,30 @@ func report(out io.Writer, servers []*server, results map[string][]result) {
 		}{{"turns/s", func(r result) float64 { return r.rate }}, {"CPU/turn", func(r result) float64 { return ms(r.cpu) }}, {"CPU/turn with Postgres", func(r result) float64 { return ms(r.cpu + r.database) }}} {
 			fmt.Fprintf(out, "| %s, %s ÷ %s |", what.name, pair[0], pair[1])
 			for _, c := range loads {
-				a, b := results[fmt.Sprint(pair[0], c)], results[fmt.Sprint(pair[1], c)]
-				var ratios []float64
-				for i := range a {
-					ratios = append(ratios, what.of(a[i])/what.of(b[i]))
-				}
-				r := spreadOf(ratios)
+				r := ratio(lives, fmt.Sprint(pair[0], c), fmt.Sprint(pair[1], c), what.of)
 				fmt.Fprintf(out, " %.2f [%.2f..%.2f] |", r.median, r.low, r.high)
 			}
 			fmt.Fprintln(out)
 		}
 	}
 	fmt.Fprintln(out)
+}
+
+// ratio compares two servers within each round: the rounds of the only life, or
+// the medians of several.
+func ratio(lives []results, a, b string, of func(result) float64) span {
+	var ratios []float64
+	for _, life := range lives {
+		var rounds []float64
+		for i := range life[a] {
+			rounds = append(rounds, of(life[a][i])/of(life[b][i]))
+		}
+		if len(lives) == 1 {
+			return spreadOf(rounds)
+		}
+		ratios = append(ratios, spreadOf(rounds).median)
+	}
+	return spreadOf(ratios)
 }
 
 // span is a median with its interval.

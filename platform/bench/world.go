@@ -36,7 +36,6 @@ type world struct {
 	secret string
 	tokens []string // a caller each
 	all    []*server
-	shared string // database of all of Parley's instances
 	n      int
 }
 
@@ -136,26 +135,12 @@ type server struct {
 }
 
 // startParley starts Parley as it ships, but for limits that a benchmark would
-// run into and a provider that answers at once. All are instances on one
-// database: of two alike, one may be laid out, or planned for, by a tenth better
-// than the other for as long as it lives, which no number of rounds evens out.
+// run into and a provider that answers at once.
 func (w *world) startParley(name, bin, as string, env ...string) (*server, error) {
-	if w.shared == "" {
-		var err error
-		if w.shared, err = w.database(context.Background(), w.role); err != nil {
-			return nil, err
-		}
-	}
-	u, err := url.Parse(w.shared)
+	db, err := w.database(context.Background(), as)
 	if err != nil {
 		return nil, err
 	}
-	who, err := url.Parse(as)
-	if err != nil {
-		return nil, err
-	}
-	u.User = who.User
-	db := u.String()
 	admin, err := freeAddr()
 	if err != nil {
 		return nil, err
