@@ -44,7 +44,14 @@ type metrics struct {
 	statements        *prometheus.HistogramVec
 
 	models sync.Map // pair -> *modelMetrics
+
+	// Those that every turn tells, by label values, looked up once.
+	stage   map[string]prometheus.Observer
+	decided map[decided]prometheus.Counter
 }
+
+// decided is what a limiter's answer is counted by.
+type decided struct{ scope, decision string }
 
 // modelMetrics are those of turns that one model answered, looked up once.
 type modelMetrics struct {
@@ -211,15 +218,17 @@ func (m *metrics) begin(l labels) {
 		}
 		m.rejections.WithLabelValues(l.breaker(p.provider, p.model))
 	}
+	m.stage = map[string]prometheus.Observer{}
 	for _, s := range stages {
-		m.overhead.WithLabelValues(s)
+		m.stage[s] = m.overhead.WithLabelValues(s)
 	}
 	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
 		m.aborts.WithLabelValues(r)
 	}
+	m.decided = map[decided]prometheus.Counter{}
 	for _, s := range []string{"coarse", "send"} {
 		for _, d := range decisions {
-			m.limits.WithLabelValues(s, d)
+			m.decided[decided{s, d}] = m.limits.WithLabelValues(s, d)
 		}
 	}
 	for _, k := range refusals {

@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -34,24 +35,7 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 	if p.Params.Model != "" {
 		asked = p.Params.Model
 	}
-	attrs := []attribute.KeyValue{
-		keyGenOperation.String(chatOperation), keyGenProvider.String(w.provider), keyGenModel.String(asked),
-		keyGenStream.Bool(true), keyRun.String(p.RunID), keyUser.String(p.UserID),
-	}
-	if p.Params.MaxTokens > 0 {
-		attrs = append(attrs, keyGenMaxTokens.Int(p.Params.MaxTokens))
-	}
-	if p.Params.Temperature != nil {
-		attrs = append(attrs, keyGenTemp.Float64(*p.Params.Temperature))
-	}
-	if p.ConversationID != "" {
-		attrs = append(attrs, keyGenConversation.String(p.ConversationID))
-	}
-	start := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
-	if link, ok := linkTo(p.Trace); ok {
-		start = append(start, trace.WithLinks(link))
-	}
-	ctx, span := w.ob.tracer.Start(ctx, chatOperation+" "+asked, start...)
+	ctx, span := w.begin(ctx, asked, p)
 	defer span.End()
 
 	w.ob.asking(ctx, p.RunID)
@@ -69,6 +53,32 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 		describe(span, first, answer, err)
 	}
 	return answer, err
+}
+
+// begin begins the span of a request to the provider. One that is part of a
+// trace that is not kept is not worth describing.
+func (w watchedModel) begin(ctx context.Context, asked string, p ports.Prompt) (context.Context, trace.Span) {
+	if whole := trace.SpanFromContext(ctx); whole.SpanContext().IsValid() && !whole.SpanContext().IsSampled() {
+		return ctx, noop.Span{}
+	}
+	attrs := []attribute.KeyValue{
+		keyGenOperation.String(chatOperation), keyGenProvider.String(w.provider), keyGenModel.String(asked),
+		keyGenStream.Bool(true), keyRun.String(p.RunID), keyUser.String(p.UserID),
+	}
+	if p.Params.MaxTokens > 0 {
+		attrs = append(attrs, keyGenMaxTokens.Int(p.Params.MaxTokens))
+	}
+	if p.Params.Temperature != nil {
+		attrs = append(attrs, keyGenTemp.Float64(*p.Params.Temperature))
+	}
+	if p.ConversationID != "" {
+		attrs = append(attrs, keyGenConversation.String(p.ConversationID))
+	}
+	start := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
+	if link, ok := linkTo(p.Trace); ok {
+		start = append(start, trace.WithLinks(link))
+	}
+	return w.ob.tracer.Start(ctx, chatOperation+" "+asked, start...)
 }
 
 func (w watchedModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {

@@ -229,7 +229,11 @@ func (ob *Observer) limitDecided(f ports.LimitDecided) {
 	case !f.Decision.Allowed:
 		decision = "deny"
 	}
-	ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc()
+	if c, ok := ob.m.decided[decided{f.Scope, decision}]; ok {
+		c.Inc()
+	} else {
+		ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc()
+	}
 	if f.Scope == "send" && !f.Decision.Allowed {
 		ob.m.turns.WithLabelValues("none", "none", "rate_limited").Inc()
 	}
