@@ -60,7 +60,7 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 			ob.answered(r, rec, method, span, begun)
 			// What becomes of a stream, or of a reply, is judged as a turn.
 			if route := routeOf(r.Pattern); strings.HasPrefix(route, "/api/chat/") && !rec.streaming && !sends(method, route) {
-				ob.m.requests.WithLabelValues(resultLabel(rec.status)).Inc()
+				ob.later.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status)))
 			}
 			if panicked != nil {
 				panic(panicked)
@@ -91,13 +91,8 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 		span.SetStatus(codes.Error, "")
 	}
 	ob.active.Add(-1)
-	ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(request{method, route, rec.status}, func() []attribute.KeyValue {
-		attrs := []attribute.KeyValue{keyMethod.String(method), keyRoute.String(route), keyStatus.Int(rec.status)}
-		if rec.status >= 500 {
-			attrs = append(attrs, keyErrorType.String(http.StatusText(rec.status)))
-		}
-		return attrs
-	}))
+	of := request{method, route, rec.status}
+	ob.later.do(func() { ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(of, of.attributes)) })
 	if span.IsRecording() {
 		span.SetName(method + " " + route)
 		span.SetAttributes(keyRoute.String(route), keyStatus.Int(rec.status))
@@ -118,6 +113,14 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 type request struct {
 	method, route string
 	status        int
+}
+
+func (r request) attributes() []attribute.KeyValue {
+	attrs := []attribute.KeyValue{keyMethod.String(r.method), keyRoute.String(r.route), keyStatus.Int(r.status)}
+	if r.status >= 500 {
+		attrs = append(attrs, keyErrorType.String(http.StatusText(r.status)))
+	}
+	return attrs
 }
 
 func (ob *Observer) streamOpened() { ob.m.streams.Inc() }

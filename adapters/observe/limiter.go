@@ -24,6 +24,6 @@ type watchedLimiter struct {
 func (w watchedLimiter) Take(ctx context.Context, key string, limit int) (access.Decision, error) {
 	begun := time.Now()
 	d, err := w.next.Take(ctx, key, limit)
-	w.ob.m.limitSeconds.Observe(time.Since(begun).Seconds())
+	w.ob.later.observe(w.ob.m.limitSeconds, time.Since(begun).Seconds())
 	return d, err
 }

@@ -31,7 +31,7 @@ func (ob *Observer) asking(ctx context.Context, run string) {
 		span := trace.SpanContextFromContext(ctx)
 		v.(*live).span.Store(&span)
 		if l := v.(*live); l.asked.CompareAndSwap(false, true) {
-			ob.m.stage["admit"].Observe(time.Since(l.accepted).Seconds())
+			ob.later.observe(ob.m.stage["admit"], time.Since(l.accepted).Seconds())
 		}
 	}
 }
@@ -53,6 +53,6 @@ func (ob *Observer) firstEvent(f ports.FirstEvent) {
 	l := v.(*live)
 	l.first.CompareAndSwap(0, int64(f.SinceAccepted))
 	if chunk := l.chunk.Load(); chunk > 0 {
-		ob.m.stage["emit"].Observe(time.Since(time.Unix(0, chunk)).Seconds())
+		ob.later.observe(ob.m.stage["emit"], time.Since(time.Unix(0, chunk)).Seconds())
 	}
 }

@@ -45,13 +45,9 @@ type metrics struct {
 
 	models sync.Map // pair -> *modelMetrics
 
-	// Those that every turn tells, by label values, looked up once.
-	stage   map[string]prometheus.Observer
-	decided map[decided]prometheus.Counter
+	// overhead's, looked up once.
+	stage map[string]prometheus.Observer
 }
-
-// decided is what a limiter's answer is counted by.
-type decided struct{ scope, decision string }
 
 // modelMetrics are those of turns that one model answered, looked up once.
 type modelMetrics struct {
@@ -225,10 +221,9 @@ func (m *metrics) begin(l labels) {
 	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
 		m.aborts.WithLabelValues(r)
 	}
-	m.decided = map[decided]prometheus.Counter{}
 	for _, s := range []string{"coarse", "send"} {
 		for _, d := range decisions {
-			m.decided[decided{s, d}] = m.limits.WithLabelValues(s, d)
+			m.limits.WithLabelValues(s, d)
 		}
 	}
 	for _, k := range refusals {

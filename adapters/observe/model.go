@@ -48,7 +48,8 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 		}
 		emit(d)
 	})
-	w.measure(ctx, asked, time.Since(begun), first, answer, err)
+	took := time.Since(begun)
+	w.ob.later.do(func() { w.measure(ctx, asked, took, first, answer, err) })
 	if span.IsRecording() {
 		describe(span, first, answer, err)
 	}

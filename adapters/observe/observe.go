@@ -48,6 +48,8 @@ type Observer struct {
 	asked    sets[asking]
 	tokens   sets[tokens]
 
+	later    later
+
 	// live holds the runs that this instance makes.
 	live sync.Map // run id -> *live
 }
@@ -133,7 +135,7 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 	if f.Recover {
 		ob.m.recovered.Inc()
 	}
-	ob.m.wait.Observe(f.Waited.Seconds())
+	ob.later.observe(ob.m.wait, f.Waited.Seconds())
 	ob.live.Store(f.Run.ID, &live{accepted: time.Now().Add(-f.Waited)})
 	if !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
@@ -145,8 +147,7 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 
 func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	provider, model := ob.labels.of(f.Provider, f.Model)
-	by, outcome := ob.m.model(pair{provider, model}), outcomeOf(f)
-	by.turns[outcome].Inc()
+	outcome := outcomeOf(f)
 	span := trace.SpanContextFromContext(ctx)
 	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
 	if v, known := ob.live.LoadAndDelete(f.RunID); known {
@@ -157,11 +158,15 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 			span, ctx = *last, trace.ContextWithSpanContext(ctx, *last)
 		}
 	}
-	observeTraced(span, by.seconds, f.Duration.Seconds())
-	if ok {
-		observeTraced(span, by.first, first.Seconds())
-	}
-	by.spend(f)
+	ob.later.do(func() {
+		by := ob.m.model(pair{provider, model})
+		by.turns[outcome].Inc()
+		observeTraced(span, by.seconds, f.Duration.Seconds())
+		if ok {
+			observeTraced(span, by.first, first.Seconds())
+		}
+		by.spend(f)
+	})
 
 	level := slog.LevelInfo
 	if f.State == chat.Failed || f.State == chat.Interrupted {
@@ -202,7 +207,7 @@ func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
 	case "canceled":
 		result = "canceled"
 	}
-	ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc()
+	ob.later.do(func() { ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc() })
 	if result == "error" {
 		ob.sampled(ctx, slog.LevelWarn, "provider failed", "provider", f.Provider, "model", f.Model,
 			"kind", string(f.Kind), "reason", f.Reason, "took_ms", f.Took.Milliseconds())
@@ -229,11 +234,7 @@ func (ob *Observer) limitDecided(f ports.LimitDecided) {
 	case !f.Decision.Allowed:
 		decision = "deny"
 	}
-	if c, ok := ob.m.decided[decided{f.Scope, decision}]; ok {
-		c.Inc()
-	} else {
-		ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc()
-	}
+	ob.later.do(func() { ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc() })
 	if f.Scope == "send" && !f.Decision.Allowed {
 		ob.m.turns.WithLabelValues("none", "none", "rate_limited").Inc()
 	}

@@ -64,6 +64,7 @@ func setup(t *testing.T) world {
 // values returns the counters and gauges of the named metrics that are not 0.
 func (w world) values(t *testing.T, names ...string) map[string]float64 {
 	t.Helper()
+	w.Settle()
 	families, err := w.reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -259,6 +260,7 @@ func TestObserver_Limits(t *testing.T) {
 // A counter that is first seen at 1 has no rate: it must be there before.
 func TestObserver_CountersBeginAtZero(t *testing.T) {
 	w := setup(t)
+	w.Settle()
 	families, err := w.reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -281,6 +283,7 @@ func TestObserver_CountersBeginAtZero(t *testing.T) {
 func TestObserver_Lint(t *testing.T) {
 	w := setup(t)
 	w.Observe(context.Background(), ports.RunFinished{State: chat.Completed, Provider: "demo", Model: "demo", Usage: chat.Usage{Input: 1}})
+	w.Settle()
 	problems, err := testutil.GatherAndLint(w.reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -304,6 +307,7 @@ func TestObserver_BoundedLabels(t *testing.T) {
 		w.Observe(ctx, ports.BreakerChanged{Provider: s, Model: s, To: s})
 	}
 	count := func() int {
+		w.Settle()
 		n, err := testutil.GatherAndCount(w.reg)
 		if err != nil {
 			t.Fatal(err)

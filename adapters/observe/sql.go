@@ -67,7 +67,7 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	took := time.Since(e.StartTime).Seconds()
 	span, ok := e.Stash[spanKey{}].(trace.Span)
 	if !ok {
-		s.seconds.Observe(took)
+		h.ob.later.observe(s.seconds, took)
 		return
 	}
 	observeTraced(span.SpanContext(), s.seconds, took)

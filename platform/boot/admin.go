@@ -9,15 +9,20 @@ import (
 	"net/http/pprof"
 	"strings"
 
+	"parley/adapters/observe"
 	"parley/platform/telemetry"
 	"parley/ports"
 )
 
 // admin is the private listener: metrics, probes, profiles, breakers and the
 // level of the log.
-func admin(tel *telemetry.Telemetry, h *health, models ports.Catalogue) http.Handler {
+func admin(tel *telemetry.Telemetry, observer *observe.Observer, h *health, models ports.Catalogue) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", tel.Metrics())
+	metrics := tel.Metrics()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		observer.Settle()
+		metrics.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "alive")
 	})

@@ -181,7 +181,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	return running{
 		log: tel.Log, making: making, auditor: auditor, health: status,
 		api:   newServer(observer.HTTP(api, api.Sends), tel.Log),
-		admin: newServer(admin(tel, status, models), tel.Log),
+		admin: newServer(admin(tel, observer, status, models), tel.Log),
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
 	}.run(ctx, apiListener, adminListener)
 }
