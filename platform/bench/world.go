@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -124,7 +125,7 @@ type server struct {
 	url    string
 	cmd    *exec.Cmd
 	exited chan struct{}
-	log    string
+	log    *tail
 	tokens []string
 	floor  bool
 	admin  string // host:port of its profiles, "" if it has none
@@ -178,15 +179,10 @@ func (w *world) start(name string, command []string, probe string, env []string)
 		return nil, err
 	}
 	s := &server{name: name, url: "http://" + addr, exited: make(chan struct{}), tokens: w.tokens, pg: w.pg,
-		log: filepath.Join(w.dir, "log-"+strconv.Itoa(len(w.all)))}
-	log, err := os.Create(s.log)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
+		log: &tail{}}
 	s.cmd = exec.Command(command[0], command[1:]...)
 	s.cmd.Env = append([]string{"ADDR=" + addr, "PATH=" + os.Getenv("PATH")}, env...)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it must not outlive us
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -217,8 +213,31 @@ func (w *world) start(name string, command []string, probe string, env []string)
 
 // trouble is an error with the end of the server's log.
 func (s *server) trouble(what string) error {
-	text, _ := os.ReadFile(s.log)
-	return errors.New(what + "; its log ends:\n" + string(text[max(0, len(text)-2000):]))
+	return errors.New(what + "; its log ends:\n" + s.log.String())
+}
+
+// tail takes a server's log off its hands, as whatever runs containers does, and
+// keeps the end. A file would be written to the disk on which Postgres waits for
+// its commits.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if n := len(t.text) - 2000; n > 2000 {
+		t.text = append(t.text[:0], t.text[n:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text[max(0, len(t.text)-2000):])
 }
 
 func (s *server) stop() {
