@@ -48,7 +48,7 @@ type Observer struct {
 	asked    sets[asking]
 	tokens   sets[tokens]
 
-	later    later
+	later later
 
 	// live holds the runs that this instance makes.
 	live sync.Map // run id -> *live
