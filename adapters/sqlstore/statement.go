@@ -164,7 +164,7 @@ var commit = say("COMMIT")
 func (s *Store) pipeline(ctx context.Context, conn bun.Conn, list []statement) error {
 	e := &bun.QueryEvent{DB: s.db, StartTime: time.Now(), Stash: map[any]any{statementsKey{}: list}}
 	for _, hook := range s.opt.Hooks {
-		ctx = hook.BeforeQuery(ctx, e)
+		ctx = hook.BeforeQuery(ctx, e) //nolint:fatcontext // each goes on from the last one's
 	}
 	e.Err = conn.Raw(func(driver any) error { return exchange(ctx, driver.(*stdlib.Conn).Conn(), list) })
 	for i := len(s.opt.Hooks) - 1; i >= 0; i-- {

@@ -151,7 +151,7 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 		o.Metadata["state"] = string(o.State)
 	}
 	unheard := false // an end may be in the store, though nobody said so
-	waiting := false // another run, for this one to end
+	var waiting bool // another run, for this one to end
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 		behind, err := s.Store.Finish(ctx, o)

@@ -92,7 +92,7 @@ func TestLines_AtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := &output{}
 			log, _, stop := logTo(o)
-			defer stop(t.Context()) //nolint:errcheck // nothing waits
+			defer stop(t.Context())
 			log.Info("first")
 			say(log)
 			if lines, _ := o.said(); len(lines) != 2 || lines[0] != "first" || lines[1] != "second" {
