@@ -85,16 +85,16 @@ func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
 
 // lockUser makes the caller the only one who admits, creates or deletes for
 // this user until the transaction ends. It makes the user's row if need be.
-func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.Time) (rows.User, error) {
+func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.Time) error {
 	for {
 		var row rows.User
 		err := tx.NewRaw("SELECT user_id, leaf_id FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, user).Scan(ctx, &row)
 		if !errors.Is(err, sql.ErrNoRows) {
-			return row, err
+			return err
 		}
 		row = rows.User{UserID: user, CreatedAt: rows.Time(now)}
 		if _, err := tx.NewInsert().Model(&row).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
-			return row, err
+			return err
 		}
 	}
 }
@@ -103,7 +103,7 @@ func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.
 // taken.
 func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool, err error) {
 	if !locked(in.tx) { // somebody new, or SQLite
-		if _, err := in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
+		if err := in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
 			return out, false, err
 		}
 		if in.s.dialect.lockRow != "" { // what was seen was seen without a lock

@@ -25,7 +25,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 		row.UpdatedAt = row.CreatedAt
 	}
 	err := s.write(ctx, "create_conversation", of(c.UserID), func(ctx context.Context, tx bun.IDB) error {
-		if _, err := s.lockUser(ctx, tx, c.UserID, c.CreatedAt); err != nil {
+		if err := s.lockUser(ctx, tx, c.UserID, c.CreatedAt); err != nil {
 			return err
 		}
 		entry, err := rows.FromEntry(owned(audit, c.UserID))
@@ -88,7 +88,7 @@ func (s *Store) Retitle(ctx context.Context, user, id, from, to string, audit ac
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error {
 	return s.write(ctx, "delete_conversation", of(user), func(ctx context.Context, tx bun.IDB) error {
 		at := rows.Time(audit.CreatedAt)
-		if _, err := s.lockUser(ctx, tx, user, at); err != nil {
+		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
 		}
 		// Live runs first, and then the conversation: Finish takes them in this order.

@@ -17,7 +17,7 @@ func (s *Store) CreateKey(ctx context.Context, k access.Key, audit access.Entry)
 		return fault.New(fault.Unauthenticated, "Authentication required")
 	}
 	return s.write(ctx, "create_key", of(k.UserID), func(ctx context.Context, tx bun.IDB) error {
-		if _, err := s.lockUser(ctx, tx, k.UserID, k.CreatedAt); err != nil {
+		if err := s.lockUser(ctx, tx, k.UserID, k.CreatedAt); err != nil {
 			return err
 		}
 		row := rows.FromKey(k)
@@ -75,7 +75,7 @@ func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, au
 // RevokeSessions ends every session of a user that was issued until at.
 func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, audit access.Entry) (r access.Revocation, err error) {
 	err = s.write(ctx, "revoke_sessions", of(user), func(ctx context.Context, tx bun.IDB) error {
-		if _, err := s.lockUser(ctx, tx, user, at); err != nil {
+		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
 		}
 		r = access.Revocation{UserID: user, At: rows.Time(at)}
