@@ -123,6 +123,19 @@ func TestFeed_SurvivesItsRedis(t *testing.T) {
 	}
 }
 
+// TestFeed_ComesBack leaves a run and follows it again faster than the
+// subscription can end, as a reload does.
+func TestFeed_ComesBack(t *testing.T) {
+	url := testenv.Redis(t)
+	here, there := openFeed(t, url), openFeed(t, url)
+	here.Publish(t.Context(), running("one"))
+	for range 100 {
+		w := there.Watch(t.Context(), "u", "r")
+		shows(t, w, "one")
+		w.Close()
+	}
+}
+
 func TestFeed_FlushedMidRun(t *testing.T) {
 	url := testenv.StartRedis(t).URL()
 	here, there := openFeed(t, url), openFeed(t, url)

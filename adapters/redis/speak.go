@@ -115,7 +115,7 @@ func giveBack[K comparable, V any](todo, undone map[K]V) {
 
 // carryOut does the work and reports whether all of it was done.
 func (f *Feed) carryOut(w work) bool {
-	ok := f.subscribe(w.channels)
+	ok := f.subscribe(w)
 	var errands []errand
 	for k, p := range w.progress {
 		errands = append(errands, f.publishing(k, p))
@@ -296,16 +296,20 @@ func (f *Feed) fetching(channel string) (e errand, ok bool) {
 }
 
 // subscribe makes the listening connection hear what is wanted, and no more.
-func (f *Feed) subscribe(channels map[string]bool) bool {
+// Who leaves a run and comes back before the sender has looked is subscribed
+// already, and no confirmation will make them fetch what they missed.
+func (f *Feed) subscribe(w work) bool {
 	f.mu.Lock()
 	conn := f.conn
 	var join, leave []string
-	for channel := range channels {
+	for channel := range w.channels {
 		switch wanted := f.refs[channel] > 0; {
 		case conn == nil: // all of it is asked for again when there is one
-		case wanted && !conn.subscribed[channel]:
+		case wanted && conn.subscribed[channel]:
+			w.fetch[channel] = true
+		case wanted:
 			join = append(join, channel)
-		case !wanted && conn.subscribed[channel]:
+		case conn.subscribed[channel]:
 			leave = append(leave, channel)
 		}
 	}
