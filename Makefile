@@ -65,7 +65,7 @@ migrate: build ## Run parley migrate, e.g. make migrate ARGS=status
 
 .PHONY: migrate-check
 migrate-check: ## Check the migrations: checksums, order, replay, drift, on both databases
-	@go test -list '^TestMigrations' ./adapters/sqlstore/... | grep -q '^TestMigrations' \
+	@test "$$(go test -list '^TestMigrations' ./adapters/sqlstore/... | grep -c '^TestMigrations')" -gt 0 \
 		|| { echo "there are no tests of the migrations"; exit 1; }
 	$(TESTENV) go test -count=1 -run '^TestMigrations' ./adapters/sqlstore/...
 
