@@ -119,8 +119,12 @@ func (s *Service) begin(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if last.Seq != 0 {
-		return nil, errNoRoot()
+	if last.Seq != 0 { // another instance may have begun since we looked
+		wrapped, err := s.Ledger.AuditRoot(ctx)
+		if err == nil && wrapped == nil {
+			err = errNoRoot()
+		}
+		return wrapped, err
 	}
 	wrapped, err := access.WrapRoot(s.Secrets[0], access.NewRoot())
 	if err != nil {

@@ -128,6 +128,37 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 	})
 }
 
+// An instance that looks for the chain's key just before another one begins the
+// chain takes that one's, and raises no alarm.
+func TestSeal_TwoBeginAtOnce(t *testing.T) {
+	each(t, func(b *bench) {
+		b.record(b.entry("ann", access.Success), b.entry("bob", access.Success))
+		late := b.newService(b.open(), audit.Options{}, "secret")
+		late.Ledger = overtaken{late.Ledger, sync.OnceFunc(b.seal)}
+		if err := late.Seal(b.Context()); err != nil {
+			b.Error(err)
+		}
+		b.record(b.entry("ann", access.Success))
+		if err := late.Seal(b.Context()); err != nil {
+			b.Error(err)
+		}
+		b.dense(3)
+		b.clean()
+	})
+}
+
+// overtaken lets something happen between a look for the root and its answer.
+type overtaken struct {
+	ports.Ledger
+	meanwhile func()
+}
+
+func (o overtaken) AuditRoot(ctx context.Context) ([]byte, error) {
+	wrapped, err := o.Ledger.AuditRoot(ctx)
+	o.meanwhile()
+	return wrapped, err
+}
+
 // A sealer that dies in the middle leaves nothing half done.
 func TestSeal_CrashBetween(t *testing.T) {
 	each(t, func(b *bench) {
