@@ -93,6 +93,11 @@ dashboards-render: dashboards-check ## Draw docs/img from the data of that run
 	cd dashboards/render && npm ci --silent --no-audit --no-fund
 	go run ./dashboards/render -run bin/dashboards/run.json -out docs/img
 
+.PHONY: ui-check
+ui-check: build ## Let the Vercel AI SDK itself (from npm, with Node 20) talk to a running Parley
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cp adapters/httpapi/testdata/ui/* "$$dir"; \
+	npm install --prefix "$$dir" --no-package-lock --silent; node "$$dir/check.mjs" "$$PWD/bin/parley"
+
 .PHONY: bench
 bench: ## Measure turns and streams of the real binary; ARGS are its flags
 	go run ./platform/bench $(ARGS)

@@ -241,11 +241,17 @@ func (b *bench) do(user, method, target, body string, headers ...string) answer 
 	}
 	a := answer{t: b.t, status: res.StatusCode, header: res.Header, raw: string(raw)}
 	if strings.Contains(res.Header.Get("Content-Type"), "json") && len(raw) > 0 {
-		if err := json.Unmarshal(raw, &a.body); err != nil {
-			b.t.Fatalf("%s %s: %v in %q", method, target, err, raw)
-		}
+		a.read()
 	}
 	return a
+}
+
+// read takes the raw answer for JSON.
+func (a *answer) read() {
+	a.t.Helper()
+	if err := json.Unmarshal([]byte(a.raw), &a.body); err != nil {
+		a.t.Fatalf("%v in %q", err, a.raw)
+	}
 }
 
 func (b *bench) request(user, method, target, body string, headers ...string) *http.Request {

@@ -84,7 +84,7 @@ func TestAPI_Sends(t *testing.T) {
 	}
 	want := []string{
 		"POST /api/chat/messages", "POST /api/chat/stream", "PATCH /api/chat/messages/{id}",
-		"POST /api/chat/messages/{id}/regenerate", "POST /api/chat/messages/{id}/continue",
+		"POST /api/chat/messages/{id}/regenerate", "POST /api/chat/messages/{id}/continue", "POST /api/chat/ui",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

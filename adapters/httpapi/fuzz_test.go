@@ -192,6 +192,9 @@ func (f *fuzzer) note(call fuzzCall, user string, status int, raw []byte) {
 		if strings.Contains(call.path, "conversations") {
 			kind = "conversation"
 		}
+		if strings.HasPrefix(call.path, "/api/chat/ui") && member == `"id":"` {
+			continue // of a part of a message
+		}
 		key := user + " " + kind
 		for i, part := range strings.Split(string(raw), member) {
 			if id, _, ok := strings.Cut(part, `"`); ok && i > 0 && i < 4 && len(id) <= 128 {
@@ -405,6 +408,8 @@ func (g *generator) body(s *openapi3.Schema) string {
 // as JSON.
 func (g *generator) value(s *openapi3.Schema, name string) string {
 	switch {
+	case len(s.AllOf) > 0:
+		return g.value(s.AllOf[0].Value, name)
 	case len(s.Enum) > 0:
 		raw, _ := json.Marshal(s.Enum[g.IntN(len(s.Enum))])
 		return string(raw)
@@ -423,6 +428,21 @@ func (g *generator) value(s *openapi3.Schema, name string) string {
 			n = []float64{low - 1, high + 1, 1 << 53, -1 << 62}[g.IntN(4)]
 		}
 		return strconv.FormatFloat(n, 'f', -1, 64)
+	case s.Type.Is("array"):
+		var items []string
+		for range 1 + g.IntN(3) {
+			items = append(items, g.value(s.Items.Value, name))
+		}
+		return "[" + strings.Join(items, ",") + "]"
+	case s.Type.Is("object") && s.Properties["parts"] != nil: // a message of the AI SDK
+		message := map[string]any{
+			"id": fmt.Sprintf("ui-%d", g.IntN(1_000_000)), "role": "user", "parts": []any{map[string]any{"type": "text", "text": canary(g.user)}}, "createdAt": "2026-01-01",
+		}
+		if g.odd() {
+			message[[]string{"id", "role", "parts"}[g.IntN(3)]] = nasty[g.IntN(len(nasty))]
+		}
+		raw, _ := json.Marshal(message)
+		return string(raw)
 	case s.Type.Is("object"):
 		raw, _ := json.Marshal(map[string]any{"note": canary(g.user), "n": g.IntN(9), "list": []any{nil, true}})
 		return string(raw)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"mime"
 	"net/http"
@@ -41,6 +42,7 @@ type Route struct {
 	Stream       bool   // always answers with server-sent events
 	Media        string // what it answers with, if neither JSON nor events
 	NoBody       bool   // the body may be left out
+	MaxBody      int64  // bytes of the body; 0: as of any other
 	Does         string // in a few words, for the description
 	Fields       []Field
 	Answers      []Answer
@@ -111,7 +113,7 @@ func handle[Wire, In, Out any](
 ) row {
 	wire := reflect.TypeFor[Wire]()
 	route.Fields, route.Answers = fieldsOf(wire), encode.answers
-	b := newBinder(wire, route.NoBody, a.MaxBody)
+	b := newBinder(wire, route.NoBody, cmp.Or(route.MaxBody, a.MaxBody))
 	server := kit.NewServer(
 		func(ctx context.Context, in any) (any, error) { return use(ctx, in.(In)) },
 		func(ctx context.Context, r *http.Request) (any, error) {

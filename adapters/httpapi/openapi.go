@@ -116,7 +116,7 @@ func (r Route) refusals() []int {
 	out = append(out, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	for _, f := range r.Fields {
 		switch {
-		case f.chosen():
+		case f.chosen() && f.In == "body":
 			out = append(out, http.StatusConflict)
 		case f.Names != "":
 			out = append(out, http.StatusNotFound)

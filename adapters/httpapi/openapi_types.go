@@ -26,6 +26,9 @@ var enums = map[reflect.Type][]any{
 		fault.AIFailed, fault.AIUnavailable, codeInterrupted},
 }
 
+// lenient are the types that may have members which are not read.
+var lenient = map[reflect.Type]bool{reflect.TypeFor[uiMessage](): true, reflect.TypeFor[uiPart](): true}
+
 // nameOf makes Message of messageJSON.
 func nameOf(t reflect.Type) string {
 	name := strings.TrimSuffix(t.Name(), "JSON")
@@ -77,7 +80,7 @@ func (t types) object(r reflect.Type) schema {
 		return t.ref(name, "schemas")
 	}
 	properties, required := schema{}, []string{}
-	t[name] = schema{"type": "object", "properties": properties, "additionalProperties": false}
+	t[name] = schema{"type": "object", "properties": properties, "additionalProperties": lenient[r]}
 	for _, f := range reflect.VisibleFields(r) {
 		member, option, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if member == "" || member == "-" {
@@ -100,7 +103,7 @@ func (t types) object(r reflect.Type) schema {
 // body null is as good as nothing.
 func (t types) input(f Field) (of schema, required bool) {
 	r := f.Type
-	if r.Kind() == reflect.Pointer {
+	if r.Kind() == reflect.Pointer && r.Elem().Kind() != reflect.Struct {
 		r = r.Elem()
 	}
 	of = t.of(r)

@@ -9,6 +9,7 @@ func (a *API) table() []row {
 		message       = messages + "/{id}"
 		conversations = "/api/chat/conversations"
 		conversation  = conversations + "/{id}"
+		ui            = "/api/chat/ui"
 	)
 	r, c := a.Replies, a.Conversations
 	return []row{
@@ -20,6 +21,10 @@ func (a *API) table() []row {
 		handle(a, Route{Method: "POST", Path: message + "/stop", Access: Writes, Does: "End a reply"}, acceptOne, a.stop, as(http.StatusOK, runOf)),
 		handle(a, Route{Method: "GET", Path: message + "/stream", Access: Reads, Stream: true, Does: "Follow a reply, from any point"}, acceptFollow, a.follow, a.follows()),
 		handle(a, Route{Method: "GET", Path: "/api/chat/live", Access: Reads, Stream: true, Does: "Follow which replies run"}, acceptNothing, a.live, a.lives()),
+
+		handle(a, Route{Method: "POST", Path: ui, Access: Sends, Stream: true, MaxBody: uiMaxBody * a.MaxBody, Does: "Send a message of the AI SDK and read the reply as it is made"}, acceptUI, a.ui, a.uiStreams()),
+		handle(a, Route{Method: "GET", Path: ui + "/{id}/stream", Access: Reads, Stream: true, Does: "Follow what is made in a chat of the AI SDK"}, acceptUIChat, a.uiResume, a.uiResumes()),
+		handle(a, Route{Method: "POST", Path: ui + "/{id}/stop", Access: Writes, Does: "End what is made in a chat of the AI SDK"}, acceptUIChat, a.uiStop, as(http.StatusOK, stoppedOf)),
 
 		handle(a, Route{Method: "GET", Path: messages, Access: Reads, Does: "Read history"}, acceptHistory, a.history, as(http.StatusOK, messagesOf)),
 

@@ -241,10 +241,7 @@ func (a *API) streams() encoder[answered] {
 }
 
 func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answered) error {
-	if out.turn.Replayed {
-		w.Header().Set("Idempotency-Replayed", "true")
-	}
-	budgetHeaders(w.Header(), out.turn.Left)
+	turnHeaders(w.Header(), out.turn)
 	switch out.how {
 	case streamed:
 		return a.encodeFollow(ctx, w, out.following)
@@ -252,6 +249,13 @@ func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answe
 		return encodeJSON(w, http.StatusAccepted, takenJSON{show(out.turn.UserMessage, out.html), out.turn.Run.ID, out.turn.Run.State})
 	}
 	return encodeJSON(w, http.StatusCreated, sentJSON{show(out.reply.UserMessage, out.html), show(out.reply.AssistantMessage, out.html)})
+}
+
+func turnHeaders(h http.Header, t replies.Turn) {
+	if t.Replayed {
+		h.Set("Idempotency-Replayed", "true")
+	}
+	budgetHeaders(h, t.Left)
 }
 
 func (a *API) stop(ctx context.Context, in one) (chat.Run, error) {

@@ -73,11 +73,27 @@ func (s *events) begin() {
 
 // send writes one event; cursor -1 leaves out its id.
 func (s *events) send(cursor chat.Cursor, event any) error {
+	if err := s.add(cursor, event); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// sendAll writes events together, without ids.
+func (s *events) sendAll(list ...any) error {
+	for _, event := range list {
+		if err := s.add(chat.Before, event); err != nil {
+			return err
+		}
+	}
+	return s.flush()
+}
+
+func (s *events) add(cursor chat.Cursor, event any) error {
 	data, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
-	s.buf = s.buf[:0]
 	if cursor >= 0 {
 		s.buf = append(s.buf, "id: "...)
 		s.buf = strconv.AppendInt(s.buf, int64(cursor), 10)
@@ -90,12 +106,12 @@ func (s *events) send(cursor chat.Cursor, event any) error {
 		s.pad()
 	}
 	s.buf = append(s.buf, '\n')
-	return s.flush()
+	return nil
 }
 
 // beat writes a comment: a sign of life that no client sees.
 func (s *events) beat() error {
-	s.buf = append(s.buf[:0], ": waiting\n\n"...)
+	s.buf = append(s.buf, ": waiting\n\n"...)
 	return s.flush()
 }
 
@@ -103,7 +119,9 @@ func (s *events) flush() error {
 	if !s.open {
 		s.begin()
 	}
-	if _, err := s.w.Write(s.buf); err != nil { // the writer sets the deadline
+	_, err := s.w.Write(s.buf) // the writer sets the deadline
+	s.buf = s.buf[:0]
+	if err != nil {
 		return err
 	}
 	if err := s.conn.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {

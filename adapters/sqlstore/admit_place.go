@@ -49,7 +49,8 @@ func (in *admission) place(ctx context.Context) error {
 }
 
 // placeBeside puts the run beside the reply that it repeats or continues: an
-// assistant message, or a run that left none.
+// assistant message, or a run that left none. A message of the user's stands
+// for the reply to it.
 func (in *admission) placeBeside(ctx context.Context) error {
 	source, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, in.Source)
 	if errors.Is(err, sql.ErrNoRows) { // a message that no run here has made
@@ -57,10 +58,12 @@ func (in *admission) placeBeside(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m.Role != chat.Assistant || m.ParentID == "" {
+		source = chat.Run{ConversationID: m.ConversationID, ParentID: m.ParentID, State: chat.Completed, Output: chat.Output{Text: m.Content}}
+		if m.Role == chat.User && in.run.Kind == chat.Regeneration {
+			source.ParentID = m.ID
+		} else if m.Role != chat.Assistant || m.ParentID == "" {
 			return noMessage()
 		}
-		source = chat.Run{ConversationID: m.ConversationID, ParentID: m.ParentID, State: chat.Completed, Output: chat.Output{Text: m.Content}}
 	} else if err != nil {
 		return err
 	}

@@ -38,9 +38,13 @@ type Edit struct {
 
 // Again asks for another reply, or the rest of one.
 type Again struct {
-	Principal  access.Principal
-	Caller     access.Caller
-	Target     string // the assistant message, or the run that left none
+	Principal access.Principal
+	Caller    access.Caller
+	// ConversationID is where Target has to be; "": anywhere.
+	ConversationID string
+	// Target is the assistant message, the run that left none or, to regenerate,
+	// the user message that wants a reply.
+	Target     string
 	Params     chat.Params
 	Background bool
 	WhenBusy   chat.WhenBusy
@@ -62,12 +66,13 @@ func (s *Service) Send(ctx context.Context, in Send) (Turn, error) {
 	return s.take(ctx, in, access.ActionMessageSent, "")
 }
 
-// Edit takes a message as a sibling of Target; the new branch becomes current.
+// Edit takes a message as a sibling of Target, which has to be in the
+// conversation if one is named; the new branch becomes current.
 func (s *Service) Edit(ctx context.Context, in Edit) (Turn, error) {
 	if !chat.ValidID(in.Target) {
 		return Turn{}, noMessage()
 	}
-	in.ConversationID, in.Leaf, in.CreateConversation = "", "", false
+	in.Leaf, in.CreateConversation = "", false
 	return s.take(ctx, in.Send, access.ActionMessageEdited, in.Target)
 }
 
@@ -124,6 +129,7 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 		return Turn{}, err
 	}
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
+	run.ConversationID = in.ConversationID
 	s.bound(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, in.Target, in.Params)
 	return s.submit(ctx, chat.Admission{
@@ -270,7 +276,7 @@ func validateSend(in Send) error {
 		return err
 	}
 	if in.ConversationID != "" && !chat.ValidID(in.ConversationID) {
-		return fault.New(fault.NotFound, "Conversation not found or access denied")
+		return noConversation()
 	}
 	if in.Leaf != "" && !chat.ValidID(in.Leaf) {
 		return noMessage()
@@ -294,6 +300,10 @@ func validateCommon(p access.Principal, key string, busy chat.WhenBusy, params c
 		return fault.New(fault.Invalid, "whenBusy must be reject, queue or interrupt")
 	}
 	return chat.ValidateText(params.System)
+}
+
+func noConversation() error {
+	return fault.New(fault.NotFound, "Conversation not found or access denied")
 }
 
 func noMessage() error {

@@ -27,8 +27,9 @@ type Admission struct {
 	Message *Message
 	// ParentOf, if set, gives the new message the parent of this one: an edit.
 	ParentOf string
-	// Source, if set, is the assistant message to regenerate or continue; the
-	// store fills Run.ParentID from it, and Run.Prefix when the run continues it.
+	// Source, if set, is the assistant message to regenerate or continue, or the
+	// user message to regenerate the reply to; the store fills Run.ParentID from
+	// it, and Run.Prefix when the run continues it.
 	Source string
 	// Leaf makes the new message a child of this one rather than of the
 	// conversation's current leaf.

@@ -44,6 +44,19 @@ func treeTests(b *storeBench) {
 		b.want("branch", contents(b.current(conv)), "why | because")
 	})
 
+	b.run("RegenerateByTheQuestion", func(b *storeBench) {
+		conv := b.conversation()
+		failed := b.admit(b.sending(conv, "why"))
+		b.finish(failed.Run, chat.Failed, "")
+		for _, answer := range []string{"because", "for no reason"} { // the first one there is, and another
+			out := b.admit(b.again(chat.Regeneration, failed.UserMessage.ID))
+			b.want("place", []any{out.Run.ParentID, out.Run.ConversationID, out.UserMessage.ID}, []any{failed.UserMessage.ID, conv, failed.UserMessage.ID})
+			b.want("context", contents(out.Context), "why")
+			b.finish(out.Run, chat.Completed, answer)
+			b.want("branch", contents(b.current(conv)), "why | "+answer)
+		}
+	})
+
 	b.run("RegenerateWhileBusy", func(b *storeBench) {
 		conv := b.conversation()
 		_, first := b.say(conv, "why")
@@ -131,8 +144,8 @@ func treeTests(b *storeBench) {
 		conv, elsewhere := b.conversation(), b.conversation()
 		asked, run := b.say(conv, "one")
 		for name, a := range map[string]chat.Admission{
-			"unknown source":             b.again(chat.Regeneration, "nothing"),
-			"source is a user message":   b.again(chat.Regeneration, asked.ID),
+			"unknown source": b.again(chat.Regeneration, "nothing"),
+			"source is a user message of another conversation": with(b.again(chat.Regeneration, asked.ID), func(a *chat.Admission) { a.Run.ConversationID = elsewhere }),
 			"unknown target":             with(b.sending("", "x"), func(a *chat.Admission) { a.ParentOf = "nothing" }),
 			"target is a reply":          with(b.sending("", "x"), func(a *chat.Admission) { a.ParentOf = run.ID }),
 			"unknown leaf":               with(b.sending(conv, "x"), func(a *chat.Admission) { a.Leaf = "nothing" }),
@@ -143,6 +156,7 @@ func treeTests(b *storeBench) {
 			"answers nothing":            with(b.again(chat.Reply, ""), func(a *chat.Admission) { a.Run.ParentID = "nothing" }),
 			"answers an assistant":       with(b.again(chat.Reply, ""), func(a *chat.Admission) { a.Run.ParentID = run.ID }),
 			"continue an unknown source": b.again(chat.Continuation, "nothing"),
+			"continue a user message":    b.again(chat.Continuation, asked.ID),
 		} {
 			out, err := b.Runs.Admit(b.ctx(), a)
 			if !fault.Is(err, fault.NotFound) {
