@@ -15,6 +15,7 @@ type chaos struct {
 	slots    []*slot
 	postgres *testenv.Server
 	redis    *testenv.Server
+	provider *provider
 
 	mu        sync.Mutex
 	done      map[kind]int
@@ -32,7 +33,7 @@ type chaos struct {
 
 func newChaos(h *history, w *world) *chaos {
 	return &chaos{
-		h: h, slots: w.slots, postgres: w.postgres, redis: w.redis, done: map[kind]int{}, spent: map[kind]time.Duration{},
+		h: h, slots: w.slots, postgres: w.postgres, redis: w.redis, provider: w.provider, done: map[kind]int{}, spent: map[kind]time.Duration{},
 		points: map[string]int{}, missed: map[string]int{},
 	}
 }
@@ -222,9 +223,11 @@ func (c *chaos) failpoint(s *slot, f fault) error {
 		return err
 	}
 	limit := 4 * time.Second
-	if name := pointName(f.failpoint); name == "release" { // reached only by a process that is told to end
+	if name := pointName(f.failpoint); name == "release" { // reached only by a process that is told to end, with replies of which nobody has seen anything
+		c.provider.silent.Store(true)
 		time.Sleep(1500 * time.Millisecond)
 		p.tell()
+		c.provider.silent.Store(false)
 		limit = grace
 	}
 	var reached bool

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type provider struct {
 	listener net.Listener
 	server   *http.Server
 	history  *history
+	silent   atomic.Bool // replies that begin now say nothing for longer than a drain takes
 
 	mu    sync.Mutex
 	calls map[string]int       // by nonce
@@ -88,7 +90,11 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	p.calls[nonce]++
 	call := p.calls[nonce]
 	p.mu.Unlock()
-	if !p.play(w, r, newScript(nonce, call)) {
+	s := newScript(nonce, call)
+	if p.silent.Load() {
+		s.first = shutdownTimeout + 3*time.Second
+	}
+	if !p.play(w, r, s) {
 		p.mu.Lock()
 		p.left[nonce] = time.Now()
 		p.mu.Unlock()
