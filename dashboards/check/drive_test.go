@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,7 +139,8 @@ func (w *world) dawdle(u *user) (stop func()) {
 	}}
 	conn, err := dialer.Dial("tcp", w.one.addr)
 	if err != nil {
-		w.t.Fatal(err)
+		said, _ := os.ReadFile(w.one.log.Name())
+		w.t.Fatalf("%v\n%s", err, said)
 	}
 	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		u.token, len(body), body)

@@ -89,7 +89,8 @@ func newWorld(t *testing.T) *world {
 	}
 	w.run("migrate", "up")
 	// Spans of one instance arrive; the other's collector is not there.
-	w.one = w.start(&process{addr: free(t), admin: free(t), env: []string{"INSTANCE=one", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector(t)}})
+	there := collector(t) // first: it could be given a port that was free a moment ago
+	w.one = w.start(&process{addr: free(t), admin: free(t), env: []string{"INSTANCE=one", "OTEL_EXPORTER_OTLP_ENDPOINT=" + there}})
 	w.two = w.start(&process{addr: free(t), admin: free(t), env: []string{"INSTANCE=two", "OTEL_EXPORTER_OTLP_ENDPOINT=http://" + free(t)}})
 	w.prometheus = w.startPrometheus()
 	return w
