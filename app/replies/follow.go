@@ -3,7 +3,6 @@ package replies
 import (
 	"context"
 	"iter"
-	"slices"
 	"time"
 
 	"parley/domain/access"
@@ -64,21 +63,6 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 		message, _ := s.Store.Message(ctx, run.UserID, run.ParentID)
 		s.fromStart(ctx, run, message, yield)
 	}
-}
-
-// Making returns the runs of a conversation that have not ended, oldest first,
-// without output. An unknown conversation has none.
-func (s *Service) Making(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
-	if !p.Known() || !chat.ValidID(conversation) {
-		return nil, noConversation()
-	}
-	runs, err := s.Store.Recent(ctx, p.UserID, s.Now())
-	if err != nil {
-		return nil, err
-	}
-	runs = slices.DeleteFunc(runs, func(r chat.Run) bool { return r.State.Terminal() || r.ConversationID != conversation })
-	slices.Reverse(runs)
-	return runs, nil
 }
 
 // FollowTurn follows the run of a turn from its start, as Follow does, without

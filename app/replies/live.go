@@ -3,6 +3,7 @@ package replies
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"parley/domain/access"
@@ -15,6 +16,21 @@ import (
 type LiveEvent struct {
 	Kind EventKind  // EventStart: the state of things; EventDelta: what changed; EventIdle; EventReconnect
 	Runs []chat.Run // without output
+}
+
+// Making returns the runs of a conversation that have not ended, oldest first,
+// without output. An unknown conversation has none.
+func (s *Service) Making(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
+	if !p.Known() || !chat.ValidID(conversation) {
+		return nil, noConversation()
+	}
+	runs, err := s.Store.Recent(ctx, p.UserID, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	runs = slices.DeleteFunc(runs, func(r chat.Run) bool { return r.State.Terminal() || r.ConversationID != conversation })
+	slices.Reverse(runs)
+	return runs, nil
 }
 
 // Live yields the user's live runs, then every run whose state has changed,
