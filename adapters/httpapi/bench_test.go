@@ -147,10 +147,10 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 }
 
 // onBoth runs a test against the service on SQLite and on Postgres.
-func onBoth(t *testing.T, test func(*testing.T, *bench)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, setup(t)) })
+func onBoth(t *testing.T, test func(*testing.T, *bench), change ...func(*settings)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, setup(t, change...)) })
 	t.Run("Postgres", func(t *testing.T) {
-		test(t, setup(t, func(s *settings) { s.database = testenv.Postgres(t) }))
+		test(t, setup(t, append(change, func(s *settings) { s.database = testenv.Postgres(t) })...))
 	})
 }
 
@@ -241,17 +241,11 @@ func (b *bench) do(user, method, target, body string, headers ...string) answer 
 	}
 	a := answer{t: b.t, status: res.StatusCode, header: res.Header, raw: string(raw)}
 	if strings.Contains(res.Header.Get("Content-Type"), "json") && len(raw) > 0 {
-		a.read()
+		if err := json.Unmarshal(raw, &a.body); err != nil {
+			b.t.Fatalf("%s %s: %v in %q", method, target, err, raw)
+		}
 	}
 	return a
-}
-
-// read takes the raw answer for JSON.
-func (a *answer) read() {
-	a.t.Helper()
-	if err := json.Unmarshal([]byte(a.raw), &a.body); err != nil {
-		a.t.Fatalf("%v in %q", err, a.raw)
-	}
 }
 
 func (b *bench) request(user, method, target, body string, headers ...string) *http.Request {
@@ -463,6 +457,8 @@ func (s *stream) next() (e event, ok bool) {
 			line = strings.TrimSuffix(line, "\n")
 			if id, found := strings.CutPrefix(line, "id: "); found {
 				e.id = id
+			} else if line == "data: [DONE]" { // the AI SDK's mark behind the last event
+				e.data = map[string]any{"type": "[DONE]"}
 			} else if data, found := strings.CutPrefix(line, "data: "); found {
 				if err := json.Unmarshal([]byte(data), &e.data); err != nil {
 					s.t.Fatalf("stream: %v in %q", err, line)

@@ -142,7 +142,7 @@ func (d described) events(content *openapi3.MediaType, body string) error {
 	for block := range strings.SplitSeq(body, "\n\n") {
 		for line := range strings.Lines(block) {
 			data, ok := strings.CutPrefix(line, "data: ")
-			if !ok || data == "[DONE]\n" || data == "[DONE]" { // the AI SDK's mark behind the last event
+			if !ok || strings.TrimSpace(data) == "[DONE]" { // the AI SDK's mark behind the last event
 				continue
 			}
 			var value any

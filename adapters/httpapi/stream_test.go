@@ -74,8 +74,10 @@ func (b *bench) hears(s *stream, what string) event {
 		if !ok {
 			b.t.Fatalf("heard %q of %q", heard, what)
 		}
-		if text, ok := e.data["content"].(string); ok {
-			heard += text
+		for _, member := range []string{"content", "delta"} { // the latter is the AI SDK's
+			if text, ok := e.data[member].(string); ok {
+				heard += text
+			}
 		}
 		if heard == what {
 			return e

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 
 	"parley/app/replies"
@@ -60,11 +59,11 @@ type uiWish struct {
 	again  bool
 }
 
-func acceptUI(c call, in uiWire) (uiWish, error) {
+func acceptUI(c call, in uiWire) (out uiWish, err error) {
 	if !chat.ValidID(in.Chat) {
-		return uiWish{}, fault.New(fault.Invalid, "Invalid chat ID")
+		return out, fault.New(fault.Invalid, "Invalid chat ID")
 	}
-	out := uiWish{target: in.Target}
+	out.target = in.Target
 	message := sendWire{
 		Conversation: in.Chat, Parent: in.Parent, paramsWire: in.paramsWire,
 		// Whoever sends has stopped reading what was being made before: the SDK
@@ -80,7 +79,6 @@ func acceptUI(c call, in uiWire) (uiWish, error) {
 		if said == nil || said.Role != string(chat.User) {
 			return out, fault.New(fault.Invalid, "The last message must be the user's")
 		}
-		var err error
 		if message.Content, err = said.text(); err != nil {
 			return out, err
 		}
@@ -93,7 +91,6 @@ func acceptUI(c call, in uiWire) (uiWish, error) {
 	default:
 		return out, fault.New(fault.Invalid, "trigger must be submit-message or regenerate-message")
 	}
-	var err error
 	out.send, err = message.send(c)
 	out.send.CreateConversation = true
 	return out, err
@@ -116,7 +113,11 @@ func (a *API) ui(ctx context.Context, in uiWish) (out answered, err error) {
 	out.how = streamed
 	switch {
 	case in.again:
-		out.turn, err = a.uiAgain(ctx, in)
+		s := in.send
+		out.turn, err = a.Replies.Regenerate(ctx, replies.Again{
+			Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: in.target,
+			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, OnlyReplay: s.OnlyReplay,
+		})
 	case in.target != "":
 		out.turn, err = a.Replies.Edit(ctx, replies.Edit{Send: in.send, Target: in.target})
 	default:
@@ -129,24 +130,6 @@ func (a *API) ui(ctx context.Context, in uiWish) (out answered, err error) {
 	return out, nil
 }
 
-// uiAgain makes another reply: to the message that is named, or to the last one
-// of the chat. The SDK has taken the old reply off its list by then.
-func (a *API) uiAgain(ctx context.Context, in uiWish) (replies.Turn, error) {
-	s := in.send
-	target := in.target
-	if target == "" {
-		c, err := a.Conversations.Get(ctx, s.Principal, s.ConversationID)
-		if err != nil {
-			return replies.Turn{}, err
-		}
-		target = c.LeafID
-	}
-	return a.Replies.Regenerate(ctx, replies.Again{
-		Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: target,
-		Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, OnlyReplay: s.OnlyReplay,
-	})
-}
-
 // uiChat is the input of a route about a chat, which may not be known yet.
 type uiChat struct {
 	ID string `path:"id" names:"new conversation"`
@@ -154,15 +137,14 @@ type uiChat struct {
 
 func acceptUIChat(c call, in uiChat) (one, error) { return one{c, in.ID}, nil }
 
-// uiResume follows the reply that is being made in a chat, from its start: the
+// uiResume follows the newest reply that is being made in a chat, from its start: the
 // SDK begins the message anew.
 func (a *API) uiResume(ctx context.Context, in one) (following, error) {
 	runs, err := a.Replies.Making(ctx, in.principal, in.id)
 	if err != nil || len(runs) == 0 {
 		return following{events: func(func(replies.Event, error) bool) {}}, err
 	}
-	newest := runs[len(runs)-1]
-	return following{events: a.Replies.Follow(ctx, in.principal, newest.ID, chat.Before)}, nil
+	return following{events: a.Replies.Follow(ctx, in.principal, runs[0].ID, chat.Before)}, nil
 }
 
 // uiStop stops whatever is being made in a chat.
@@ -171,8 +153,8 @@ func (a *API) uiStop(ctx context.Context, in one) ([]chat.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range slices.Backward(runs) { // what waits first, or it would be begun
-		stopped, err := a.Replies.Stop(ctx, in.principal, in.caller, runs[i].ID)
+	for i, run := range runs { // what waits first, or it would be begun
+		stopped, err := a.Replies.Stop(ctx, in.principal, in.caller, run.ID)
 		if err != nil && !fault.Is(err, fault.NotFound) { // deleted meanwhile
 			return nil, err
 		}
@@ -238,7 +220,6 @@ func (a *API) uiResumes() encoder[following] {
 
 // encodeUI writes a reply, from its start, as a UI message stream.
 func (a *API) encodeUI(ctx context.Context, w http.ResponseWriter, f following) error {
-	w.Header().Set("X-Vercel-Ai-Ui-Message-Stream", "v1")
 	var u uiStream
 	opened, err := writeEvents(ctx, a, w, f.events, u.show)
 	switch {
@@ -247,7 +228,6 @@ func (a *API) encodeUI(ctx context.Context, w http.ResponseWriter, f following) 
 		// a broken connection makes it ask again.
 		panic(http.ErrAbortHandler)
 	case err == nil && !opened && ctx.Err() == nil:
-		w.Header().Del("X-Vercel-Ai-Ui-Message-Stream")
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return err
@@ -262,6 +242,7 @@ type uiStream struct {
 func (u *uiStream) show(s *events, e replies.Event) (reason string, err error) {
 	switch e.Kind {
 	case replies.EventStart:
+		s.w.Header().Set("X-Vercel-Ai-Ui-Message-Stream", "v1")
 		return "", s.sendAll(uiStart{"start", e.Run.ID}, uiMark{"start-step"})
 	case replies.EventDelta:
 		part := "text"

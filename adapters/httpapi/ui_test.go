@@ -24,20 +24,10 @@ func uiBody(chat, id, text string) string {
 // chunks, and the text that it brings.
 func (s *stream) chunks() (kinds []string, text string) {
 	s.t.Helper()
-	for block := range strings.SplitSeq(strings.TrimSuffix(s.wire(), "\n\n"), "\n\n") {
-		data, ok := strings.CutPrefix(block, "data: ")
-		switch {
-		case !ok: // a comment
-			continue
-		case data == "[DONE]":
-			kinds = append(kinds, data)
-			continue
-		}
-		a := answer{t: s.t, raw: data}
-		a.read()
-		kinds = append(kinds, a.text("type"))
-		if a.text("type") == "text-delta" {
-			text += a.text("delta")
+	for _, e := range s.rest() {
+		kinds = append(kinds, e.kind())
+		if e.kind() == "text-delta" {
+			text += e.data["delta"].(string)
 		}
 	}
 	return kinds, text
@@ -60,30 +50,30 @@ func (b *bench) branch(user, conversation string) string {
 // the SDK itself read it.
 func TestUI_Transcript(t *testing.T) {
 	b := setup(t, scripted)
-	for name, tell := range map[string]func(s *stream, run string){
-		"ui_whole": func(s *stream, _ string) {
+	for name, tell := range map[string]func(s *stream){
+		"ui_whole": func(s *stream) {
 			call := b.model.Next()
 			call.Think("Hm.")
-			b.shown(s, "Hm.")
+			b.hears(s, "Hm.")
 			for _, word := range []string{"one ", "“zwei” ", "😀"} {
 				call.Say(word)
-				b.shown(s, word)
+				b.hears(s, word)
 			}
 			call.Done()
 		},
-		"ui_broken": func(s *stream, _ string) {
+		"ui_broken": func(s *stream) {
 			call := b.model.Next()
 			call.Say("half of it")
-			b.shown(s, "half of it")
+			b.hears(s, "half of it")
 			call.Fail(fault.Wrap(errSecret, fault.AIFailed, "x"))
 		},
-		"ui_never_begun": func(*stream, string) {
+		"ui_never_begun": func(*stream) {
 			b.model.Next().Fail(fault.Wrap(errSecret, fault.AIUnavailable, "x"))
 		},
-		"ui_stopped": func(s *stream, _ string) {
+		"ui_stopped": func(s *stream) {
 			call := b.model.Next()
 			call.Say("some")
-			b.shown(s, "some")
+			b.hears(s, "some")
 			stopped := b.do("ann", "POST", "/api/chat/ui/ui_stopped/stop", "").must(200)
 			if runs := stopped.get("runs").([]any); len(runs) != 1 {
 				b.t.Errorf("stopped %v", runs)
@@ -103,7 +93,7 @@ func TestUI_Transcript(t *testing.T) {
 			}
 			var seen strings.Builder
 			s.lines.Reset(io.TeeReader(s.res.Body, &seen))
-			tell(s, name)
+			tell(s)
 			s.wire()
 			transcript(t, name, seen.String())
 			if err := description(t).disagrees("POST", "/api/chat/ui", 200, s.res.Header, []byte(seen.String())); err != nil {
@@ -114,20 +104,6 @@ func TestUI_Transcript(t *testing.T) {
 	b.t = t
 	if left := seen[ports.FollowerLeft](b); len(left) != 4 || left[0].Reason != "done" {
 		t.Errorf("%v", left)
-	}
-}
-
-// shown waits until a piece has come.
-func (b *bench) shown(s *stream, piece string) {
-	b.t.Helper()
-	for {
-		block, err := s.block()
-		if err != nil {
-			b.t.Fatalf("waiting for %q: %v", piece, err)
-		}
-		if strings.Contains(block, `"delta":"`+piece+`"`) {
-			return
-		}
 	}
 }
 
@@ -179,6 +155,12 @@ func uiTalk(t *testing.T, b *bench) {
 	if after := b.rows(); after == before {
 		t.Error("nothing was made again")
 	}
+	for i := range 2 { // the end of the chat is another one the second time
+		s := b.open(b.request("ann", "POST", "/api/chat/ui", `{"id":"c1","trigger":"regenerate-message","messages":[]}`, "Idempotency-Key", "again"))
+		if s.chunks(); (s.res.Header.Get("Idempotency-Replayed") == "true") != (i == 1) {
+			t.Errorf("request %d of two alike: %v", i+1, s.res.Header)
+		}
+	}
 
 	// A request that is repeated joins the first one.
 	first := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c2", "m9", "!echo once")))
@@ -187,7 +169,6 @@ func uiTalk(t *testing.T, b *bench) {
 	if kinds, text := again.chunks(); text != "once" || again.res.Header.Get("Idempotency-Replayed") != "true" || !cmp.Equal(kinds, wholeUI) {
 		t.Errorf("repeated: %v %q", kinds, text)
 	}
-	b.t = t
 	if got := b.branch("ann", "c2"); got != "!echo once | once" {
 		t.Errorf("repeated: %q", got)
 	}
@@ -200,8 +181,9 @@ func uiTalk(t *testing.T, b *bench) {
 }
 
 // TestUI_Fails: after a reply that failed, the same is asked again.
-func TestUI_Fails(t *testing.T) {
-	b := setup(t, scripted)
+func TestUI_Fails(t *testing.T) { onBoth(t, uiFails, scripted) }
+
+func uiFails(t *testing.T, b *bench) {
 	s := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m1", "why")))
 	b.model.Next().Fail(fault.Wrap(errSecret, fault.AIUnavailable, "x"))
 	if kinds, _ := s.chunks(); !cmp.Equal(kinds, []string{"start", "start-step", "error", "[DONE]"}) {
@@ -218,8 +200,9 @@ func TestUI_Fails(t *testing.T) {
 }
 
 // TestUI_Resume: whoever comes back gets all of the reply, from its start.
-func TestUI_Resume(t *testing.T) {
-	b := setup(t, scripted)
+func TestUI_Resume(t *testing.T) { onBoth(t, uiResume, scripted) }
+
+func uiResume(t *testing.T, b *bench) {
 	nothing := func(user, chat string) {
 		t.Helper()
 		if a := b.do(user, "GET", "/api/chat/ui/"+chat+"/stream", "").must(http.StatusNoContent); a.header.Get("Content-Type") != "" {
@@ -230,7 +213,7 @@ func TestUI_Resume(t *testing.T) {
 	s := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m1", "x")))
 	call := b.model.Next()
 	call.Say("one ")
-	b.shown(s, "one ")
+	b.hears(s, "one ")
 	s.close() // a reload
 	nothing("bob", "c1")
 	nothing("ann", "c2")
@@ -238,9 +221,9 @@ func TestUI_Resume(t *testing.T) {
 	if v := resumed.res.Header.Get("X-Vercel-Ai-Ui-Message-Stream"); v != "v1" {
 		t.Errorf("version %q", v)
 	}
-	b.shown(resumed, "one ")
+	b.hears(resumed, "one ")
 	call.Say("two")
-	b.shown(resumed, "two")
+	b.hears(resumed, "two")
 	call.Done()
 	if kinds, _ := resumed.chunks(); !cmp.Equal(kinds, wholeUI[4:]) {
 		t.Errorf("ends with %v", kinds)
@@ -253,12 +236,13 @@ func TestUI_Resume(t *testing.T) {
 
 // TestUI_SendsOn: hanging up is all that the SDK's stop does, so the next
 // message takes the place of the reply that goes on unread.
-func TestUI_SendsOn(t *testing.T) {
-	b := setup(t, scripted)
+func TestUI_SendsOn(t *testing.T) { onBoth(t, uiSendsOn, scripted) }
+
+func uiSendsOn(t *testing.T, b *bench) {
 	s := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m1", "x")))
 	first := b.model.Next()
 	first.Say("as far as it got")
-	b.shown(s, "as far as it got")
+	b.hears(s, "as far as it got")
 	s.close()
 	next := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m2", "y")))
 	second := b.model.Next()
@@ -282,8 +266,9 @@ func TestUI_SendsOn(t *testing.T) {
 }
 
 // TestUI_Stop: all that is being made in the chat ends, what waits included.
-func TestUI_Stop(t *testing.T) {
-	b := setup(t, scripted)
+func TestUI_Stop(t *testing.T) { onBoth(t, uiStop, scripted) }
+
+func uiStop(t *testing.T, b *bench) {
 	b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m1", "x")))
 	call := b.model.Next()
 	b.open(b.request("ann", "POST", "/api/chat/ui", strings.Replace(uiBody("c1", "m2", "y"), "{", `{"whenBusy":"queue",`, 1)))
@@ -322,8 +307,10 @@ func TestUI_Drain(t *testing.T) {
 	}
 }
 
-func TestUI_BadInput(t *testing.T) {
-	b := setup(t)
+func TestUI_BadInput(t *testing.T) { onBoth(t, uiBadInput) }
+
+func uiBadInput(t *testing.T, b *bench) {
+	b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c0", "m0", "x"))).chunks() // elsewhere
 	text := `"parts":[{"type":"text","text":"x"}]`
 	for name, tt := range map[string]struct {
 		body   string
@@ -352,9 +339,6 @@ func TestUI_BadInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
-			if strings.HasSuffix(name, "Elsewhere") {
-				b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c0", "m0", "x"))).chunks()
-			}
 			code := map[int]string{400: "INVALID_INPUT", 404: "NOT_FOUND"}[tt.status]
 			b.do("ann", "POST", "/api/chat/ui", tt.body).refused(tt.status, code, tt.says)
 		})

@@ -35,6 +35,13 @@ func (in *admission) place(ctx context.Context) error {
 	case in.Message != nil:
 		m := *in.Message
 		in.message = &m
+	case in.run.ParentID == "": // whatever is the end of the conversation
+		conv, err := in.s.selectConversation(ctx, in.tx, in.run.UserID, in.run.ConversationID)
+		if err != nil {
+			return err
+		}
+		in.Source, in.Audit.ResourceID = conv.LeafID, conv.LeafID
+		return in.placeBeside(ctx)
 	default:
 		asked, err := selectMessage(ctx, in.tx, in.run.UserID, in.run.ParentID)
 		if err != nil {
@@ -58,10 +65,12 @@ func (in *admission) placeBeside(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		source = chat.Run{ConversationID: m.ConversationID, ParentID: m.ParentID, State: chat.Completed, Output: chat.Output{Text: m.Content}}
-		if m.Role == chat.User && in.run.Kind == chat.Regeneration {
-			source.ParentID = m.ID
-		} else if m.Role != chat.Assistant || m.ParentID == "" {
+		switch {
+		case m.Role == chat.User && in.run.Kind == chat.Regeneration:
+			source = chat.Run{ConversationID: m.ConversationID, ParentID: m.ID}
+		case m.Role == chat.Assistant && m.ParentID != "":
+			source = chat.Run{ConversationID: m.ConversationID, ParentID: m.ParentID, State: chat.Completed, Output: chat.Output{Text: m.Content}}
+		default:
 			return noMessage()
 		}
 	} else if err != nil {

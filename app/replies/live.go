@@ -18,7 +18,7 @@ type LiveEvent struct {
 	Runs []chat.Run // without output
 }
 
-// Making returns the runs of a conversation that have not ended, oldest first,
+// Making returns the runs of a conversation that have not ended, newest first,
 // without output. An unknown conversation has none.
 func (s *Service) Making(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
 	if !p.Known() || !chat.ValidID(conversation) {
@@ -28,9 +28,7 @@ func (s *Service) Making(ctx context.Context, p access.Principal, conversation s
 	if err != nil {
 		return nil, err
 	}
-	runs = slices.DeleteFunc(runs, func(r chat.Run) bool { return r.State.Terminal() || r.ConversationID != conversation })
-	slices.Reverse(runs)
-	return runs, nil
+	return slices.DeleteFunc(runs, func(r chat.Run) bool { return r.State.Terminal() || r.ConversationID != conversation }), nil
 }
 
 // Live yields the user's live runs, then every run whose state has changed,

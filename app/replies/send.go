@@ -43,7 +43,7 @@ type Again struct {
 	// ConversationID is where Target has to be; "": anywhere.
 	ConversationID string
 	// Target is the assistant message, the run that left none or, to regenerate,
-	// the user message that wants a reply.
+	// the user message that wants a reply; "": the end of the conversation.
 	Target     string
 	Params     chat.Params
 	Background bool
@@ -119,7 +119,10 @@ func (s *Service) Continue(ctx context.Context, in Again) (Turn, error) {
 }
 
 func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action string) (Turn, error) {
-	if !chat.ValidID(in.Target) {
+	asked := in.Target
+	if asked == "" && in.ConversationID != "" {
+		asked = "the end of " + in.ConversationID // which moves: a repeat is known by what was asked
+	} else if !chat.ValidID(asked) {
 		return Turn{}, noMessage()
 	}
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
@@ -131,7 +134,7 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
 	run.ConversationID = in.ConversationID
 	s.bound(&run, in.Principal, "")
-	run.Fingerprint = fingerprint(action, in.Target, in.Params)
+	run.Fingerprint = fingerprint(action, asked, in.Params)
 	return s.submit(ctx, chat.Admission{
 		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
 		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, in.Target),

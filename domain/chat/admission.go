@@ -29,7 +29,8 @@ type Admission struct {
 	ParentOf string
 	// Source, if set, is the assistant message to regenerate or continue, or the
 	// user message to regenerate the reply to; the store fills Run.ParentID from
-	// it, and Run.Prefix when the run continues it.
+	// it, and Run.Prefix when the run continues it. With neither a source, a
+	// message nor a Run.ParentID, it is the end of the conversation.
 	Source string
 	// Leaf makes the new message a child of this one rather than of the
 	// conversation's current leaf.

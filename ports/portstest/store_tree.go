@@ -57,6 +57,22 @@ func treeTests(b *storeBench) {
 		}
 	})
 
+	b.run("RegenerateTheLast", func(b *storeBench) {
+		conv := b.conversation()
+		b.say(conv, "one")
+		asked, _ := b.say(conv, "two")
+		last := b.again(chat.Regeneration, "")
+		last.Run.ConversationID, last.Run.IdempotencyKey, last.Run.Fingerprint = conv, newID("key"), "f"
+		out := b.admit(last)
+		b.want("place", []any{out.Run.ParentID, out.Run.ConversationID}, []any{asked.ID, conv})
+		b.finish(out.Run, chat.Completed, "2'")
+		b.want("branch", contents(b.current(conv)), "one | re: one | two | 2'")
+		repeated := last // the end is another one by now
+		repeated.Run.ID = newID("run")
+		again := b.admit(repeated)
+		b.want("repeated", []any{again.Replayed, again.Run.ID}, []any{true, out.Run.ID})
+	})
+
 	b.run("RegenerateWhileBusy", func(b *storeBench) {
 		conv := b.conversation()
 		_, first := b.say(conv, "why")
@@ -153,6 +169,7 @@ func treeTests(b *storeBench) {
 			"leaf in default thread":     with(b.sending("", "x"), func(a *chat.Admission) { a.Leaf = run.ID }),
 			"source elsewhere":           with(b.again(chat.Regeneration, run.ID), func(a *chat.Admission) { a.Run.ConversationID = elsewhere }),
 			"target elsewhere":           with(b.sending(elsewhere, "x"), func(a *chat.Admission) { a.ParentOf = asked.ID }),
+			"the last of nothing":        with(b.again(chat.Regeneration, ""), func(a *chat.Admission) { a.Run.ConversationID = b.conversation() }),
 			"answers nothing":            with(b.again(chat.Reply, ""), func(a *chat.Admission) { a.Run.ParentID = "nothing" }),
 			"answers an assistant":       with(b.again(chat.Reply, ""), func(a *chat.Admission) { a.Run.ParentID = run.ID }),
 			"continue an unknown source": b.again(chat.Continuation, "nothing"),
