@@ -6,8 +6,8 @@ SHELL := /bin/bash
 RACE    ?= -race
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT    := go tool -modfile=.ci/tools/go.mod golangci-lint
-# Runs a command with a private Postgres (see platform/testenv).
-TESTENV := go run ./platform/testenv/cmd/testenv
+# Runs a command with a private Postgres (see platform/testing/testenv).
+TESTENV := go run ./platform/testing/testenv/cmd/testenv
 
 .PHONY: help
 help: ## Print this list
@@ -77,11 +77,11 @@ up: ## Start two instances, a proxy, the databases and the monitoring in contain
 
 .PHONY: crash
 crash: ## Inject N faults (200) into two instances under load, from SEED, and check every promise
-	go run ./platform/crash -n $(or $(N),200) $(if $(SEED),-seed $(SEED))
+	go run ./platform/testing/chaostest -n $(or $(N),200) $(if $(SEED),-seed $(SEED))
 
 .PHONY: crash-short
 crash-short: ## The same for two minutes
-	go run ./platform/crash -n 30
+	go run ./platform/testing/chaostest -n 30
 
 .PHONY: dashboards-check
 dashboards-check: build ## Run every panel and every alert against a running Parley
@@ -100,7 +100,7 @@ ui-check: build ## Let the Vercel AI SDK itself (from npm, with Node 20) talk to
 
 .PHONY: bench
 bench: ## Measure turns and streams of the real binary; ARGS are its flags
-	go run ./platform/bench $(ARGS)
+	go run ./platform/testing/bench $(ARGS)
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 func run(t *testing.T, name string, args ...string) {

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 const proxySecret = "a-secret-of-the-proxy-test-0123456789"

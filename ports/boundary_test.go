@@ -54,11 +54,11 @@ var rules = []rule{
 
 	{pkg: "platform/config", vendors: []string{"*"}},
 	{pkg: "platform/telemetry", vendors: []string{"*"}},
-	{pkg: "platform/testenv", ours: []string{"platform/testenv"},
+	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
-	{pkg: "platform/crash", ours: []string{"domain", "ports", "adapters", "platform/testenv"}, vendors: []string{"*"}},
-	{pkg: "platform/bench", ours: []string{"platform/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
+	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
+	{pkg: "platform/testing/bench", ours: []string{"platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
 	{pkg: ".", ours: []string{"platform/boot"}},
 }
@@ -68,10 +68,10 @@ var outside = []string{"net/http", "database/sql", "log", "os/exec"}
 
 // reserved packages are imported by nobody but the packages named, and tests.
 var reserved = map[string][]string{
-	"platform/boot":           {"."},
-	"platform/testenv":        {"platform/testenv", "platform/crash", "platform/bench"},
-	"ports/portstest":         {},
-	"adapters/providers/stub": {"platform/crash"},
+	"platform/boot":            {"."},
+	"platform/testing/testenv": {"platform/testing/testenv", "platform/testing/chaostest", "platform/testing/bench"},
+	"ports/portstest":          {},
+	"adapters/providers/stub":  {"platform/testing/chaostest"},
 }
 
 // TestBoundary reads the imports of every file that is no test.

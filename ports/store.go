@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 )
 
@@ -46,7 +47,7 @@ type Runs interface {
 	// RequestStop asks the owner of a run to stop it, ends it if it is still
 	// queued, and records the audit entry. It returns the run as it stands
 	// then. Asking again is not an error, nor is asking of a run that has ended.
-	RequestStop(ctx context.Context, user, id string, audit access.Entry) (chat.Run, error)
+	RequestStop(ctx context.Context, user, id string, audit audit.Entry) (chat.Run, error)
 	// Run returns a run with its output: as recorded when it is live, from its
 	// message when it has ended.
 	Run(ctx context.Context, user, id string) (chat.Run, error)
@@ -72,12 +73,12 @@ type Position struct {
 
 // History is the store as readers and keepers of conversations need it.
 type History interface {
-	CreateConversation(ctx context.Context, c chat.Conversation, audit access.Entry) (chat.Conversation, error)
+	CreateConversation(ctx context.Context, c chat.Conversation, audit audit.Entry) (chat.Conversation, error)
 	// UpdateConversation sets what is not nil.
-	UpdateConversation(ctx context.Context, user, id string, change ConversationChange, audit access.Entry) (chat.Conversation, error)
+	UpdateConversation(ctx context.Context, user, id string, change ConversationChange, audit audit.Entry) (chat.Conversation, error)
 	// DeleteConversation removes it with its messages and runs. Whoever makes a
 	// reply for it finds its run gone at the next heartbeat.
-	DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error
+	DeleteConversation(ctx context.Context, user, id string, audit audit.Entry) error
 	Conversation(ctx context.Context, user, id string) (chat.Conversation, error)
 	// Conversations lists by last message. more says whether there are further ones.
 	Conversations(ctx context.Context, user string, page Page) (list []chat.Conversation, more bool, err error)
@@ -103,7 +104,7 @@ type Audit interface {
 	// Record writes entries that belong to no other transaction. An entry whose
 	// id exists already is left as it is, so that a refusal can be recorded once
 	// per window by naming the window in its id.
-	Record(ctx context.Context, entries ...access.Entry) error
+	Record(ctx context.Context, entries ...audit.Entry) error
 }
 
 // Owned names a row and whose it is.

@@ -12,6 +12,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/ports"
 )
@@ -132,7 +133,7 @@ func TestCrossOrigin(t *testing.T) {
 		b.do("ann", "POST", "/api/chat/conversations", "", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example").must(201)
 	})
 	b.t = t
-	if n := b.audited("ann", access.ActionUnauthorizedAccess, "failure"); n == 0 {
+	if n := b.audited("ann", audit.ActionUnauthorizedAccess, "failure"); n == 0 {
 		t.Error("nothing is audited")
 	}
 }
@@ -364,7 +365,7 @@ func TestConversations(t *testing.T) {
 	b.do("ann", "DELETE", conversations+"/conv-1", "").must(200)
 	b.do("ann", "DELETE", conversations+"/conv-1", "").refused(404, "NOT_FOUND", "Conversation not found or access denied")
 	for action, n := range map[string]int{
-		access.ActionConversationCreated: 3, access.ActionConversationUpdated: 2, access.ActionConversationDeleted: 2,
+		audit.ActionConversationCreated: 3, audit.ActionConversationUpdated: 2, audit.ActionConversationDeleted: 2,
 	} {
 		if got := b.audited("ann", action, "success"); got != n {
 			t.Errorf("%s: %d entries, want %d", action, got, n)

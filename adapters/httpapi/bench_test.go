@@ -26,12 +26,13 @@ import (
 	"parley/adapters/memory"
 	"parley/adapters/providers/demo"
 	"parley/adapters/sqlstore"
-	"parley/app/audit"
+	appaudit "parley/app/audit"
 	"parley/app/conversations"
 	"parley/app/gate"
 	"parley/app/replies"
 	"parley/domain/access"
-	"parley/platform/testenv"
+	"parley/domain/audit"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -125,9 +126,9 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	s.Conversations = &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID}
 	s.Catalogue = catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}}
 	s.Health = func(context.Context) httpapi.Health { return b.health }
-	erasing := audit.New(audit.Deps{
+	erasing := appaudit.New(appaudit.Deps{
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
-	}, audit.Options{})
+	}, appaudit.Options{})
 	s.Erase = erasing.EraseUser
 	s.Version = "test"
 	b.config = s.Config
@@ -194,9 +195,9 @@ func (b *bench) key(user string, scopes ...access.Scope) string {
 	b.t.Helper()
 	k, secret := identity.NewKey(user, uuid.NewString())
 	k.Scopes, k.CreatedAt = scopes, time.Now()
-	err := b.store.CreateKey(context.Background(), k, access.Entry{
-		ID: uuid.NewString(), UserID: user, Action: access.ActionKeyCreated, Resource: access.ResourceKey, ResourceID: k.ID,
-		Status: access.Success, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt,
+	err := b.store.CreateKey(context.Background(), k, audit.Entry{
+		ID: uuid.NewString(), UserID: user, Action: audit.ActionKeyCreated, Resource: audit.ResourceKey, ResourceID: k.ID,
+		Status: audit.Success, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 	nethtml "golang.org/x/net/html"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // vectors are texts that have run scripts somewhere. %0a is a line's end.

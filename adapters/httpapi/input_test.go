@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // TestSend_BadInput: every refusal has its status, its code and its sentence;
@@ -344,7 +344,7 @@ func TestCaller_CannotBreakTheAudit(t *testing.T) {
 	}
 	res.Body.Close()
 	var agent, ip string
-	err = b.store.DB().QueryRow("SELECT user_agent, ip_address FROM audit_logs WHERE action = ?", access.ActionConversationCreated).Scan(&agent, &ip)
+	err = b.store.DB().QueryRow("SELECT user_agent, ip_address FROM audit_logs WHERE action = ?", audit.ActionConversationCreated).Scan(&agent, &ip)
 	if err != nil || res.StatusCode != 201 {
 		t.Fatalf("%d, %v", res.StatusCode, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // fill makes a request of a route: every body field that has to be there gets
@@ -208,7 +209,7 @@ func eachScope(t *testing.T, b *bench) {
 				}
 				var entries int
 				if err := b.store.DB().QueryRow("SELECT COUNT(*) FROM audit_logs WHERE user_id = $1 AND action = $2 AND resource_id = $3 AND status = 'failure'",
-					user, access.ActionUnauthorizedAccess, route.Label()).Scan(&entries); err != nil || entries == 0 {
+					user, audit.ActionUnauthorizedAccess, route.Label()).Scan(&entries); err != nil || entries == 0 {
 					t.Errorf("%d entries of the audit, %v", entries, err)
 				}
 			})

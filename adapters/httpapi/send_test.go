@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -92,7 +93,7 @@ func TestSend(t *testing.T) {
 	if !isoTime.MatchString(a.header.Get("X-RateLimit-Reset")) || a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("headers %v", a.header)
 	}
-	if n := b.audited("ann", access.ActionMessageSent, "success"); n != 1 {
+	if n := b.audited("ann", audit.ActionMessageSent, "success"); n != 1 {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -188,7 +189,7 @@ func TestSend_Limited(t *testing.T) {
 		t.Errorf("a known key is served: %s", d)
 	}
 	b.do("ann", "GET", "/api/chat/messages", "").must(200) // reads count against the coarse limit alone
-	if n := b.audited("ann", access.ActionRateLimitExceeded, "failure"); n != 1 {
+	if n := b.audited("ann", audit.ActionRateLimitExceeded, "failure"); n != 1 {
 		t.Errorf("%d entries for one window", n)
 	}
 	t.Run("CoarseLimit", func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/domain/access"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // BenchmarkNotFound times refusals of ids that are somebody else's, that are

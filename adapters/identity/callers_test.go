@@ -21,8 +21,9 @@ import (
 	"parley/adapters/identity"
 	"parley/adapters/sqlstore"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 func callers(t *testing.T) *identity.Callers {
@@ -55,8 +56,8 @@ func TestCallers_APIKey(t *testing.T) {
 	c := callers(t)
 	c.Keys = store
 	now := time.Now()
-	entry := func(id string) access.Entry {
-		return access.Entry{ID: id, UserID: "ann", Action: access.ActionKeyCreated, Resource: access.ResourceKey, CreatedAt: now, UpdatedAt: now}
+	entry := func(id string) audit.Entry {
+		return audit.Entry{ID: id, UserID: "ann", Action: audit.ActionKeyCreated, Resource: audit.ResourceKey, CreatedAt: now, UpdatedAt: now}
 	}
 	k, secret := identity.NewKey("ann", "k1")
 	k.Name, k.Scopes, k.CreatedAt = "ci", []access.Scope{access.ChatRead}, now

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )

@@ -8,7 +8,7 @@ import (
 
 	"parley/adapters/memory"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )

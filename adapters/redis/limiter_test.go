@@ -15,7 +15,7 @@ import (
 
 	"parley/adapters/memory"
 	"parley/domain/access"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )

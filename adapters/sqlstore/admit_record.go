@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 )
 
@@ -85,9 +85,9 @@ func (in *admission) touch(m rows.Message) statement {
 }
 
 // entry is the audit entry with what only the store knows.
-func (in *admission) entry() access.Entry {
+func (in *admission) entry() audit.Entry {
 	e := in.Audit
-	e.ID, e.UserID, e.Status = in.run.AuditID, in.run.UserID, access.Pending
+	e.ID, e.UserID, e.Status = in.run.AuditID, in.run.UserID, audit.Pending
 	if e.ID == "" {
 		e.ID = in.run.ID
 		in.run.AuditID = e.ID

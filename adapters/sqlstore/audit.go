@@ -6,12 +6,12 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // Record writes audit entries of their own. One whose id is known is left as
 // it is.
-func (s *Store) Record(ctx context.Context, entries ...access.Entry) error {
+func (s *Store) Record(ctx context.Context, entries ...audit.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -20,7 +20,7 @@ func (s *Store) Record(ctx context.Context, entries ...access.Entry) error {
 	})
 }
 
-func insertEntries(ctx context.Context, tx bun.IDB, entries ...access.Entry) error {
+func insertEntries(ctx context.Context, tx bun.IDB, entries ...audit.Entry) error {
 	list := make([]rows.Entry, 0, len(entries))
 	for _, e := range entries {
 		row, err := rows.FromEntry(e)

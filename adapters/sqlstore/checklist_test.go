@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"parley/adapters/sqlstore"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // The statements of the deployment checklist that name Parley's tables, as
@@ -255,7 +255,7 @@ func send(t *testing.T, store *sqlstore.Store, user, conversation string, state 
 	admitted, err := store.Admit(ctx, chat.Admission{
 		Run:     chat.Run{ID: "run-" + id, UserID: user, ConversationID: conversation, Kind: chat.Reply, AuditID: "audit-" + id},
 		Message: &chat.Message{ID: "msg-" + id, Content: id, CreatedAt: sent}, CreateConversation: true,
-		Audit: access.Entry{Action: access.ActionMessageSent, Resource: access.ResourceMessage, CreatedAt: sent, UpdatedAt: sent},
+		Audit: audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, CreatedAt: sent, UpdatedAt: sent},
 		Owner: "here", Lease: time.Minute, Context: 50, Now: sent,
 	})
 	if err != nil {

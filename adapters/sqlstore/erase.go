@@ -9,7 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 )
 
@@ -28,7 +28,7 @@ func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live i
 }
 
 // DeclareErasure destroys the user's key and says so in the chain.
-func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased access.Link) access.Link) (known bool, err error) {
+func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased audit.Link) audit.Link) (known bool, err error) {
 	if user == "" {
 		return false, fault.New(fault.Invalid, "A user id is required")
 	}
@@ -49,17 +49,17 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 			return nil
 		}
 		if !subject.Valid { // nothing of the user is in the chain yet
-			subject.String = access.NewSubject().ID
+			subject.String = audit.NewSubject().ID
 		}
 		last, err := s.lastLink(ctx, tx)
 		if err != nil {
 			return err
 		}
-		erased := link(last, access.Link{Subject: subject.String, Kind: access.Erased, SealedAt: at})
+		erased := link(last, audit.Link{Subject: subject.String, Kind: audit.Erased, SealedAt: at})
 		return lastBatch(ctx, tx, s.db.QueryGen(),
 			tx.NewInsert().Model(&rows.Erasure{UserID: user, Subject: subject.String, DeclaredAt: rows.Time(at)}),
 			tx.NewRaw("DELETE FROM audit_keys WHERE user_id = ?", user),
-			insertLinks(tx, []access.Link{erased}))
+			insertLinks(tx, []audit.Link{erased}))
 	})
 	return known, err
 }

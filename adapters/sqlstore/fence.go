@@ -7,7 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // scope is whose rows a transaction sees where row-level security is on: the
@@ -31,7 +31,7 @@ var everyone = scope{all: true}
 
 // ofEntries is the narrowest scope of audit entries. Those of strangers have
 // no user.
-func ofEntries(entries []access.Entry) scope {
+func ofEntries(entries []audit.Entry) scope {
 	for _, e := range entries {
 		if e.UserID == "" || e.UserID != entries[0].UserID {
 			return everyone

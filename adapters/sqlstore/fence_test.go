@@ -12,7 +12,8 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/access"
-	"parley/platform/testenv"
+	"parley/domain/audit"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -63,7 +64,7 @@ func TestFence_WithoutWhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
-		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, access.Success)); err != nil {
+		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, audit.Success)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -126,9 +127,9 @@ type endedRun struct {
 
 // settle is what a run's end writes besides the run.
 func (r *endedRun) settle(o chat.Outcome, at time.Time) ([]statement, error) {
-	status, code := access.Success, ""
+	status, code := audit.Success, ""
 	if o.State == chat.Failed || o.State == chat.Interrupted {
-		status, code = access.Failure, o.Failure
+		status, code = audit.Failure, o.Failure
 		if code == "" {
 			code = string(o.State)
 		}
@@ -183,13 +184,13 @@ func notBefore(at time.Time) statement {
 }
 
 // completeEntry gives a pending audit entry its final status, once.
-func completeEntry(user, id string, status access.Status, code string, at time.Time) statement {
+func completeEntry(user, id string, status audit.Status, code string, at time.Time) statement {
 	return say("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
 		string(status), orNull(code), notBefore(at), user, id)
 }
 
 // endQueued stops a run that nobody has begun.
-func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, audit string, at time.Time) error {
+func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, entryID string, at time.Time) error {
 	var run *endedRun
 	err := s.send(ctx, tx, say(`UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'
 		RETURNING created_at, hold_tokens, hold_micros`, notBefore(at), user, id,
@@ -201,7 +202,7 @@ func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, aud
 		return err
 	}
 	return s.send(ctx, tx, append([]statement{
-		completeEntry(user, audit, access.Success, "", at),
+		completeEntry(user, entryID, audit.Success, "", at),
 		moveUp(user, id, parent),
 	}, account(user, run.hold, 0, 0, run.created)...)...)
 }

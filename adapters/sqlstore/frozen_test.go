@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // An instance that freezes in the middle of a transaction holds locks on its
@@ -24,7 +24,7 @@ func TestPostgres_FrozenInTransaction(t *testing.T) {
 	_, err := frozen.Admit(ctx, chat.Admission{
 		Run:     chat.Run{ID: "r", UserID: "u", Kind: chat.Reply, AuditID: "a", CreatedAt: now},
 		Message: &message, Owner: "frozen", Lease: time.Millisecond, MaxQueue: 1, Context: 1, Now: now,
-		Audit: access.Entry{ID: "a", UserID: "u", Action: access.ActionMessageSent, Resource: access.ResourceMessage, CreatedAt: now, UpdatedAt: now},
+		Audit: audit.Entry{ID: "a", UserID: "u", Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, CreatedAt: now, UpdatedAt: now},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,13 +7,14 @@ import (
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
 )
 
 // CreateConversation makes a conversation. Conflict: the user has one of that id.
-func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, audit access.Entry) (chat.Conversation, error) {
+func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, auditEntry audit.Entry) (chat.Conversation, error) {
 	if c.UserID == "" {
 		return chat.Conversation{}, fault.New(fault.Unauthenticated, "Authentication required")
 	}
@@ -28,7 +29,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 		if err := s.lockUser(ctx, tx, c.UserID, c.CreatedAt); err != nil {
 			return err
 		}
-		entry, err := rows.FromEntry(owned(audit, c.UserID))
+		entry, err := rows.FromEntry(owned(auditEntry, c.UserID))
 		if err != nil {
 			return err
 		}
@@ -41,7 +42,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 }
 
 // UpdateConversation sets what is not nil; "" takes a setting away.
-func (s *Store) UpdateConversation(ctx context.Context, user, id string, change ports.ConversationChange, audit access.Entry) (chat.Conversation, error) {
+func (s *Store) UpdateConversation(ctx context.Context, user, id string, change ports.ConversationChange, entry audit.Entry) (chat.Conversation, error) {
 	var row rows.Conversation
 	err := s.write(ctx, "update_conversation", of(user), func(ctx context.Context, tx bun.IDB) error {
 		q := tx.NewUpdate().Model(&row).Set("updated_at = ?", rows.Time(change.Now)).
@@ -60,7 +61,7 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 		if row.ID == "" {
 			return noConversation()
 		}
-		return insertEntries(ctx, tx, owned(audit, user))
+		return insertEntries(ctx, tx, owned(entry, user))
 	})
 	if err != nil {
 		return chat.Conversation{}, err
@@ -69,25 +70,25 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 }
 
 // Retitle names a conversation anew if it is still called from.
-func (s *Store) Retitle(ctx context.Context, user, id, from, to string, audit access.Entry) error {
+func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry audit.Entry) error {
 	return s.write(ctx, "retitle", of(user), func(ctx context.Context, tx bun.IDB) error {
 		done, err := tx.NewRaw("UPDATE chat_conversations SET title = ?, updated_at = ? WHERE user_id = ? AND id = ? AND title = ?",
-			to, rows.Time(audit.CreatedAt), user, id, from).Exec(ctx)
+			to, rows.Time(entry.CreatedAt), user, id, from).Exec(ctx)
 		if err != nil {
 			return err
 		}
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		return insertEntries(ctx, tx, owned(audit, user))
+		return insertEntries(ctx, tx, owned(entry, user))
 	})
 }
 
 // DeleteConversation removes a conversation with all that it holds. The audit
 // entries of its live runs are completed, since nobody else will.
-func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit access.Entry) error {
+func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEntry audit.Entry) error {
 	return s.write(ctx, "delete_conversation", of(user), func(ctx context.Context, tx bun.IDB) error {
-		at := rows.Time(audit.CreatedAt)
+		at := rows.Time(auditEntry.CreatedAt)
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
 		}
@@ -106,10 +107,10 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, audit a
 			if run.State == string(chat.Running) {
 				used = hold
 			}
-			statements = append(statements, completeEntry(user, run.AuditID, access.Success, "", at))
+			statements = append(statements, completeEntry(user, run.AuditID, audit.Success, "", at))
 			statements = append(statements, account(user, hold, used.Tokens, used.Micros, run.CreatedAt)...)
 		}
-		entry, err := rows.FromEntry(owned(audit, user))
+		entry, err := rows.FromEntry(owned(auditEntry, user))
 		if err != nil {
 			return err
 		}
@@ -206,7 +207,7 @@ func (s *Store) selectConversation(ctx context.Context, db bun.IDB, user, id str
 }
 
 // owned is the entry with its user.
-func owned(e access.Entry, user string) access.Entry {
+func owned(e audit.Entry, user string) audit.Entry {
 	e.UserID = user
 	return e
 }

@@ -8,11 +8,12 @@ import (
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 )
 
 // CreateKey keeps an API key.
-func (s *Store) CreateKey(ctx context.Context, k access.Key, audit access.Entry) error {
+func (s *Store) CreateKey(ctx context.Context, k access.Key, entry audit.Entry) error {
 	if k.UserID == "" {
 		return fault.New(fault.Unauthenticated, "Authentication required")
 	}
@@ -24,7 +25,7 @@ func (s *Store) CreateKey(ctx context.Context, k access.Key, audit access.Entry)
 		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
 			return err
 		}
-		return insertEntries(ctx, tx, owned(audit, k.UserID))
+		return insertEntries(ctx, tx, owned(entry, k.UserID))
 	})
 }
 
@@ -56,7 +57,7 @@ func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err e
 }
 
 // RevokeKey ends an API key. Doing so again changes nothing.
-func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, audit access.Entry) error {
+func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, entry audit.Entry) error {
 	return s.write(ctx, "revoke_key", of(user), func(ctx context.Context, tx bun.IDB) error {
 		done, err := tx.NewRaw("UPDATE chat_api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE user_id = ? AND id = ?",
 			rows.Time(at), user, id).Exec(ctx)
@@ -68,12 +69,12 @@ func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, au
 		} else if n == 0 {
 			return fault.New(fault.NotFound, "API key not found")
 		}
-		return insertEntries(ctx, tx, owned(audit, user))
+		return insertEntries(ctx, tx, owned(entry, user))
 	})
 }
 
 // RevokeSessions ends every session of a user that was issued until at.
-func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, audit access.Entry) (r access.Revocation, err error) {
+func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, entry audit.Entry) (r access.Revocation, err error) {
 	err = s.write(ctx, "revoke_sessions", of(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
@@ -84,7 +85,7 @@ func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, a
 		if err != nil {
 			return err
 		}
-		return insertEntries(ctx, tx, owned(audit, user))
+		return insertEntries(ctx, tx, owned(entry, user))
 	})
 	return r, err
 }

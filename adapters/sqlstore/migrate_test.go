@@ -17,7 +17,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/adapters/sqlstore/migrations"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 var dialects = []string{"postgres", "sqlite"}

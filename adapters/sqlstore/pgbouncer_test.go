@@ -14,7 +14,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
 

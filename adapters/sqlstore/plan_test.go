@@ -12,9 +12,9 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -175,7 +175,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 	check(err)
 	_, _, err = store.Conversations(ctx, "ann", ports.Page{Limit: 5, After: &ports.Position{At: now, ID: "a"}})
 	check(err)
-	check(store.Record(ctx, access.Entry{ID: "r", Action: "x", Resource: "y", CreatedAt: now}))
+	check(store.Record(ctx, audit.Entry{ID: "r", Action: "x", Resource: "y", CreatedAt: now}))
 	check(store.DeleteConversation(ctx, "ann", "c", entry("a3")))
 	check(store.Ping(ctx))
 }

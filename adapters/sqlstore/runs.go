@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 )
 
@@ -133,7 +133,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 
 // RequestStop marks a run to be stopped, or ends it if it waits. The audit
 // entry is written the first time, when it changes something.
-func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.Entry) (run chat.Run, err error) {
+func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
 	err = s.write(ctx, "request_stop", of(user), func(ctx context.Context, tx bun.IDB) error {
 		var row rows.Run
 		err := tx.NewRaw("SELECT user_id, id, state, stop_requested, parent_id, audit_id FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
@@ -141,7 +141,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.E
 		if err != nil {
 			return one(err, noMessage())
 		}
-		at := rows.Time(audit.CreatedAt)
+		at := rows.Time(entry.CreatedAt)
 		changed := false
 		switch chat.State(row.State) {
 		case chat.Queued:
@@ -153,8 +153,8 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, audit access.E
 			}
 		}
 		if err == nil && changed {
-			audit.UserID = user
-			err = insertEntries(ctx, tx, audit)
+			entry.UserID = user
+			err = insertEntries(ctx, tx, entry)
 		}
 		if err != nil {
 			return err

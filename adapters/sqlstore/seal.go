@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/ports"
 )
 
@@ -78,7 +78,7 @@ func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, 
 }
 
 // LastLink returns the end of the chain.
-func (s *Store) LastLink(ctx context.Context) (last access.Link, err error) {
+func (s *Store) LastLink(ctx context.Context) (last audit.Link, err error) {
 	err = s.read(ctx, "last_link", everyone, func(ctx context.Context, db bun.IDB) error {
 		last, err = s.lastLink(ctx, db)
 		return err
@@ -86,11 +86,11 @@ func (s *Store) LastLink(ctx context.Context) (last access.Link, err error) {
 	return last, err
 }
 
-func (s *Store) lastLink(ctx context.Context, db bun.IDB) (access.Link, error) {
+func (s *Store) lastLink(ctx context.Context, db bun.IDB) (audit.Link, error) {
 	var row linkRow
 	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.into()...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return access.Link{}, nil
+		return audit.Link{}, nil
 	}
 	return row.link(), err
 }
@@ -98,7 +98,7 @@ func (s *Store) lastLink(ctx context.Context, db bun.IDB) (access.Link, error) {
 // Seal appends facts that wait to the chain. Whatever the transactions did
 // that wrote them, and whenever they commit: what is in the queue is not in
 // the chain, and both change in one transaction.
-func (s *Store) Seal(ctx context.Context, n int, link func(last access.Link, batch []access.Unsealed) []access.Link) (sealed []access.Link, more bool, err error) {
+func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batch []audit.Unsealed) []audit.Link) (sealed []audit.Link, more bool, err error) {
 	err = s.write(ctx, "seal", everyone, func(ctx context.Context, tx bun.IDB) error {
 		sealed, more = nil, false
 		mine, err := s.lockChain(ctx, tx, false)
@@ -187,28 +187,28 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitin
 // factsOf turns rows of the queue into facts, and makes subjects for users who
 // have none. That an entry was opened needs no link when it is closed by now:
 // the queue holds that as well.
-func factsOf(taken []waitingFact) (facts []access.Unsealed, keys []rows.AuditKey) {
-	fresh := map[string]access.Subject{}
+func factsOf(taken []waitingFact) (facts []audit.Unsealed, keys []rows.AuditKey) {
+	fresh := map[string]audit.Subject{}
 	for _, w := range taken {
 		line := w.line.line()
-		if w.kind == string(access.Opened) && line != nil && line.Status != string(access.Pending) {
+		if w.kind == string(audit.Opened) && line != nil && line.Status != string(audit.Pending) {
 			continue
 		}
-		subject := access.Subject{ID: w.subject.String, Salt: w.salt}
+		subject := audit.Subject{ID: w.subject.String, Salt: w.salt}
 		if !w.subject.Valid {
 			var ok bool
 			if subject, ok = fresh[w.user]; !ok {
-				subject = access.NewSubject()
+				subject = audit.NewSubject()
 				fresh[w.user] = subject
 				keys = append(keys, rows.AuditKey{UserID: w.user, Subject: subject.ID, Salt: subject.Salt})
 			}
 		}
-		facts = append(facts, access.Unsealed{Kind: access.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: line})
+		facts = append(facts, audit.Unsealed{Kind: audit.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: line})
 	}
 	return facts, keys
 }
 
-func insertLinks(tx bun.IDB, links []access.Link) *bun.InsertQuery {
+func insertLinks(tx bun.IDB, links []audit.Link) *bun.InsertQuery {
 	list := make([]rows.Link, 0, len(links))
 	for _, l := range links {
 		list = append(list, rows.FromLink(l))

@@ -7,7 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/ports"
 )
 
@@ -104,7 +104,7 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 		l := link.link()
 		e.Link, e.Line = &l, line.line()
 		if subject.Valid {
-			e.Subject = &access.Subject{ID: subject.String, Salt: salt}
+			e.Subject = &audit.Subject{ID: subject.String, Salt: salt}
 		}
 		page = append(page, e)
 	}

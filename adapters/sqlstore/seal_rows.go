@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // linkRow and lineRow read what may be anything: a verifier must be able to
@@ -30,9 +30,9 @@ func (r *linkRow) into() []any {
 	return []any{&r.seq, &r.subject, &r.entry, &r.kind, &r.digest, &r.prev, &r.hash, &r.sealedAt}
 }
 
-func (r *linkRow) link() access.Link {
-	l := access.Link{
-		Seq: r.seq, Subject: r.subject.String, EntryID: r.entry.String, Kind: access.LinkKind(r.kind.String),
+func (r *linkRow) link() audit.Link {
+	l := audit.Link{
+		Seq: r.seq, Subject: r.subject.String, EntryID: r.entry.String, Kind: audit.LinkKind(r.kind.String),
 		Digest: sum(r.digest), Prev: sum(r.prev), Hash: sum(r.hash),
 	}
 	for _, layout := range []string{"2006-01-02 15:04:05.999999-07:00", "2006-01-02T15:04:05.999999"} {
@@ -45,7 +45,7 @@ func (r *linkRow) link() access.Link {
 
 // sum is the hash that a column holds. One of another size is none: it gets a
 // value that no hash has.
-func sum(b []byte) (out access.Sum) {
+func sum(b []byte) (out audit.Sum) {
 	if len(b) != len(out) {
 		b = bytes.Repeat([]byte{0xff}, len(out))
 	}
@@ -86,7 +86,7 @@ func (r *lineRow) into() []any {
 }
 
 // line returns the entry, nil for one that a join did not find.
-func (r *lineRow) line() *access.Line {
+func (r *lineRow) line() *audit.Line {
 	if !slices.ContainsFunc(r[:], func(text sql.NullString) bool { return text.Valid }) {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (r *lineRow) line() *access.Line {
 		}
 		return &text.String
 	}
-	return &access.Line{
+	return &audit.Line{
 		UserID: r[0].String, ID: r[1].String, Action: r[2].String, Resource: r[3].String,
 		ResourceID: maybe(r[4]), Metadata: maybe(r[5]), IPAddress: maybe(r[6]), UserAgent: maybe(r[7]),
 		Status: r[8].String, Error: maybe(r[9]), CreatedAt: r[10].String, UpdatedAt: r[11].String,

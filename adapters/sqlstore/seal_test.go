@@ -14,14 +14,14 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
 // chained seals what waits. The links are made without keys.
-func chained(t *testing.T, store *sqlstore.Store, n int) []access.Link {
+func chained(t *testing.T, store *sqlstore.Store, n int) []audit.Link {
 	t.Helper()
 	links, _, err := store.Seal(t.Context(), n, linked)
 	if err != nil {
@@ -30,22 +30,22 @@ func chained(t *testing.T, store *sqlstore.Store, n int) []access.Link {
 	return links
 }
 
-func linked(last access.Link, batch []access.Unsealed) (links []access.Link) {
+func linked(last audit.Link, batch []audit.Unsealed) (links []audit.Link) {
 	for _, fact := range batch {
-		last = appended(last, access.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: time.Now()})
+		last = appended(last, audit.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: time.Now()})
 		links = append(links, last)
 	}
 	return links
 }
 
-func appended(last, l access.Link) access.Link {
+func appended(last, l audit.Link) audit.Link {
 	l.Seq, l.Prev = last.Seq+1, last.Hash
 	l.Hash[0] = byte(l.Seq)
 	return l
 }
 
-func audited(user, id string, status access.Status) access.Entry {
-	return access.Entry{ID: id, UserID: user, Action: "a", Resource: "r", Status: status, CreatedAt: time.Now()}
+func audited(user, id string, status audit.Status) audit.Entry {
+	return audit.Entry{ID: id, UserID: user, Action: "a", Resource: "r", Status: status, CreatedAt: time.Now()}
 }
 
 // TestAudit_AppendOnly tries everything that nobody may do, and what everybody may.
@@ -53,7 +53,7 @@ func TestAudit_AppendOnly(t *testing.T) {
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		db := raw(store)
 		now := "2026-01-01 00:00:00+00:00"
-		if err := store.Record(t.Context(), audited("ann", "done", access.Success), audited("ann", "open", access.Pending)); err != nil {
+		if err := store.Record(t.Context(), audited("ann", "done", audit.Success), audited("ann", "open", audit.Pending)); err != nil {
 			t.Fatal(err)
 		}
 		chained(t, store, 10)
@@ -98,7 +98,7 @@ func TestAudit_AppendOnly(t *testing.T) {
 		refuse(t, db, "UPDATE audit_logs SET status = 'success' WHERE id = 'open'")
 
 		// A declared erasure is the user's and nobody else's.
-		if err := store.Record(t.Context(), audited("bob", "done", access.Success)); err != nil {
+		if err := store.Record(t.Context(), audited("bob", "done", audit.Success)); err != nil {
 			t.Fatal(err)
 		}
 		if known, err := store.DeclareErasure(t.Context(), "ann", time.Now(), appended); err != nil || !known {
@@ -142,11 +142,11 @@ func TestSeal_QueueIsTransactional(t *testing.T) {
 			t.Errorf("links %+v", links)
 		}
 		for _, id := range []string{"1", "2", "3"} {
-			if err := store.Record(t.Context(), audited("ann", id, access.Success)); err != nil {
+			if err := store.Record(t.Context(), audited("ann", id, audit.Success)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := store.Record(t.Context(), audited("ann", "2", access.Success)); err != nil { // known: no new fact
+		if err := store.Record(t.Context(), audited("ann", "2", audit.Success)); err != nil { // known: no new fact
 			t.Fatal(err)
 		}
 		age, waiting, err := store.Unsealed(t.Context())
@@ -184,17 +184,17 @@ func TestSeal_UpgradeQueuesTheLog(t *testing.T) {
 			if _, err := store.MigrateFrom(t.Context(), before); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Record(t.Context(), audited("ann", "open", access.Pending), audited("bob", "done", access.Failure)); err != nil {
+			if err := store.Record(t.Context(), audited("ann", "open", audit.Pending), audited("bob", "done", audit.Failure)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := store.Migrate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			got := map[string]access.LinkKind{}
+			got := map[string]audit.LinkKind{}
 			for _, l := range chained(t, store, 10) {
 				got[l.EntryID] = l.Kind
 			}
-			if diff := cmp.Diff(map[string]access.LinkKind{"open": access.Opened, "done": access.Closed}, got); diff != "" {
+			if diff := cmp.Diff(map[string]audit.LinkKind{"open": audit.Opened, "done": audit.Closed}, got); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -212,7 +212,7 @@ func TestSeal_StaysCheap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := &watcher{seen: map[string]string{}}
 			store := migrated(t, sqlstore.Options{URL: url, Hooks: []bun.QueryHook{w}})
-			if err := store.Record(t.Context(), audited("ann", "1", access.Success)); err != nil {
+			if err := store.Record(t.Context(), audited("ann", "1", audit.Success)); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := store.Unsealed(t.Context()); err != nil {

@@ -15,8 +15,9 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
 
@@ -76,7 +77,7 @@ func open(t testing.TB, opt sqlstore.Options) *sqlstore.Store {
 func bundle(store *sqlstore.Store) portstest.StoreBundle {
 	return portstest.StoreBundle{
 		Runs: store, History: store, Audit: store, Accounts: store, Health: store,
-		Entries: func(t testing.TB, user string) []access.Entry { return entries(t, store, user) },
+		Entries: func(t testing.TB, user string) []audit.Entry { return entries(t, store, user) },
 	}
 }
 
@@ -95,18 +96,18 @@ func raw(store *sqlstore.Store) *bun.DB {
 	return bun.NewDB(store.DB(), dialect)
 }
 
-func entries(t testing.TB, store *sqlstore.Store, user string) []access.Entry {
+func entries(t testing.TB, store *sqlstore.Store, user string) []audit.Entry {
 	t.Helper()
 	var found []rows.Entry
 	err := raw(store).NewSelect().Model(&found).Where("user_id = ?", user).OrderExpr("created_at, id").Scan(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []access.Entry
+	var list []audit.Entry
 	for _, r := range found {
-		e := access.Entry{
+		e := audit.Entry{
 			ID: r.ID, UserID: r.UserID, Action: r.Action, Resource: r.Resource, ResourceID: r.ResourceID,
-			Caller: access.Caller{IP: r.IPAddress, UserAgent: r.UserAgent}, Status: access.Status(r.Status), Error: r.ErrorMessage,
+			Caller: access.Caller{IP: r.IPAddress, UserAgent: r.UserAgent}, Status: audit.Status(r.Status), Error: r.ErrorMessage,
 			CreatedAt: rows.Time(r.CreatedAt), UpdatedAt: rows.Time(r.UpdatedAt),
 		}
 		if r.Metadata != "" {

@@ -10,7 +10,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // trips is a hook that counts what is sent.

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -280,13 +280,13 @@ func sending(user, content string) chat.Admission {
 	return chat.Admission{
 		Run:     chat.Run{ID: "run", UserID: user, Kind: chat.Reply, AuditID: "audit"},
 		Message: &chat.Message{ID: "msg", Content: content, CreatedAt: now},
-		Audit:   access.Entry{Action: access.ActionMessageSent, Resource: access.ResourceMessage},
+		Audit:   audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage},
 		Owner:   "here", Lease: time.Minute, MaxQueue: 1000, Context: 50, Now: now,
 	}
 }
 
-func entry(id string) access.Entry {
-	return access.Entry{ID: id, UserID: "ann", Action: "test", Resource: "test", CreatedAt: time.Now()}
+func entry(id string) audit.Entry {
+	return audit.Entry{ID: id, UserID: "ann", Action: "test", Resource: "test", CreatedAt: time.Now()}
 }
 
 func wantUnavailable(t *testing.T, err error) {

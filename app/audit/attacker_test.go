@@ -6,15 +6,15 @@ import (
 	"strings"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // attacker may write everything, and knows everything but the secret.
 type attacker struct {
 	*bench
 	*rand.Rand
-	keys  *access.ChainKeys // made up
-	heads []access.Head
+	keys  *audit.ChainKeys // made up
+	heads []audit.Head
 }
 
 // moves change something and say what; the first word names the move.
@@ -75,21 +75,21 @@ func (a *attacker) insertEntry() string {
 	a.exec(`INSERT INTO audit_logs (user_id, id, action, resource, status, created_at, updated_at)
 		SELECT $1, 'forged', action, resource, $2, created_at, updated_at FROM audit_logs LIMIT 1`, user, pick(a.Rand, []string{"success", "pending"}))
 	if a.IntN(2) == 0 {
-		subject := access.NewSubject()
+		subject := audit.NewSubject()
 		if known := a.texts("SELECT subject FROM audit_keys WHERE user_id = $1", user); len(known) > 0 {
 			subject.ID = known[0]
 		} else {
 			a.exec("INSERT INTO audit_keys (user_id, subject, salt) VALUES ($1, $2, $3)", user, subject.ID, subject.Salt)
 		}
-		for _, kind := range []access.LinkKind{access.Opened, access.Closed} {
-			a.append(access.Link{Subject: subject.ID, EntryID: "forged", Kind: kind, SealedAt: time.Now()})
+		for _, kind := range []audit.LinkKind{audit.Opened, audit.Closed} {
+			a.append(audit.Link{Subject: subject.ID, EntryID: "forged", Kind: kind, SealedAt: time.Now()})
 		}
 	}
 	return "insert for " + user
 }
 
 // append adds a link as good as it can be made without the secret.
-func (a *attacker) append(l access.Link) {
+func (a *attacker) append(l audit.Link) {
 	last, err := a.store.LastLink(a.Context())
 	if err != nil {
 		a.Fatal(err)
@@ -193,14 +193,14 @@ func (a *attacker) relink() {
 	}
 }
 
-func (a *attacker) links() (list []access.Link) {
+func (a *attacker) links() (list []audit.Link) {
 	found, err := a.db.Query("SELECT subject, entry_id, kind, digest, sealed_at FROM audit_chain ORDER BY seq")
 	if err != nil {
 		a.Fatal(err)
 	}
 	defer found.Close()
 	for found.Next() {
-		var l access.Link
+		var l audit.Link
 		var digest []byte
 		if err := found.Scan(&l.Subject, &l.EntryID, &l.Kind, &digest, &l.SealedAt); err != nil {
 			a.Fatal(err)
@@ -248,7 +248,7 @@ func (a *attacker) cutStart() string {
 
 func (a *attacker) forgeLink() string {
 	subject := pick(a.Rand, a.texts("SELECT DISTINCT subject FROM audit_chain ORDER BY subject"))
-	a.append(access.Link{Subject: subject, EntryID: "forged", Kind: pick(a.Rand, []access.LinkKind{access.Closed, access.Erased}), SealedAt: time.Now()})
+	a.append(audit.Link{Subject: subject, EntryID: "forged", Kind: pick(a.Rand, []audit.LinkKind{audit.Closed, audit.Erased}), SealedAt: time.Now()})
 	return "forge-link"
 }
 
@@ -264,7 +264,7 @@ func (a *attacker) deleteKey() string {
 
 func (a *attacker) editSalt() string {
 	user := a.user()
-	a.exec("UPDATE audit_keys SET salt = $1 WHERE user_id = $2", access.NewSubject().Salt, user)
+	a.exec("UPDATE audit_keys SET salt = $1 WHERE user_id = $2", audit.NewSubject().Salt, user)
 	return "edit-salt of " + user
 }
 
@@ -284,7 +284,7 @@ func (a *attacker) forgeErasure() string {
 	user := a.user()
 	subject := a.texts("SELECT subject FROM audit_keys WHERE user_id = $1", user)[0]
 	if a.IntN(2) == 0 {
-		a.append(access.Link{Subject: subject, Kind: access.Erased, SealedAt: time.Now()})
+		a.append(audit.Link{Subject: subject, Kind: audit.Erased, SealedAt: time.Now()})
 	}
 	a.exec("DELETE FROM audit_keys WHERE user_id = $1", user)
 	a.exec("DELETE FROM audit_logs WHERE user_id = $1", user)
@@ -308,13 +308,13 @@ func (a *attacker) rewrite() string {
 	a.exec("UPDATE audit_logs SET action = 'harmless' WHERE user_id = $1 AND id = $2", e.user, e.id)
 	links := a.links()
 	a.exec("DELETE FROM audit_chain")
-	var subject access.Subject
+	var subject audit.Subject
 	if err := a.db.QueryRow("SELECT subject, salt FROM audit_keys WHERE user_id = $1", e.user).Scan(&subject.ID, &subject.Salt); err != nil {
 		a.Fatal(err)
 	}
 	for _, l := range links {
 		if l.EntryID == e.id {
-			l.Digest = a.keys.Digest(subject, l.Kind, access.Line{UserID: e.user, ID: e.id, Action: "harmless"})
+			l.Digest = a.keys.Digest(subject, l.Kind, audit.Line{UserID: e.user, ID: e.id, Action: "harmless"})
 		}
 		a.append(l)
 	}
@@ -325,7 +325,7 @@ func (a *attacker) rewrite() string {
 func (a *attacker) resurrect() string {
 	gone := a.texts("SELECT subject FROM audit_chain WHERE kind = 'erased'")[0]
 	id := pick(a.Rand, a.texts("SELECT entry_id FROM audit_chain WHERE subject = $1 AND kind = 'closed'", gone))
-	a.exec("INSERT INTO audit_keys (user_id, subject, salt) VALUES ('victim', $1, $2)", gone, access.NewSubject().Salt)
+	a.exec("INSERT INTO audit_keys (user_id, subject, salt) VALUES ('victim', $1, $2)", gone, audit.NewSubject().Salt)
 	a.exec(`INSERT INTO audit_logs (user_id, id, action, resource, status, created_at, updated_at)
 		SELECT 'victim', $1, action, resource, 'success', created_at, updated_at FROM audit_logs LIMIT 1`, id)
 	return "resurrect " + id
@@ -358,7 +358,7 @@ func (a *attacker) changeRoot() string {
 		a.exec("DELETE FROM audit_root")
 		return "root deleted"
 	}
-	wrapped, err := access.WrapRoot("the attacker's", access.NewRoot())
+	wrapped, err := audit.WrapRoot("the attacker's", audit.NewRoot())
 	if err != nil {
 		a.Fatal(err)
 	}

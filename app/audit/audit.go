@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -23,7 +23,7 @@ type Deps struct {
 	Secrets []string
 	// Export keeps a head where whoever can write the database cannot. nil:
 	// heads are not exported.
-	Export func(context.Context, access.Head) error
+	Export func(context.Context, audit.Head) error
 	// Feed is told when runs were asked to stop; nil: their owners find out by
 	// themselves, a moment later.
 	Feed ports.Feed
@@ -70,7 +70,7 @@ type Service struct {
 	opt Options
 
 	mu   sync.Mutex
-	keys *access.ChainKeys // once opened
+	keys *audit.ChainKeys // once opened
 }
 
 // New returns a service. It starts nothing.
@@ -78,7 +78,7 @@ func New(deps Deps, opt Options) *Service { return &Service{Deps: deps, opt: opt
 
 // open returns the chain's keys, and makes them for a new chain. The secret is
 // wrapped anew when it was opened with an older one than the current.
-func (s *Service) open(ctx context.Context) (*access.ChainKeys, error) {
+func (s *Service) open(ctx context.Context) (*audit.ChainKeys, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys != nil {
@@ -96,12 +96,12 @@ func (s *Service) open(ctx context.Context) (*access.ChainKeys, error) {
 			return nil, err
 		}
 	}
-	root, which, err := access.UnwrapRoot(s.Secrets, wrapped)
+	root, which, err := audit.UnwrapRoot(s.Secrets, wrapped)
 	if err != nil {
 		return nil, err
 	}
 	if which > 0 {
-		again, err := access.WrapRoot(s.Secrets[0], root)
+		again, err := audit.WrapRoot(s.Secrets[0], root)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,7 @@ func (s *Service) open(ctx context.Context) (*access.ChainKeys, error) {
 			return nil, err
 		}
 	}
-	s.keys, err = access.NewChainKeys(root)
+	s.keys, err = audit.NewChainKeys(root)
 	return s.keys, err
 }
 
@@ -126,7 +126,7 @@ func (s *Service) begin(ctx context.Context) ([]byte, error) {
 		}
 		return wrapped, err
 	}
-	wrapped, err := access.WrapRoot(s.Secrets[0], access.NewRoot())
+	wrapped, err := audit.WrapRoot(s.Secrets[0], audit.NewRoot())
 	if err != nil {
 		return nil, err
 	}

@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
-	"parley/app/audit"
+	appaudit "parley/app/audit"
 	"parley/domain/access"
-	"parley/platform/testenv"
+	"parley/domain/audit"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -26,7 +27,7 @@ type bench struct {
 	db       *sql.DB
 	postgres bool
 	url      string
-	service  *audit.Service
+	service  *appaudit.Service
 	facts    *facts
 	mu       sync.Mutex
 	exported bytes.Buffer
@@ -82,7 +83,7 @@ func setup(t *testing.T, url string) *bench {
 	if !b.postgres {
 		b.exec("PRAGMA synchronous = off") // as in hasty
 	}
-	b.service = b.newService(b.store, audit.Options{Batch: 7}, "secret")
+	b.service = b.newService(b.store, appaudit.Options{Batch: 7}, "secret")
 	return b
 }
 
@@ -96,26 +97,26 @@ func (b *bench) open() *sqlstore.Store {
 	return store
 }
 
-func (b *bench) newService(store *sqlstore.Store, opt audit.Options, secrets ...string) *audit.Service {
-	return audit.New(audit.Deps{
+func (b *bench) newService(store *sqlstore.Store, opt appaudit.Options, secrets ...string) *appaudit.Service {
+	return appaudit.New(appaudit.Deps{
 		Ledger: store, Eraser: store, Secrets: secrets, Observer: b.facts, Now: time.Now,
-		Export: func(_ context.Context, h access.Head) error {
+		Export: func(_ context.Context, h audit.Head) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.exported.Write(append(audit.FormatHead(h), '\n'))
+			b.exported.Write(append(appaudit.FormatHead(h), '\n'))
 			return nil
 		},
 	}, opt)
 }
 
 // entry is a new entry of a user with a bit of everything.
-func (b *bench) entry(user string, status access.Status) access.Entry {
+func (b *bench) entry(user string, status audit.Status) audit.Entry {
 	b.mu.Lock()
 	b.ids++
 	id := b.ids
 	b.mu.Unlock()
-	e := access.Entry{
-		ID: fmt.Sprintf("e%05d", id), UserID: user, Action: access.ActionMessageSent, Resource: access.ResourceMessage,
+	e := audit.Entry{
+		ID: fmt.Sprintf("e%05d", id), UserID: user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage,
 		Status: status, CreatedAt: time.Now(),
 	}
 	if id%2 == 0 {
@@ -124,13 +125,13 @@ func (b *bench) entry(user string, status access.Status) access.Entry {
 	if id%3 == 0 {
 		e.Caller = access.Caller{IP: "2001:db8::1", UserAgent: strings.Repeat("Ü", id%5)}
 	}
-	if status == access.Failure {
+	if status == audit.Failure {
 		e.Error = "timeout"
 	}
 	return e
 }
 
-func (b *bench) record(entries ...access.Entry) {
+func (b *bench) record(entries ...audit.Entry) {
 	b.Helper()
 	if err := b.store.Record(b.Context(), entries...); err != nil {
 		b.Fatal(err)
@@ -138,7 +139,7 @@ func (b *bench) record(entries ...access.Entry) {
 }
 
 // complete gives a pending entry its outcome, as the end of a run does.
-func (b *bench) complete(e access.Entry, status access.Status, at time.Time) {
+func (b *bench) complete(e audit.Entry, status audit.Status, at time.Time) {
 	b.Helper()
 	b.exec("UPDATE audit_logs SET status = $1, error_message = NULL, updated_at = $2 WHERE user_id = $3 AND id = $4 AND status = 'pending'",
 		string(status), b.time(at), e.UserID, e.ID)
@@ -191,21 +192,21 @@ func (b *bench) head() {
 	}
 }
 
-func (b *bench) heads() []access.Head {
+func (b *bench) heads() []audit.Head {
 	b.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	heads, unreadable, err := audit.ReadHeads(bytes.NewReader(b.exported.Bytes()))
+	heads, unreadable, err := appaudit.ReadHeads(bytes.NewReader(b.exported.Bytes()))
 	if err != nil || unreadable > 0 {
 		b.Fatalf("%d unreadable heads, %v", unreadable, err)
 	}
 	return heads
 }
 
-func (b *bench) verify(heads []access.Head) (audit.Report, []audit.Finding, error) {
+func (b *bench) verify(heads []audit.Head) (appaudit.Report, []appaudit.Finding, error) {
 	b.Helper()
-	var found []audit.Finding
-	report, err := b.service.Verify(b.Context(), heads, func(f audit.Finding) { found = append(found, f) })
+	var found []appaudit.Finding
+	report, err := b.service.Verify(b.Context(), heads, func(f appaudit.Finding) { found = append(found, f) })
 	if report.Findings != len(found) {
 		b.Errorf("%d findings counted, %d reported", report.Findings, len(found))
 	}
@@ -213,7 +214,7 @@ func (b *bench) verify(heads []access.Head) (audit.Report, []audit.Finding, erro
 }
 
 // clean fails unless everything is in order.
-func (b *bench) clean() audit.Report {
+func (b *bench) clean() appaudit.Report {
 	b.Helper()
 	report, found, err := b.verify(b.heads())
 	if err != nil {
@@ -237,6 +238,6 @@ func (b *bench) dense(want int) {
 	}
 }
 
-var outcomes = []access.Status{access.Success, access.Failure}
+var outcomes = []audit.Status{audit.Success, audit.Failure}
 
 func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }

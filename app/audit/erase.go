@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -26,7 +26,7 @@ func (s *Service) EraseUser(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
-	known, err := s.Eraser.DeclareErasure(ctx, user, s.Now(), func(last, erased access.Link) access.Link {
+	known, err := s.Eraser.DeclareErasure(ctx, user, s.Now(), func(last, erased audit.Link) audit.Link {
 		return keys.Append(last, erased)
 	})
 	if err != nil {

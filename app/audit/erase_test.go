@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"parley/app/audit"
-	"parley/domain/access"
+	appaudit "parley/app/audit"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -20,20 +20,20 @@ const doomed = "user-to-be-erased-4711"
 func (b *bench) chats(user string) chat.Run {
 	b.Helper()
 	now := time.Now()
-	entry := func(action string) access.Entry {
-		e := b.entry(user, access.Success)
+	entry := func(action string) audit.Entry {
+		e := b.entry(user, audit.Success)
 		e.Action = action
 		return e
 	}
 	conversation := chat.Conversation{ID: "conv-" + user[:3], UserID: user, Title: "about " + user, CreatedAt: now}
-	if _, err := b.store.CreateConversation(b.Context(), conversation, entry(access.ActionConversationCreated)); err != nil {
+	if _, err := b.store.CreateConversation(b.Context(), conversation, entry(audit.ActionConversationCreated)); err != nil {
 		b.Fatal(err)
 	}
 	admit := func(id, conversation string) chat.Run {
 		a := chat.Admission{
 			Run:     chat.Run{ID: "run-" + id, UserID: user, ConversationID: conversation, Kind: chat.Reply, CreatedAt: now, AuditID: "audit-" + id},
 			Message: &chat.Message{ID: "msg-" + id, UserID: user, ConversationID: conversation, Role: chat.User, Content: "I am " + user, CreatedAt: now},
-			Audit:   access.Entry{ID: "audit-" + id, UserID: user, Action: access.ActionMessageSent, Resource: access.ResourceMessage, Status: access.Pending, CreatedAt: now},
+			Audit:   audit.Entry{ID: "audit-" + id, UserID: user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, Status: audit.Pending, CreatedAt: now},
 			Owner:   "here", Lease: time.Minute, MaxQueue: 10, Context: 50, Now: now, WhenBusy: chat.Reject,
 		}
 		out, err := b.store.Admit(b.Context(), a)
@@ -77,13 +77,13 @@ func (b *bench) traces(text string) (found []string) {
 
 func TestErase_LeavesNoTrace(t *testing.T) {
 	each(t, func(b *bench) {
-		service := b.newService(b.store, audit.Options{EraseRows: 4, StopWait: time.Millisecond}, "secret")
+		service := b.newService(b.store, appaudit.Options{EraseRows: 4, StopWait: time.Millisecond}, "secret")
 		b.chats(doomed)
 		b.chats("bystander")
-		b.record(b.entry(doomed, access.Pending))
+		b.record(b.entry(doomed, audit.Pending))
 		b.seal()
 		b.head()
-		b.record(b.entry(doomed, access.Success)) // not sealed yet
+		b.record(b.entry(doomed, audit.Success)) // not sealed yet
 		links := b.count("SELECT count(*) FROM audit_chain")
 		if found := b.traces(doomed); len(found) < 6 {
 			b.Fatalf("traces only in %v", found)
@@ -160,7 +160,7 @@ func TestErase_KnowsEveryTable(t *testing.T) {
 func TestErase_StopsLiveReplies(t *testing.T) {
 	each(t, func(b *bench) {
 		run := b.chats(doomed)
-		service := b.newService(b.store, audit.Options{StopWait: 30 * time.Second}, "secret")
+		service := b.newService(b.store, appaudit.Options{StopWait: 30 * time.Second}, "secret")
 		var making sync.WaitGroup
 		making.Go(func() { // who makes the reply, and looks at its heartbeat
 			until(b, func() bool {
@@ -189,7 +189,7 @@ func TestErase_StopsLiveReplies(t *testing.T) {
 func TestErase_DoesNotWaitForever(t *testing.T) {
 	each(t, func(b *bench) {
 		run := b.chats(doomed)
-		service := b.newService(b.store, audit.Options{StopWait: time.Millisecond}, "secret")
+		service := b.newService(b.store, appaudit.Options{StopWait: time.Millisecond}, "secret")
 		if err := service.EraseUser(b.Context(), doomed); err != nil {
 			b.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestErase_IsResumed(t *testing.T) {
 		if len(b.traces(doomed)) == 0 {
 			b.Fatal("nothing is left to resume")
 		}
-		service := b.newService(b.store, audit.Options{Interval: time.Millisecond, Resume: time.Millisecond}, "secret")
+		service := b.newService(b.store, appaudit.Options{Interval: time.Millisecond, Resume: time.Millisecond}, "secret")
 		go service.Serve(b.Context())
 		until(b, func() bool { return len(b.traces(doomed)) == 0 })
 		b.clean()
@@ -239,7 +239,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					b.record(b.entry(doomed, access.Success))
+					b.record(b.entry(doomed, audit.Success))
 					time.Sleep(time.Millisecond)
 				}
 			}
@@ -255,7 +255,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 				}
 			}
 		})
-		service := b.newService(b.store, audit.Options{EraseRows: 10, StopWait: time.Millisecond}, "secret")
+		service := b.newService(b.store, appaudit.Options{EraseRows: 10, StopWait: time.Millisecond}, "secret")
 		for range 5 {
 			if err := service.EraseUser(b.Context(), doomed); err != nil && !fault.Is(err, fault.NotFound) {
 				b.Error(err)

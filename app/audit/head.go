@@ -9,7 +9,7 @@ import (
 	"io"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // headLine is a head as it is exported: one line of JSON.
@@ -22,7 +22,7 @@ type headLine struct {
 }
 
 // FormatHead returns the head as a line, without its end.
-func FormatHead(h access.Head) []byte {
+func FormatHead(h audit.Head) []byte {
 	line, err := json.Marshal(headLine{Version: 1, Seq: h.Seq, Hash: hex.EncodeToString(h.Hash[:]), Time: h.Time, Signature: h.Signature})
 	if err != nil {
 		panic(err) // numbers, text and a time of this era
@@ -32,7 +32,7 @@ func FormatHead(h access.Head) []byte {
 
 // ReadHeads reads exported heads. Lines that are none are counted: an export
 // may have been cut by the loss of power.
-func ReadHeads(r io.Reader) (heads []access.Head, unreadable int, err error) {
+func ReadHeads(r io.Reader) (heads []audit.Head, unreadable int, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		if len(lines.Bytes()) == 0 {
@@ -51,15 +51,15 @@ func ReadHeads(r io.Reader) (heads []access.Head, unreadable int, err error) {
 	return heads, unreadable, nil
 }
 
-func parseHead(line []byte) (access.Head, error) {
+func parseHead(line []byte) (audit.Head, error) {
 	var l headLine
 	if err := json.Unmarshal(line, &l); err != nil {
-		return access.Head{}, err
+		return audit.Head{}, err
 	}
-	h := access.Head{Seq: l.Seq, Time: l.Time.UTC(), Signature: l.Signature}
+	h := audit.Head{Seq: l.Seq, Time: l.Time.UTC(), Signature: l.Signature}
 	hash, err := hex.DecodeString(l.Hash)
 	if err != nil || len(hash) != len(h.Hash) || l.Version != 1 {
-		return access.Head{}, errors.New("not a head")
+		return audit.Head{}, errors.New("not a head")
 	}
 	copy(h.Hash[:], hash)
 	return h, nil

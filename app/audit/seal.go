@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/ports"
 )
 
@@ -86,7 +86,7 @@ func (s *sealing) round(ctx context.Context) error {
 	}
 	n := 0
 	for more := waiting; more && err == nil; {
-		var sealed []access.Link
+		var sealed []audit.Link
 		sealed, more, err = s.sealBatch(ctx)
 		if n += len(sealed); len(sealed) > 0 {
 			s.seq = sealed[len(sealed)-1].Seq
@@ -100,16 +100,16 @@ func (s *sealing) round(ctx context.Context) error {
 // instance is at it.
 func (s *Service) Seal(ctx context.Context) error { return (&sealing{Service: s}).round(ctx) }
 
-func (s *Service) sealBatch(ctx context.Context) (sealed []access.Link, more bool, err error) {
+func (s *Service) sealBatch(ctx context.Context) (sealed []audit.Link, more bool, err error) {
 	keys, err := s.open(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	now := s.Now()
-	return s.Ledger.Seal(ctx, s.opt.Batch, func(last access.Link, batch []access.Unsealed) []access.Link {
-		links := make([]access.Link, 0, len(batch))
+	return s.Ledger.Seal(ctx, s.opt.Batch, func(last audit.Link, batch []audit.Unsealed) []audit.Link {
+		links := make([]audit.Link, 0, len(batch))
 		for _, fact := range batch {
-			l := access.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: now}
+			l := audit.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: now}
 			if fact.Line != nil { // else the link proves that there was one
 				l.Digest = keys.Digest(fact.Subject, fact.Kind, *fact.Line)
 			}

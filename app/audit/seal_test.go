@@ -11,20 +11,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"parley/app/audit"
-	"parley/domain/access"
+	appaudit "parley/app/audit"
+	"parley/domain/audit"
 	"parley/ports"
 )
 
 func TestSeal_EveryFactOnce(t *testing.T) {
 	each(t, func(b *bench) {
-		slow, quick := b.entry("ann", access.Pending), b.entry("ann", access.Pending)
-		b.record(slow, quick, b.entry("bob", access.Success), b.entry("", access.Failure))
-		b.complete(quick, access.Success, time.Now().Add(time.Second))
+		slow, quick := b.entry("ann", audit.Pending), b.entry("ann", audit.Pending)
+		b.record(slow, quick, b.entry("bob", audit.Success), b.entry("", audit.Failure))
+		b.complete(quick, audit.Success, time.Now().Add(time.Second))
 		b.seal() // one is still open
 		b.dense(4)
 		b.clean()
-		b.complete(slow, access.Failure, time.Now())
+		b.complete(slow, audit.Failure, time.Now())
 		b.clean()
 		b.seal()
 		b.dense(5)
@@ -59,7 +59,7 @@ func TestSeal_LateCommit(t *testing.T) {
 		if _, err := tx.Exec(late); err != nil {
 			b.Fatal(err)
 		}
-		b.record(b.entry("ann", access.Success), b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success), b.entry("ann", audit.Success))
 		b.seal()
 		b.dense(2)
 		b.clean()
@@ -82,7 +82,7 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 		var sealing, writing sync.WaitGroup
 		var checks atomic.Int64
 		for range 2 {
-			service := b.newService(b.open(), audit.Options{Interval: time.Millisecond, Batch: 5, HeadEvery: 20 * time.Millisecond}, "secret")
+			service := b.newService(b.open(), appaudit.Options{Interval: time.Millisecond, Batch: 5, HeadEvery: 20 * time.Millisecond}, "secret")
 			sealing.Go(func() { service.Serve(ctx) })
 		}
 		sealing.Go(func() {
@@ -96,10 +96,10 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 				user := string(rune('a' + w%4))
 				for i := range entries {
 					if i%2 == 0 {
-						b.record(b.entry(user, access.Success))
+						b.record(b.entry(user, audit.Success))
 						continue
 					}
-					e := b.entry(user, access.Pending)
+					e := b.entry(user, audit.Pending)
 					b.record(e)
 					if i%4 == 1 {
 						time.Sleep(3 * time.Millisecond)
@@ -132,13 +132,13 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 // chain takes that one's, and raises no alarm.
 func TestSeal_TwoBeginAtOnce(t *testing.T) {
 	each(t, func(b *bench) {
-		b.record(b.entry("ann", access.Success), b.entry("bob", access.Success))
-		late := b.newService(b.open(), audit.Options{}, "secret")
+		b.record(b.entry("ann", audit.Success), b.entry("bob", audit.Success))
+		late := b.newService(b.open(), appaudit.Options{}, "secret")
 		late.Ledger = overtaken{late.Ledger, sync.OnceFunc(b.seal)}
 		if err := late.Seal(b.Context()); err != nil {
 			b.Error(err)
 		}
-		b.record(b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success))
 		if err := late.Seal(b.Context()); err != nil {
 			b.Error(err)
 		}
@@ -163,17 +163,17 @@ func (o overtaken) AuditRoot(ctx context.Context) ([]byte, error) {
 func TestSeal_CrashBetween(t *testing.T) {
 	each(t, func(b *bench) {
 		for range 20 {
-			b.record(b.entry("ann", access.Success))
+			b.record(b.entry("ann", audit.Success))
 		}
 		b.seal()
-		b.record(b.entry("ann", access.Success), b.entry("bob", access.Success))
+		b.record(b.entry("ann", audit.Success), b.entry("bob", audit.Success))
 
 		other := b.open()
 		if b.postgres { // its connection is killed while it makes the links
-			_, _, err := other.Seal(b.Context(), 10, func(_ access.Link, batch []access.Unsealed) []access.Link {
+			_, _, err := other.Seal(b.Context(), 10, func(_ audit.Link, batch []audit.Unsealed) []audit.Link {
 				b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
 					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-				return make([]access.Link, len(batch))
+				return make([]audit.Link, len(batch))
 			})
 			if err == nil {
 				b.Error("a sealer without a connection says that it sealed")
@@ -181,7 +181,7 @@ func TestSeal_CrashBetween(t *testing.T) {
 		} else {
 			func() {
 				defer func() { _ = recover() }()
-				_, _, _ = other.Seal(b.Context(), 10, func(access.Link, []access.Unsealed) []access.Link { panic("dies") })
+				_, _, _ = other.Seal(b.Context(), 10, func(audit.Link, []audit.Unsealed) []audit.Link { panic("dies") })
 			}()
 		}
 		b.dense(20)
@@ -198,19 +198,19 @@ func TestSeal_OneAtATime(t *testing.T) {
 		if !b.postgres {
 			return // one writer
 		}
-		b.record(b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success))
 		b.seal()
-		b.record(b.entry("ann", access.Success))
-		other := b.newService(b.open(), audit.Options{}, "secret")
+		b.record(b.entry("ann", audit.Success))
+		other := b.newService(b.open(), appaudit.Options{}, "secret")
 		keys, during := b.chainKeys(), -1
-		b.record(b.entry("ann", access.Success))
-		_, _, err := b.store.Seal(b.Context(), 10, func(last access.Link, batch []access.Unsealed) (links []access.Link) {
+		b.record(b.entry("ann", audit.Success))
+		_, _, err := b.store.Seal(b.Context(), 10, func(last audit.Link, batch []audit.Unsealed) (links []audit.Link) {
 			if err := other.Seal(b.Context()); err != nil {
 				b.Errorf("the second sealer: %v", err)
 			}
 			during = b.count("SELECT count(*) FROM audit_chain")
 			for _, fact := range batch {
-				last = keys.Append(last, access.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind,
+				last = keys.Append(last, audit.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind,
 					Digest: keys.Digest(fact.Subject, fact.Kind, *fact.Line), SealedAt: time.Now()})
 				links = append(links, last)
 			}
@@ -227,17 +227,17 @@ func TestSeal_OneAtATime(t *testing.T) {
 func TestServe_SealsWithinASecond(t *testing.T) {
 	each(t, func(b *bench) {
 		ctx, stop := context.WithCancel(b.Context())
-		service := b.newService(b.store, audit.Options{}, "secret")
+		service := b.newService(b.store, appaudit.Options{}, "secret")
 		done := make(chan struct{})
 		go func() { defer close(done); service.Serve(ctx) }()
-		b.record(b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success))
 		for begun := time.Now(); b.count("SELECT count(*) FROM audit_chain") == 0; {
 			if time.Since(begun) > 30*time.Second {
 				b.Fatal("not sealed")
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-		b.record(b.entry("ann", access.Success)) // sealed, and its head exported, at the end
+		b.record(b.entry("ann", audit.Success)) // sealed, and its head exported, at the end
 		stop()
 		<-done
 		heads := b.heads()
@@ -256,24 +256,24 @@ func TestServe_SealsWithinASecond(t *testing.T) {
 // The operator's secret may change; the chain stays the same.
 func TestKeys_Rotation(t *testing.T) {
 	each(t, func(b *bench) {
-		b.record(b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success))
 		b.seal()
 		b.head()
-		b.record(b.entry("ann", access.Success))
-		if err := b.newService(b.store, audit.Options{}, "new").Seal(b.Context()); !errors.Is(err, access.ErrRootLocked) {
+		b.record(b.entry("ann", audit.Success))
+		if err := b.newService(b.store, appaudit.Options{}, "new").Seal(b.Context()); !errors.Is(err, audit.ErrRootLocked) {
 			b.Errorf("sealed with a secret that is none: %v", err)
 		}
-		if err := b.newService(b.store, audit.Options{}, "new", "secret").Seal(b.Context()); err != nil {
+		if err := b.newService(b.store, appaudit.Options{}, "new", "secret").Seal(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		b.service = b.newService(b.store, audit.Options{}, "new")
-		b.record(b.entry("ann", access.Success))
+		b.service = b.newService(b.store, appaudit.Options{}, "new")
+		b.record(b.entry("ann", audit.Success))
 		b.seal()
 		b.dense(3)
 		if report := b.clean(); report.Heads != 1 {
 			b.Errorf("got %+v", report)
 		}
-		if _, err := b.newService(b.store, audit.Options{}, "secret").Verify(b.Context(), nil, nil); !errors.Is(err, access.ErrRootLocked) {
+		if _, err := b.newService(b.store, appaudit.Options{}, "secret").Verify(b.Context(), nil, nil); !errors.Is(err, audit.ErrRootLocked) {
 			b.Errorf("the former secret still opens the chain: %v", err)
 		}
 	})
@@ -284,9 +284,9 @@ func TestServe_NoticesCut(t *testing.T) {
 	each(t, func(b *bench) {
 		ctx, stop := context.WithCancel(b.Context())
 		defer stop()
-		service := b.newService(b.store, audit.Options{Interval: time.Millisecond, HeadEvery: time.Millisecond}, "secret")
+		service := b.newService(b.store, appaudit.Options{Interval: time.Millisecond, HeadEvery: time.Millisecond}, "secret")
 		go service.Serve(ctx)
-		b.record(b.entry("ann", access.Success), b.entry("ann", access.Success))
+		b.record(b.entry("ann", audit.Success), b.entry("ann", audit.Success))
 		until(b, func() bool { return len(b.heads()) > 0 })
 		b.disarm()
 		b.exec("DELETE FROM audit_chain WHERE seq = 2")

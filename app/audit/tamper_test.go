@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"parley/app/audit"
-	"parley/domain/access"
+	appaudit "parley/app/audit"
+	"parley/domain/audit"
 )
 
 // auditTables is what an attacker may change.
@@ -106,7 +106,7 @@ func TestVerify_FindsEveryTampering(t *testing.T) {
 		b.backup()
 		b.disarm()
 		a := &attacker{bench: b, Rand: r}
-		a.keys, _ = access.NewChainKeys(access.NewRoot())
+		a.keys, _ = audit.NewChainKeys(audit.NewRoot())
 		heads := b.heads()
 		const tries = 500
 		found, seen := 0, map[string]bool{}
@@ -144,10 +144,10 @@ func TestVerify_FindsEveryTampering(t *testing.T) {
 func (b *bench) history(r *rand.Rand) {
 	b.Helper()
 	users := []string{"ann", "bob", "cleo", "dora", ""}
-	var open []access.Entry
+	var open []audit.Entry
 	for range 24 {
-		e := b.entry(pick(r, users), pick(r, []access.Status{access.Pending, access.Success, access.Failure}))
-		if b.record(e); e.Status == access.Pending {
+		e := b.entry(pick(r, users), pick(r, []audit.Status{audit.Pending, audit.Success, audit.Failure}))
+		if b.record(e); e.Status == audit.Pending {
 			open = append(open, e)
 		}
 		switch r.IntN(3) {
@@ -161,12 +161,12 @@ func (b *bench) history(r *rand.Rand) {
 			}
 		}
 	}
-	b.record(b.entry("gone", access.Success), b.entry("gone", access.Pending), b.entry("dora", access.Pending))
+	b.record(b.entry("gone", audit.Success), b.entry("gone", audit.Pending), b.entry("dora", audit.Pending))
 	b.seal()
 	if err := b.service.EraseUser(b.Context(), "gone"); err != nil {
 		b.Fatal(err)
 	}
-	b.record(b.entry("ann", access.Success), b.entry("bob", access.Success))
+	b.record(b.entry("ann", audit.Success), b.entry("bob", audit.Success))
 	b.seal()
 	b.head()
 }
@@ -176,13 +176,13 @@ func TestVerify_HonestHistories(t *testing.T) {
 	each(t, func(b *bench) {
 		r := seeded(b)
 		users := []string{"ann", "bob", "cleo", "dora", ""}
-		var open []access.Entry
+		var open []audit.Entry
 		for range 100 {
 			for range 1 + r.IntN(8) {
 				switch r.IntN(6) {
 				case 0, 1, 2:
-					e := b.entry(pick(r, users), pick(r, []access.Status{access.Pending, access.Success, access.Failure}))
-					if b.record(e); e.Status == access.Pending {
+					e := b.entry(pick(r, users), pick(r, []audit.Status{audit.Pending, audit.Success, audit.Failure}))
+					if b.record(e); e.Status == audit.Pending {
 						open = append(open, e)
 					}
 				case 3:
@@ -211,7 +211,7 @@ func TestVerify_HonestHistories(t *testing.T) {
 // that dies meanwhile.
 func (b *bench) eraseHalfway(r *rand.Rand, user string) {
 	b.Helper()
-	service := b.newService(b.store, audit.Options{EraseRows: 2}, "secret")
+	service := b.newService(b.store, appaudit.Options{EraseRows: 2}, "secret")
 	if r.IntN(2) == 0 {
 		_ = service.EraseUser(b.Context(), user) // there may be nothing of the user
 		return
@@ -226,14 +226,14 @@ func (b *bench) eraseHalfway(r *rand.Rand, user string) {
 		if _, err := b.store.EraseSome(b.Context(), user, 2); err != nil {
 			b.Fatal(err)
 		}
-		b.record(b.entry(user, access.Success)) // the user is still there
+		b.record(b.entry(user, audit.Success)) // the user is still there
 		b.seal()
 		b.clean()
 	}
 }
 
 // chainKeys opens the chain as the deployment does.
-func (b *bench) chainKeys() *access.ChainKeys {
+func (b *bench) chainKeys() *audit.ChainKeys {
 	b.Helper()
 	b.seal()
 	wrapped, err := b.store.AuditRoot(b.Context())
@@ -241,17 +241,17 @@ func (b *bench) chainKeys() *access.ChainKeys {
 		b.Fatal(err)
 	}
 	if wrapped == nil { // nothing was sealed yet
-		b.record(b.entry("first", access.Success))
+		b.record(b.entry("first", audit.Success))
 		b.seal()
 		if wrapped, err = b.store.AuditRoot(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
-	root, _, err := access.UnwrapRoot([]string{"secret"}, wrapped)
+	root, _, err := audit.UnwrapRoot([]string{"secret"}, wrapped)
 	if err != nil {
 		b.Fatal(err)
 	}
-	keys, err := access.NewChainKeys(root)
+	keys, err := audit.NewChainKeys(root)
 	if err != nil {
 		b.Fatal(err)
 	}

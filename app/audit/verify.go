@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/ports"
 )
 
@@ -34,9 +34,9 @@ type Finding struct {
 // Report sums a verification up.
 type Report struct {
 	Links    int64
-	Last     access.Link // the end of the chain
-	Heads    int         // compared with the chain
-	Waiting  int         // entries that will be sealed in a moment
+	Last     audit.Link // the end of the chain
+	Heads    int        // compared with the chain
+	Waiting  int        // entries that will be sealed in a moment
 	Findings int
 	HeadKey  []byte // what heads are signed with; nil when there is no chain yet
 }
@@ -50,8 +50,8 @@ const (
 // Verify compares the chain, the log and exported heads, and tells found every
 // thing that does not fit. It changes nothing, and entries that are just being
 // written are no finding. The error says that it could not be done.
-func (s *Service) Verify(ctx context.Context, heads []access.Head, found func(Finding)) (Report, error) {
-	v := verifier{keys: func() (*access.ChainKeys, error) { return s.peek(ctx) }, heads: slices.Clone(heads), found: found}
+func (s *Service) Verify(ctx context.Context, heads []audit.Head, found func(Finding)) (Report, error) {
+	v := verifier{keys: func() (*audit.ChainKeys, error) { return s.peek(ctx) }, heads: slices.Clone(heads), found: found}
 	err := s.Ledger.Inspect(ctx, v.visit)
 	if err == nil {
 		err = v.end()
@@ -60,24 +60,24 @@ func (s *Service) Verify(ctx context.Context, heads []access.Head, found func(Fi
 }
 
 // peek returns the keys, nil when no chain was begun.
-func (s *Service) peek(ctx context.Context) (*access.ChainKeys, error) {
+func (s *Service) peek(ctx context.Context) (*audit.ChainKeys, error) {
 	wrapped, err := s.Ledger.AuditRoot(ctx)
 	if err != nil || wrapped == nil {
 		return nil, err
 	}
-	root, _, err := access.UnwrapRoot(s.Secrets, wrapped)
+	root, _, err := audit.UnwrapRoot(s.Secrets, wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return access.NewChainKeys(root)
+	return audit.NewChainKeys(root)
 }
 
 // verifier walks along the chain once.
 type verifier struct {
-	keys   func() (*access.ChainKeys, error)
-	opened *access.ChainKeys // with the first link: the chain may just be beginning
+	keys   func() (*audit.ChainKeys, error)
+	opened *audit.ChainKeys // with the first link: the chain may just be beginning
 	found  func(Finding)
-	heads  []access.Head // once opened: ours, ahead of us, by number
+	heads  []audit.Head // once opened: ours, ahead of us, by number
 	report Report
 }
 
@@ -99,7 +99,7 @@ func (v *verifier) open() (err error) {
 			v.say(BadHead, h.Seq, "")
 		}
 	}
-	slices.SortFunc(ours, func(a, b access.Head) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(ours, func(a, b audit.Head) int { return cmp.Compare(a.Seq, b.Seq) })
 	if v.heads = ours; v.opened != nil {
 		v.report.HeadKey = v.opened.HeadKey()
 	}
@@ -130,7 +130,7 @@ func (v *verifier) visit(e ports.AuditEvidence) error {
 }
 
 // link holds a link to the one before it, and to the heads of its number.
-func (v *verifier) link(l access.Link) {
+func (v *verifier) link(l audit.Link) {
 	last := v.report.Last
 	v.report.Links++
 	v.report.Last = l // what follows is held to what is there: one change, one finding
@@ -159,7 +159,7 @@ func (v *verifier) entry(e ports.AuditEvidence) {
 	case e.Line == nil:
 		v.say(Deleted, l.Seq, l.EntryID)
 	case v.opened.Digest(*e.Subject, l.Kind, *e.Line) != l.Digest,
-		e.Line.Status == string(access.Pending) && (e.Line.Error != nil || e.Line.UpdatedAt != e.Line.CreatedAt):
+		e.Line.Status == string(audit.Pending) && (e.Line.Error != nil || e.Line.UpdatedAt != e.Line.CreatedAt):
 		v.say(Edited, l.Seq, l.EntryID)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -57,7 +58,7 @@ func (k *Keeper) Sweep(ctx context.Context) (gone int, err error) {
 		}
 		for _, c := range due {
 			p := access.Principal{UserID: c.UserID}
-			err := k.History.DeleteConversation(ctx, c.UserID, c.ID, k.entry(p, access.Caller{}, access.ActionConversationExpired, c.ID))
+			err := k.History.DeleteConversation(ctx, c.UserID, c.ID, k.entry(p, access.Caller{}, audit.ActionConversationExpired, c.ID))
 			if err != nil && !fault.Is(err, fault.NotFound) { // another instance was faster
 				return gone, err
 			}

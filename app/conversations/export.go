@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -29,7 +30,7 @@ func (s *Service) Export(ctx context.Context, p access.Principal, caller access.
 			yield(Exported{}, fault.New(fault.Unauthenticated, "Authentication required"))
 			return
 		}
-		if err := s.Audit.Record(ctx, s.entry(p, caller, access.ActionExported, "")); err != nil {
+		if err := s.Audit.Record(ctx, s.entry(p, caller, audit.ActionExported, "")); err != nil {
 			yield(Exported{}, err)
 			return
 		}

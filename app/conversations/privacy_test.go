@@ -14,9 +14,10 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/app/conversations"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -70,7 +71,7 @@ func (b *bench) say(user, conversation, text string) {
 	run := chat.Run{ID: b.NewID(), UserID: user, ConversationID: conversation, Kind: chat.Reply, AuditID: b.NewID(), CreatedAt: b.now}
 	out, err := b.store.Admit(b.Context(), chat.Admission{
 		Run: run, Message: &chat.Message{ID: b.NewID(), UserID: user, ConversationID: conversation, Role: chat.User, Content: text, CreatedAt: b.now},
-		Audit: access.Entry{ID: run.AuditID, UserID: user, Action: access.ActionMessageSent, Resource: access.ResourceMessage, Status: access.Pending, CreatedAt: b.now, UpdatedAt: b.now},
+		Audit: audit.Entry{ID: run.AuditID, UserID: user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, Status: audit.Pending, CreatedAt: b.now, UpdatedAt: b.now},
 		Owner: "here", Lease: time.Minute, Context: 50, Now: b.now,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -65,7 +66,7 @@ func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, err
 	if in.Temporary {
 		c.ExpiresAt = now.Add(chat.TemporaryTTL)
 	}
-	return s.History.CreateConversation(ctx, c, s.entry(in.Principal, in.Caller, access.ActionConversationCreated, c.ID))
+	return s.History.CreateConversation(ctx, c, s.entry(in.Principal, in.Caller, audit.ActionConversationCreated, c.ID))
 }
 
 // List returns conversations, the one with the newest message first.
@@ -96,7 +97,7 @@ func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, err
 	}
 	return s.History.UpdateConversation(ctx, in.Principal.UserID, in.ID,
 		ports.ConversationChange{Title: in.Title, System: in.System, Model: in.Model, Now: s.Now()},
-		s.entry(in.Principal, in.Caller, access.ActionConversationUpdated, in.ID))
+		s.entry(in.Principal, in.Caller, audit.ActionConversationUpdated, in.ID))
 }
 
 // Delete removes a conversation with all its messages. Replies that are being
@@ -105,7 +106,7 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.
 	if !chat.ValidID(id) {
 		return notFound()
 	}
-	err := s.History.DeleteConversation(ctx, p.UserID, id, s.entry(p, caller, access.ActionConversationDeleted, id))
+	err := s.History.DeleteConversation(ctx, p.UserID, id, s.entry(p, caller, audit.ActionConversationDeleted, id))
 	if err != nil {
 		return err
 	}
@@ -136,11 +137,11 @@ func (s *Service) Branch(ctx context.Context, p access.Principal, id, leaf strin
 	return s.History.Branch(ctx, p.UserID, id, leaf, limit)
 }
 
-func (s *Service) entry(p access.Principal, caller access.Caller, action, id string) access.Entry {
+func (s *Service) entry(p access.Principal, caller access.Caller, action, id string) audit.Entry {
 	now := s.Now()
-	return access.Entry{
-		ID: s.NewID(), UserID: p.UserID, Action: action, Resource: access.ResourceConversation, ResourceID: id,
-		Caller: caller, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+	return audit.Entry{
+		ID: s.NewID(), UserID: p.UserID, Action: action, Resource: audit.ResourceConversation, ResourceID: id,
+		Caller: caller, Status: audit.Success, CreatedAt: now, UpdatedAt: now,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -117,7 +118,7 @@ func (g *Gate) Spend(ctx context.Context, p access.Principal, caller access.Call
 	d, err := g.take(ctx, "send", "send:"+p.UserID, p.Tier, 1)
 	if fault.Is(err, fault.Limited) {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})
-		g.record(ctx, p, caller, access.ActionRateLimitExceeded, "send", "RATE_LIMITED")
+		g.record(ctx, p, caller, audit.ActionRateLimitExceeded, "send", "RATE_LIMITED")
 	}
 	return d, err
 }
@@ -128,7 +129,7 @@ func (g *Gate) Spend(ctx context.Context, p access.Principal, caller access.Call
 func (g *Gate) Refuse(ctx context.Context, p access.Principal, caller access.Caller, route string, kind fault.Kind) {
 	g.Observer.Observe(ctx, ports.Refused{Kind: kind, Tier: p.Tier, UserID: p.UserID})
 	if p.Known() {
-		g.record(ctx, p, caller, access.ActionUnauthorizedAccess, route, string(kind))
+		g.record(ctx, p, caller, audit.ActionUnauthorizedAccess, route, string(kind))
 	}
 }
 
@@ -136,11 +137,11 @@ func (g *Gate) Refuse(ctx context.Context, p access.Principal, caller access.Cal
 // leaves one row.
 func (g *Gate) record(ctx context.Context, p access.Principal, caller access.Caller, action, route, code string) {
 	now := g.Now()
-	entry := access.Entry{
+	entry := audit.Entry{
 		ID:     action + ":" + route + ":" + strconv.FormatInt(now.Truncate(access.Window).Unix(), 10),
-		UserID: p.UserID, Action: action, Resource: access.ResourceRoute, ResourceID: route,
+		UserID: p.UserID, Action: action, Resource: audit.ResourceRoute, ResourceID: route,
 		Metadata: map[string]any{"tier": string(p.Tier)}, Caller: caller,
-		Status: access.Failure, Error: code, CreatedAt: now, UpdatedAt: now,
+		Status: audit.Failure, Error: code, CreatedAt: now, UpdatedAt: now,
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()

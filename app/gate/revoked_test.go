@@ -10,6 +10,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/app/gate"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/fault"
 )
 
@@ -36,8 +37,8 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 	at := time.Now()
 	revoke := func(id string, at time.Time) access.Revocation {
 		t.Helper()
-		r, err := store.RevokeSessions(t.Context(), "ann", at, access.Entry{ID: id, UserID: "ann", Action: access.ActionSessionsRevoked,
-			Resource: access.ResourceUser, ResourceID: "ann", CreatedAt: at, UpdatedAt: at})
+		r, err := store.RevokeSessions(t.Context(), "ann", at, audit.Entry{ID: id, UserID: "ann", Action: audit.ActionSessionsRevoked,
+			Resource: audit.ResourceUser, ResourceID: "ann", CreatedAt: at, UpdatedAt: at})
 		if err != nil {
 			t.Fatal(err)
 		}

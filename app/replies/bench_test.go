@@ -17,6 +17,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/app/replies"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/ports"
 	"parley/ports/portstest"
@@ -135,8 +136,8 @@ func (b *bench) conversation() string {
 	now := time.Now()
 	_, err := b.store.CreateConversation(b.t.Context(),
 		chat.Conversation{ID: id, UserID: ann.UserID, LastMessageAt: now, CreatedAt: now, UpdatedAt: now},
-		access.Entry{ID: uuid.NewString(), UserID: ann.UserID, Action: access.ActionConversationCreated,
-			Resource: access.ResourceConversation, ResourceID: id, Status: access.Success, CreatedAt: now, UpdatedAt: now})
+		audit.Entry{ID: uuid.NewString(), UserID: ann.UserID, Action: audit.ActionConversationCreated,
+			Resource: audit.ResourceConversation, ResourceID: id, Status: audit.Success, CreatedAt: now, UpdatedAt: now})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"parley/app/replies"
 	"parley/domain/access"
 	"parley/domain/chat"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
 

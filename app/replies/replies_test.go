@@ -12,6 +12,7 @@ import (
 
 	"parley/app/replies"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -823,8 +824,8 @@ func TestTitles(t *testing.T) {
 	})
 	t.Run("TheUsersOwnNameStays", func(t *testing.T) {
 		own, named := b.conversation(), "Mine"
-		if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, own, ports.ConversationChange{Title: &named, Now: time.Now()}, access.Entry{
-			ID: "named", Action: access.ActionConversationUpdated, Resource: access.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+		if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, own, ports.ConversationChange{Title: &named, Now: time.Now()}, audit.Entry{
+			ID: "named", Action: audit.ActionConversationUpdated, Resource: audit.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -879,8 +880,8 @@ func TestSend_AModelThatThereIsNot(t *testing.T) {
 		t.Errorf("asked for by the request: %v", err)
 	}
 	conv, gone := b.conversation(), "retired"
-	if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, conv, ports.ConversationChange{Model: &gone, Now: time.Now()}, access.Entry{
-		ID: "m", Action: access.ActionConversationUpdated, Resource: access.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+	if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, conv, ports.ConversationChange{Model: &gone, Now: time.Now()}, audit.Entry{
+		ID: "m", Action: audit.ActionConversationUpdated, Resource: audit.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 	}); err != nil {
 		t.Fatal(err)
 	}

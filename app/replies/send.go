@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -63,7 +64,7 @@ type Turn struct {
 // Send takes a message. When it returns without error the message and its run
 // are durable, and the run ends whatever happens to the caller.
 func (s *Service) Send(ctx context.Context, in Send) (Turn, error) {
-	return s.take(ctx, in, access.ActionMessageSent, "")
+	return s.take(ctx, in, audit.ActionMessageSent, "")
 }
 
 // Edit takes a message as a sibling of Target, which has to be in the
@@ -73,7 +74,7 @@ func (s *Service) Edit(ctx context.Context, in Edit) (Turn, error) {
 		return Turn{}, noMessage()
 	}
 	in.Leaf, in.CreateConversation = "", false
-	return s.take(ctx, in.Send, access.ActionMessageEdited, in.Target)
+	return s.take(ctx, in.Send, audit.ActionMessageEdited, in.Target)
 }
 
 func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Turn, error) {
@@ -109,13 +110,13 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 
 // Regenerate asks for another reply to the message that Target answers.
 func (s *Service) Regenerate(ctx context.Context, in Again) (Turn, error) {
-	return s.again(ctx, in, chat.Regeneration, access.ActionReplyRegenerated)
+	return s.again(ctx, in, chat.Regeneration, audit.ActionReplyRegenerated)
 }
 
 // Continue asks for the rest of a reply that was stopped or interrupted. The
 // new message begins with the text of the old one and stands beside it.
 func (s *Service) Continue(ctx context.Context, in Again) (Turn, error) {
-	return s.again(ctx, in, chat.Continuation, access.ActionReplyContinued)
+	return s.again(ctx, in, chat.Continuation, audit.ActionReplyContinued)
 }
 
 func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action string) (Turn, error) {
@@ -201,9 +202,9 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 		return chat.Run{}, noMessage()
 	}
 	now := s.Now()
-	run, err := s.Store.RequestStop(ctx, p.UserID, id, access.Entry{
-		ID: s.NewID(), UserID: p.UserID, Action: access.ActionReplyStopped, Resource: access.ResourceMessage,
-		ResourceID: id, Caller: caller, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+	run, err := s.Store.RequestStop(ctx, p.UserID, id, audit.Entry{
+		ID: s.NewID(), UserID: p.UserID, Action: audit.ActionReplyStopped, Resource: audit.ResourceMessage,
+		ResourceID: id, Caller: caller, Status: audit.Success, CreatedAt: now, UpdatedAt: now,
 	})
 	if err != nil {
 		return chat.Run{}, err
@@ -263,11 +264,11 @@ func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, param
 	return run
 }
 
-func (s *Service) pending(run chat.Run, caller access.Caller, action, resource string) access.Entry {
-	return access.Entry{
-		ID: run.AuditID, UserID: run.UserID, Action: action, Resource: access.ResourceMessage, ResourceID: resource,
+func (s *Service) pending(run chat.Run, caller access.Caller, action, resource string) audit.Entry {
+	return audit.Entry{
+		ID: run.AuditID, UserID: run.UserID, Action: action, Resource: audit.ResourceMessage, ResourceID: resource,
 		Metadata: map[string]any{"runId": run.ID, "role": string(chat.User)},
-		Caller:   caller, Status: access.Pending, CreatedAt: run.CreatedAt, UpdatedAt: run.CreatedAt,
+		Caller:   caller, Status: audit.Pending, CreatedAt: run.CreatedAt, UpdatedAt: run.CreatedAt,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -74,7 +75,7 @@ type Store interface {
 	Message(ctx context.Context, user, id string) (chat.Message, error)
 	// Retitle names a conversation anew if it is still called from. It is no
 	// error if it is not.
-	Retitle(ctx context.Context, user, id, from, to string, audit access.Entry) error
+	Retitle(ctx context.Context, user, id, from, to string, audit audit.Entry) error
 }
 
 // Deps are the world as the service sees it.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/ports"
 )
@@ -29,9 +29,9 @@ func (s *Service) title(t *task, branch []chat.Message, reply string) {
 		title, _, err := s.Titles(ctx, run.UserID, run.Params, []ports.Turn{{Role: chat.User, Text: asked}, {Role: chat.Assistant, Text: reply}})
 		if err == nil {
 			now := s.Now()
-			err = s.Store.Retitle(ctx, run.UserID, run.ConversationID, chat.TitleFrom(asked), title, access.Entry{
-				ID: s.NewID(), UserID: run.UserID, Action: access.ActionConversationUpdated, Resource: access.ResourceConversation,
-				ResourceID: run.ConversationID, Metadata: map[string]any{"by": "titles"}, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+			err = s.Store.Retitle(ctx, run.UserID, run.ConversationID, chat.TitleFrom(asked), title, audit.Entry{
+				ID: s.NewID(), UserID: run.UserID, Action: audit.ActionConversationUpdated, Resource: audit.ResourceConversation,
+				ResourceID: run.ConversationID, Metadata: map[string]any{"by": "titles"}, Status: audit.Success, CreatedAt: now, UpdatedAt: now,
 			})
 		}
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 const alertmanagerFile = "../alerts/alertmanager.yaml"

@@ -14,7 +14,7 @@ import (
 	"parley/dashboards"
 	"parley/dashboards/check"
 	"parley/platform/config"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // promtool reads what Prometheus would read.

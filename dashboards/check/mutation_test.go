@@ -14,7 +14,7 @@ import (
 
 	"parley/dashboards"
 	"parley/dashboards/check"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // mutant is what a mutation may break: a copy of everything that is checked.

@@ -23,7 +23,7 @@ import (
 
 	"parley/adapters/providers/stub"
 	"parley/dashboards/check"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // world is two instances of the real program with everything that they need,

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // WhenBusy says what to do with a message for a conversation that has a live run.
@@ -45,7 +46,7 @@ type Admission struct {
 	// Budget bounds what the user may use; Run.Hold is set aside from it.
 	Budget access.Budget
 
-	Audit    access.Entry  // Pending; its ID is Run.AuditID
+	Audit    audit.Entry   // Pending; its ID is Run.AuditID
 	Owner    string        // takes the lease at once; "" leaves the run queued
 	Lease    time.Duration // on the database's clock
 	MaxQueue int           // background runs that may wait, over all users

@@ -11,6 +11,7 @@ import (
 	"parley/adapters/identity"
 	"parley/adapters/sqlstore"
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/platform/config"
 )
@@ -38,7 +39,7 @@ func (k keyCreate) Run(ctx context.Context, p Process) error {
 		for _, s := range k.Scopes {
 			key.Scopes = append(key.Scopes, access.Scope(s))
 		}
-		if err := store.CreateKey(ctx, key, operatorEntry(k.User, access.ActionKeyCreated, access.ResourceKey, key.ID)); err != nil {
+		if err := store.CreateKey(ctx, key, operatorEntry(k.User, audit.ActionKeyCreated, audit.ResourceKey, key.ID)); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(p.Stdout, secret)
@@ -85,7 +86,7 @@ type keyRevoke struct {
 // Run ends the key: it is refused from the next request on.
 func (k keyRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
-		err := store.RevokeKey(ctx, k.User, k.ID, time.Now(), operatorEntry(k.User, access.ActionKeyRevoked, access.ResourceKey, k.ID))
+		err := store.RevokeKey(ctx, k.User, k.ID, time.Now(), operatorEntry(k.User, audit.ActionKeyRevoked, audit.ResourceKey, k.ID))
 		if err == nil {
 			fmt.Fprintln(p.Stdout, "revoked")
 		}
@@ -106,7 +107,7 @@ type userRevoke struct {
 // until now. Instances learn of it within revocationsEvery.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
-		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, access.ActionSessionsRevoked, access.ResourceUser, u.User))
+		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
 		if err == nil {
 			fmt.Fprintf(p.Stdout, "sessions issued until now are ended; session version %d\n", r.Version)
 		}
@@ -136,11 +137,11 @@ func withStore(ctx context.Context, p Process, run func(config.Config, *sqlstore
 }
 
 // operatorEntry is an audit entry for what is done by command.
-func operatorEntry(user, action, resource, id string) access.Entry {
+func operatorEntry(user, action, resource, id string) audit.Entry {
 	now := time.Now()
-	return access.Entry{
+	return audit.Entry{
 		ID: newID(), UserID: user, Action: action, Resource: resource, ResourceID: id,
-		Metadata: map[string]any{"by": "operator"}, Status: access.Success, CreatedAt: now, UpdatedAt: now,
+		Metadata: map[string]any{"by": "operator"}, Status: audit.Success, CreatedAt: now, UpdatedAt: now,
 	}
 }
 

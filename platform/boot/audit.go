@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
-	"parley/app/audit"
-	"parley/domain/access"
+	appaudit "parley/app/audit"
+	"parley/domain/audit"
 	"parley/platform/config"
 	"parley/ports"
 )
@@ -38,7 +38,7 @@ func (v auditVerify) Run(ctx context.Context, p Process) error {
 		if err != nil {
 			return err
 		}
-		report, err := auditor.Verify(ctx, heads, func(f audit.Finding) {
+		report, err := auditor.Verify(ctx, heads, func(f appaudit.Finding) {
 			line := string(f.Kind)
 			if f.Seq != 0 {
 				line += fmt.Sprintf(" seq=%d", f.Seq)
@@ -80,7 +80,7 @@ func (v auditVerify) path(c config.Config) string {
 	return v.Heads
 }
 
-func (v auditVerify) heads(c config.Config) ([]access.Head, int, error) {
+func (v auditVerify) heads(c config.Config) ([]audit.Head, int, error) {
 	path := v.path(c)
 	if path == "" {
 		return nil, 0, nil
@@ -90,13 +90,13 @@ func (v auditVerify) heads(c config.Config) ([]access.Head, int, error) {
 		return nil, 0, fmt.Errorf("read heads: %w", err)
 	}
 	defer f.Close()
-	return audit.ReadHeads(f)
+	return appaudit.ReadHeads(f)
 }
 
 // newAuditor sets up who seals, verifies and erases.
 // newAuditor makes the keeper of the audit. common is what else holds something
 // of a user; nil: nothing does.
-func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer ports.Observer) (*audit.Service, error) {
+func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer ports.Observer) (*appaudit.Service, error) {
 	var list []string
 	for _, s := range c.Store.AuditKey {
 		list = append(list, strings.TrimSpace(s.Reveal()))
@@ -105,14 +105,14 @@ func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer
 	if err != nil {
 		return nil, err
 	}
-	deps := audit.Deps{
+	deps := appaudit.Deps{
 		Ledger: store, Eraser: store, Secrets: append(list, sessions...), Export: headExport(c.Store.AuditHeads.Reveal()),
 		Observer: observer, Now: time.Now,
 	}
 	if common != nil {
 		deps.Feed, deps.Copies = common.feed, []ports.UserForgetter{common.feed, common.cache}
 	}
-	return audit.New(deps, audit.Options{}), nil
+	return appaudit.New(deps, appaudit.Options{}), nil
 }
 
 // silence is the Observer of commands, whose errors are told to whoever runs them.
@@ -122,24 +122,24 @@ func (silence) Observe(context.Context, any) {}
 
 func remote(target string) bool { return strings.Contains(target, "://") }
 
-func headExport(target string) func(context.Context, access.Head) error {
+func headExport(target string) func(context.Context, audit.Head) error {
 	switch {
 	case target == "":
 		return nil
 	case remote(target):
-		return func(ctx context.Context, h access.Head) error { return putHead(ctx, target, h) }
+		return func(ctx context.Context, h audit.Head) error { return putHead(ctx, target, h) }
 	}
-	return func(_ context.Context, h access.Head) error { return appendHead(target, h) }
+	return func(_ context.Context, h audit.Head) error { return appendHead(target, h) }
 }
 
 // appendHead adds a line to a file, which may have been moved away meanwhile.
-func appendHead(path string, h access.Head) (err error) {
+func appendHead(path string, h audit.Head) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	line := append(audit.FormatHead(h), '\n')
+	line := append(appaudit.FormatHead(h), '\n')
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func appendHead(path string, h access.Head) (err error) {
 
 // putHead makes an object named by the number of the link. One that is there
 // already is left as it is: another instance was faster.
-func putHead(ctx context.Context, target string, h access.Head) error {
+func putHead(ctx context.Context, target string, h audit.Head) error {
 	u, err := url.Parse(target)
 	if err != nil {
 		return errors.New("AUDIT_HEADS is not a URL")
@@ -164,7 +164,7 @@ func putHead(ctx context.Context, target string, h access.Head) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.JoinPath(fmt.Sprintf("%020d.json", h.Seq)).String(),
-		bytes.NewReader(append(audit.FormatHead(h), '\n')))
+		bytes.NewReader(append(appaudit.FormatHead(h), '\n')))
 	if err != nil {
 		return errors.New("AUDIT_HEADS is not a URL")
 	}

@@ -17,7 +17,7 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // mark is in every text, header, key and password that TestCanary plants. The

@@ -10,7 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"parley/platform/boot"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // beParley makes this test binary the program, so that tests can start, kill

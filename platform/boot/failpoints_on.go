@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"parley/app/replies"
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 )
 
@@ -109,7 +109,7 @@ func (s failingStore) Release(ctx context.Context, owner string, ids []string) (
 	return err
 }
 
-func (s failingStore) RequestStop(ctx context.Context, user, id string, audit access.Entry) (run chat.Run, err error) {
-	around(s.fail, "stop", func() { run, err = s.Store.RequestStop(ctx, user, id, audit) })
+func (s failingStore) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
+	around(s.fail, "stop", func() { run, err = s.Store.RequestStop(ctx, user, id, entry) })
 	return run, err
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // With DB_RLS every part of the service works through the fence: as a role that

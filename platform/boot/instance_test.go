@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // instance is a running process of the program.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // Two instances on one Postgres and one Redis: what one makes the other shows,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -22,7 +23,7 @@ type StoreBundle struct {
 	Accounts ports.Accounts
 	Health   ports.Health
 	// Entries reads a user's audit entries, oldest first: no port does.
-	Entries func(t testing.TB, user string) []access.Entry
+	Entries func(t testing.TB, user string) []audit.Entry
 }
 
 // Store holds every store to the same contract. open returns a new, empty,
@@ -98,9 +99,9 @@ func (b *storeBench) sending(conversation, content string) chat.Admission {
 	message := &chat.Message{ID: newID("msg"), UserID: b.user, ConversationID: conversation, Role: chat.User, Content: content, CreatedAt: now}
 	return chat.Admission{
 		Run: run, Message: message, WhenBusy: chat.Reject,
-		Audit: access.Entry{
-			ID: run.AuditID, UserID: b.user, Action: access.ActionMessageSent, Resource: access.ResourceMessage,
-			ResourceID: message.ID, Caller: access.Caller{IP: "192.0.2.1", UserAgent: "test"}, Status: access.Pending,
+		Audit: audit.Entry{
+			ID: run.AuditID, UserID: b.user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage,
+			ResourceID: message.ID, Caller: access.Caller{IP: "192.0.2.1", UserAgent: "test"}, Status: audit.Pending,
 			CreatedAt: now, UpdatedAt: now,
 		},
 		Owner: "here", Lease: time.Minute, MaxQueue: 100, Context: 50, Now: now,
@@ -111,7 +112,7 @@ func (b *storeBench) sending(conversation, content string) chat.Admission {
 func (b *storeBench) again(kind chat.Kind, source string) chat.Admission {
 	a := b.sending("", "")
 	a.Run.Kind, a.Message, a.Source = kind, nil, source
-	a.Audit.Action, a.Audit.ResourceID = access.ActionReplyRegenerated, source
+	a.Audit.Action, a.Audit.ResourceID = audit.ActionReplyRegenerated, source
 	return a
 }
 
@@ -170,17 +171,17 @@ func (b *storeBench) say(conversation, content string) (asked chat.Message, run 
 // conversation makes an empty one and returns its id.
 func (b *storeBench) conversation() string {
 	b.Helper()
-	c, err := b.History.CreateConversation(b.ctx(), chat.Conversation{ID: newID("conv"), UserID: b.user, CreatedAt: b.tick()}, b.entry(access.ActionConversationCreated))
+	c, err := b.History.CreateConversation(b.ctx(), chat.Conversation{ID: newID("conv"), UserID: b.user, CreatedAt: b.tick()}, b.entry(audit.ActionConversationCreated))
 	if err != nil {
 		b.Fatalf("create conversation: %v", err)
 	}
 	return c.ID
 }
 
-func (b *storeBench) entry(action string) access.Entry {
-	return access.Entry{
-		ID: newID("audit"), UserID: b.user, Action: action, Resource: access.ResourceConversation,
-		Status: access.Success, CreatedAt: b.now, UpdatedAt: b.now,
+func (b *storeBench) entry(action string) audit.Entry {
+	return audit.Entry{
+		ID: newID("audit"), UserID: b.user, Action: action, Resource: audit.ResourceConversation,
+		Status: audit.Success, CreatedAt: b.now, UpdatedAt: b.now,
 	}
 }
 
@@ -214,7 +215,7 @@ func (b *storeBench) current(conversation string) []chat.Message {
 }
 
 // audited returns the user's entry of that id.
-func (b *storeBench) audited(id string) access.Entry {
+func (b *storeBench) audited(id string) audit.Entry {
 	b.Helper()
 	for _, e := range b.Entries(b.T, b.user) {
 		if e.ID == id {
@@ -222,7 +223,7 @@ func (b *storeBench) audited(id string) access.Entry {
 		}
 	}
 	b.Fatalf("no audit entry %s", id)
-	return access.Entry{}
+	return audit.Entry{}
 }
 
 // contents joins what messages say.

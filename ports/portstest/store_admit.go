@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -54,10 +54,10 @@ func admitTests(b *storeBench) {
 		b.want("conversation moved", []any{c.Title, c.LeafID, c.LastMessageAt, c.UpdatedAt}, []any{"Why is the sky", a.Message.ID, a.Now, a.Now})
 
 		e := b.audited(a.Audit.ID)
-		b.want("audit", e, access.Entry{
-			ID: a.Audit.ID, UserID: b.user, Action: access.ActionMessageSent, Resource: access.ResourceMessage, ResourceID: a.Message.ID,
+		b.want("audit", e, audit.Entry{
+			ID: a.Audit.ID, UserID: b.user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, ResourceID: a.Message.ID,
 			Metadata: map[string]any{"conversationId": conv, "role": "user"}, Caller: a.Audit.Caller,
-			Status: access.Pending, CreatedAt: a.Now, UpdatedAt: a.Now,
+			Status: audit.Pending, CreatedAt: a.Now, UpdatedAt: a.Now,
 		})
 	})
 
@@ -394,7 +394,7 @@ func busyTests(b *storeBench) {
 		}
 		ended := b.stored(waiting.Run.ID)
 		b.want("the waiting one ended", []any{ended.State, ended.EndedAt.IsZero()}, []any{chat.Stopped, false})
-		b.want("its audit", b.audited(waiting.Run.AuditID).Status, access.Success)
+		b.want("its audit", b.audited(waiting.Run.AuditID).Status, audit.Success)
 		b.finish(live.Run, chat.Stopped, "half")
 		b.want("nothing said is lost", contents(b.current(conv)), "one | half | two | three")
 	})

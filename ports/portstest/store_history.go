@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -15,7 +16,7 @@ import (
 func conversationTests(b *storeBench) {
 	b.run("Create", func(b *storeBench) {
 		now := b.tick()
-		e := b.entry(access.ActionConversationCreated)
+		e := b.entry(audit.ActionConversationCreated)
 		e.Metadata = map[string]any{"title": true}
 		c, err := b.History.CreateConversation(b.ctx(), chat.Conversation{
 			ID: "c", UserID: b.user, Title: "T", System: "S", Model: "p/m", LastMessageAt: now, CreatedAt: now, UpdatedAt: now,
@@ -30,11 +31,11 @@ func conversationTests(b *storeBench) {
 		}
 		b.want("stored", got, c)
 		b.want("audit", b.audited(e.ID), e)
-		_, err = b.History.CreateConversation(b.ctx(), c, b.entry(access.ActionConversationCreated))
+		_, err = b.History.CreateConversation(b.ctx(), c, b.entry(audit.ActionConversationCreated))
 		b.wantKind("twice", err, fault.Conflict)
 		other := newStoreBench(b.T, b.StoreBundle)
 		c.UserID = other.user
-		if _, err := b.History.CreateConversation(b.ctx(), c, other.entry(access.ActionConversationCreated)); err != nil {
+		if _, err := b.History.CreateConversation(b.ctx(), c, other.entry(audit.ActionConversationCreated)); err != nil {
 			b.Errorf("the id of another user's conversation: %v", err)
 		}
 	})
@@ -43,13 +44,13 @@ func conversationTests(b *storeBench) {
 		id := b.conversation()
 		text, none := "x", ""
 		now := b.tick()
-		e := b.entry(access.ActionConversationUpdated)
+		e := b.entry(audit.ActionConversationUpdated)
 		c, err := b.History.UpdateConversation(b.ctx(), b.user, id, ports.ConversationChange{Title: &text, System: &text, Now: now}, e)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.want("changed", []any{c.ID, c.Title, c.System, c.Model, c.UpdatedAt}, []any{id, "x", "x", "", now})
-		b.want("audit", b.audited(e.ID).Action, access.ActionConversationUpdated)
+		b.want("audit", b.audited(e.ID).Action, audit.ActionConversationUpdated)
 		c, err = b.History.UpdateConversation(b.ctx(), b.user, id, ports.ConversationChange{System: &none, Model: &text, Now: b.tick()}, b.entry("a"))
 		if err != nil {
 			b.Fatal(err)
@@ -70,7 +71,7 @@ func conversationTests(b *storeBench) {
 		waiting := b.sending(id, "waits")
 		waiting.Owner = ""
 		b.admit(waiting)
-		e := b.entry(access.ActionConversationDeleted)
+		e := b.entry(audit.ActionConversationDeleted)
 		if err := b.History.DeleteConversation(b.ctx(), b.user, id, e); err != nil {
 			b.Fatal(err)
 		}
@@ -82,7 +83,7 @@ func conversationTests(b *storeBench) {
 		b.wantKind("run", err, fault.NotFound)
 		b.want("the other stays", len(b.all(kept)), 2)
 		b.want("audit stays", []any{b.audited(run.AuditID).Status, b.audited(waiting.Run.AuditID).Status, b.audited(e.ID).Status},
-			[]any{access.Success, access.Success, access.Success})
+			[]any{audit.Success, audit.Success, audit.Success})
 		b.wantKind("twice", b.History.DeleteConversation(b.ctx(), b.user, id, b.entry("a")), fault.NotFound)
 	})
 
@@ -285,15 +286,15 @@ func admitError(b *storeBench, a chat.Admission) error {
 
 func auditTests(b *storeBench) {
 	b.tick()
-	e := b.entry(access.ActionRateLimitExceeded)
-	e.ResourceID, e.Status, e.Error = "POST /x", access.Failure, "RATE_LIMITED"
+	e := b.entry(audit.ActionRateLimitExceeded)
+	e.ResourceID, e.Status, e.Error = "POST /x", audit.Failure, "RATE_LIMITED"
 	e.Metadata, e.Caller = map[string]any{"limit": 100.0}, access.Caller{IP: "2001:db8::1", UserAgent: "curl"}
 	other := e
 	other.ID = newID("audit")
 	if err := b.Audit.Record(b.ctx(), e, other); err != nil {
 		b.Fatal(err)
 	}
-	b.want("stored", b.Entries(b.T, b.user), []access.Entry{e, other})
+	b.want("stored", b.Entries(b.T, b.user), []audit.Entry{e, other})
 	again := e
 	again.Error = "CHANGED"
 	if err := b.Audit.Record(b.ctx(), again); err != nil {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -39,20 +39,20 @@ func finishTests(b *storeBench) {
 		c, _ := b.History.Conversation(b.ctx(), b.user, conv)
 		b.want("conversation", []any{c.LeafID, c.LastMessageAt, c.UpdatedAt}, []any{run.ID, o.At, o.At})
 		e := b.audited(run.AuditID)
-		b.want("audit", []any{e.Status, e.Error, e.CreatedAt, e.UpdatedAt}, []any{access.Success, "", out.Run.CreatedAt, o.At})
+		b.want("audit", []any{e.Status, e.Error, e.CreatedAt, e.UpdatedAt}, []any{audit.Success, "", out.Run.CreatedAt, o.At})
 	})
 
 	for _, c := range []struct {
 		state  chat.State
 		text   string
-		status access.Status
+		status audit.Status
 		code   string
 	}{
-		{chat.Stopped, "half", access.Success, ""},
-		{chat.Stopped, "", access.Success, ""},
-		{chat.Failed, "half", access.Failure, "PROVIDER_FAILED"},
-		{chat.Failed, "", access.Failure, "PROVIDER_FAILED"},
-		{chat.Interrupted, "half", access.Failure, "interrupted"},
+		{chat.Stopped, "half", audit.Success, ""},
+		{chat.Stopped, "", audit.Success, ""},
+		{chat.Failed, "half", audit.Failure, "PROVIDER_FAILED"},
+		{chat.Failed, "", audit.Failure, "PROVIDER_FAILED"},
+		{chat.Interrupted, "half", audit.Failure, "interrupted"},
 	} {
 		b.run(fmt.Sprintf("%s%q", c.state, c.text), func(b *storeBench) {
 			conv := b.conversation()
@@ -115,7 +115,7 @@ func finishTests(b *storeBench) {
 	b.run("AfterItsConversationIsGone", func(b *storeBench) {
 		conv := b.conversation()
 		out := b.admit(b.sending(conv, "why"))
-		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(access.ActionConversationDeleted)); err != nil {
+		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(audit.ActionConversationDeleted)); err != nil {
 			b.Fatal(err)
 		}
 		b.wantKind("finish", b.end(b.outcome(out.Run, chat.Completed, "because")), fault.Fenced)
@@ -126,7 +126,7 @@ func finishTests(b *storeBench) {
 		b.want("checkpoint", fenced, []string{out.Run.ID})
 		_, _, err = b.Runs.Resume(b.ctx(), out.Run, 10)
 		b.wantKind("resume", err, fault.NotFound)
-		b.want("its audit is complete", b.audited(out.Run.AuditID).Status, access.Success)
+		b.want("its audit is complete", b.audited(out.Run.AuditID).Status, audit.Success)
 	})
 
 	b.run("Checkpoint", func(b *storeBench) {
@@ -159,9 +159,9 @@ func finishTests(b *storeBench) {
 }
 
 func stopTests(b *storeBench) {
-	stop := func(b *storeBench, id string) (chat.Run, access.Entry) {
-		e := b.entry(access.ActionReplyStopped)
-		e.Resource, e.ResourceID = access.ResourceMessage, id
+	stop := func(b *storeBench, id string) (chat.Run, audit.Entry) {
+		e := b.entry(audit.ActionReplyStopped)
+		e.Resource, e.ResourceID = audit.ResourceMessage, id
 		run, err := b.Runs.RequestStop(b.ctx(), b.user, id, e)
 		if err != nil {
 			b.Fatalf("stop: %v", err)
@@ -174,7 +174,7 @@ func stopTests(b *storeBench) {
 		b.want("asked", []any{run.State, run.StopRequested}, []any{chat.Running, true})
 		run, second := stop(b, out.Run.ID)
 		b.want("asked again", []any{run.State, run.StopRequested}, []any{chat.Running, true})
-		b.want("audit", b.audited(first.ID).Action, access.ActionReplyStopped)
+		b.want("audit", b.audited(first.ID).Action, audit.ActionReplyStopped)
 		for _, e := range b.Entries(b.T, b.user) {
 			if e.ID == second.ID {
 				b.Error("the second request was recorded as well")
@@ -205,8 +205,8 @@ func stopTests(b *storeBench) {
 		out := b.admit(a)
 		run, e := stop(b, out.Run.ID)
 		b.want("ended at once", []any{run.State, run.EndedAt.IsZero()}, []any{chat.Stopped, false})
-		b.want("its audit", b.audited(out.Run.AuditID).Status, access.Success)
-		b.want("the stop's audit", b.audited(e.ID).Status, access.Success)
+		b.want("its audit", b.audited(out.Run.AuditID).Status, audit.Success)
+		b.want("the stop's audit", b.audited(e.ID).Status, audit.Success)
 		b.admit(b.sending(conv, "free again"))
 	})
 
@@ -214,7 +214,7 @@ func stopTests(b *storeBench) {
 		queued := b.sending(b.conversation(), "why")
 		queued.Owner = ""
 		waits, live := b.admit(queued), b.admit(b.sending(b.conversation(), "why"))
-		early := b.entry(access.ActionReplyStopped)
+		early := b.entry(audit.ActionReplyStopped)
 		early.CreatedAt = early.CreatedAt.Add(-time.Hour)
 		if _, err := b.Runs.RequestStop(b.ctx(), b.user, waits.Run.ID, early); err != nil {
 			b.Fatal(err)
@@ -241,7 +241,7 @@ func stopTests(b *storeBench) {
 	})
 
 	b.run("Unknown", func(b *storeBench) {
-		_, err := b.Runs.RequestStop(b.ctx(), b.user, "nothing", b.entry(access.ActionReplyStopped))
+		_, err := b.Runs.RequestStop(b.ctx(), b.user, "nothing", b.entry(audit.ActionReplyStopped))
 		b.wantKind("stop", err, fault.NotFound)
 		b.want("not recorded", len(b.Entries(b.T, b.user)), 0)
 	})
@@ -388,7 +388,7 @@ func leaseTests(b *storeBench) {
 
 	b.run("StopSurvivesTheOwner", func(b *storeBench) {
 		out := b.admit(b.sending(b.conversation(), "why"))
-		if _, err := b.Runs.RequestStop(b.ctx(), b.user, out.Run.ID, b.entry(access.ActionReplyStopped)); err != nil {
+		if _, err := b.Runs.RequestStop(b.ctx(), b.user, out.Run.ID, b.entry(audit.ActionReplyStopped)); err != nil {
 			b.Fatal(err)
 		}
 		if err := b.Runs.Release(b.ctx(), "here", []string{out.Run.ID}); err != nil {

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -302,7 +302,7 @@ func randomWalk(b *storeBench) {
 		b.want("siblings of "+m.ID, m.Siblings, tree.Siblings(m.ID))
 	}
 	for _, e := range b.Entries(b.T, b.user) {
-		if e.Status == access.Pending {
+		if e.Status == audit.Pending {
 			b.Errorf("entry %s is still pending", e.ID)
 		}
 	}

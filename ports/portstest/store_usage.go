@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
@@ -112,7 +113,7 @@ func usageTests(b *storeBench) {
 		a := b.holding(100, access.Budget{})
 		a.Owner, a.Run.Background = "", true
 		out := b.admit(a)
-		if _, err := b.Runs.RequestStop(b.ctx(), b.user, out.Run.ID, b.entry(access.ActionReplyStopped)); err != nil {
+		if _, err := b.Runs.RequestStop(b.ctx(), b.user, out.Run.ID, b.entry(audit.ActionReplyStopped)); err != nil {
 			b.Fatal(err)
 		}
 		spent := access.Spent{Replies: 1}
@@ -132,7 +133,7 @@ func usageTests(b *storeBench) {
 		a = b.sending(conv, "two")
 		a.Run.Hold = access.Hold{Tokens: 100}
 		b.admit(a) // deleted while it is made: it counts as held
-		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(access.ActionConversationDeleted)); err != nil {
+		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(audit.ActionConversationDeleted)); err != nil {
 			b.Fatal(err)
 		}
 		spent := access.Spent{Tokens: 115, Replies: 2}

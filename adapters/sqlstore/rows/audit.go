@@ -5,7 +5,7 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
 // Unsealed is a row of audit_unsealed. Triggers write it.
@@ -34,7 +34,7 @@ type Link struct {
 }
 
 // FromLink makes a row.
-func FromLink(l access.Link) Link {
+func FromLink(l audit.Link) Link {
 	return Link{
 		Seq: l.Seq, Subject: l.Subject, EntryID: l.EntryID, Kind: string(l.Kind),
 		Digest: l.Digest[:], Prev: l.Prev[:], Hash: l.Hash[:], SealedAt: Time(l.SealedAt),

@@ -14,6 +14,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/domain/access"
+	"parley/domain/audit"
 	"parley/domain/chat"
 )
 
@@ -223,7 +224,7 @@ func (m Message) Domain() (chat.Message, error) {
 }
 
 // FromEntry makes a row.
-func FromEntry(e access.Entry) (Entry, error) {
+func FromEntry(e audit.Entry) (Entry, error) {
 	metadata, err := marshal(e.Metadata)
 	row := Entry{
 		UserID: e.UserID, ID: e.ID, Action: e.Action, Resource: e.Resource, ResourceID: e.ResourceID,
@@ -231,12 +232,12 @@ func FromEntry(e access.Entry) (Entry, error) {
 		Status: string(e.Status), ErrorMessage: e.Error, CreatedAt: Time(e.CreatedAt), UpdatedAt: Time(e.UpdatedAt),
 	}
 	if row.Status == "" {
-		row.Status = string(access.Success)
+		row.Status = string(audit.Success)
 	}
 	if row.UpdatedAt.IsZero() {
 		row.UpdatedAt = row.CreatedAt
 	}
-	if e.Status == access.Pending { // nothing of an outcome yet: what is sealed first is then the whole row
+	if e.Status == audit.Pending { // nothing of an outcome yet: what is sealed first is then the whole row
 		row.UpdatedAt, row.ErrorMessage = row.CreatedAt, ""
 	}
 	return row, err

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // proxied returns a proxy in front of a database, and the database's URL with

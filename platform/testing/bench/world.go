@@ -20,7 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // patience bounds every step that waits for a process.

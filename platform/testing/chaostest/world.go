@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // world is everything that a run of the harness starts.

@@ -6,7 +6,7 @@
 // from a seed, waits until everything has come to rest, and compares what the
 // users saw with what is stored.
 //
-//	go run ./platform/crash -n 200 -seed 7 -out summary.json
+//	go run ./platform/testing/chaostest -n 200 -seed 7 -out summary.json
 //
 // It exits with 1, the seed and the evidence when one promise is broken.
 package main

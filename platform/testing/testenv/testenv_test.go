@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 func TestPostgres_EachCallAnEmptyDatabase(t *testing.T) {

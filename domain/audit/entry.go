@@ -1,6 +1,10 @@
-package access
+package audit
 
-import "time"
+import (
+	"time"
+
+	"parley/domain/access"
+)
 
 // Status is how an audited action ended.
 type Status string
@@ -48,7 +52,7 @@ type Entry struct {
 	Resource   string
 	ResourceID string
 	Metadata   map[string]any
-	Caller     Caller
+	Caller     access.Caller
 	Status     Status
 	Error      string // a code, not a sentence
 	CreatedAt  time.Time

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 // chaos injects faults, one after the other, and keeps the record of them.

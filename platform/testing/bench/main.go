@@ -1,6 +1,6 @@
 // Command bench measures what Parley costs, on the machine that it runs on:
 //
-//	go run ./platform/bench
+//	go run ./platform/testing/bench
 //
 // It builds the real binary, starts a private Postgres, and sends turns over
 // HTTP to several servers that differ in one thing each: Parley as it ships, a

@@ -1,4 +1,4 @@
-package access
+package audit
 
 import (
 	"crypto/ed25519"

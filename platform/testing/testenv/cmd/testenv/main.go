@@ -1,13 +1,13 @@
 // Command testenv runs a command with a private Postgres beside it:
 //
-//	go run ./platform/testenv/cmd/testenv go test ./...
+//	go run ./platform/testing/testenv/cmd/testenv go test ./...
 package main
 
 import (
 	"fmt"
 	"os"
 
-	"parley/platform/testenv"
+	"parley/platform/testing/testenv"
 )
 
 func main() {

@@ -1,4 +1,4 @@
-package access_test
+package audit_test
 
 import (
 	"bytes"
@@ -10,12 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"parley/domain/access"
+	"parley/domain/audit"
 )
 
-func keys(t testing.TB, seed byte) *access.ChainKeys {
+func keys(t testing.TB, seed byte) *audit.ChainKeys {
 	t.Helper()
-	k, err := access.NewChainKeys(bytes.Repeat([]byte{seed}, 32))
+	k, err := audit.NewChainKeys(bytes.Repeat([]byte{seed}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func keys(t testing.TB, seed byte) *access.ChainKeys {
 
 func text(s string) *string { return &s }
 
-var line = access.Line{
+var line = audit.Line{
 	UserID: "ann", ID: "e1", Action: "chat.message_sent", Resource: "chat_message", ResourceID: text("m1"),
 	Metadata: text(`{"role": "user"}`), IPAddress: text("192.0.2.1"), UserAgent: text(""),
 	Status: "failure", Error: text("timeout"), CreatedAt: "2026-11-22T10:00:00.000001", UpdatedAt: "2026-11-22T10:00:02.000000",
@@ -33,11 +33,11 @@ var line = access.Line{
 // A chain outlives releases: these values may never change.
 func TestChain_FormatIsFixed(t *testing.T) {
 	k := keys(t, 7)
-	subject := access.Subject{ID: "SUBJECT", Salt: bytes.Repeat([]byte{1}, 32)}
+	subject := audit.Subject{ID: "SUBJECT", Salt: bytes.Repeat([]byte{1}, 32)}
 	var got []string
-	var last access.Link
-	for _, kind := range []access.LinkKind{access.Opened, access.Closed} {
-		last = k.Append(last, access.Link{
+	var last audit.Link
+	for _, kind := range []audit.LinkKind{audit.Opened, audit.Closed} {
+		last = k.Append(last, audit.Link{
 			Subject: subject.ID, EntryID: line.ID, Kind: kind, Digest: k.Digest(subject, kind, line),
 			SealedAt: time.Date(2026, 11, 22, 10, 0, 3, 999, time.UTC),
 		})
@@ -76,63 +76,63 @@ func TestChain_DigestTellsLinesApart(t *testing.T) {
 	maybe := func(t *rapid.T, name string) *string {
 		return rapid.Ptr(rapid.StringN(0, 3, 8), true).Draw(t, name)
 	}
-	draw := func(t *rapid.T) access.Line {
+	draw := func(t *rapid.T) audit.Line {
 		s := rapid.StringN(0, 3, 8)
-		return access.Line{
+		return audit.Line{
 			UserID: s.Draw(t, "user"), ID: s.Draw(t, "id"), Action: s.Draw(t, "action"), Resource: s.Draw(t, "resource"),
 			ResourceID: maybe(t, "resource id"), Metadata: maybe(t, "metadata"), IPAddress: maybe(t, "ip"), UserAgent: maybe(t, "agent"),
 			Status: s.Draw(t, "status"), Error: maybe(t, "error"), CreatedAt: s.Draw(t, "created"), UpdatedAt: s.Draw(t, "updated"),
 		}
 	}
-	outcome := func(l access.Line) access.Line {
+	outcome := func(l audit.Line) audit.Line {
 		l.Status, l.Error, l.UpdatedAt = "", nil, ""
 		return l
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		subject := access.Subject{Salt: rapid.SliceOfN(rapid.Byte(), 1, 3).Draw(t, "salt")}
+		subject := audit.Subject{Salt: rapid.SliceOfN(rapid.Byte(), 1, 3).Draw(t, "salt")}
 		a, b := draw(t), draw(t)
-		if same := cmp.Equal(a, b); (k.Digest(subject, access.Closed, a) == k.Digest(subject, access.Closed, b)) != same {
+		if same := cmp.Equal(a, b); (k.Digest(subject, audit.Closed, a) == k.Digest(subject, audit.Closed, b)) != same {
 			t.Fatalf("closed: the same line: %v; digests say otherwise", same)
 		}
-		if same := cmp.Equal(outcome(a), outcome(b)); (k.Digest(subject, access.Opened, a) == k.Digest(subject, access.Opened, b)) != same {
+		if same := cmp.Equal(outcome(a), outcome(b)); (k.Digest(subject, audit.Opened, a) == k.Digest(subject, audit.Opened, b)) != same {
 			t.Fatalf("opened: the same line but for its outcome: %v; digests say otherwise", same)
 		}
-		if k.Digest(subject, access.Opened, a) == k.Digest(subject, access.Closed, a) {
+		if k.Digest(subject, audit.Opened, a) == k.Digest(subject, audit.Closed, a) {
 			t.Fatal("the kind is not in the digest")
 		}
-		if k.Digest(access.Subject{Salt: append(subject.Salt, 0xff)}, access.Closed, a) == k.Digest(subject, access.Closed, a) {
+		if k.Digest(audit.Subject{Salt: append(subject.Salt, 0xff)}, audit.Closed, a) == k.Digest(subject, audit.Closed, a) {
 			t.Fatal("the salt is not in the digest")
 		}
 	})
 }
 
 func TestRoot_SurvivesRotation(t *testing.T) {
-	root := access.NewRoot()
-	wrapped, err := access.WrapRoot("old", root)
+	root := audit.NewRoot()
+	wrapped, err := audit.WrapRoot("old", root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(wrapped, root) {
 		t.Error("the root can be read")
 	}
-	got, which, err := access.UnwrapRoot([]string{"new", "old"}, wrapped)
+	got, which, err := audit.UnwrapRoot([]string{"new", "old"}, wrapped)
 	if err != nil || which != 1 || !bytes.Equal(got, root) {
 		t.Errorf("unwrapped by secret %d, %v", which, err)
 	}
-	if _, _, err := access.UnwrapRoot([]string{"new", "other"}, wrapped); !errors.Is(err, access.ErrRootLocked) {
+	if _, _, err := audit.UnwrapRoot([]string{"new", "other"}, wrapped); !errors.Is(err, audit.ErrRootLocked) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := access.UnwrapRoot([]string{"old"}, wrapped[:5]); !errors.Is(err, access.ErrRootLocked) {
+	if _, _, err := audit.UnwrapRoot([]string{"old"}, wrapped[:5]); !errors.Is(err, audit.ErrRootLocked) {
 		t.Errorf("half a root: got %v", err)
 	}
 	wrapped[len(wrapped)-1]++
-	if _, _, err := access.UnwrapRoot([]string{"old"}, wrapped); !errors.Is(err, access.ErrRootLocked) {
+	if _, _, err := audit.UnwrapRoot([]string{"old"}, wrapped); !errors.Is(err, audit.ErrRootLocked) {
 		t.Errorf("changed root: got %v", err)
 	}
-	if _, err := access.WrapRoot("", root); err == nil {
+	if _, err := audit.WrapRoot("", root); err == nil {
 		t.Error("an empty secret is accepted")
 	}
-	if _, err := access.NewChainKeys(root[:31]); err == nil {
+	if _, err := audit.NewChainKeys(root[:31]); err == nil {
 		t.Error("a short root is accepted")
 	}
 }
