@@ -67,7 +67,7 @@ func Run(ctx context.Context, p Process) (code int) {
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("parley"),
-		kong.Description("A backend for AI chat. Settings come from environment variables; see README.md."),
+		kong.Description("A backend for AI chat. Settings come from environment variables; see docs/configuration.md."),
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

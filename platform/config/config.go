@@ -1,6 +1,6 @@
 // Package config reads Parley's settings from the environment into one struct.
 // A setting is a field here and nowhere else; its tags give the variable's
-// name, its default and the sentence that the README's table shows.
+// name, its default and the sentence that docs/configuration.md shows.
 package config
 
 import (

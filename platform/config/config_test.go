@@ -16,7 +16,7 @@ import (
 	"parley/platform/config"
 )
 
-var update = flag.Bool("update", false, "rewrite the configuration table of the README")
+var update = flag.Bool("update", false, "rewrite the table in docs/configuration.md")
 
 func TestLoad_Defaults(t *testing.T) {
 	c, err := config.Load(nil)
@@ -173,9 +173,10 @@ func TestVariables_AreDocumented(t *testing.T) {
 	}
 }
 
-// The README's table is the struct's. Run with -update after a change.
-func TestREADME_HoldsTheTable(t *testing.T) {
-	const file, begin, end = "../../README.md", "<!-- configuration: begin -->\n", "<!-- configuration: end -->"
+// The table in docs/configuration.md is generated from the struct. Run with
+// -update after a change.
+func TestConfiguration_TableIsCurrent(t *testing.T) {
+	const file, begin, end = "../../docs/configuration.md", "<!-- configuration: begin -->\n", "<!-- configuration: end -->"
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +184,7 @@ func TestREADME_HoldsTheTable(t *testing.T) {
 	head, rest, ok := strings.Cut(string(raw), begin)
 	held, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatal("README.md lacks the markers of the configuration table")
+		t.Fatal("docs/configuration.md lacks the markers of the configuration table")
 	}
 	want := "\n" + config.Table() + "\n"
 	if *update {
@@ -193,6 +194,6 @@ func TestREADME_HoldsTheTable(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(want, held); diff != "" {
-		t.Errorf("README.md is not up to date; run go test ./platform/config -update\n%s", diff)
+		t.Errorf("docs/configuration.md is not up to date; run go test ./platform/config -update\n%s", diff)
 	}
 }

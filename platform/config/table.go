@@ -1,4 +1,4 @@
-//go:generate go test -run TestREADME . -update
+//go:generate go test -run TestConfiguration . -update
 
 package config
 
@@ -32,7 +32,7 @@ func Variables() []Variable {
 	return out
 }
 
-// Table returns the settings as a Markdown table, as the README holds it.
+// Table returns the settings as a Markdown table, as docs/configuration.md holds it.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| Variable | Default | Meaning |\n|---|---|---|\n")
