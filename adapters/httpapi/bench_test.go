@@ -69,6 +69,7 @@ type settings struct {
 	handler  func(http.Handler) http.Handler
 
 	connection func(context.Context, net.Conn) context.Context
+	pool       func(*sqlstore.Options) // changes how the store is opened
 }
 
 func setup(t testing.TB, change ...func(*settings)) *bench {
@@ -91,9 +92,13 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		Status: httpapi.HealthOK, Components: map[string]httpapi.Component{"database": {Status: httpapi.HealthOK}},
 	}}
 	var err error
-	b.store, err = sqlstore.Open(t.Context(), sqlstore.Options{
+	options := sqlstore.Options{
 		URL: s.database, AcquireTimeout: 20 * time.Second, Timeout: 20 * time.Second, // machines may be busy
-	})
+	}
+	if s.pool != nil {
+		s.pool(&options)
+	}
+	b.store, err = sqlstore.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ var statusOf = map[fault.Kind]int{
 	fault.Limited:         http.StatusTooManyRequests,
 	fault.OverBudget:      http.StatusTooManyRequests,
 	fault.QueueFull:       http.StatusServiceUnavailable,
+	fault.Overloaded:      http.StatusServiceUnavailable,
 	fault.AIFailed:        http.StatusBadGateway,
 	fault.AIUnavailable:   http.StatusServiceUnavailable,
 	fault.Unavailable:     http.StatusServiceUnavailable,
@@ -121,7 +122,7 @@ func (a *API) fail(ctx context.Context, err error, w http.ResponseWriter) {
 		// The first two are ends of runs, and the gate has told of the third.
 	case f.Kind == fault.NotFound || f.Kind == fault.Forbidden:
 		a.Gate.Refuse(ctx, c.principal, c.caller, c.route.Label(), f.Kind)
-	case status < 500 || f.Kind == fault.QueueFull || f.Kind == fault.Unavailable && f.Cause == nil:
+	case status < 500 || f.Kind == fault.QueueFull || f.Kind == fault.Overloaded || f.Kind == fault.Unavailable && f.Cause == nil:
 		a.Observer.Observe(ctx, ports.Refused{Kind: f.Kind, Tier: c.principal.Tier, UserID: c.principal.UserID})
 	default:
 		a.Observer.Observe(ctx, ports.RequestFailed{Route: c.route.Label(), Sends: c.route.Access == Sends, Kind: f.Kind, Err: err})

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,6 +141,30 @@ func TestCallers_DatabaseSessions(t *testing.T) {
 	if p, err := named.Identify(t.Context(), cookie("authjs.session-token", "t")); err != nil || p.UserID != "bob" {
 		t.Errorf("other names: %+v, %v", p, err)
 	}
+	// More callers at once than the app's database takes are overload, not an outage.
+	if _, err := db.ExecContext(t.Context(), `CREATE VIEW slow AS SELECT token, user_id, expires_at FROM auth.sessions WHERE pg_sleep(0.1) IS NOT NULL`); err != nil {
+		t.Fatal(err)
+	}
+	busy := sessions(url, identity.Tables{Session: "slow", Token: "token", User: "user_id", Expires: "expires_at"})
+	errs := make([]error, 200)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = busy.Identify(t.Context(), cookie("authjs.session-token", "t")) })
+	}
+	wg.Wait()
+	overloaded := 0
+	for _, err := range errs {
+		switch {
+		case fault.Is(err, fault.Overloaded):
+			overloaded++
+		case err != nil:
+			t.Errorf("busy: %v", err)
+		}
+	}
+	if overloaded == 0 || overloaded == len(errs) {
+		t.Errorf("busy: %d of %d were refused", overloaded, len(errs))
+	}
+
 	away := sessions("postgres://nobody@127.0.0.1:1/none", identity.Tables{})
 	refused(t, away, "database down", cookie("authjs.session-token", "good"), fault.Unavailable)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,8 @@ type Sessions struct {
 	db    *sql.DB
 	query string
 	now   ports.Clock
+
+	answered atomic.Int64 // when the database last answered, in Unix nanoseconds
 }
 
 // NewSessions prepares for the Postgres of the app. It need not be up yet.
@@ -78,6 +81,7 @@ func (s *Sessions) Ping(ctx context.Context) error {
 // identify looks the cookie's token up. Auth.js never cuts such a token into
 // pieces, so only a cookie of exactly its name counts.
 func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (access.Principal, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	for _, f := range flavours {
@@ -90,13 +94,25 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 			err := s.db.QueryRowContext(ctx, s.query, c.Value).Scan(&user, &expires)
 			switch {
 			case errors.Is(err, sql.ErrNoRows):
+				s.answered.Store(time.Now().UnixNano())
 			case err != nil:
-				return access.Principal{}, fault.Wrap(err, fault.Unavailable, "Sessions cannot be checked at the moment").After(time.Second)
+				return access.Principal{}, s.failed(ctx, began, err)
 			case expires.After(s.now()) && validUser(user):
+				s.answered.Store(time.Now().UnixNano())
 				// It was good a moment ago, so no revocation of the past is meant for it.
 				return access.Principal{UserID: user, Tier: access.Authenticated, Via: access.ViaCookie, IssuedAt: s.now()}, nil
 			}
 		}
 	}
 	return access.Principal{}, unauthenticated()
+}
+
+// failed gives an error of the database its kind: overload if time ran out
+// while all connections were in use and the database answered other callers.
+func (s *Sessions) failed(ctx context.Context, began time.Time, err error) error {
+	stats := s.db.Stats()
+	if ctx.Err() != nil && stats.InUse >= stats.MaxOpenConnections && s.answered.Load() >= began.UnixNano() {
+		return fault.Wrap(err, fault.Overloaded, "The server is busy; please try again").After(time.Second)
+	}
+	return fault.Wrap(err, fault.Unavailable, "Sessions cannot be checked at the moment").After(time.Second)
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -86,7 +87,7 @@ func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx co
 	defer cancel()
 	var err error
 	for range retries {
-		if err = s.try(ctx, s.readers, s.fence, who, nothing, fn); err == nil || ctx.Err() != nil || !lostConnection(err) {
+		if err = s.try(ctx, s.readers, s.fence, who, nothing, fn); err == nil || ctx.Err() != nil || fault.As(err) != nil || !lostConnection(err) {
 			break // a read can be repeated on another connection
 		}
 	}
@@ -94,12 +95,17 @@ func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx co
 }
 
 // try runs fn on a connection, in a transaction or without one.
-func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	defer func() {
+		if err == nil || fault.As(err) != nil { // a fault is a decision about what the database answered
+			s.answers.add()
+		}
+	}()
 	if s.dialect.name == "postgres" {
 		tx := &textTx{Conn: conn, direct: s.direct(conn)}
 		if !within {
@@ -206,12 +212,18 @@ func (s *Store) begin(ctx context.Context, name string) (context.Context, contex
 	return context.WithTimeout(context.WithValue(ctx, statementKey{}, name), s.opt.Timeout)
 }
 
-// acquire takes a connection from the pool, or gives up after AcquireTimeout.
+// acquire takes a connection from the pool, or gives up after AcquireTimeout:
+// as Overloaded if all connections are in use and the database has answered
+// other calls meanwhile, else as Unavailable.
 func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
+	began := time.Now()
 	wait, cancel := context.WithTimeout(ctx, s.opt.AcquireTimeout)
 	defer cancel()
 	conn, err := db.Conn(wait)
-	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+	if err != nil && wait.Err() != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		if stats := db.Stats(); stats.InUse >= stats.MaxOpenConnections && s.answers.since(began) {
+			return conn, fault.Wrap(err, fault.Overloaded, "The server is busy; please try again").After(time.Second)
+		}
 		return conn, unavailable(err)
 	}
 	if err != nil {
@@ -219,6 +231,13 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 	}
 	return conn, nil
 }
+
+// answers remembers when the database last answered a call.
+type answers struct{ last atomic.Int64 }
+
+func (a *answers) add() { a.last.Store(time.Now().UnixNano()) }
+
+func (a *answers) since(t time.Time) bool { return a.last.Load() >= t.UnixNano() }
 
 // batch sends statements in one round trip. Arguments are part of the text, so
 // both drivers take them as one simple query; the first that fails fails all.

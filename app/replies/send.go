@@ -158,7 +158,7 @@ func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
 		reserved = true
 		a.Owner = s.opt.Owner
 	default:
-		a.OnlyReplay = fault.New(fault.Unavailable, "The server is busy; please try again").After(time.Second)
+		a.OnlyReplay = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 
 	// An admission that has begun is finished even if the caller leaves: half

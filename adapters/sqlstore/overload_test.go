@@ -1,0 +1,68 @@
+package sqlstore_test
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/fault"
+	"parley/platform/testing/testenv"
+)
+
+// slowHook makes every round trip take a while.
+type slowHook time.Duration
+
+func (h slowHook) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context {
+	time.Sleep(time.Duration(h))
+	return ctx
+}
+
+func (slowHook) AfterQuery(context.Context, *bun.QueryEvent) {}
+
+// A pool that more calls wait for than it can serve is overload while the
+// database answers, and no outage: neither for the calls nor for Ping.
+func TestTrouble_Overload(t *testing.T) {
+	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			migrated(t, sqlstore.Options{URL: url})
+			store := open(t, sqlstore.Options{
+				URL: url, MaxConns: 1, AcquireTimeout: 500 * time.Millisecond, Hooks: []bun.QueryHook{slowHook(20 * time.Millisecond)},
+			})
+			for _, call := range []struct {
+				name string
+				do   func() error
+			}{
+				{"Write", func() error { return store.Record(t.Context(), entry("a")) }},
+				{"Read", func() error { _, err := store.Usage(t.Context(), "ann", time.Now()); return err }},
+				{"Ping", func() error { return store.Ping(t.Context()) }},
+			} {
+				const calls = 150
+				errs := make([]error, calls)
+				var wg sync.WaitGroup
+				for i := range errs {
+					wg.Go(func() { errs[i] = call.do() })
+				}
+				wg.Wait()
+				served, overloaded := 0, 0
+				for _, err := range errs {
+					switch {
+					case err == nil:
+						served++
+					case fault.Is(err, fault.Overloaded) && fault.As(err).RetryAfter > 0:
+						overloaded++
+					default:
+						t.Errorf("%s: %v", call.name, err)
+					}
+				}
+				if served == 0 || overloaded == 0 != (call.name == "Ping") {
+					t.Errorf("%s: of %d calls %d were served and %d refused for overload", call.name, calls, served, overloaded)
+				}
+			}
+		})
+	}
+}
