@@ -4,7 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"parley/adapters/sqlstore"
+	"parley/adapters/sqlstore/rows"
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/platform/testing/testenv"
@@ -319,4 +324,120 @@ func table(t *testing.T, found *sql.Rows, err error) (out [][]string) {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestChecklist_PlainDumpAndRestore runs the checklist's two lines as an
+// operator pastes them: as the owner of the tables, who is no superuser, and as
+// the application's role of deploy/postgres/roles.sql.
+func TestChecklist_PlainDumpAndRestore(t *testing.T) {
+	owner, ownerURL, appURL := deployed(t)
+	at := time.Now().UTC().Add(-time.Minute)
+	send(t, owner, "ann", "c1", chat.Completed, "1", at, time.Second)
+	chained(t, owner, 10)
+	send(t, owner, "bob", "", chat.Failed, "2", at, time.Second) // not sealed yet
+	before := countRows(t, owner)
+	for name, url := range map[string]string{"Owner": ownerURL, "ApplicationRole": appURL} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			shell(t, dir, url, "pg_dump $DATABASE_URL > backup_20251106.sql")
+			into := emptyDatabase(t, owner, ownerURL)
+			if said := shell(t, dir, into, "psql $DATABASE_URL < backup_20251106.sql"); strings.Contains(said, "ERROR") {
+				t.Errorf("psql: %s", said)
+			}
+			restored := open(t, sqlstore.Options{URL: into})
+			if diff := cmp.Diff(before, countRows(t, restored)); diff != "" {
+				t.Errorf("rows (-before +restored):\n%s", diff)
+			}
+			if status, err := restored.MigrationStatus(t.Context()); err != nil || len(status.Pending) > 0 || status.Ahead {
+				t.Errorf("migrations: %+v, %v", status, err)
+			}
+			if _, err := restored.DB().Exec("DELETE FROM audit_logs"); err == nil || !strings.Contains(err.Error(), "append-only") {
+				t.Errorf("the restored audit log can be deleted: %v", err)
+			}
+			chained(t, restored, 10)
+			send(t, restored, "ann", "c1", chat.Completed, "3", time.Now(), time.Second)
+		})
+	}
+}
+
+// deployed is a migrated database as the documentation sets it up: its tables
+// belong to a role that is no superuser, and the application has another.
+func deployed(t *testing.T) (owner *sqlstore.Store, ownerURL, appURL string) {
+	t.Helper()
+	super := open(t, sqlstore.Options{URL: testenv.Postgres(t)})
+	var database string
+	if err := raw(super).QueryRow("SELECT current_database()").Scan(&database); err != nil {
+		t.Fatal(err)
+	}
+	ownerRole, appRole := database+"_owner", database+"_app"
+	ownerURL, appURL = as(t, super, ownerRole, "secret"), as(t, super, appRole, "secret")
+	exec := func(store *sqlstore.Store, statement string) {
+		t.Helper()
+		if _, err := store.DB().Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	exec(super, "CREATE ROLE "+ownerRole+" LOGIN CREATEROLE CREATEDB PASSWORD 'secret'")
+	exec(super, "ALTER DATABASE "+database+" OWNER TO "+ownerRole+"; ALTER SCHEMA public OWNER TO "+ownerRole)
+	t.Cleanup(func() {
+		exec(super, "ALTER DATABASE "+database+" OWNER TO CURRENT_USER; REASSIGN OWNED BY "+ownerRole+" TO CURRENT_USER; DROP OWNED BY "+ownerRole)
+		exec(super, "DROP OWNED BY "+appRole+"; DROP ROLE "+appRole+"; DROP ROLE "+ownerRole)
+	})
+	owner = migrated(t, sqlstore.Options{URL: ownerURL})
+	script, err := os.ReadFile("../../deploy/postgres/roles.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(owner, strings.ReplaceAll(string(script), "parley_app", appRole))
+	exec(owner, "ALTER ROLE "+appRole+" PASSWORD 'secret'")
+	return owner, ownerURL, appURL
+}
+
+// emptyDatabase returns the URL of a second database of the same owner.
+func emptyDatabase(t *testing.T, owner *sqlstore.Store, ownerURL string) string {
+	t.Helper()
+	name := fmt.Sprintf("parley_test_restored_%d", time.Now().UnixNano())
+	if _, err := owner.DB().Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := owner.DB().Exec("DROP DATABASE " + name); err != nil {
+			t.Errorf("drop the restored database: %v", err)
+		}
+	})
+	u, err := url.Parse(ownerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// shell runs a line as an operator pastes it and returns what it printed.
+func shell(t *testing.T, dir, databaseURL, line string) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", line)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+databaseURL,
+		"PATH="+filepath.Dir(testenv.Binary(t, "pg_dump"))+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return string(out)
+}
+
+// countRows counts the rows of every table.
+func countRows(t *testing.T, store *sqlstore.Store) map[string]int64 {
+	t.Helper()
+	counts := map[string]int64{}
+	for _, model := range rows.All {
+		table := raw(store).Table(reflect.TypeOf(model).Elem()).Name
+		var n int64
+		if err := store.DB().QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		counts[table] = n
+	}
+	return counts
 }

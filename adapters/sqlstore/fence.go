@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/domain/audit"
+	"parley/domain/fault"
 )
 
 // scope is whose rows a transaction sees where row-level security is on: the
@@ -72,21 +73,58 @@ func (s *Store) beyond(ctx context.Context, tx bun.IDB, fn func() error) error {
 // fencedTables are the tables that the policy stands on.
 var fencedTables = []string{"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_usage", "chat_api_keys", "audit_logs"}
 
-// CheckRowSecurity reports whether the database role is held to row-level
-// security, if the store was opened with it: superusers and roles with
-// BYPASSRLS are not, and a fence that stops nobody should not be believed in.
+// CheckRowSecurity enables row-level security, if the store was opened with
+// it, and reports whether the database role is held to it. Superusers and roles
+// with BYPASSRLS are not: serving as one would give no protection.
 func (s *Store) CheckRowSecurity(ctx context.Context) error {
 	if !s.fence {
 		return nil
 	}
-	var open []string
-	err := s.read(ctx, "check_row_security", everyone, func(ctx context.Context, db bun.IDB) error {
+	open, err := s.unprotectedTables(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	var bypass bool
+	err = s.read(ctx, "check_row_security", everyone, func(ctx context.Context, db bun.IDB) error {
+		return db.QueryRowContext(ctx, "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user").Scan(&bypass)
+	})
+	if err != nil {
+		return err
+	}
+	if !bypass {
+		if err := s.enableRowSecurity(ctx); err != nil {
+			return err
+		}
+		if open, err = s.unprotectedTables(ctx); err != nil || len(open) == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("DB_RLS: the database role is not held to row-level security of %s: it is a superuser or has BYPASSRLS",
+		strings.Join(open, ", "))
+}
+
+// unprotectedTables lists the tables whose policy does not hold this role.
+func (s *Store) unprotectedTables(ctx context.Context) (open []string, err error) {
+	err = s.read(ctx, "check_row_security", everyone, func(ctx context.Context, db bun.IDB) error {
 		open = nil
 		return db.NewRaw("SELECT t FROM unnest(ARRAY[?]) AS t WHERE NOT row_security_active(t)", bun.List(fencedTables)).Scan(ctx, &open)
 	})
-	if err == nil && len(open) > 0 {
-		err = fmt.Errorf("DB_RLS: the database role is not held to row-level security of %s: it is a superuser or has BYPASSRLS",
-			strings.Join(open, ", "))
+	return open, err
+}
+
+// enableRowSecurity turns the policies on, for all sessions. The application's
+// role can, by a function that has the rights of the tables' owner.
+func (s *Store) enableRowSecurity(ctx context.Context) error {
+	err := s.write(ctx, "enable_row_security", everyone, func(ctx context.Context, tx bun.IDB) error {
+		_, err := tx.ExecContext(ctx, "SELECT chat_enable_row_security()")
+		if sqlState(err) == "42501" {
+			return fault.Wrap(redact(err), fault.Internal,
+				"DB_RLS: this role may not enable row-level security; run deploy/postgres/roles.sql again as the owner of the tables")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("enable row-level security: %w", err)
 	}
-	return err
+	return nil
 }

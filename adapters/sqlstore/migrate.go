@@ -35,7 +35,11 @@ type Status struct {
 // applied. Instances that start together do not disturb each other. It
 // refuses a directory whose atlas.sum does not match.
 func (s *Store) Migrate(ctx context.Context) ([]string, error) {
-	return s.migrate(ctx, migrations.FS)
+	applied, err := s.migrate(ctx, migrations.FS)
+	if err == nil && s.fence {
+		err = s.enableRowSecurity(ctx)
+	}
+	return applied, err
 }
 
 func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err error) {

@@ -10,12 +10,17 @@
 DO $$
 DECLARE
   chat record;
+  queue record;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'parley_app') THEN
     CREATE ROLE parley_app LOGIN;
   END IF;
   FOR chat IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'chat\_%' LOOP
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO parley_app', chat.tablename);
+  END LOOP;
+  -- pg_dump reads sequences too.
+  FOR queue IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND sequencename ~ '^(chat|audit)_' LOOP
+    EXECUTE format('GRANT SELECT ON SEQUENCE public.%I TO parley_app', queue.sequencename);
   END LOOP;
 END $$;
 
@@ -31,6 +36,9 @@ GRANT SELECT, INSERT, DELETE ON audit_unsealed, audit_keys, audit_erasures TO pa
 GRANT UPDATE (declared_at) ON audit_erasures TO parley_app; -- to lock the row
 GRANT SELECT, INSERT, UPDATE (wrapped) ON audit_root TO parley_app;
 GRANT EXECUTE ON FUNCTION audit_erase(text, bigint) TO parley_app;
+
+-- DB_RLS=true turns the policies on; this role cannot turn them off.
+GRANT EXECUTE ON FUNCTION chat_enable_row_security() TO parley_app;
 
 -- parley serve looks whether the schema is the one that it knows.
 GRANT USAGE ON SCHEMA atlas_schema_revisions TO parley_app;

@@ -17,6 +17,7 @@ var packages = map[string]string{
 	"initdb":       "postgresql",
 	"postgres":     "postgresql",
 	"psql":         "postgresql-client",
+	"pg_dump":      "postgresql-client",
 	"pgbouncer":    "pgbouncer",
 	"redis-server": "redis-server",
 	"prometheus":   "prometheus",
