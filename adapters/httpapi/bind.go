@@ -173,7 +173,7 @@ func (b binder) bindBody(w http.ResponseWriter, r *http.Request, dst any) error 
 	v := reflect.ValueOf(dst).Elem()
 	for name, raw := range members {
 		f := b.body[name]
-		if json.Unmarshal(raw, v.FieldByIndex(f.index).Addr().Interface()) != nil {
+		if unmarshal(raw, v.FieldByIndex(f.index).Addr().Interface()) != nil {
 			return f.refused()
 		}
 	}

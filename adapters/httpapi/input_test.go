@@ -46,7 +46,7 @@ func badInput(t *testing.T, b *bench) {
 		"MetadataNUL":       {`{"content":"x","metadata":{"a":["\u0000"]}}`, 400, "INVALID_INPUT", control, nil},
 		"MetadataKeyNUL":    {`{"content":"x","metadata":{"\u0000":1}}`, 400, "INVALID_INPUT", control, nil},
 		"MetadataText":      {`{"content":"x","metadata":"y"}`, 400, "INVALID_INPUT", "metadata must be an object", nil},
-		"MetadataHuge":      {`{"content":"x","metadata":{"a":1e999}}`, 400, "INVALID_INPUT", "metadata must be an object", nil},
+		"MetadataHuge":      {`{"content":"x","metadata":{"a":1e999}}`, 400, "INVALID_INPUT", "Numbers must be in the range of a double and have at most 400 characters", nil},
 		"Null":              {`null`, 400, "INVALID_INPUT", json, nil},
 		"Array":             {`[{"content":"x"}]`, 400, "INVALID_INPUT", json, nil},
 		"Trailing":          {text("x") + `{}`, 400, "INVALID_INPUT", json, nil},

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
@@ -10,6 +11,17 @@ import (
 
 // maxDepth is how deep arrays and objects of a request may nest.
 const maxDepth = 32
+
+// maxNumber bounds the characters of a number, and its negative exponent.
+const maxNumber = 400
+
+// unmarshal decodes JSON. Numbers of a value without a type of its own stay as
+// they were written: they are json.Number.
+func unmarshal(raw []byte, dst any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	return d.Decode(dst)
+}
 
 // checkObject checks a request's body as a whole and returns the names of its
 // members. encoding/json forgives more than a wire format should: it takes the
@@ -245,7 +257,11 @@ func (c *checker) literal(want string) error {
 	return nil
 }
 
+// number moves over a number. What a store could not keep exactly is refused
+// (jsonb has room for 16,383 digits behind the point), and so is what most
+// clients could not read.
 func (c *checker) number() error {
+	start := c.i
 	c.take('-')
 	if !c.take('0') && !c.digits() {
 		return errNotJSON()
@@ -253,13 +269,23 @@ func (c *checker) number() error {
 	if c.take('.') && !c.digits() {
 		return errNotJSON()
 	}
+	exponent := 0
 	if c.take('e') || c.take('E') {
 		if !c.take('+') {
 			c.take('-')
 		}
+		first := c.i
 		if !c.digits() {
 			return errNotJSON()
 		}
+		var err error
+		if exponent, err = strconv.Atoi(string(c.b[first:c.i])); err != nil {
+			exponent = maxNumber + 1
+		}
+	}
+	text := c.b[start:c.i]
+	if _, err := strconv.ParseFloat(string(text), 64); err != nil || len(text) > maxNumber || exponent > maxNumber {
+		return fault.New(fault.Invalid, "Numbers must be in the range of a double and have at most %d characters", maxNumber)
 	}
 	return nil
 }

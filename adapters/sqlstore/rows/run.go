@@ -102,7 +102,9 @@ func unmarshal(text string) (map[string]any, error) {
 		return nil, nil
 	}
 	var m map[string]any
-	if err := json.Unmarshal([]byte(text), &m); err != nil {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber() // what a user sent comes back as it was written
+	if err := d.Decode(&m); err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
 	return m, nil
