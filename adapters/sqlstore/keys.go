@@ -73,7 +73,8 @@ func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, en
 	})
 }
 
-// RevokeSessions ends every session of a user that was issued until at.
+// RevokeSessions ends every session and every API key of a user that was issued
+// until at.
 func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, entry audit.Entry) (r access.Revocation, err error) {
 	err = s.write(ctx, "revoke_sessions", of(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
@@ -83,6 +84,10 @@ func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, e
 		err := tx.NewRaw("UPDATE chat_users SET session_version = session_version + 1, revoked_at = ? WHERE user_id = ? RETURNING session_version",
 			r.At, user).Scan(ctx, &r.Version)
 		if err != nil {
+			return err
+		}
+		if _, err := tx.NewRaw("UPDATE chat_api_keys SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL AND created_at <= ?",
+			r.At, user, r.At).Exec(ctx); err != nil {
 			return err
 		}
 		return insertEntries(ctx, tx, owned(entry, user))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/domain/access"
+	"parley/domain/fault"
 	"parley/ports"
 )
 
@@ -59,4 +60,23 @@ func (g *Gate) FollowRevocations(ctx context.Context, every time.Duration) {
 			g.Observer.Observe(ctx, ports.BackgroundFailed{Task: "revocations", Err: err})
 		}
 	}
+}
+
+// StillValid reports whether a credential that was accepted earlier, as p, would
+// be accepted now. Streams ask it at each heartbeat and end when it says no:
+// the credential has expired, its session or API key was revoked or deleted, or
+// the account was erased. Nothing is counted or audited.
+//
+// Tokens and encrypted cookies are checked in memory; an API key and a session
+// in a database take one look-up there, bounded by 2 s. When that cannot be
+// made, what was accepted stays valid unless it was revoked.
+func (g *Gate) StillValid(ctx context.Context, c access.Credential, p access.Principal) bool {
+	now, err := g.Identity.Identify(ctx, c)
+	switch {
+	case fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.Invalid):
+		return false
+	case err != nil:
+		return !g.revoked.ends(p)
+	}
+	return now.UserID == p.UserID && !g.revoked.ends(now)
 }

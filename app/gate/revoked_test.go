@@ -25,15 +25,31 @@ type nothing struct{}
 
 func (nothing) Observe(context.Context, any) {}
 
-func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
+func openStore(t *testing.T) *sqlstore.Store {
+	t.Helper()
 	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	check(t, err)
+	t.Cleanup(func() { check(t, store.Close()) })
+	_, err = store.Migrate(t.Context())
+	check(t, err)
+	return store
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	if _, err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+}
+
+func exec(t *testing.T, store *sqlstore.Store, statement string, args ...any) {
+	t.Helper()
+	_, err := store.DB().ExecContext(t.Context(), statement, args...)
+	check(t, err)
+}
+
+func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
+	store := openStore(t)
 	at := time.Now()
 	revoke := func(id string, at time.Time) access.Revocation {
 		t.Helper()
@@ -57,7 +73,8 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 		"After":          {access.Principal{UserID: "ann", IssuedAt: at.Add(time.Second)}, false},
 		"OldVersion":     {access.Principal{UserID: "ann", IssuedAt: at.Add(time.Hour), SessionVersion: 1}, true},
 		"CurrentVersion": {access.Principal{UserID: "ann", SessionVersion: 2}, false},
-		"APIKey":         {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(-time.Hour)}, false},
+		"OldKey":         {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(-time.Hour)}, true},
+		"NewKey":         {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(time.Microsecond)}, false},
 		"SomebodyElse":   {access.Principal{UserID: "bob", IssuedAt: at.Add(-time.Hour)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,8 +13,8 @@ type Key struct {
 	RevokedAt time.Time // zero while it is good
 }
 
-// Revocation ends every session of a user that was issued before At, or that
-// names an older session version.
+// Revocation ends every session of a user that was issued until At, or that
+// names an older session version, and every API key made until then.
 type Revocation struct {
 	UserID  string
 	Version int
@@ -22,13 +22,9 @@ type Revocation struct {
 }
 
 // Ends reports whether the revocation applies to a credential. One that does
-// not say when it was issued is taken for an old one. API keys are not
-// sessions: they are revoked one by one.
+// not say when it was issued is taken for an old one.
 func (r Revocation) Ends(p Principal) bool {
-	switch {
-	case p.Via == ViaKey:
-		return false
-	case p.SessionVersion > 0:
+	if p.Via != ViaKey && p.SessionVersion > 0 {
 		return p.SessionVersion < r.Version
 	}
 	return !p.IssuedAt.After(r.At)

@@ -95,7 +95,7 @@ func (k keyRevoke) Run(ctx context.Context, p Process) error {
 }
 
 type userCommand struct {
-	Revoke userRevoke `cmd:"" help:"End all sessions of a user."`
+	Revoke userRevoke `cmd:"" help:"End all sessions and API keys of a user."`
 	Erase  userErase  `cmd:"" help:"Remove everything of a user from every table. This cannot be undone."`
 }
 
@@ -103,13 +103,13 @@ type userRevoke struct {
 	User string `required:"" help:"Id of the user."`
 }
 
-// Run ends the user's sessions: every credential but API keys that was issued
-// until now. Instances learn of it within revocationsEvery.
+// Run ends every session and API key of the user that was issued until now.
+// Other instances refuse sessions within revocationsEvery, keys at once.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
 		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
 		if err == nil {
-			fmt.Fprintf(p.Stdout, "sessions issued until now are ended; session version %d\n", r.Version)
+			fmt.Fprintf(p.Stdout, "sessions and API keys issued until now are ended; session version %d\n", r.Version)
 		}
 		return err
 	})
