@@ -50,6 +50,8 @@ var rules = []rule{
 		vendors: []string{"github.com/anthropics/anthropic-sdk-go", "github.com/tidwall/gjson"}},
 	{pkg: "adapters/providers/openai", ours: []string{"domain", "ports", "adapters/providers/upstream"},
 		vendors: []string{"github.com/openai/openai-go/v3", "github.com/tidwall/gjson"}},
+	{pkg: "adapters/providers/upstream", ours: []string{"domain", "ports"},
+		vendors: []string{"github.com/tidwall/gjson"}},
 	{pkg: "adapters/redis", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/redis/go-redis/v9"}},
 	{pkg: "adapters/sqlstore", ours: []string{"domain", "ports", "adapters/sqlstore"},

@@ -34,7 +34,7 @@ func (r *Router) account(a *ports.Answer, c *conversation, err error) {
 func free(err error) bool {
 	switch upstream.ReasonOf(err) {
 	case upstream.Unreachable, upstream.RateLimited, upstream.QuotaExhausted, upstream.Overloaded, upstream.ServerError,
-		upstream.Unauthorized, upstream.UnknownModel, upstream.BadRequest, upstream.TooLong, upstream.NotAStream:
+		upstream.KeyRefused, upstream.UnknownModel, upstream.BadRequest, upstream.TooLong, upstream.NotAStream:
 		return true
 	}
 	return false

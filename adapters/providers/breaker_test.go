@@ -157,7 +157,7 @@ func TestVerdict(t *testing.T) {
 		"CallersFault":          {upstream.Fail(upstream.BadRequest, nil), false, errExcluded},
 		"TooMuchText":           {upstream.Fail(upstream.TooLong, nil), false, errExcluded},
 		"Overloaded":            {upstream.Fail(upstream.Overloaded, nil), false, errFailed},
-		"KeyIsBad":              {upstream.Fail(upstream.Unauthorized, nil), false, errFailed},
+		"KeyIsBad":              {upstream.Fail(upstream.KeyRefused, nil), false, errFailed},
 		"Silence":               {upstream.Fail(upstream.Deadline, nil), false, errFailed},
 		"LongReply":             {upstream.Fail(upstream.Deadline, nil), true, errExcluded},
 		"Stall":                 {upstream.Fail(upstream.Idle, nil), true, errFailed},

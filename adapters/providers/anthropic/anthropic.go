@@ -106,7 +106,7 @@ func (p *Provider) open(ctx context.Context, params sdk.MessageNewParams) (ssest
 	var resp *http.Response
 	err := p.client.Post(ctx, "v1/messages", params, &resp, option.WithJSONSet("stream", true))
 	if resp != nil && resp.StatusCode >= 400 {
-		return nil, refused(resp)
+		return nil, upstream.ReadRefusal(resp).Fault()
 	}
 	if err != nil {
 		return nil, upstream.Broken(ctx, err)

@@ -121,7 +121,7 @@ func TestAnthropic_Failures(t *testing.T) {
 		"400CreditBalance":   {reply: stub.Reply{Status: 400, Raw: `{"error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}`}, reason: upstream.QuotaExhausted},
 		"400PromptTooLong":   {reply: stub.Reply{Status: 400, Raw: `{"error":{"type":"invalid_request_error","message":"prompt is too long: 2 > 1"}}`}, reason: upstream.TooLong},
 		"400":                {reply: stub.Refuse(400, "invalid_request_error"), reason: upstream.BadRequest},
-		"401":                {reply: stub.Refuse(401, "authentication_error"), reason: upstream.Unauthorized},
+		"401":                {reply: stub.Refuse(401, "authentication_error"), reason: upstream.KeyRefused},
 		"413":                {reply: stub.Refuse(413, "request_too_large"), reason: upstream.TooLong},
 		"HTML200":            {reply: stub.Reply{Header: map[string]string{"Content-Type": "text/html"}, Raw: "<html>"}, reason: upstream.NotAStream},
 		"DataWithoutEvent":   {reply: stub.Reply{Raw: script(unnamed(start), unnamed(hello), unnamed(delta), unnamed(stop))}, reason: upstream.Incomplete},

@@ -1,7 +1,6 @@
 package anthropic
 
 import (
-	"io"
 	"net/http"
 
 	"github.com/tidwall/gjson"
@@ -56,7 +55,7 @@ func (m *message) take(name string, data []byte) (err error) {
 		m.answer.FinishReason, m.answer.Usage = finishReason(m.stop), m.used.count()
 		return nil
 	case "error":
-		return said(e, upstream.Refusal{Status: http.StatusOK})
+		return upstream.ParseRefusal(e, http.StatusOK, nil).Fault()
 	}
 	m.answer.Usage = m.used.count()
 	m.answer.Usage.Estimated = true // of as much as there was
@@ -110,17 +109,4 @@ func (u *usage) count() chat.Usage {
 		CacheRead: u.cacheRead, CacheWrite: u.cacheWrite, Reasoning: u.thinking,
 		Estimated: !u.hasInput || !u.hasOutput,
 	}
-}
-
-// refused is the fault of a response that is an error.
-func refused(resp *http.Response) error {
-	data, _ := io.ReadAll(resp.Body) // what the SDK has kept, or as much as may be read
-	_ = resp.Body.Close()
-	return said(gjson.ParseBytes(data), upstream.Refusal{Status: resp.StatusCode, Header: resp.Header})
-}
-
-// said adds to a refusal what the server says of it.
-func said(e gjson.Result, r upstream.Refusal) error {
-	r.Type, r.Message = e.Get("error.type").Str, e.Get("error.message").Str
-	return r.Fault()
 }

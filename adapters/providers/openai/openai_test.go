@@ -116,7 +116,7 @@ func TestOpenAI_Failures(t *testing.T) {
 		"429WithMillis":      {reply: stub.Refuse(429, "rate_limit_exceeded", "Retry-After-Ms", "250"), reason: upstream.RateLimited, after: 250 * time.Millisecond},
 		"429WithoutAnything": {reply: stub.Reply{Status: 429, Raw: "slow down"}, reason: upstream.RateLimited},
 		"InsufficientQuota":  {reply: stub.Refuse(429, "insufficient_quota", "Retry-After", "7"), reason: upstream.QuotaExhausted, after: 7 * time.Second},
-		"401":                {reply: stub.Refuse(401, "invalid_api_key"), reason: upstream.Unauthorized},
+		"401":                {reply: stub.Refuse(401, "invalid_api_key"), reason: upstream.KeyRefused},
 		"404Model":           {reply: stub.Refuse(404, "model_not_found"), reason: upstream.UnknownModel},
 		"400":                {reply: stub.Refuse(400, "invalid_request_error"), reason: upstream.BadRequest},
 		"400TooLong":         {reply: stub.Refuse(400, "context_length_exceeded"), reason: upstream.TooLong},

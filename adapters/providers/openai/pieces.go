@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"io"
 	"net/http"
 
 	"github.com/tidwall/gjson"
@@ -18,7 +17,8 @@ func take(data []byte, a *ports.Answer, reply *upstream.Reply) (err error) {
 	if !gjson.ValidBytes(data) {
 		return upstream.Garbled()
 	}
-	gjson.ParseBytes(data).ForEach(func(key, value gjson.Result) bool {
+	event := gjson.ParseBytes(data)
+	event.ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "model":
 			if value.Str != "" {
@@ -34,7 +34,7 @@ func take(data []byte, a *ports.Answer, reply *upstream.Reply) (err error) {
 			}
 		case "error":
 			if value.Type != gjson.Null {
-				err = said(value, upstream.Refusal{Status: http.StatusOK})
+				err = upstream.ParseRefusal(event, http.StatusOK, nil).Fault()
 			}
 		}
 		return err == nil
@@ -76,18 +76,4 @@ func count(u gjson.Result) chat.Usage {
 		CacheWrite: u.Get("prompt_tokens_details.cache_write_tokens").Int(),
 		Reasoning:  u.Get("completion_tokens_details.reasoning_tokens").Int(),
 	}
-}
-
-// refused is the fault of a response that is an error.
-func refused(resp *http.Response) error {
-	data, _ := io.ReadAll(resp.Body) // what the SDK has kept, or as much as may be read
-	_ = resp.Body.Close()
-	return said(gjson.GetBytes(data, "error"), upstream.Refusal{Status: resp.StatusCode, Header: resp.Header})
-}
-
-// said adds to a refusal what the server says of it. Some servers put a number
-// where the code should be.
-func said(e gjson.Result, r upstream.Refusal) error {
-	r.Type, r.Code, r.Message = e.Get("type").Str, e.Get("code").Str, e.Get("message").Str
-	return r.Fault()
 }

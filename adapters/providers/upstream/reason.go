@@ -26,7 +26,7 @@ const (
 	QuotaExhausted Reason = "quota_exhausted" // somebody has to pay first
 	Overloaded     Reason = "overloaded"
 	ServerError    Reason = "provider_error"
-	Unauthorized   Reason = "provider_auth"    // our key is not good
+	KeyRefused     Reason = "provider_auth"    // 401, 403: the configured key is wrong, expired or lacks a permission
 	UnknownModel   Reason = "model_not_found"  // our model list is not good
 	BadRequest     Reason = "request_refused"  // this request is not good
 	TooLong        Reason = "context_too_long" // more tokens than the model takes
@@ -66,7 +66,7 @@ var table = map[Reason]traits{
 	QuotaExhausted: {unavailable: true, failover: true, counts: true},
 	Overloaded:     {unavailable: true, retry: true, failover: true, counts: true},
 	ServerError:    {retry: true, failover: true, counts: true},
-	Unauthorized:   {failover: true, counts: true},
+	KeyRefused:     {failover: true, counts: true},
 	UnknownModel:   {failover: true, counts: true},
 	BadRequest:     {},
 	TooLong:        {},

@@ -3,24 +3,77 @@ package upstream
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
-// Refusal is an error that a provider has put into words, before a stream or
-// in the middle of one.
+// Refusal is an error that a provider reports, instead of a stream or in the
+// middle of one. Param and Message are read to classify the error, and never
+// passed on: they may quote a key or a message of the user's.
 type Refusal struct {
 	Status  int // HTTP; 200 in the middle of a stream
 	Type    string
 	Code    string
-	Message string // read here, never passed on
+	Param   string // the request member that the error names
+	Message string
 	Header  http.Header
 }
 
-// types classifies by what providers call their errors. It goes before the
-// status: in the middle of a stream the status is 200.
+// ReadRefusal reads the refusal from an error response, and closes its body.
+func ReadRefusal(resp *http.Response) Refusal {
+	data, _ := io.ReadAll(resp.Body) // as much as the size limit admits
+	_ = resp.Body.Close()
+	return ParseRefusal(gjson.ParseBytes(data), resp.StatusCode, resp.Header)
+}
+
+// ParseRefusal reads the JSON of an error in the shapes that servers give it:
+//
+//	{"error": {"type", "code", "param", "message"}}   OpenAI, Anthropic; a list of one from Gemini
+//	{"error": "message"}                              Ollama
+//	{"type", "code", "param", "message"}              Mistral, vLLM
+//	{"detail": "message"}                             FastAPI
+//	{"detail": [{"loc": ["body", "member"], "msg"}]}  FastAPI, for a member that it refuses
+//
+// A code that is a number is an HTTP status, which counts when status is 200.
+func ParseRefusal(body gjson.Result, status int, header http.Header) Refusal {
+	r := Refusal{Status: status, Header: header}
+	if body.IsArray() {
+		body = body.Get("0")
+	}
+	e := body
+	if inner := body.Get("error"); inner.Exists() {
+		e = inner
+	}
+	detail := body.Get("detail")
+	switch {
+	case e.Type == gjson.String:
+		r.Message = e.Str
+	case detail.IsArray():
+		for _, item := range detail.Array() {
+			if loc := item.Get("loc").Array(); len(loc) > 1 {
+				r.Param = loc[1].String()
+			}
+			r.Message = item.Get("msg").Str
+		}
+	default:
+		r.Type, r.Param = cmp.Or(e.Get("type").Str, e.Get("status").Str), e.Get("param").Str
+		r.Message = cmp.Or(e.Get("message").Str, detail.Str)
+		code := e.Get("code")
+		r.Code = code.String()
+		if n := code.Int(); status == http.StatusOK && n >= 400 && n < 600 {
+			r.Status = int(n)
+		}
+	}
+	return r
+}
+
+// types classifies by the codes and types that providers give their errors.
+// They go before the status: in the middle of a stream the status is 200.
 var types = map[string]Reason{
 	"rate_limit_error":    RateLimited,
 	"rate_limit_exceeded": RateLimited,
@@ -37,15 +90,23 @@ var types = map[string]Reason{
 	"engine_overloaded_error": Overloaded,
 	"service_unavailable":     Overloaded,
 	"unavailable_error":       Overloaded, // llama.cpp, while it loads a model
+	"UNAVAILABLE":             Overloaded, // Gemini
 
 	"api_error":             ServerError,
 	"server_error":          ServerError,
 	"internal_server_error": ServerError,
 	"timeout_error":         ServerError,
 
-	"authentication_error": Unauthorized,
-	"permission_error":     Unauthorized,
-	"invalid_api_key":      Unauthorized,
+	"authentication_error":         KeyRefused,
+	"permission_error":             KeyRefused,
+	"invalid_api_key":              KeyRefused,
+	"invalid_api_key_error":        KeyRefused,
+	"incorrect_api_key_error":      KeyRefused, // Moonshot
+	"invalid_authentication_error": KeyRefused, // Moonshot
+	"account_deactivated":          KeyRefused,
+	"invalid_organization":         KeyRefused,
+	"PERMISSION_DENIED":            KeyRefused, // Gemini
+	"UNAUTHENTICATED":              KeyRefused, // Gemini
 
 	"model_not_found": UnknownModel,
 	"not_found_error": UnknownModel,
@@ -56,9 +117,11 @@ var types = map[string]Reason{
 
 	"content_policy_violation": BadRequest,
 	"content_filter":           BadRequest,
+	"moderation":               BadRequest, // OpenRouter, with status 403
 }
 
-// phrases are the few sentences that say more than their type does.
+// phrases classifies by parts of sentences, in lower case, where types and
+// codes say less.
 var phrases = []struct {
 	part   string
 	reason Reason
@@ -66,10 +129,15 @@ var phrases = []struct {
 	{"credit balance", QuotaExhausted},
 	{"prompt is too long", TooLong},
 	{"maximum context length", TooLong},
+	{"api key not valid", KeyRefused}, // Gemini, with status 400
+	{"api key expired", KeyRefused},
+	{"incorrect api key", KeyRefused},
+	{"invalid api key", KeyRefused},
+	{"requires moderation", BadRequest}, // OpenRouter, with status 403
 }
 
-// Fault classifies a refusal: by code, by type, by the few phrases that are
-// known, and by status at last.
+// Fault classifies a refusal: by code, by type, by phrases of its message, and
+// at last by status.
 func (r Refusal) Fault() error {
 	reason := r.reason()
 	cause := fmt.Errorf("status %d, type %q, code %q", r.Status, label(r.Type), label(r.Code))
@@ -100,7 +168,7 @@ func (r Refusal) reason() Reason {
 	case s == http.StatusTooManyRequests:
 		return RateLimited
 	case s == http.StatusUnauthorized, s == http.StatusForbidden:
-		return Unauthorized
+		return KeyRefused
 	case s == http.StatusPaymentRequired:
 		return QuotaExhausted
 	case s == http.StatusNotFound:
@@ -121,11 +189,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return 0
 	}
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return span(ms / 1000)
+		return seconds(ms / 1000)
 	}
 	v := h.Get("Retry-After")
 	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
-		return span(s)
+		return seconds(s)
 	}
 	if at, err := http.ParseTime(v); err == nil && at.After(now) {
 		return at.Sub(now)
@@ -133,12 +201,13 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// span is a number of seconds, at most a day.
-func span(seconds float64) time.Duration {
-	return time.Duration(min(seconds, 86400) * float64(time.Second))
+// seconds converts a number of seconds, and returns at most a day.
+func seconds(n float64) time.Duration {
+	return time.Duration(min(n, 86400) * float64(time.Second))
 }
 
-// label makes a provider's word fit for a log: short, and of plain characters.
+// label shortens a provider's code to at most 64 plain characters, which are
+// safe to log.
 func label(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:", r) {
@@ -149,8 +218,8 @@ func label(s string) string {
 	return s[:min(len(s), 64)]
 }
 
-// Headroom reads how much of a rate limit is left, as a part of it, from a
-// pair of headers; ok is false when the provider does not say.
+// Headroom reads which part of a rate limit remains, from 0 to 1, from a pair
+// of headers; ok is false when they are absent or not numbers.
 func Headroom(h http.Header, limit, remaining string) (ratio float64, ok bool) {
 	most, err := strconv.ParseFloat(h.Get(limit), 64)
 	if err != nil || most <= 0 {
