@@ -7,6 +7,7 @@ package openai
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/packages/ssestream"
+	"github.com/tidwall/gjson"
 
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
@@ -118,4 +120,34 @@ func (p *Provider) open(ctx context.Context, params sdk.ChatCompletionNewParams)
 		return nil, err
 	}
 	return ssestream.NewDecoder(resp), nil
+}
+
+// ListModels returns the names of the models that the server offers, in its order.
+func (p *Provider) ListModels(ctx context.Context) ([]string, error) {
+	ctx, watch := upstream.NewWatch(ctx, p.limits)
+	defer watch.End()
+	var resp *http.Response
+	err := p.client.Get(ctx, "models", nil, &resp)
+	if resp != nil && resp.StatusCode >= 400 {
+		return nil, upstream.ReadRefusal(resp).Fault()
+	}
+	if err != nil {
+		return nil, upstream.Broken(ctx, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, upstream.Broken(ctx, err)
+	}
+	list := gjson.GetBytes(data, "data")
+	if resp.StatusCode >= 300 || !list.IsArray() {
+		return nil, upstream.Fail(upstream.NotAStream, errNoModels)
+	}
+	var names []string
+	for _, model := range list.Array() {
+		if id := model.Get("id").Str; id != "" {
+			names = append(names, id)
+		}
+	}
+	return names, nil
 }

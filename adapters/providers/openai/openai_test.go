@@ -273,6 +273,19 @@ func TestOpenAI_Request(t *testing.T) {
 	}
 }
 
+func TestOpenAI_ListModels(t *testing.T) {
+	s, p := open(t, nil)
+	s.Offer("llama3.2", "qwen3")
+	names, err := p.ListModels(t.Context())
+	if d := cmp.Diff([]string{"llama3.2", "qwen3"}, names); err != nil || d != "" {
+		t.Error(err, d)
+	}
+	s.Kill()
+	if _, err := p.ListModels(t.Context()); !fault.Is(err, fault.AIUnavailable) {
+		t.Errorf("without a server: %v", err)
+	}
+}
+
 func TestOpenAI_Headroom(t *testing.T) {
 	reply := stub.Reply{Text: "ok", Header: map[string]string{
 		"X-RateLimit-Limit-Requests": "200", "X-RateLimit-Remaining-Requests": "50",

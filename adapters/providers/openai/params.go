@@ -14,7 +14,10 @@ import (
 	"parley/ports"
 )
 
-var errBaseURL = errors.New("openai: the base URL must be http(s)://host/path")
+var (
+	errBaseURL  = errors.New("openai: the base URL must be http(s)://host/path")
+	errNoModels = errors.New("openai: the server did not answer with a list of models")
+)
 
 // params is the request for a prompt, and the names of the wishes that the
 // model would refuse and that are therefore left out.

@@ -54,6 +54,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	script Script
+	models []string
 	calls  []*Call
 	conns  map[net.Conn]bool
 	opened int
@@ -108,6 +109,24 @@ func (s *Server) Play(script Script) {
 	s.script = script
 }
 
+// Offer sets the models that GET /v1/models lists from now on.
+func (s *Server) Offer(models ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.models = models
+}
+
+func (s *Server) listModels(w http.ResponseWriter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []any{}
+	for _, name := range s.models {
+		list = append(list, map[string]any{"id": name, "object": "model", "created": 1, "owned_by": "stub"})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(encode(map[string]any{"object": "list", "data": list})))
+}
+
 // OpenAIURL is the base URL for an OpenAI client.
 func (s *Server) OpenAIURL() string { return "http://" + s.addr + "/v1" }
 
@@ -151,6 +170,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		c.Provider = OpenAI
 	case r.Method == http.MethodPost && r.URL.Path == "/v1/messages":
 		c.Provider = Anthropic
+	case r.Method == http.MethodGet && r.URL.Path == "/v1/models":
+		s.listModels(w)
+		return
 	default:
 		http.NotFound(w, r)
 		return

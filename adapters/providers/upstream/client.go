@@ -55,7 +55,10 @@ type guard struct {
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := watchOf(req.Context())
 	if w != nil {
-		trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { w.connected() }}
+		trace := &httptrace.ClientTrace{ // a request is sent again when a kept connection turns out to be closed
+			GetConn: func(string) { w.connected(false) },
+			GotConn: func(httptrace.GotConnInfo) { w.connected(true) },
+		}
 		req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	}
 	resp, err := g.next.RoundTrip(req)

@@ -107,10 +107,10 @@ func (w *Watch) alive() {
 	}
 }
 
-func (w *Watch) connected() {
+func (w *Watch) connected(reached bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.reached = true
+	w.reached = reached
 }
 
 func (w *Watch) state() (reached, whole bool) {
