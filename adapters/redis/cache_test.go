@@ -14,8 +14,8 @@ import (
 // openCache returns a cache that waits for a busy machine.
 func openCache(t testing.TB, url string) *Cache {
 	t.Helper()
-	c := NewCache(open(t, url, Options{patience: 20 * time.Second}))
-	c.budget = 20 * time.Second
+	c := NewCache(open(t, url, Options{callTimeout: 20 * time.Second}))
+	c.timeout = 20 * time.Second
 	return c
 }
 

@@ -74,7 +74,7 @@ func promptly(t *testing.T, what string, call func()) {
 	t.Helper()
 	begun := time.Now()
 	call()
-	if took := time.Since(begun); took > patience-50*time.Millisecond {
+	if took := time.Since(begun); took > callTimeout-50*time.Millisecond {
 		t.Errorf("%s took %v", what, took)
 	}
 }

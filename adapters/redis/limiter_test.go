@@ -36,9 +36,9 @@ func open(t testing.TB, url string, opt Options) *Client {
 // unhurried returns a limiter that waits for a busy machine: where a test is
 // about counting, an answer that comes late is no less right.
 func unhurried(t testing.TB, url string, clock ports.Clock) *Limiter {
-	const patience = 20 * time.Second
-	l := NewLimiter(open(t, url, Options{patience: patience}), memory.NewLimiter(time.Now), FailClosed)
-	l.budget, l.clock = patience, clock
+	const callTimeout = 20 * time.Second
+	l := NewLimiter(open(t, url, Options{callTimeout: callTimeout}), memory.NewLimiter(time.Now), FailClosed)
+	l.timeout, l.clock = callTimeout, clock
 	return l
 }
 
@@ -234,26 +234,26 @@ func TestLimiter_AnswersAreNotMixedUp(t *testing.T) {
 	wg.Wait()
 }
 
-func TestOutage(t *testing.T) {
+func TestCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var o outage
-		for range tolerated - 1 {
-			o.failed()
+		var c circuit
+		for range maxFailures - 1 {
+			c.failure()
 		}
-		if o.skip() {
-			t.Error("one hiccup is an outage")
+		if !c.allow() {
+			t.Error("open after too few failures")
 		}
-		o.failed()
-		if !o.skip() {
-			t.Error("an outage goes unnoticed")
+		c.failure()
+		if c.allow() {
+			t.Error("closed after as many failures as open it")
 		}
-		time.Sleep(retryIn)
-		if o.skip() || !o.skip() {
+		time.Sleep(retryInterval)
+		if !c.allow() || c.allow() {
 			t.Error("want one request to try, and the others to be spared")
 		}
-		o.answered()
-		if o.skip() {
-			t.Error("an answer does not end the outage")
+		c.success()
+		if !c.allow() {
+			t.Error("a success does not close it")
 		}
 	})
 }

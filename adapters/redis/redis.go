@@ -12,11 +12,10 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	_ "embed" // the scripts
 	"fmt"
 	"net/url"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,54 +25,51 @@ import (
 )
 
 const (
-	// patience bounds a round trip that no request waits for.
-	patience = 500 * time.Millisecond
-	// presence is how often an instance says that it lives; after three times
-	// that it counts no more.
-	presence = 5 * time.Second
-	// idle is how many connections stay open after a burst.
-	idle = 4
+	// callTimeout bounds a round trip that no request waits for.
+	callTimeout = 500 * time.Millisecond
+	// maxIdleConns is how many connections stay open after a burst.
+	maxIdleConns = 4
 )
 
 // Options of Open. The zero value will do for one deployment on its own Redis.
 type Options struct {
-	// Instance names this process among those that share the Redis, as nothing
-	// else; a random name when empty.
+	// Instance names this process uniquely among those that share the Redis; a
+	// random name when empty.
 	Instance string
-	// Instances is how many there are at least. More are counted as they show up.
+	// Instances is how many are expected; more are counted as they register.
+	// 0: unknown, and until they have been counted, 8 are assumed.
 	Instances int
 	// Prefix of keys and channels; "parley:" when empty. Deployments that share
 	// a Redis need different ones: databases do not separate channels.
 	Prefix string
-	// Observer is told of failures in the background; may be nil.
+	// Observer receives failures of background work; may be nil.
 	Observer ports.Observer
 
-	patience time.Duration // of tests
+	callTimeout time.Duration // of tests
 }
 
 // Client is a connection pool and this instance's place among the others.
 type Client struct {
-	rdb       redis.UniversalClient
-	opt       Options
-	instances atomic.Int64
-	stop      context.CancelFunc
-	done      chan struct{}
+	rdb      redis.UniversalClient
+	opt      Options
+	presence presence
+	stop     context.CancelFunc
+	done     chan struct{}
+
+	limitersMu sync.Mutex
+	limiters   []*Limiter
+	settleSoon chan struct{}
 }
-
-//go:embed present.lua
-var presentLua string
-
-var present = redis.NewScript(presentLua)
 
 // Open prepares a client for redis://user:password@host:port/db, or rediss://
 // for TLS. With at least one &addr=host:port in its query, the URL names the
 // nodes of a cluster. Redis need not be up: Open only fails on a bad URL.
 func Open(rawURL string, opt Options) (*Client, error) {
-	redis.SetLogger(quiet{}) // what goes wrong is returned, or told to the Observer
-	if opt.patience == 0 {
-		opt.patience = patience
+	redis.SetLogger(nopLogger{}) // errors are returned, or passed to the Observer
+	if opt.callTimeout == 0 {
+		opt.callTimeout = callTimeout
 	}
-	rdb, err := dial(rawURL, opt.patience)
+	rdb, err := dial(rawURL, opt.callTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -83,15 +79,17 @@ func Open(rawURL string, opt Options) (*Client, error) {
 	if opt.Instance == "" {
 		opt.Instance = rand.Text()
 	}
-	opt.Instances = max(opt.Instances, 1)
 	ctx, stop := context.WithCancel(context.Background())
-	c := &Client{rdb: rdb, opt: opt, stop: stop, done: make(chan struct{})}
-	c.instances.Store(int64(opt.Instances))
-	go c.attend(ctx)
+	c := &Client{rdb: rdb, opt: opt, stop: stop, done: make(chan struct{}), settleSoon: make(chan struct{}, 1)}
+	c.presence.instances = opt.Instances
+	if opt.Instances <= 0 {
+		c.presence.instances = unknownInstances
+	}
+	go c.heartbeatPresence(ctx)
 	return c, nil
 }
 
-func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) {
+func dial(rawURL string, timeout time.Duration) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("the Redis URL cannot be parsed") // it may hold a password
@@ -104,8 +102,8 @@ func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) 
 			return nil, fmt.Errorf("the URL of the Redis cluster: %w", err)
 		}
 		o.ContextTimeoutEnabled, o.MaxRetries, o.MaxRedirects = true, -1, 3
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
-		o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = idle, time.Minute, -1
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = timeout, timeout, timeout, timeout
+		o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = maxIdleConns, time.Minute, -1
 		o.DialerRetries, o.DisableIdentity = 1, true
 		return redis.NewClusterClient(o), nil
 	}
@@ -114,8 +112,8 @@ func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) 
 		return nil, fmt.Errorf("the Redis URL: %w", err)
 	}
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
-	o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = idle, time.Minute, -1
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = timeout, timeout, timeout, timeout
+	o.MaxIdleConns, o.ConnMaxIdleTime, o.PipelinePoolSize = maxIdleConns, time.Minute, -1
 	o.DialerRetries, o.DisableIdentity = 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
@@ -123,7 +121,7 @@ func dial(rawURL string, patience time.Duration) (redis.UniversalClient, error) 
 
 // Ping returns nil when Redis answers, within a quarter of a second.
 func (c *Client) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout/2)
 	defer cancel()
 	if err := c.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping Redis: %w", err)
@@ -163,38 +161,18 @@ func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }
 
-// Instances returns how many instances share this Redis, as far as is known.
-func (c *Client) Instances() int { return int(c.instances.Load()) }
-
-// Close leaves the others and closes the connections. Feeds are closed first.
+// Close unregisters this instance and closes the connections. Close feeds first.
 func (c *Client) Close() error {
 	c.stop()
 	<-c.done
 	return c.rdb.Close()
 }
 
-// attend keeps this instance on the list of those that are present, and counts
-// them. While Redis is down, the last count holds.
-func (c *Client) attend(ctx context.Context) {
-	defer close(c.done)
-	key := c.opt.Prefix + "instances"
-	tick := time.NewTicker(presence)
-	defer tick.Stop()
-	for {
-		call, cancel := context.WithTimeout(ctx, patience)
-		n, err := present.Run(call, c.rdb, []string{key}, c.opt.Instance, (3 * presence).Milliseconds()).Int64()
-		cancel()
-		if err == nil {
-			c.instances.Store(max(n, int64(c.opt.Instances)))
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			call, cancel := context.WithTimeout(context.Background(), patience)
-			c.rdb.ZRem(call, key, c.opt.Instance) // best effort: it expires
-			cancel()
-			return
-		}
+// wakeSettler has local decisions sent to Redis soon.
+func (c *Client) wakeSettler() {
+	select {
+	case c.settleSoon <- struct{}{}:
+	default:
 	}
 }
 
@@ -204,6 +182,6 @@ func (c *Client) observe(task string, err error) {
 	}
 }
 
-type quiet struct{}
+type nopLogger struct{}
 
-func (quiet) Printf(context.Context, string, ...any) {}
+func (nopLogger) Printf(context.Context, string, ...any) {}

@@ -11,8 +11,8 @@ import (
 	"parley/ports"
 )
 
-// batch bounds how many commands go in one round trip.
-const batch = 256
+// batchSize bounds how many commands go in one round trip.
+const batchSize = 256
 
 // errUnfit says that a piece did not continue what Redis holds.
 var errUnfit = errors.New("the piece does not fit")
@@ -64,7 +64,7 @@ func (f *Feed) beat() {
 		return
 	}
 	conn.asked = time.Now().UnixNano()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	_ = conn.Ping(ctx) // a failure shows in what is heard
 }
@@ -132,7 +132,7 @@ func (f *Feed) carryOut(w work) bool {
 		}
 	}
 	undone := newWork()
-	for chunk := range slices.Chunk(errands, batch) {
+	for chunk := range slices.Chunk(errands, batchSize) {
 		if !ok { // no use trying
 			for _, e := range chunk {
 				e.undone(undone)
@@ -166,7 +166,7 @@ type errand struct {
 
 // send carries errands out in one round trip.
 func (f *Feed) send(errands []errand) []error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	replies := make([]*redis.Cmd, len(errands))
 	// The error of the pipeline is the first of its commands'.
@@ -317,9 +317,9 @@ func (f *Feed) subscribe(w work) bool {
 	if conn == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	for chunk := range slices.Chunk(join, batch) {
+	for chunk := range slices.Chunk(join, batchSize) {
 		if err := conn.Subscribe(ctx, chunk...); err != nil {
 			conn.Close() // the next one subscribes to everything
 			return false
@@ -328,7 +328,7 @@ func (f *Feed) subscribe(w work) bool {
 			conn.subscribed[channel] = true
 		}
 	}
-	for chunk := range slices.Chunk(leave, batch) {
+	for chunk := range slices.Chunk(leave, batchSize) {
 		if err := conn.Unsubscribe(ctx, chunk...); err != nil {
 			conn.Close()
 			return false

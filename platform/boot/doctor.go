@@ -189,10 +189,10 @@ func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.
 		r.verdict(n == 2, "foreign keys", "on chat_conversations and chat_messages")
 	}
 	if n, ok := ask("SELECT current_setting('max_connections')::bigint"); ok {
-		if most := int64(c.Store.DBMaxConns * c.Limits.Instances); most < n {
+		if most := int64(c.Store.DBMaxConns * max(c.Limits.Instances, 1)); most < n {
 			r.ok("connections", "%d for each instance, of %d that the server has", c.Store.DBMaxConns, n)
 		} else {
-			r.fail("connections", "DB_MAX_CONNS=%d on %d instance(s) is more than the server's %d", c.Store.DBMaxConns, c.Limits.Instances, n)
+			r.fail("connections", "DB_MAX_CONNS=%d on %d instance(s) is more than the server's %d", c.Store.DBMaxConns, max(c.Limits.Instances, 1), n)
 		}
 	}
 	if n, ok := ask("SELECT (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::int"); ok && n == 1 {
@@ -234,6 +234,9 @@ func (r *report) sharing(ctx context.Context, c config.Config) {
 		return
 	}
 	r.ok("redis", "answers")
+	if c.Limits.Instances == 0 {
+		r.warn("instances", "INSTANCES is not set: if Redis fails soon after a start, limits are shared among 8 assumed instances")
+	}
 }
 
 func (r *report) models(ctx context.Context, c config.Config, ask bool) {

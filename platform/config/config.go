@@ -65,7 +65,7 @@ type Limits struct {
 	RateLimitAdmin         int     `env:"RATE_LIMIT_ADMIN" envDefault:"500" desc:"Messages per minute of the tier admin."`
 	RateLimitWebhook       int     `env:"RATE_LIMIT_WEBHOOK" envDefault:"1000" desc:"Messages per minute of the tier webhook."`
 	RateLimitFail          string  `env:"RATE_LIMIT_FAIL" envDefault:"local" desc:"What a limiter does while Redis does not answer: local (each instance admits its share), open or closed."`
-	Instances              int     `env:"INSTANCES" envDefault:"1" desc:"How many instances there are at least, for their shares while Redis does not answer. More are counted as they show up."`
+	Instances              int     `env:"INSTANCES" envDefault:"0" desc:"How many instances are expected: while Redis does not answer, each admits its share of a limit. More are counted as they register. 0: unknown, and until they have been counted 8 are assumed."`
 	BudgetTokensDay        int64   `env:"BUDGET_TOKENS_DAY" envDefault:"0" desc:"Most tokens that a user may use in a day (UTC); 0: no bound."`
 	BudgetTokensMonth      int64   `env:"BUDGET_TOKENS_MONTH" envDefault:"0" desc:"The same in a calendar month."`
 	BudgetUSDDay           float64 `env:"BUDGET_USD_DAY" envDefault:"0" desc:"Most money, in US dollars, that a user's replies may cost in a day (UTC); 0: no bound."`

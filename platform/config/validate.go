@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 	v.atLeast("RATE_LIMIT_WEBHOOK", c.Limits.RateLimitWebhook, 1)
 
 	v.oneOf("RATE_LIMIT_FAIL", c.Limits.RateLimitFail, "local", "open", "closed")
-	v.atLeast("INSTANCES", c.Limits.Instances, 1)
+	v.atLeast("INSTANCES", c.Limits.Instances, 0)
 	v.atLeast("BUDGET_TOKENS_DAY", int(c.Limits.BudgetTokensDay), 0)
 	v.atLeast("BUDGET_TOKENS_MONTH", int(c.Limits.BudgetTokensMonth), 0)
 	v.atLeast("BUDGET_USD_DAY", int(c.Limits.BudgetUSDDay), 0)
