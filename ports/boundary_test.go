@@ -38,7 +38,7 @@ var rules = []rule{
 	{pkg: "app", ours: []string{"domain", "ports"}, std: append([]string{"context", "runtime/debug", "sync", "sync/atomic"}, pure...)},
 
 	{pkg: "adapters/httpapi", ours: []string{"domain", "app", "ports", "adapters/httpapi"},
-		vendors: []string{"github.com/go-kit/kit", "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},
+		vendors: []string{"github.com/go-kit/kit", "github.com/getkin/kin-openapi", "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/identity", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/go-jose/go-jose/v4", "github.com/coreos/go-oidc/v3", "github.com/jackc/pgx/v5"}},
 	{pkg: "adapters/memory", ours: []string{"domain", "ports"}},

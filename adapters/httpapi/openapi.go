@@ -5,96 +5,89 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/getkin/kin-openapi/openapi3"
+
 	"parley/domain/fault"
 )
 
-// schema is a JSON object of the description.
-type schema = map[string]any
-
-// describe returns the description of the API, OpenAPI 3.0.3. It is made of the
-// table of routes: of the fields that a route reads, of the types that its
-// encoder writes, and of what its kind of access can be refused for.
+// describe returns the description of the API, OpenAPI 3.1. It is generated
+// from the routes: from the fields that a route reads, the types that its
+// encoder writes, and the refusals of its kind of access.
 func (a *API) describe(context.Context, call) (json.RawMessage, error) { return a.description() }
 
 func itself(raw json.RawMessage) json.RawMessage { return raw }
 
 func (a *API) makeDescription() (json.RawMessage, error) {
-	t := types{}
-	paths := map[string]schema{}
+	t := schemas{}
+	paths := openapi3.NewPaths()
 	for _, r := range a.Routes() {
-		if paths[r.Path] == nil {
-			paths[r.Path] = schema{}
+		item := paths.Value(r.Path)
+		if item == nil {
+			item = &openapi3.PathItem{}
+			paths.Set(r.Path, item)
 		}
-		paths[r.Path][strings.ToLower(r.Method)] = t.operation(r)
+		item.SetOperation(r.Method, t.operation(r))
 	}
-	responses := schema{}
+	responses := openapi3.ResponseBodies{}
 	for status, kinds := range kindsByStatus() {
-		responses["Refused"+strconv.Itoa(status)] = t.refusal(status, kinds)
+		responses[refusedName(status)] = &openapi3.ResponseRef{Value: t.refusal(status, kinds)}
 	}
 	version := a.Version
 	if version == "" {
 		version = "dev"
 	}
-	return json.Marshal(schema{
-		"openapi": "3.0.3",
-		"info": schema{"title": "Parley", "version": version, "description": "A backend for AI chat. " +
-			"HEAD answers where GET does, except on streams; another method is 405 with Allow. " +
-			"A stream's schema is that of the text; x-events is that of the JSON in the data of its events."},
-		"paths": paths,
-		"components": schema{
-			"schemas": t, "responses": responses,
-			"securitySchemes": schema{
-				"bearer": schema{"type": "http", "scheme": "bearer"},
-				"cookie": schema{"type": "apiKey", "in": "cookie", "name": "authjs.session-token"},
+	return json.Marshal(&openapi3.T{
+		OpenAPI: "3.1.1",
+		Info: &openapi3.Info{Title: "Parley", Version: version, Description: "A backend for AI chat. " +
+			"HEAD is answered where GET is, except on streams; any other method is 405 with Allow. " +
+			"The schema of a stream describes its text; x-events describes the JSON in the data of its events."},
+		Paths: paths,
+		Components: &openapi3.Components{
+			Schemas: openapi3.Schemas(t), Responses: responses,
+			SecuritySchemes: openapi3.SecuritySchemes{
+				"bearer": {Value: openapi3.NewSecurityScheme().WithType("http").WithScheme("bearer")},
+				"cookie": {Value: openapi3.NewSecurityScheme().WithType("apiKey").WithIn("cookie").WithName("authjs.session-token")},
 			},
 		},
 	})
 }
 
-func (t types) operation(r Route) schema {
-	var parameters []schema
-	members, required := schema{}, []string{}
+func (t schemas) operation(r Route) *openapi3.Operation {
+	op := &openapi3.Operation{OperationID: operationID(r), Summary: r.Does, Responses: &openapi3.Responses{}}
+	body := openapi3.NewObjectSchema().WithoutAdditionalProperties()
 	for _, f := range r.Fields {
-		of, must := t.input(f)
+		schema, required := t.input(f)
 		switch {
 		case f.In != "body":
-			parameters = append(parameters, schema{"in": f.In, "name": f.Name, "required": must, "schema": of})
-		case must:
-			required = append(required, f.Name)
+			op.AddParameter(&openapi3.Parameter{In: f.In, Name: f.Name, Required: required, Schema: schema})
+		case required:
+			body.Required = append(body.Required, f.Name)
 			fallthrough
 		default:
-			members[f.Name] = of
+			body.WithPropertyRef(f.Name, schema)
 		}
 	}
-	responses := schema{}
+	if len(body.Properties) > 0 {
+		op.RequestBody = &openapi3.RequestBodyRef{
+			Value: openapi3.NewRequestBody().WithRequired(!r.NoBody).WithContent(openapi3.NewContentWithSchema(body, []string{mediaJSON})),
+		}
+	}
 	for _, answer := range r.Answers {
-		t.answer(responses, answer)
+		t.addAnswer(op.Responses, answer)
 	}
 	for _, status := range r.refusals() {
-		name := strconv.Itoa(status)
-		responses[name] = t.ref("Refused"+name, "responses")
+		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + refusedName(status)})
 	}
-	out := schema{"operationId": operationID(r), "summary": r.Does, "responses": responses}
-	if len(parameters) > 0 {
-		out["parameters"] = parameters
-	}
-	if len(members) > 0 {
-		body := schema{"type": "object", "properties": members, "additionalProperties": false}
-		if len(required) > 0 {
-			body["required"] = required
-		}
-		out["requestBody"] = schema{"required": !r.NoBody, "content": schema{mediaJSON: schema{"schema": body}}}
-	}
-	out["security"] = []schema{}
+	op.Security = openapi3.NewSecurityRequirements()
 	if r.Access != Public {
-		out["security"] = []schema{{"bearer": []string{}}, {"cookie": []string{}}}
+		op.Security.With(openapi3.NewSecurityRequirement().Authenticate("bearer")).
+			With(openapi3.NewSecurityRequirement().Authenticate("cookie"))
 	}
-	return out
+	return op
 }
 
 // operationID makes getChatMessagesIdStream of GET /api/chat/messages/{id}/stream.
@@ -107,7 +100,7 @@ func operationID(r Route) string {
 	return out.String()
 }
 
-// refusals lists the statuses with which a route can refuse.
+// refusals lists the statuses with which a route can refuse a request.
 func (r Route) refusals() []int {
 	out := []int{http.StatusBadRequest, http.StatusNotAcceptable, http.StatusInternalServerError}
 	if r.Access == Public {
@@ -146,67 +139,75 @@ func kindsByStatus() map[int][]fault.Kind {
 	return out
 }
 
-// details are the members that a problem may have besides the usual ones.
-func (t types) details() schema {
-	text := schema{"type": "string"}
-	return schema{
-		"limit": schema{"type": "integer"}, "reset": schema{"type": "string", "format": "date-time"},
-		"budget": text, "runId": text, "userMessage": t.of(reflect.TypeFor[messageJSON]()),
+func refusedName(status int) string { return "Refused" + strconv.Itoa(status) }
+
+// details returns the members that a problem may have besides the standard ones.
+func (t schemas) details() openapi3.Schemas {
+	return openapi3.Schemas{
+		"limit": openapi3.NewIntegerSchema().NewRef(), "reset": openapi3.NewDateTimeSchema().NewRef(),
+		"budget": openapi3.NewStringSchema().NewRef(), "runId": openapi3.NewStringSchema().NewRef(), "userMessage": schemaOf[messageJSON](t),
 	}
 }
 
-func (t types) refusal(status int, kinds []fault.Kind) schema {
-	text := schema{"type": "string", "minLength": 1}
-	inner := schema{"code": schema{"type": "string", "enum": kinds}, "message": text}
-	maps.Copy(inner, t.details())
-	outer := schema{
-		"type": text, "title": text, "status": schema{"type": "integer", "enum": []int{status}}, "detail": text,
-		"requestId": text, "message": text,
-		"error": schema{"type": "object", "properties": inner, "required": []string{"code", "message"}, "additionalProperties": false},
+func (t schemas) refusal(status int, kinds []fault.Kind) *openapi3.Response {
+	text := openapi3.NewStringSchema().WithMinLength(1)
+	codes := openapi3.NewStringSchema()
+	for _, kind := range kinds {
+		codes.Enum = append(codes.Enum, string(kind))
 	}
-	required := slices.Sorted(maps.Keys(outer))
-	maps.Copy(outer, t.details())
-	headers := schema{requestID: schema{"required": true, "schema": text}}
+	inner := openapi3.NewObjectSchema().WithoutAdditionalProperties().
+		WithProperty("code", codes).WithProperty("message", text).WithRequired([]string{"code", "message"})
+	maps.Copy(inner.Properties, t.details())
+	problem := openapi3.NewObjectSchema().WithoutAdditionalProperties().
+		WithProperty("status", openapi3.NewIntegerSchema().WithEnum(status)).WithProperty("error", inner)
+	for _, name := range []string{"type", "title", "detail", "requestId", "message"} {
+		problem.WithProperty(name, text)
+	}
+	problem.Required = slices.Sorted(maps.Keys(problem.Properties))
+	maps.Copy(problem.Properties, t.details())
+
+	headers := openapi3.Headers{requestID: requiredHeader(text)}
 	switch status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		headers["Retry-After"] = schema{"required": true, "schema": schema{"type": "integer", "minimum": 1}}
+		headers["Retry-After"] = requiredHeader(openapi3.NewIntegerSchema().WithMin(1))
 	case http.StatusUnauthorized:
-		headers["WWW-Authenticate"] = schema{"required": true, "schema": text}
+		headers["WWW-Authenticate"] = requiredHeader(text)
 	case http.StatusMethodNotAllowed:
-		headers["Allow"] = schema{"required": true, "schema": text}
+		headers["Allow"] = requiredHeader(text)
 	}
-	return schema{
-		"description": http.StatusText(status), "headers": headers,
-		"content": schema{mediaProblem: schema{"schema": schema{
-			"type": "object", "properties": outer, "required": required, "additionalProperties": false,
-		}}},
-	}
+	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
+		WithContent(openapi3.NewContentWithSchema(problem, []string{mediaProblem}))
+	out.Headers = headers
+	return out
 }
 
-// answer adds one way of answering to the responses of an operation.
-func (t types) answer(responses schema, a Answer) {
+func requiredHeader(schema *openapi3.Schema) *openapi3.HeaderRef {
+	return &openapi3.HeaderRef{Value: &openapi3.Header{Parameter: openapi3.Parameter{Required: true, Schema: schema.NewRef()}}}
+}
+
+// addAnswer adds one way of answering to the responses of an operation.
+func (t schemas) addAnswer(responses *openapi3.Responses, a Answer) {
 	status := strconv.Itoa(a.Status)
-	response, ok := responses[status].(schema)
-	if !ok {
-		response = schema{
-			"description": http.StatusText(a.Status),
-			"headers":     schema{requestID: schema{"required": true, "schema": schema{"type": "string"}}},
-		}
-		responses[status] = response
+	response := responses.Value(status)
+	if response == nil {
+		response = &openapi3.ResponseRef{Value: openapi3.NewResponse().WithDescription(http.StatusText(a.Status))}
+		response.Value.Headers = openapi3.Headers{requestID: requiredHeader(openapi3.NewStringSchema())}
+		responses.Set(status, response)
 	}
 	if a.Media == "" {
 		return
 	}
-	var all []schema
-	for _, one := range a.Types {
-		all = append(all, t.of(one))
+	var all openapi3.SchemaRefs
+	for _, answered := range a.Types {
+		all = append(all, t.of(answered))
 	}
-	content := schema{"schema": all[0]}
+	content := openapi3.NewMediaType().WithSchemaRef(all[0])
 	if a.Media == eventStream {
-		content = schema{"schema": schema{"type": "string"}, "x-events": schema{"oneOf": all}}
+		content = openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())
+		content.Extensions = map[string]any{"x-events": &openapi3.Schema{OneOf: all}}
 	}
-	if response["content"] == nil {
-		response["content"] = schema{}
+	if response.Value.Content == nil {
+		response.Value.Content = openapi3.Content{}
 	}
-	response["content"].(schema)[a.Media] = content
+	response.Value.Content[a.Media] = content
 }

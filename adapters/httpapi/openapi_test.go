@@ -175,6 +175,9 @@ func TestOpenAPI(t *testing.T) {
 	if err := d.Validate(context.Background()); err != nil {
 		t.Error(err)
 	}
+	if !d.IsOpenAPI31OrLater() {
+		t.Errorf("OpenAPI %s, want 3.1: null is a type there, not a mark", d.OpenAPI)
+	}
 	if a := b.do("", "GET", "/api/openapi.json", "").must(200); a.text("info", "version") != "test" {
 		t.Errorf("version %q", a.text("info", "version"))
 	}

@@ -7,13 +7,16 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/getkin/kin-openapi/openapi3"
+
 	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
 
-// types are the schemas of Go types by name, as encoding/json writes them.
-type types map[string]schema
+// schemas are the named schemas of the description: of Go structs, as
+// encoding/json writes them.
+type schemas openapi3.Schemas
 
 // enums are the types of which every value is known.
 var enums = map[reflect.Type][]any{
@@ -29,122 +32,152 @@ var enums = map[reflect.Type][]any{
 // lenient are the types that may have members which are not read.
 var lenient = map[reflect.Type]bool{reflect.TypeFor[uiMessage](): true, reflect.TypeFor[uiPart](): true}
 
-// nameOf makes Message of messageJSON.
-func nameOf(t reflect.Type) string {
+// schemaName makes Message of messageJSON.
+func schemaName(t reflect.Type) string {
 	name := strings.TrimSuffix(t.Name(), "JSON")
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-func (t types) ref(name, section string) schema {
-	return schema{"$ref": "#/components/" + section + "/" + name}
-}
+func schemaOf[T any](t schemas) *openapi3.SchemaRef { return t.of(reflect.TypeFor[T]()) }
 
-// of returns the schema of a type; that of a struct is put among the named ones.
-func (t types) of(r reflect.Type) schema {
+// of returns the schema of a type. A struct is added to the named schemas and
+// referred to.
+func (t schemas) of(r reflect.Type) *openapi3.SchemaRef {
 	if r == reflect.TypeFor[json.RawMessage]() {
-		return schema{"type": "object"}
+		return openapi3.NewObjectSchema().WithAnyAdditionalProperties().NewRef()
 	}
 	if values, ok := enums[r]; ok {
-		return schema{"type": "string", "enum": values}
+		return openapi3.NewStringSchema().WithEnum(values...).NewRef()
 	}
 	switch r.Kind() {
 	case reflect.Pointer:
-		if r.Elem().Kind() == reflect.Struct {
-			return schema{"nullable": true, "allOf": []schema{t.of(r.Elem())}}
-		}
-		out := t.of(r.Elem())
-		out["nullable"] = true
-		return out
+		return nullable(t.of(r.Elem()))
 	case reflect.Slice:
-		return schema{"type": "array", "items": t.of(r.Elem())}
+		out := openapi3.NewArraySchema()
+		out.Items = t.of(r.Elem())
+		return out.NewRef()
 	case reflect.Map:
+		out := openapi3.NewObjectSchema()
 		if r.Elem().Kind() == reflect.Interface { // what the user sent
-			return schema{"type": "object", "nullable": true}
+			return nullable(out.WithAnyAdditionalProperties().NewRef())
 		}
-		return schema{"type": "object", "additionalProperties": t.of(r.Elem())}
+		out.AdditionalProperties.Schema = t.of(r.Elem())
+		return out.NewRef()
 	case reflect.Bool:
-		return schema{"type": "boolean"}
+		return openapi3.NewBoolSchema().NewRef()
 	case reflect.Int, reflect.Int64:
-		return schema{"type": "integer"}
+		return openapi3.NewIntegerSchema().NewRef()
 	case reflect.Float64:
-		return schema{"type": "number"}
+		return openapi3.NewFloat64Schema().NewRef()
 	case reflect.Struct:
 		return t.object(r)
 	}
-	return schema{"type": "string"}
+	return openapi3.NewStringSchema().NewRef()
 }
 
-func (t types) object(r reflect.Type) schema {
-	name := nameOf(r)
+func (t schemas) object(r reflect.Type) *openapi3.SchemaRef {
+	name := schemaName(r)
+	ref := openapi3.NewSchemaRef("#/components/schemas/"+name, nil)
 	if t[name] != nil {
-		return t.ref(name, "schemas")
+		return ref
 	}
-	properties, required := schema{}, []string{}
-	t[name] = schema{"type": "object", "properties": properties, "additionalProperties": lenient[r]}
+	out := openapi3.NewObjectSchema()
+	if out.WithoutAdditionalProperties(); lenient[r] {
+		out.WithAnyAdditionalProperties()
+	}
+	t[name] = out.NewRef()
 	for _, f := range reflect.VisibleFields(r) {
 		member, option, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if member == "" || member == "-" {
 			continue
 		}
-		of := t.of(f.Type)
-		restrict(of, f.Tag.Get("is"))
-		properties[member] = of
+		schema := t.of(f.Type)
+		restrict(schema.Value, f.Tag.Get("is"))
+		out.WithPropertyRef(member, schema)
 		if option != "omitempty" {
-			required = append(required, member)
+			out.Required = append(out.Required, member)
 		}
 	}
-	if slices.Sort(required); len(required) > 0 {
-		t[name]["required"] = required
-	}
-	return t.ref(name, "schemas")
+	slices.Sort(out.Required)
+	return ref
 }
 
-// input returns the schema of one input, and whether it has to be given. In a
-// body null is as good as nothing.
-func (t types) input(f Field) (of schema, required bool) {
+// nullable returns a schema that also admits null.
+func nullable(ref *openapi3.SchemaRef) *openapi3.SchemaRef {
+	if ref.Ref != "" {
+		null := &openapi3.Schema{Type: &openapi3.Types{openapi3.TypeNull}}
+		return (&openapi3.Schema{AnyOf: openapi3.SchemaRefs{ref, null.NewRef()}}).NewRef()
+	}
+	if ref.Value.Type != nil && !ref.Value.Type.IncludesNull() {
+		ref.Value.Type.With(openapi3.TypeNull)
+	}
+	if ref.Value.Enum != nil && !slices.Contains(ref.Value.Enum, nil) {
+		ref.Value.Enum = append(slices.Clone(ref.Value.Enum), nil)
+	}
+	return ref
+}
+
+// input returns the schema of one input, and whether it is required. In a body,
+// null counts as absent.
+func (t schemas) input(f Field) (ref *openapi3.SchemaRef, required bool) {
 	r := f.Type
 	if r.Kind() == reflect.Pointer && r.Elem().Kind() != reflect.Struct {
 		r = r.Elem()
 	}
-	of = t.of(r)
-	required = restrict(of, f.Is) || f.In == "path"
+	ref = t.of(r)
+	required = restrict(ref.Value, f.Is) || f.In == "path"
 	if f.Names != "" {
-		of["minLength"], of["maxLength"] = 1, chat.MaxID
-		of["pattern"] = `^[!-.0-\[\]-~]+$`
-		of["description"] = "Names a " + f.Names + "."
+		ref.Value.WithMinLength(1).WithMaxLength(chat.MaxID).Pattern = `^[!-.0-\[\]-~]+$`
+		ref.Value.Description = "Names a " + f.Names + "."
 	}
-	if of["nullable"] == nil && f.In == "body" && !required {
-		of["nullable"] = true
+	if f.In == "body" && !required {
+		ref = nullable(ref)
 	}
-	if values, ok := of["enum"].([]any); ok && of["nullable"] == true {
-		of["enum"] = append(slices.Clone(values), nil)
-	}
-	return of, required
+	return ref, required
 }
 
-// restrict adds what a tag says to a schema.
-func restrict(of schema, is string) (required bool) {
-	for rule := range strings.SplitSeq(is, ",") {
+// restrict adds the rules of a tag to a schema, and reports whether the value is
+// required. The schema is nil where it is a reference, which takes no rule but
+// required.
+func restrict(s *openapi3.Schema, tag string) (required bool) {
+	for rule := range strings.SplitSeq(tag, ",") {
 		name, value, _ := strings.Cut(rule, "=")
 		switch name {
 		case "":
 		case "required":
 			required = true
 		case "enum":
-			var values []any
 			for v := range strings.SplitSeq(value, "|") {
-				values = append(values, v)
+				s.Enum = append(s.Enum, v)
 			}
-			of["enum"] = values
 		case "format":
-			of[name] = value
+			s.Format = value
 		default:
-			n, err := strconv.Atoi(value)
+			n, err := strconv.ParseInt(value, 10, 64)
 			if err != nil {
 				panic("httpapi: no rule " + rule)
 			}
-			of[name] = n
+			restrictNumber(s, name, n)
 		}
 	}
 	return required
+}
+
+func restrictNumber(s *openapi3.Schema, name string, n int64) {
+	switch name {
+	case "minimum":
+		s.WithMin(float64(n))
+	case "maximum":
+		s.WithMax(float64(n))
+	case "minLength":
+		s.WithMinLength(n)
+	case "maxLength":
+		s.WithMaxLength(n)
+	case "minItems":
+		s.WithMinItems(n)
+	case "maxItems":
+		s.WithMaxItems(n)
+	default:
+		panic("httpapi: no rule " + name)
+	}
 }
