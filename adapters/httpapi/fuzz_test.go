@@ -408,14 +408,14 @@ func (g *generator) body(s *openapi3.Schema) string {
 // as JSON.
 func (g *generator) value(s *openapi3.Schema, name string) string {
 	switch {
-	case len(s.AllOf) > 0:
-		return g.value(s.AllOf[0].Value, name)
+	case len(s.AnyOf) > 0: // or null
+		return g.value(s.AnyOf[0].Value, name)
 	case len(s.Enum) > 0:
 		raw, _ := json.Marshal(s.Enum[g.IntN(len(s.Enum))])
 		return string(raw)
-	case s.Type.Is("boolean"):
+	case s.Type.Includes("boolean"):
 		return strconv.FormatBool(g.IntN(2) == 0 || name == "confirm")
-	case s.Type.Is("integer"), s.Type.Is("number"):
+	case s.Type.Includes("integer"), s.Type.Includes("number"):
 		low, high := -3.0, 1000.0
 		if s.Min != nil {
 			low = *s.Min
@@ -428,13 +428,13 @@ func (g *generator) value(s *openapi3.Schema, name string) string {
 			n = []float64{low - 1, high + 1, 1 << 53, -1 << 62}[g.IntN(4)]
 		}
 		return strconv.FormatFloat(n, 'f', -1, 64)
-	case s.Type.Is("array"):
+	case s.Type.Includes("array"):
 		var items []string
 		for range 1 + g.IntN(3) {
 			items = append(items, g.value(s.Items.Value, name))
 		}
 		return "[" + strings.Join(items, ",") + "]"
-	case s.Type.Is("object") && s.Properties["parts"] != nil: // a message of the AI SDK
+	case s.Type.Includes("object") && s.Properties["parts"] != nil: // a message of the AI SDK
 		message := map[string]any{
 			"id": fmt.Sprintf("ui-%d", g.IntN(1_000_000)), "role": "user", "parts": []any{map[string]any{"type": "text", "text": canary(g.user)}}, "createdAt": "2026-01-01",
 		}
@@ -443,7 +443,7 @@ func (g *generator) value(s *openapi3.Schema, name string) string {
 		}
 		raw, _ := json.Marshal(message)
 		return string(raw)
-	case s.Type.Is("object"):
+	case s.Type.Includes("object"):
 		raw, _ := json.Marshal(map[string]any{"note": canary(g.user), "n": g.IntN(9), "list": []any{nil, true}})
 		return string(raw)
 	}
