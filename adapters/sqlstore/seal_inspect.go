@@ -38,6 +38,11 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.AuditEvidence) err
 			return translate(ctx, err)
 		}
 	}
+	return s.inspect(ctx, tx, visit)
+}
+
+// inspect is Inspect in a transaction that has begun.
+func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.AuditEvidence) error) (err error) {
 	visitor := func(e ports.AuditEvidence) error {
 		if err := visit(e); err != nil {
 			return errVisit{err}

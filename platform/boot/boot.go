@@ -46,6 +46,8 @@ type commands struct {
 	Key         keyCommand         `cmd:"" help:"API keys: create, list, revoke."`
 	User        userCommand        `cmd:"" help:"Users: end their sessions, erase them."`
 	Audit       auditCommand       `cmd:"" help:"The audit log: verify it."`
+	Backup      backupCommand      `cmd:"" help:"Write the whole database to a file, at one moment, while the service runs."`
+	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and everything that it names."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running instance of this configuration whether it is ready (for containers)."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
