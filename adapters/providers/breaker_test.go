@@ -39,11 +39,11 @@ func TestBreaker_Opens(t *testing.T) {
 			settled(b, errFailed, nil)
 		}
 		settled(b, nil)
-		if b.gate.State().String() != "closed" {
+		if b.state() != "closed" {
 			t.Fatal("opened before the window was full")
 		}
 		settled(b, errFailed)
-		if b.gate.State().String() != "open" {
+		if b.state() != "open" {
 			t.Errorf("%d of %d failed, and it is %v", b.failed, len(b.outcomes), b.gate.State())
 		}
 	})
@@ -55,7 +55,7 @@ func TestBreaker_Opens(t *testing.T) {
 				time.Sleep(10 * time.Minute)
 				settle(errFailed)
 			}
-			if b.gate.State().String() != "open" {
+			if b.state() != "open" {
 				t.Error(b.gate.State())
 			}
 		})
@@ -66,11 +66,11 @@ func TestBreaker_Opens(t *testing.T) {
 			settled(b, errExcluded)
 		}
 		settled(b, errFailed, errExcluded, errFailed, errExcluded, errFailed, errFailed)
-		if b.gate.State().String() != "closed" || b.failing() != 1 {
-			t.Errorf("%v, failing %v", b.gate.State(), b.failing())
+		if b.state() != "closed" || b.failureRatio() != 1 {
+			t.Errorf("%v, failing %v", b.gate.State(), b.failureRatio())
 		}
 		settled(b, errExcluded, errFailed)
-		if b.gate.State().String() != "open" {
+		if b.state() != "open" {
 			t.Errorf("%v: exclusions broke the row", b.gate.State())
 		}
 	})
@@ -100,8 +100,8 @@ func TestBreaker_Closes(t *testing.T) {
 		}
 		time.Sleep(b.settings.Open + 1)
 		settled(b, nil)
-		if b.gate.State().String() != "closed" || b.failing() != 0 {
-			t.Errorf("%v, failing %v", b.gate.State(), b.failing())
+		if b.state() != "closed" || b.failureRatio() != 0 {
+			t.Errorf("%v, failing %v", b.gate.State(), b.failureRatio())
 		}
 		want := "[closed>open open>half-open half-open>open open>half-open half-open>closed]"
 		if got := fmt.Sprint(moves); got != want {
@@ -120,7 +120,7 @@ func TestBreaker_Properties(t *testing.T) {
 			b := newBreaker(Breaker{}, nothing)
 			var openedAt time.Time
 			for _, step := range steps {
-				before := b.gate.State().String()
+				before := b.state()
 				settle, ok := b.allow()
 				if before == "open" && ok && time.Since(openedAt) < b.settings.Open {
 					rt.Fatal("an open breaker let a call through")
@@ -131,21 +131,21 @@ func TestBreaker_Properties(t *testing.T) {
 				if ok {
 					settle([]error{nil, errFailed, errFailed, errExcluded}[step])
 				}
-				if now := b.gate.State().String(); now == "open" && before != "open" {
+				if now := b.state(); now == "open" && before != "open" {
 					openedAt = time.Now()
 				}
 				time.Sleep(time.Second)
 			}
 			time.Sleep(b.settings.Open + 1)
 			settled(b, nil)
-			if got := b.gate.State().String(); got != "closed" {
+			if got := b.state(); got != "closed" {
 				rt.Fatalf("%s after a good call", got)
 			}
 		})
 	})
 }
 
-func TestVerdict(t *testing.T) {
+func TestClassify(t *testing.T) {
 	for name, c := range map[string]struct {
 		err   error
 		begun bool
@@ -166,7 +166,7 @@ func TestVerdict(t *testing.T) {
 		"EndWithoutAnEndMarker": {upstream.Unfinished(), true, errFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := verdict(c.err, c.begun); got != c.want { //nolint:errorlint // identity is meant
+			if got := classify(c.err, c.begun); got != c.want { //nolint:errorlint // identity is meant
 				t.Errorf("%v", got)
 			}
 		})

@@ -208,7 +208,7 @@ func TestCache_Flight(t *testing.T) {
 				t.Errorf("%+v after %v", got, time.Since(begun))
 			}
 			synctest.Wait()
-			if n := r.members[0].running.Load(); n != 0 {
+			if n := r.providers[0].places.inUse(); n != 0 {
 				t.Errorf("%d calls are still running", n)
 			}
 		})
@@ -216,7 +216,7 @@ func TestCache_Flight(t *testing.T) {
 	t.Run("LateComersSeeItAll", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := cachedRouter(false, &scripted{name: "a"})
-			r.members[0].model = pacedModel{}
+			r.providers[0].client = pacedModel{}
 			var wg sync.WaitGroup
 			for i := range 5 {
 				wg.Go(func() {

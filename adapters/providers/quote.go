@@ -10,17 +10,17 @@ import (
 func (r *Router) Quote(p chat.Params, input int64) access.Hold {
 	output := int64(p.MaxTokens)
 	if output == 0 {
-		output = int64(r.most)
+		output = int64(r.maxTokens)
 	}
 	hold := access.Hold{Tokens: input + output}
 	route, _, err := r.route(p)
 	if err != nil {
 		return hold // it will be refused for that
 	}
-	for _, t := range route {
+	for _, e := range route {
 		// A prompt may go into a cache for more than it costs otherwise.
 		for _, u := range []chat.Usage{{Input: input, Output: output}, {Input: input, Output: output, CacheWrite: input}} {
-			if cost := r.prices.Cost(t.member.name, u, t.name); cost != nil {
+			if cost := r.prices.Cost(e.name, u, e.model); cost != nil {
 				hold.Micros = max(hold.Micros, *cost)
 			}
 		}

@@ -8,61 +8,68 @@ import (
 	"parley/domain/fault"
 )
 
-// target is a model to ask.
-type target struct {
-	*member
-	name string
+// endpoint is one model of one provider.
+type endpoint struct {
+	*provider
+	model string
 }
 
-func (t target) breaker() *breaker { return t.breakers[t.name] }
+func (e endpoint) breaker() *breaker { return e.breakers[e.model] }
 
-// route is whom to ask, in order: what the caller wants, then the other
-// providers, with the same model where they have it. chosen says that the
-// caller has named the first one. A wish outside of the lists is Invalid.
-func (r *Router) route(p chat.Params) (route []target, chosen bool, err error) {
+// available reports whether acquire would succeed for this user now.
+func (e endpoint) available(user string) bool {
+	return e.breaker().closed() && e.places.free(user)
+}
+
+// route lists the endpoints to ask, in order: the one that the caller names,
+// then the other providers, with the same model where they have it. named says
+// that the caller has named the first one. A model outside of the lists is
+// Invalid.
+func (r *Router) route(p chat.Params) (route []endpoint, named bool, err error) {
 	first, err := r.choose(p)
 	if err != nil {
 		return nil, false, err
 	}
 	route = append(route, first)
-	for _, m := range r.members {
+	for _, other := range r.providers {
 		switch {
-		case m == first.member:
-		case slices.Contains(m.models, first.name):
-			route = append(route, target{m, first.name})
+		case other == first.provider:
+		case slices.Contains(other.models, first.model):
+			route = append(route, endpoint{other, first.model})
 		default:
-			route = append(route, target{m, m.models[0]})
+			route = append(route, endpoint{other, other.models[0]})
 		}
 	}
 	return route, p.Provider != "" || p.Model != "", nil
 }
 
-// Accepts refuses, as Invalid, a wish for a model that is not on the lists.
+// Accepts refuses, as Invalid, a model that is not on the lists.
 func (r *Router) Accepts(p chat.Params) error {
 	_, err := r.choose(p)
 	return err
 }
 
-// choose finds what the caller wants. A model may be named as
-// "provider/model"; a model whose own name holds a slash goes before that.
-func (r *Router) choose(p chat.Params) (target, error) {
-	for _, m := range r.members {
-		if p.Provider != "" && p.Provider != m.name {
+// choose finds the endpoint that the caller names, or the default one. A model
+// may be named as "provider/model"; a model whose own name holds a slash goes
+// before that.
+func (r *Router) choose(p chat.Params) (endpoint, error) {
+	for _, o := range r.providers {
+		if p.Provider != "" && p.Provider != o.name {
 			continue
 		}
 		if p.Model == "" {
-			return target{m, m.models[0]}, nil
+			return endpoint{o, o.models[0]}, nil
 		}
-		if slices.Contains(m.models, p.Model) {
-			return target{m, p.Model}, nil
+		if slices.Contains(o.models, p.Model) {
+			return endpoint{o, p.Model}, nil
 		}
 	}
-	if provider, model, ok := strings.Cut(p.Model, "/"); ok && (p.Provider == "" || p.Provider == provider) {
-		for _, m := range r.members {
-			if m.name == provider && slices.Contains(m.models, model) {
-				return target{m, model}, nil
+	if name, model, ok := strings.Cut(p.Model, "/"); ok && (p.Provider == "" || p.Provider == name) {
+		for _, o := range r.providers {
+			if o.name == name && slices.Contains(o.models, model) {
+				return endpoint{o, model}, nil
 			}
 		}
 	}
-	return target{}, fault.New(fault.Invalid, "This model is not available")
+	return endpoint{}, fault.New(fault.Invalid, "This model is not available")
 }

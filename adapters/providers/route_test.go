@@ -13,11 +13,11 @@ import (
 func TestRouter_Route(t *testing.T) {
 	a, b := &scripted{name: "a"}, &scripted{name: "b"}
 	r := routerOf(nil, a, b)
-	r.members[1].models = append(r.members[1].models, "meta/llama", "a/a-1")
+	r.providers[1].models = append(r.providers[1].models, "meta/llama", "a/a-1")
 	for name, c := range map[string]struct {
 		params chat.Params
 		want   []string
-		chosen bool
+		named  bool
 	}{
 		"Default":             {chat.Params{}, []string{"a a-1", "b b-1"}, false},
 		"Provider":            {chat.Params{Provider: "b"}, []string{"b b-1", "a a-1"}, true},
@@ -36,13 +36,13 @@ func TestRouter_Route(t *testing.T) {
 		"NothingButAProvider": {chat.Params{Model: "b/"}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			route, chosen, err := r.route(c.params)
+			route, named, err := r.route(c.params)
 			var got []string
 			for _, x := range route {
-				got = append(got, x.member.name+" "+x.name)
+				got = append(got, x.name+" "+x.model)
 			}
-			if d := cmp.Diff(c.want, got); d != "" || chosen != c.chosen {
-				t.Error(d, chosen)
+			if d := cmp.Diff(c.want, got); d != "" || named != c.named {
+				t.Error(d, named)
 			}
 			if c.want == nil && !fault.Is(err, fault.Invalid) {
 				t.Errorf("error %v", err)
@@ -106,8 +106,8 @@ func TestRouter_MaxTokens(t *testing.T) {
 	for asked, want := range map[int]int{0: 0, 500: 500, 5000: 1000} {
 		var got int
 		r := routerOf(nil, &scripted{name: "a", outcomes: []outcome{say("hi")}})
-		r.most = 1000
-		r.members[0].model = spy{func(p ports.Prompt) { got = p.Params.MaxTokens }, r.members[0].model}
+		r.maxTokens = 1000
+		r.providers[0].client = spy{func(p ports.Prompt) { got = p.Params.MaxTokens }, r.providers[0].client}
 		if ask(t.Context(), r, chat.Params{MaxTokens: asked}); got != want {
 			t.Errorf("%d became %d, want %d", asked, got, want)
 		}

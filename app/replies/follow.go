@@ -1,6 +1,7 @@
 package replies
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"time"
@@ -47,7 +48,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			yield(Event{}, err)
 			return
 		}
-		if err := run.CheckCursor(after); err != nil {
+		if _, err := run.Output.After(after); err != nil {
 			yield(Event{}, err)
 			return
 		}
@@ -288,7 +289,8 @@ func unanswered(run chat.Run) *fault.Error {
 	case run.State == chat.Stopped:
 		return fault.New(fault.Conflict, "The reply was stopped before it began")
 	case run.Failure == FailureUnavailable:
-		return fault.New(fault.AIUnavailable, "No AI provider is available at the moment; your message is kept").After(5 * time.Second)
+		return fault.New(fault.AIUnavailable, "No AI provider is available at the moment; your message is kept").
+			After(cmp.Or(run.RetryAfter, 5*time.Second))
 	}
 	return fault.New(fault.AIFailed, "The AI could not finish its reply; your message is kept")
 }

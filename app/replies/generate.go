@@ -42,6 +42,9 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	cause := context.Cause(t.ctx)
 	o := s.outcome(t, answer, w)
 	reason := ""
+	if f := fault.As(err); f != nil {
+		o.RetryAfter = f.RetryAfter
+	}
 	switch {
 	case err == nil && o.Output.Text == t.run.Prefix:
 		o.State, o.Failure = chat.Failed, FailureEmpty
@@ -197,7 +200,7 @@ func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason stri
 	ctx := context.WithoutCancel(t.ctx)
 	run := t.run
 	run.State, run.Output, run.EndedAt = o.State, o.Output, o.At
-	run.Provider, run.Model, run.FinishReason, run.Failure = o.Provider, o.Model, o.FinishReason, o.Failure
+	run.Provider, run.Model, run.FinishReason, run.Failure, run.RetryAfter = o.Provider, o.Model, o.FinishReason, o.Failure, o.RetryAfter
 	run.Usage, run.CostMicros = o.Usage, o.CostMicros
 	p := s.progress(t, o.Output)
 	p.State, p.Ended = o.State, &run

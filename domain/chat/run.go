@@ -87,8 +87,9 @@ type Run struct {
 	Output         Output // as far as recorded; Text is empty once the message is written
 	Provider       string
 	Model          string
-	FinishReason   string // of the provider: stop, length, content_filter ...
-	Failure        string // a code, when State is Failed
+	FinishReason   string        // of the provider: stop, length, content_filter ...
+	Failure        string        // a code, when State is Failed
+	RetryAfter     time.Duration // until trying again makes sense; known only where the run has just failed
 	Usage          Usage
 	CostMicros     *int64      // millionths of a US dollar; nil: no known price
 	Hold           access.Hold // set aside on the user's account until the run ends
@@ -154,6 +155,7 @@ type Outcome struct {
 	Model          string
 	FinishReason   string
 	Failure        string
+	RetryAfter     time.Duration // told to those who wait for the run, not stored
 	Usage          Usage
 	CostMicros     *int64
 	Metadata       map[string]any // of the assistant message

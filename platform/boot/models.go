@@ -32,6 +32,7 @@ func modelConfig(c config.Config) providers.Config {
 		},
 		MaxConcurrency: c.AI.MaxConcurrency,
 		MaxTokens:      c.AI.MaxTokens,
+		MaxRetryWait:   c.AI.RetryWait,
 		PricesFile:     c.AI.PricesFile,
 		CacheTTL:       c.AI.CacheTTL,
 		CacheShared:    c.AI.CacheScope == "shared",

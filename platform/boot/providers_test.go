@@ -3,6 +3,7 @@ package boot_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,5 +91,38 @@ func TestServe_ProviderDown(t *testing.T) {
 	}
 	if a := call(t, "GET", p.admin+"/readyz", ""); a.status != http.StatusOK {
 		t.Errorf("an instance without a provider still serves history: %d", a.status)
+	}
+}
+
+// A provider that names a time longer than AI_RETRY_WAIT is not waited for: the
+// answer comes at once, and names that time.
+func TestServe_RetryAfter(t *testing.T) {
+	t.Parallel()
+	at120 := time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat)
+	for name, c := range map[string]struct {
+		refusal     stub.Reply
+		least, most int // of Retry-After
+	}{
+		"Seconds":      {stub.Refuse(429, "rate_limit_exceeded", "Retry-After", "120"), 120, 120},
+		"Date":         {stub.Refuse(429, "rate_limit_exceeded", "Retry-After", at120), 30, 120},
+		"Milliseconds": {stub.Refuse(429, "rate_limit_exceeded", "Retry-After-Ms", "120000"), 120, 120},
+		"Overloaded":   {stub.Refuse(503, "overloaded_error", "Retry-After", "120"), 120, 120},
+		"NoTime":       {stub.Refuse(429, "rate_limit_exceeded"), 5, 5},
+		"Quota":        {stub.Refuse(429, "insufficient_quota"), 5, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			openai := provider(t, stub.Always(c.refusal))
+			env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=k", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+			p := start(t, env...)
+			a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice"))
+			after, err := strconv.Atoi(a.header.Get("Retry-After"))
+			if a.status != http.StatusServiceUnavailable || at(a.json(t), "error", "code") != "AI_UNAVAILABLE" || err != nil || after < c.least || after > c.most {
+				t.Errorf("%d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
+			}
+			if n := len(openai.Calls()); n != 1 {
+				t.Errorf("%d calls", n)
+			}
+		})
 	}
 }

@@ -100,6 +100,7 @@ type AI struct {
 	ConnectTimeout    time.Duration `env:"AI_CONNECT_TIMEOUT" envDefault:"5s" desc:"Until a connection to a provider stands."`
 	FirstTokenTimeout time.Duration `env:"AI_FIRST_TOKEN_TIMEOUT" envDefault:"60s" desc:"Until the first piece of a reply."`
 	IdleTimeout       time.Duration `env:"AI_IDLE_TIMEOUT" envDefault:"30s" desc:"Between two pieces of a reply."`
+	RetryWait         time.Duration `env:"AI_RETRY_WAIT" envDefault:"5s" desc:"Longest time that a provider may ask to wait (Retry-After) and that is waited. Beyond it, or when another provider can answer, Parley does not wait: the request fails over, or is answered 503 with that Retry-After."`
 	ReplyTimeout      time.Duration `env:"AI_REPLY_TIMEOUT" envDefault:"10m" desc:"For a whole reply, from the moment its message is accepted."`
 	PricesFile        string        `env:"PRICES_FILE" desc:"A file of prices over the bundled ones. A reply whose price is not known costs null, not 0."`
 	CacheTTL          time.Duration `env:"RESPONSE_CACHE_TTL" envDefault:"0s" desc:"How long a reply answers the very same question again; 0 switches the cache off."`

@@ -94,6 +94,7 @@ func (c Config) Validate() error {
 	v.positive("AI_CONNECT_TIMEOUT", c.AI.ConnectTimeout)
 	v.positive("AI_FIRST_TOKEN_TIMEOUT", c.AI.FirstTokenTimeout)
 	v.positive("AI_IDLE_TIMEOUT", c.AI.IdleTimeout)
+	v.positive("AI_RETRY_WAIT", c.AI.RetryWait)
 	v.positive("AI_REPLY_TIMEOUT", c.AI.ReplyTimeout)
 	v.notNegative("RESPONSE_CACHE_TTL", c.AI.CacheTTL)
 	v.oneOf("RESPONSE_CACHE_SCOPE", c.AI.CacheScope, "user", "shared")

@@ -109,16 +109,21 @@ func (s *Server) Play(script Script) {
 	s.script = script
 }
 
-// Offer sets the models that GET /v1/models lists from now on.
+// Offer sets the models that GET /v1/models lists from now on. Until it is
+// called there is no such list.
 func (s *Server) Offer(models ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.models = models
+	s.models = append([]string{}, models...)
 }
 
 func (s *Server) listModels(w http.ResponseWriter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.models == nil {
+		http.Error(w, `{"error":{"message":"no such route"}}`, http.StatusNotFound)
+		return
+	}
 	list := []any{}
 	for _, name := range s.models {
 		list = append(list, map[string]any{"id": name, "object": "model", "created": 1, "owned_by": "stub"})

@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -93,13 +94,13 @@ func routerOf(seen ports.Observer, providers ...*scripted) *Router {
 	if err != nil {
 		panic(err)
 	}
-	r.members = nil
+	r.providers = nil
 	for _, s := range providers {
-		m := &member{name: s.name, models: []string{s.name + "-1", "common"}, model: s, most: 8, close: func() {}, breakers: map[string]*breaker{}}
+		m := &provider{name: s.name, models: []string{s.name + "-1", "common"}, client: s, places: newPlaces(8), close: func() {}, breakers: map[string]*breaker{}}
 		for _, model := range m.models {
-			m.breakers[model] = newBreaker(Breaker{}, observed(r.observer, s.name, model))
+			m.breakers[model] = newBreaker(Breaker{}, reportChanges(r.observer, s.name, model))
 		}
-		r.members = append(r.members, m)
+		r.providers = append(r.providers, m)
 	}
 	return r
 }
@@ -140,20 +141,25 @@ func TestRouter_RetryAndFailover(t *testing.T) {
 		a, b []outcome
 		want want
 	}{
-		"FirstServes":              {[]outcome{say("hi")}, []outcome{say("no")}, want{text: "hi", a: 1}},
-		"SecondTryServes":          {[]outcome{fail(upstream.Overloaded), say("hi")}, []outcome{say("no")}, want{text: "hi", a: 2, least: backoff / 2, most: backoff}},
-		"OtherProviderServes":      {[]outcome{fail(upstream.ServerError)}, []outcome{say("yes")}, want{text: "yes", a: 2, b: 1, least: backoff / 2, most: backoff}},
-		"SlowProviderIsNotRetried": {[]outcome{fail(upstream.FirstToken)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
-		"QuotaIsNotRetried":        {[]outcome{failAfter(upstream.QuotaExhausted, time.Second)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
-		"LimitWithoutATerm":        {[]outcome{fail(upstream.RateLimited)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
-		"ShortTermIsWaitedFor":     {[]outcome{failAfter(upstream.RateLimited, time.Second), say("hi")}, []outcome{say("no")}, want{text: "hi", a: 2, least: time.Second, most: time.Second + backoff}},
-		"LongTermIsNot":            {[]outcome{failAfter(upstream.RateLimited, 10*time.Second), say("hi")}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
-		"ItIsWithNobodyElse":       {[]outcome{failAfter(upstream.RateLimited, 10*time.Second), say("hi")}, nil, want{text: "hi", a: 2, least: 10 * time.Second, most: 11 * time.Second}},
-		"TermBeyondTheDeadline":    {[]outcome{failAfter(upstream.RateLimited, time.Minute), say("hi")}, nil, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: time.Minute, a: 1}},
-		"BadRequestEndsIt":         {[]outcome{fail(upstream.BadRequest)}, []outcome{say("no")}, want{kind: fault.AIFailed, reason: upstream.BadRequest, a: 1}},
-		"NothingAfterAToken":       {[]outcome{{pieces: []string{"half"}, err: upstream.Fail(upstream.Lost, nil)}}, []outcome{say("no")}, want{text: "half", kind: fault.AIFailed, reason: upstream.Lost, a: 1}},
-		"BothFail":                 {[]outcome{fail(upstream.ServerError)}, []outcome{fail(upstream.Overloaded)}, want{kind: fault.AIUnavailable, reason: upstream.Overloaded, after: 5 * time.Second, a: 2, b: 2, least: backoff, most: 2 * backoff}},
-		"DeadlineEndsIt":           {[]outcome{{takes: time.Hour}}, []outcome{say("no")}, want{kind: fault.AIFailed, reason: upstream.Deadline, a: 1, least: 30 * time.Second, most: 30 * time.Second}},
+		"FirstServes":                   {[]outcome{say("hi")}, []outcome{say("no")}, want{text: "hi", a: 1}},
+		"SecondTryServes":               {[]outcome{fail(upstream.Overloaded), say("hi")}, []outcome{say("no")}, want{text: "hi", a: 2, least: backoff / 2, most: backoff}},
+		"OtherProviderServes":           {[]outcome{fail(upstream.ServerError)}, []outcome{say("yes")}, want{text: "yes", a: 2, b: 1, least: backoff / 2, most: backoff}},
+		"SlowProviderIsNotRetried":      {[]outcome{fail(upstream.FirstToken)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
+		"QuotaIsNotRetried":             {[]outcome{failAfter(upstream.QuotaExhausted, time.Second)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
+		"RateLimitWithoutATime":         {[]outcome{fail(upstream.RateLimited)}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
+		"AnotherProviderIsNotWaitedFor": {[]outcome{failAfter(upstream.RateLimited, time.Second), say("no")}, []outcome{say("yes")}, want{text: "yes", a: 1, b: 1}},
+		"ShortRetryAfterIsWaitedFor":    {[]outcome{failAfter(upstream.RateLimited, 4*time.Second), say("hi")}, nil, want{text: "hi", a: 2, least: 4 * time.Second, most: 4*time.Second + backoff}},
+		"LongRetryAfterIsAnswered":      {[]outcome{failAfter(upstream.RateLimited, 10*time.Second), say("no")}, nil, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: 10 * time.Second, a: 1}},
+		"LongRetryAfterOfOverload":      {[]outcome{failAfter(upstream.Overloaded, 2*time.Minute), say("no")}, nil, want{kind: fault.AIUnavailable, reason: upstream.Overloaded, after: 2 * time.Minute, a: 1}},
+		"EndlessRetryAfter":             {[]outcome{failAfter(upstream.RateLimited, 100_000*time.Hour)}, nil, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: 24 * time.Hour, a: 1}},
+		"NoRetryAfter":                  {[]outcome{fail(upstream.RateLimited)}, nil, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: 5 * time.Second, a: 1}},
+		"QuotaUsedUp":                   {[]outcome{fail(upstream.QuotaExhausted)}, nil, want{kind: fault.AIUnavailable, reason: upstream.QuotaExhausted, after: 5 * time.Second, a: 1}},
+		"EarliestRetryAfterOfBoth":      {[]outcome{failAfter(upstream.RateLimited, 20*time.Second)}, []outcome{failAfter(upstream.RateLimited, 2*time.Minute)}, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: 20 * time.Second, a: 1, b: 1}},
+		"RetryAfterBeyondDeadline":      {[]outcome{failAfter(upstream.RateLimited, time.Minute), say("hi")}, nil, want{kind: fault.AIUnavailable, reason: upstream.RateLimited, after: time.Minute, a: 1}},
+		"BadRequestEndsIt":              {[]outcome{fail(upstream.BadRequest)}, []outcome{say("no")}, want{kind: fault.AIFailed, reason: upstream.BadRequest, a: 1}},
+		"NothingAfterAToken":            {[]outcome{{pieces: []string{"half"}, err: upstream.Fail(upstream.Lost, nil)}}, []outcome{say("no")}, want{text: "half", kind: fault.AIFailed, reason: upstream.Lost, a: 1}},
+		"BothFail":                      {[]outcome{fail(upstream.ServerError)}, []outcome{fail(upstream.Overloaded)}, want{kind: fault.AIUnavailable, reason: upstream.Overloaded, after: 5 * time.Second, a: 2, b: 2, least: backoff, most: 2 * backoff}},
+		"DeadlineEndsIt":                {[]outcome{{takes: time.Hour}}, []outcome{say("no")}, want{kind: fault.AIFailed, reason: upstream.Deadline, a: 1, least: 30 * time.Second, most: 30 * time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -178,7 +184,7 @@ func TestRouter_RetryAndFailover(t *testing.T) {
 
 func TestRouter_Stop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &scripted{name: "a", outcomes: []outcome{failAfter(upstream.RateLimited, 10*time.Second)}}
+		a := &scripted{name: "a", outcomes: []outcome{failAfter(upstream.RateLimited, 4*time.Second)}}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		begun := time.Now()
@@ -197,10 +203,10 @@ func TestRouter_Concurrency(t *testing.T) {
 		shed := 0
 		var mu sync.Mutex
 		var wg sync.WaitGroup
-		for range 20 {
+		for i := range 20 {
 			wg.Go(func() {
 				begun := time.Now()
-				got := ask(t.Context(), r, chat.Params{})
+				got := askFor(t.Context(), r, prompt(fmt.Sprint("user ", i), "hello"))
 				mu.Lock()
 				defer mu.Unlock()
 				said[got.text]++
@@ -217,6 +223,103 @@ func TestRouter_Concurrency(t *testing.T) {
 		}
 		if got := ask(t.Context(), r, chat.Params{}); got.err != nil {
 			t.Errorf("places were not given back: %v", got.err)
+		}
+	})
+}
+
+// A provider that named a short time is waited for when the other one could not
+// answer either.
+func TestRouter_WaitsWhenTheOthersAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &scripted{name: "a", outcomes: []outcome{failAfter(upstream.RateLimited, time.Second), say("hi")}}
+		b := &scripted{name: "b", outcomes: []outcome{fail(upstream.FirstToken)}}
+		r := routerOf(nil, a, b)
+		settled(r.providers[1].breakers["b-1"], errFailed, errFailed, errFailed, errFailed, errFailed)
+		if got := ask(t.Context(), r, chat.Params{}); got.text != "hi" || a.calls != 2 || b.calls != 0 {
+			t.Errorf("%+v after %d and %d calls", got, a.calls, b.calls)
+		}
+	})
+}
+
+// An open breaker names the time that the provider has named, if that is later.
+func TestRouter_OpenBreakerKeepsRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &scripted{name: "a", outcomes: []outcome{failAfter(upstream.RateLimited, 2*time.Minute)}}
+		r := routerOf(nil, a)
+		for range 5 {
+			ask(t.Context(), r, chat.Params{})
+		}
+		time.Sleep(5 * time.Second)
+		got := ask(t.Context(), r, chat.Params{})
+		if upstream.ReasonOf(got.err) != upstream.BreakerOpen || upstream.RetryAfter(got.err) != 115*time.Second || a.calls != 5 {
+			t.Errorf("%v, retry after %v, %d calls", got.err, upstream.RetryAfter(got.err), a.calls)
+		}
+	})
+}
+
+// However many replies one user asks for, others get theirs.
+func TestRouter_PlacesAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &scripted{name: "a", outcomes: []outcome{{takes: time.Hour, pieces: []string{"a"}}}}
+		r := routerOf(nil, a)
+		r.providers[0].places = newPlaces(64)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		refused := map[string]int{}
+		send := func(user string, n int) {
+			for range n {
+				wg.Go(func() {
+					if got := askFor(ctx, r, prompt(user, "hello")); upstream.ReasonOf(got.err) == upstream.Saturated {
+						mu.Lock()
+						refused[user]++
+						mu.Unlock()
+					}
+				})
+			}
+			synctest.Wait()
+		}
+		send("greedy", 70)
+		send("greedy too", 70)
+		for i := range 5 {
+			send(fmt.Sprint("user ", i), 1)
+		}
+		if refused["greedy"] != 70-32 || refused["greedy too"] != 70-16 || len(refused) != 2 {
+			t.Errorf("refused: %v", refused)
+		}
+		cancel()
+		wg.Wait()
+		if p := r.providers[0].places; p.inUse() != 0 || len(p.byUser) != 0 {
+			t.Errorf("%d places were not given back: %v", p.inUse(), p.byUser)
+		}
+	})
+}
+
+// Whatever the limit: a user who holds nothing is admitted while a place is
+// free, and one user alone never holds them all.
+func TestPlaces_Properties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(1, 20).Draw(t, "limit")
+		p := newPlaces(limit)
+		held := map[string]int{}
+		for range rapid.IntRange(1, 100).Draw(t, "steps") {
+			user := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "user")
+			if rapid.Bool().Draw(t, "acquire") || held[user] == 0 {
+				free := limit - p.inUse()
+				ok := p.acquire(user)
+				if !ok && held[user] == 0 && free > 0 {
+					t.Fatalf("%s holds none of %d, %d are free, and was refused", user, limit, free)
+				}
+				if ok {
+					held[user]++
+				}
+			} else {
+				p.release(user)
+				held[user]--
+			}
+			if p.inUse() > limit || limit > 1 && held[user] == limit {
+				t.Fatalf("%d of %d are taken, %d by %s", p.inUse(), limit, held[user], user)
+			}
 		}
 	})
 }
@@ -246,7 +349,7 @@ func TestRouter_AllOpen(t *testing.T) {
 
 // Once the budget is spent there is no second call, so the first one goes to
 // whoever has not been failing.
-func TestRouter_EmptyBudgetGoesWhereItWorks(t *testing.T) {
+func TestRouter_EmptyRetryBudgetGoesWhereItWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &scripted{name: "a"}, &scripted{name: "b", outcomes: []outcome{say("yes")}}
 		for range 1000 { // four of ten fail: never enough to open the breaker
@@ -266,7 +369,7 @@ func TestRouter_EmptyBudgetGoesWhereItWorks(t *testing.T) {
 	})
 }
 
-func TestRouter_BudgetHoldsWhateverHappens(t *testing.T) {
+func TestRouter_RetryBudgetHoldsWhateverHappens(t *testing.T) {
 	reasons := []upstream.Reason{
 		"", upstream.ServerError, upstream.RateLimited, upstream.Lost, upstream.FirstToken, upstream.BadRequest, upstream.Unreachable,
 	}
@@ -322,14 +425,14 @@ func TestRouter_Panic(t *testing.T) {
 	for range 20 {
 		func() {
 			defer func() {
-				if recover() == nil && r.members[0].breakers["a-1"].gate.State().String() != "open" {
+				if recover() == nil && r.providers[0].breakers["a-1"].state() != "open" {
 					t.Error("the panic was swallowed")
 				}
 			}()
 			ask(t.Context(), r, chat.Params{})
 		}()
 	}
-	if n := r.members[0].running.Load(); n != 0 {
+	if n := r.providers[0].places.inUse(); n != 0 {
 		t.Errorf("%d places are lost", n)
 	}
 }

@@ -67,7 +67,7 @@ func TestRouter_Account(t *testing.T) {
 	})
 	t.Run("NothingAskedIsNotZero", func(t *testing.T) {
 		r := routerOf(nil, &scripted{name: "a"})
-		r.members[0].most = 0
+		r.providers[0].places = newPlaces(0)
 		if got := ask(t.Context(), r, chat.Params{}); got.err == nil || got.answer.CostMicros != nil {
 			t.Error(got)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,13 +53,14 @@ func TestSteady(t *testing.T) {
 	var results []tally
 	opened, closed := map[string]bool{}, map[string]bool{}
 	var wg sync.WaitGroup
+	var sent atomic.Int64
 	send := func(phase string) {
 		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		defer cancel()
 		x := tally{phase: phase}
 		begun := time.Now()
 		x.answer, x.err = r.Generate(ctx, ports.Prompt{
-			UserID: "u", Turns: []ports.Turn{{Role: chat.User, Text: "one two three"}},
+			UserID: fmt.Sprint("user ", sent.Add(1)), Turns: []ports.Turn{{Role: chat.User, Text: "one two three"}},
 		}, func(d chat.Delta) { x.text += d.Text })
 		x.took = time.Since(begun)
 		mu.Lock()
