@@ -182,6 +182,7 @@ func (in *admission) supersede(ctx context.Context) error {
 	for _, r := range in.found.live {
 		if r.State == string(chat.Running) {
 			waiting, in.over = true, r.ID
+			in.usage.Live-- // this one takes its place
 			in.pre = append(in.pre, say("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'",
 				in.run.UserID, r.ID))
 		}
@@ -195,6 +196,7 @@ func (in *admission) supersede(ctx context.Context) error {
 		if err := in.s.endQueued(ctx, in.tx, in.run.UserID, r.ID, r.ParentID, r.AuditID, in.now); err != nil {
 			return err
 		}
+		in.usage.Live--
 		if in.over == "" {
 			in.over = r.ID
 		}

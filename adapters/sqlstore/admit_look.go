@@ -50,8 +50,11 @@ func (in *admission) look() []statement {
 			user, user, orNull(in.run.IdempotencyKey), user, in.run.ID, message, user, in.run.ID, message,
 		).into(func(scan func(...any) error) error { return scan(&in.leaf, &in.first, &in.taken) }),
 	}
-	if in.Budget != (access.Budget{}) {
-		list = append(list, usage(user, in.now, &in.usage)...)
+	if in.Budget.Metered() {
+		list = append(list, spent(user, in.now, &in.usage))
+	}
+	if in.Budget.Replies > 0 {
+		list = append(list, live(user, &in.usage))
 	}
 	if in.Source == "" && in.ParentOf == "" && in.Message != nil {
 		list = append(list, in.lookAround(in.run.ConversationID)...)

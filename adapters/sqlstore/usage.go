@@ -14,31 +14,34 @@ import (
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
 	err = s.read(ctx, "usage", of(user), func(ctx context.Context, db bun.IDB) error {
 		u = access.Usage{}
-		return s.send(ctx, db, usage(user, at, &u)...)
+		return s.send(ctx, db, spent(user, at, &u), live(user, &u))
 	})
 	return u, err
 }
 
-// usage reads into u, which must be zero.
-func usage(user string, at time.Time, u *access.Usage) []statement {
+// spent reads a user's day and month into u, which must be zero.
+func spent(user string, at time.Time, u *access.Usage) statement {
 	day, month := access.Day(at), access.Month(at)
-	return []statement{
-		say("SELECT period, tokens, cost_micros, held_tokens, held_micros, replies FROM chat_usage WHERE user_id = ? AND period IN (?, ?)",
-			user, day, month,
-		).into(func(scan func(...any) error) error {
-			var row rows.Usage
-			if err := scan(&row.Period, &row.Tokens, &row.CostMicros, &row.HeldTokens, &row.HeldMicros, &row.Replies); err != nil {
-				return err
-			}
-			if row.Period == day {
-				u.Day = row.Domain()
-			} else {
-				u.Month = row.Domain()
-			}
-			return nil
-		}),
-		say("SELECT count(*) FROM chat_runs WHERE user_id = ? AND ended_at IS NULL", user).into(func(scan func(...any) error) error { return scan(&u.Live) }),
-	}
+	return say("SELECT period, tokens, cost_micros, held_tokens, held_micros, replies FROM chat_usage WHERE user_id = ? AND period IN (?, ?)",
+		user, day, month,
+	).into(func(scan func(...any) error) error {
+		var row rows.Usage
+		if err := scan(&row.Period, &row.Tokens, &row.CostMicros, &row.HeldTokens, &row.HeldMicros, &row.Replies); err != nil {
+			return err
+		}
+		if row.Period == day {
+			u.Day = row.Domain()
+		} else {
+			u.Month = row.Domain()
+		}
+		return nil
+	})
+}
+
+// live counts a user's replies that have not ended.
+func live(user string, u *access.Usage) statement {
+	return say("SELECT count(*) FROM chat_runs WHERE user_id = ? AND ended_at IS NULL", user).
+		into(func(scan func(...any) error) error { return scan(&u.Live) })
 }
 
 // afford refuses a run that the user's budget does not cover, and says what is

@@ -222,10 +222,10 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 }
 
 // bound sets aside the most that a reply may use: a full context, or a message
-// that is longer than that, and the longest answer. A user with a budget gets
+// that is longer than that, and the longest answer. A user with a budget of tokens or money gets
 // no answer that is longer than what was set aside.
 func (s *Service) bound(run *chat.Run, p access.Principal, content string) {
-	if run.Params.MaxTokens == 0 && s.budget(p) != (access.Budget{}) {
+	if run.Params.MaxTokens == 0 && s.budget(p).Metered() {
 		run.Params.MaxTokens = s.opt.MaxReplyTokens
 	}
 	input := int64(max(s.opt.ContextTokens, s.Tokens(content)+turnTokens))

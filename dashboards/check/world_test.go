@@ -81,7 +81,7 @@ func newWorld(t *testing.T) *world {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LOG_FORMAT=json", "GOMEMLIMIT=512MiB",
 		"DATABASE_URL=" + w.postgres.URL(), "DB_MAX_CONNS=4", "REDIS_URL=" + w.redis.URL(), "INSTANCES=2",
 		"AUTH_SECRET=a-secret-of-the-gate-0123456789abcdef",
-		"RATE_LIMIT_AUTHENTICATED=2000", "RATE_LIMIT_API_KEY=5", "TIERS_FILE=" + tiers,
+		"RATE_LIMIT_AUTHENTICATED=2000", "MAX_CONCURRENT_REPLIES=0", "RATE_LIMIT_API_KEY=5", "TIERS_FILE=" + tiers,
 		"OPENAI_API_KEY=sk-gate", "OPENAI_BASE_URL=" + w.providers.OpenAIURL(), "OPENAI_MODEL=" + priced + "," + unpriced,
 		"ANTHROPIC_API_KEY=sk-gate", "ANTHROPIC_BASE_URL=" + w.providers.AnthropicURL(), "ANTHROPIC_MODEL=" + claude,
 		"AI_PROVIDERS=openai,anthropic", "AI_FIRST_TOKEN_TIMEOUT=1500ms", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=50",

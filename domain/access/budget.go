@@ -14,6 +14,11 @@ type Budget struct {
 	Replies                int   // made at once
 }
 
+// Metered reports whether the budget bounds tokens or money.
+func (b Budget) Metered() bool {
+	return b.DayTokens > 0 || b.MonthTokens > 0 || b.DayMicros > 0 || b.MonthMicros > 0
+}
+
 // Budgets gives each tier its budget; a tier without one is unbounded.
 type Budgets map[Tier]Budget
 
@@ -81,7 +86,7 @@ func (b Budget) Admits(u Usage, h Hold, now time.Time) error {
 	case exceeds(b.DayMicros, u.Day.Micros+u.Day.HeldMicros, h.Micros):
 		return over("cost_day", NextDay(now))
 	case b.Replies > 0 && u.Live >= b.Replies:
-		return fault.New(fault.OverBudget, "Too many of your replies are being made at once").
+		return fault.New(fault.OverBudget, "Too many replies at once; wait for one of them to end").
 			After(time.Second).With("budget", "replies").With("reset", now.Add(time.Second).UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 	return nil

@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The whole of a newcomer's first minute: nothing configured, one command, the
@@ -146,6 +149,39 @@ func TestServe_RateLimit(t *testing.T) {
 	if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "root", "--tier", "admin")); a.status != http.StatusCreated {
 		t.Errorf("another tier: %d", a.status)
 	}
+}
+
+// With the defaults one user cannot take all places of a provider.
+func TestServe_RepliesAtOnce(t *testing.T) {
+	t.Parallel()
+	databases(t, func(t *testing.T, env []string) {
+		p := start(t, env...)
+		greedy := bearer(t, env, "greedy")
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		got := map[string]int{}
+		for range 70 {
+			wg.Go(func() {
+				a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"!hang","background":true}`, greedy)
+				mu.Lock()
+				defer mu.Unlock()
+				key := fmt.Sprint(a.status)
+				if a.status != http.StatusAccepted {
+					body := a.json(t)
+					key = fmt.Sprint(a.status, " ", at(body, "error", "code"), " ", at(body, "error", "budget"), ": ", at(body, "message"))
+				}
+				got[key]++
+			})
+		}
+		wg.Wait()
+		want := map[string]int{"202": 8, "429 BUDGET_EXCEEDED replies: Too many replies at once; wait for one of them to end": 62}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+		if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "bob")); a.status != http.StatusCreated {
+			t.Errorf("somebody else: %d %s", a.status, a.body)
+		}
+	})
 }
 
 func TestServe_KillSwitch(t *testing.T) {

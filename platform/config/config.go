@@ -70,7 +70,7 @@ type Limits struct {
 	BudgetTokensMonth      int64   `env:"BUDGET_TOKENS_MONTH" envDefault:"0" desc:"The same in a calendar month."`
 	BudgetUSDDay           float64 `env:"BUDGET_USD_DAY" envDefault:"0" desc:"Most money, in US dollars, that a user's replies may cost in a day (UTC); 0: no bound."`
 	BudgetUSDMonth         float64 `env:"BUDGET_USD_MONTH" envDefault:"0" desc:"The same in a calendar month."`
-	MaxConcurrentReplies   int     `env:"MAX_CONCURRENT_REPLIES" envDefault:"0" desc:"Most replies of one user that may be made or wait at once; 0: no bound."`
+	MaxConcurrentReplies   int     `env:"MAX_CONCURRENT_REPLIES" envDefault:"8" desc:"Maximum unfinished replies of one user, those that wait included; further messages are refused with 429. 0: no limit."`
 	TiersFile              string  `env:"TIERS_FILE" desc:"JSON file with limits and budgets by tier, over the ones above; see docs/limits.md. Read again at SIGHUP."`
 	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
 }

@@ -93,6 +93,45 @@ func usageTests(b *storeBench) {
 		}
 	})
 
+	b.run("ManyFirstRequestsNeverPassTheReplies", func(b *storeBench) {
+		const requests, fits = 64, 8
+		var admitted, refused atomic.Int64
+		var wg sync.WaitGroup
+		for i := range requests {
+			a := b.holding(50, access.Budget{Replies: fits})
+			if i%2 > 0 { // waiting ones count like those being made
+				a.Owner, a.Run.Background = "", true
+			}
+			wg.Go(func() {
+				switch _, err := b.Runs.Admit(b.ctx(), a); {
+				case err == nil:
+					admitted.Add(1)
+				case fault.Is(err, fault.OverBudget):
+					refused.Add(1)
+				default:
+					b.Errorf("admit: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		b.want("admitted, refused", []int64{admitted.Load(), refused.Load()}, []int64{fits, requests - fits})
+		b.want("live", b.account().Live, fits)
+	})
+
+	b.run("AnInterruptTakesThePlaceOfWhatItInterrupts", func(b *storeBench) {
+		conv := b.conversation()
+		interrupt := func(text string) chat.Admission {
+			a := b.sending(conv, text)
+			a.WhenBusy, a.Budget = chat.Supersede, access.Budget{Replies: 1}
+			return a
+		}
+		first := b.admit(interrupt("one"))
+		b.want("interrupted", b.admit(interrupt("two")).Superseded, first.Run.ID)
+		b.admit(interrupt("three")) // "two" was waiting, and has ended
+		f := b.refused(b.holding(0, access.Budget{Replies: 1}), fault.OverBudget)
+		b.want("elsewhere", f.Details["budget"], any("replies"))
+	})
+
 	b.run("ARefusalLeavesNothing", func(b *storeBench) {
 		b.refused(b.holding(100, access.Budget{DayTokens: 99}), fault.OverBudget)
 		b.want("messages", len(b.all("")), 0)

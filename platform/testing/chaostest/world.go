@@ -70,7 +70,7 @@ func newWorld(ctx context.Context, h *history, race bool) (w *world, err error) 
 		"AUTH_SECRET=" + secret, "LOG_FORMAT=json", "LOG_LEVEL=info",
 		"OPENAI_API_KEY=sk-none", "OPENAI_BASE_URL=" + w.provider.url(), "OPENAI_MODEL=scripted", "AI_PROVIDERS=openai",
 		// The users of the load are not what is limited; two others are.
-		"RATE_LIMIT_AUTHENTICATED=100000",
+		"RATE_LIMIT_AUTHENTICATED=100000", "MAX_CONCURRENT_REPLIES=0",
 		"AUDIT_HEADS=" + filepath.Join(w.dir, "heads"),
 		"SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(), "INSTANCES=2",
 	}
