@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,7 +38,16 @@ import (
 	"parley/ports/portstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asCurl) != "" { // an example of the documentation runs
+		if err := curl(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(22)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const secret = "a-secret-for-tests-0123456789abcdef"
 

@@ -99,13 +99,14 @@ func problem(w http.ResponseWriter, err error) {
 func seconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }
 
 // limitHeaders tells where the caller stands: the X- fields of the reference
-// system, and the fields of the IETF's draft.
+// system, and the fields of the IETF's draft. t of the latter is at most the
+// window, of which the limiters may count a second more.
 func limitHeaders(h http.Header, policy string, limit, remaining int, reset string, wait time.Duration) {
 	h.Set("X-RateLimit-Limit", strconv.Itoa(limit))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(remaining))
 	h.Set("X-RateLimit-Reset", reset)
 	h.Set("RateLimit-Policy", `"`+policy+`";q=`+strconv.Itoa(limit)+";w="+strconv.Itoa(int(access.Window.Seconds())))
-	h.Set("RateLimit", `"`+policy+`";r=`+strconv.Itoa(remaining)+";t="+strconv.Itoa(seconds(wait)))
+	h.Set("RateLimit", `"`+policy+`";r=`+strconv.Itoa(remaining)+";t="+strconv.Itoa(seconds(min(wait, access.Window))))
 }
 
 // fail is what kit does with errors of decoders, use cases and encoders: it

@@ -207,6 +207,10 @@ func TestFollow(t *testing.T) {
 		b.t = t
 		b.do("ann", "GET", url+"?after=7", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 	})
+	t.Run("BeyondTheEnd", func(t *testing.T) {
+		b.t = t
+		b.do("ann", "GET", url+"?after=10", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
+	})
 	t.Run("OfSomebodyElse", func(t *testing.T) {
 		b.t = t
 		b.do("bob", "GET", url, "").refused(404, "NOT_FOUND", "")
@@ -238,6 +242,13 @@ func TestFollow(t *testing.T) {
 		events := b.open(b.request("ann", "GET", url+"?after=12", "")).rest()
 		if len(events) != 1 || events[0].kind() != "end" {
 			t.Errorf("%v", events)
+		}
+	})
+	t.Run("Ended/BeyondTheEnd", func(t *testing.T) {
+		b.t = t
+		for _, cursor := range []string{"14", "99999", "9223372036854775807"} {
+			b.do("ann", "GET", url+"?after="+cursor, "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
+			b.do("ann", "GET", url, "", "Last-Event-ID", cursor).refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 		}
 	})
 	t.Run("Ended/AllSeen", func(t *testing.T) {

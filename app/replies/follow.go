@@ -48,7 +48,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			yield(Event{}, err)
 			return
 		}
-		if _, err := run.Output.After(after); err != nil {
+		if err := run.CheckCursor(after); err != nil {
 			yield(Event{}, err)
 			return
 		}

@@ -67,6 +67,21 @@ func (o Output) After(c Cursor) ([]Delta, error) {
 	return out, nil
 }
 
+// CheckCursor returns an Invalid fault for a cursor that is no position of the
+// run: beyond its end, or inside a character. The end of a live run is what
+// has been recorded of it, and nothing else was ever handed out.
+func (r Run) CheckCursor(c Cursor) error {
+	end := r.Output.Len()
+	if r.State.Terminal() {
+		end++ // the terminal event
+	}
+	if c > end {
+		return badCursor()
+	}
+	_, err := r.Output.After(c)
+	return err
+}
+
 // Cut returns the output as a follower at c has seen it.
 func (o Output) Cut(c Cursor) Output {
 	c = min(max(c, 0), o.Len())
