@@ -74,10 +74,8 @@ func (r *report) callers(c config.Config) {
 		}
 	} else {
 		r.ok("sessions", "%d secret(s)", len(c.Auth.AuthSecret))
-		for _, s := range c.Auth.AuthSecret {
-			if len(s.Reveal()) < 32 {
-				r.warn("sessions", "a secret in AUTH_SECRET is shorter than 32 characters; make one with: openssl rand -base64 33")
-			}
+		for _, err := range weakSecrets(c) {
+			r.fail("secrets", "%v", err)
 		}
 	}
 	if origins := c.Origins(); len(origins) > 0 {
@@ -87,7 +85,16 @@ func (r *report) callers(c config.Config) {
 	}
 }
 
+// recommendedFiles is a limit of open files that serves some thousands of streams.
+const recommendedFiles = 4096
+
 func (r *report) listeners(c config.Config) {
+	if limit := openFilesLimit(); limit < recommendedFiles {
+		r.warn("open files", "the limit of %d serves %d connections at once; raise it (ulimit -n 65536, or LimitNOFILE=65536)",
+			limit, maxConnections(c, limit))
+	} else {
+		r.ok("open files", "the limit of %d serves %d connections at once", limit, maxConnections(c, limit))
+	}
 	if loopback(c.Server.AdminAddr) {
 		r.ok("admin", "%s, this machine only", c.Server.AdminAddr)
 	} else {

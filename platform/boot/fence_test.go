@@ -17,7 +17,7 @@ import (
 func TestServe_BehindTheFence(t *testing.T) {
 	t.Parallel()
 	super := testenv.Postgres(t)
-	env := []string{"AUTH_SECRET=secret", "DB_RLS=true", "MIGRATE_ON_START=true"}
+	env := []string{"AUTH_SECRET=" + testSecret, "DB_RLS=true", "MIGRATE_ON_START=true"}
 	out, code := fails(t, append(env, "DATABASE_URL="+super, "ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"), "serve")
 	if code == 0 || !strings.Contains(out, "BYPASSRLS") {
 		t.Errorf("as a superuser: exit code %d\n%s", code, out)

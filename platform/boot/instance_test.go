@@ -19,6 +19,9 @@ import (
 	"parley/platform/testing/testenv"
 )
 
+// testSecret is an AUTH_SECRET that serve accepts.
+const testSecret = "6Ya1yAHe0rUHR5nXtmzhmLgm0N7WZzwl9tkbDUvxDHhL"
+
 // instance is a running process of the program.
 type instance struct {
 	t     *testing.T
@@ -77,11 +80,20 @@ func environment(env []string) []string {
 // start starts the program and waits until it is ready.
 func start(t *testing.T, env ...string) *instance {
 	t.Helper()
+	return startBy(t, func(args []string) *exec.Cmd { return exec.Command(args[0], args[1:]...) }, env...)
+}
+
+// startBy starts the program by the command that makes its arguments, the
+// program first, into a process.
+func startBy(t *testing.T, command func(args []string) *exec.Cmd, env ...string) *instance {
+	t.Helper()
 	addr, admin := freeAddr(t), freeAddr(t)
 	i := &instance{t: t, url: "http://" + addr, admin: "http://" + admin, out: &output{}, done: make(chan struct{})}
-	i.cmd = exec.Command(os.Args[0], "serve")
+	i.cmd = command([]string{os.Args[0], "serve"})
 	i.cmd.Env = environment(append([]string{"ADDR=" + addr, "ADMIN_ADDR=" + admin}, env...))
-	i.cmd.Stdout, i.cmd.Stderr = i.out, i.out
+	if i.cmd.Stderr == nil {
+		i.cmd.Stdout, i.cmd.Stderr = i.out, i.out
+	}
 	if err := i.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

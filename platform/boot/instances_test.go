@@ -17,7 +17,7 @@ import (
 func TestServe_TwoInstances(t *testing.T) {
 	t.Parallel()
 	env := []string{
-		"AUTH_SECRET=secret", "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t),
+		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t),
 		"RATE_LIMIT_AUTHENTICATED=5", "DEMO_DELAY=20ms",
 	}
 	run(t, env, "migrate", "up")
@@ -96,7 +96,7 @@ func TestServe_TwoInstances(t *testing.T) {
 // What an instance leaves behind another one takes up.
 func TestServe_TakesOver(t *testing.T) {
 	t.Parallel()
-	env := []string{"AUTH_SECRET=secret", "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t)}
+	env := []string{"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t)}
 	run(t, env, "migrate", "up")
 	a, b := start(t, env...), start(t, env...)
 	auth := bearer(t, env, "alice")
@@ -154,7 +154,7 @@ func TestServe_WithoutItsRedis(t *testing.T) {
 func TestServe_EraseReachesRedis(t *testing.T) {
 	t.Parallel()
 	env := []string{
-		"AUTH_SECRET=secret", "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t), "RESPONSE_CACHE_TTL=1h",
+		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t), "RESPONSE_CACHE_TTL=1h",
 	}
 	run(t, env, "migrate", "up")
 	i := start(t, env...)

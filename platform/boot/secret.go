@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"parley/platform/config"
@@ -90,6 +91,101 @@ func makeDataDir(dir string) error {
 		return fmt.Errorf("make DATA_DIR: %w", err)
 	}
 	return nil
+}
+
+// minSecretBytes is the least length of a secret that keys are derived from.
+const minSecretBytes = 32
+
+const makeSecretCommand = "openssl rand -base64 33"
+
+// weakSecrets returns one error for each secret that somebody could guess.
+// Development mode makes its own. Later entries of AUDIT_KEY only open what was
+// wrapped with them, so that a weak key can be replaced.
+func weakSecrets(c config.Config) (weak []error) {
+	if c.Development() {
+		return nil
+	}
+	check := func(name string, secrets []config.Secret) {
+		for i, s := range secrets {
+			if problem := secretWeakness(strings.TrimSpace(s.Reveal())); problem != "" {
+				which := name
+				if len(secrets) > 1 {
+					which = fmt.Sprintf("entry %d of %s", i+1, name)
+				}
+				weak = append(weak, fmt.Errorf("%s %s; make a secret with: %s", which, problem, makeSecretCommand))
+			}
+		}
+	}
+	check("AUTH_SECRET", c.Auth.AuthSecret)
+	check("AUDIT_KEY", c.Store.AuditKey[:min(len(c.Store.AuditKey), 1)])
+	return weak
+}
+
+// secretWeakness returns why a secret can be guessed, or "".
+func secretWeakness(s string) string {
+	switch {
+	case isPlaceholder(s):
+		return "is a placeholder"
+	case len(s) < minSecretBytes:
+		return fmt.Sprintf("has %d bytes; it must have at least %d", len(s), minSecretBytes)
+	case isRepetitive(s):
+		return "repeats the same characters"
+	}
+	return ""
+}
+
+// placeholders are parts of the secrets that documentation and templates show,
+// without case, spaces and punctuation. Random text of base64 contains none.
+var placeholders = []string{
+	"changeme", "changethis", "changeit", "bechanged", "replaceme", "replacethis", "replacewith", "insertyour", "putyour", "enteryour",
+	"yoursecret", "yourauthsecret", "yournextauthsecret", "yourjwtsecret", "yoursuper", "your256bit", "your32", "yourown",
+	"supersecret", "secrethere", "keyhere", "placeholder", "opensslrand", "generatea", "atleast32", "min32", "atleast256", "longrandomstring",
+}
+
+// placeholderWords are refused as the whole of a secret.
+var placeholderWords = []string{
+	"secret", "password", "passwort", "default", "example", "test", "testing", "development", "dev", "todo", "fixme", "none", "null", "key",
+	"0123456789abcdef0123456789abcdef", "authsecret", "nextauthsecret", "auditkey", "token", "admin", "parley",
+}
+
+func isPlaceholder(s string) bool {
+	plain := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return -1
+	}, s)
+	for _, p := range placeholders {
+		if strings.Contains(plain, p) {
+			return true
+		}
+	}
+	return slices.Contains(placeholderWords, plain) || strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">") || strings.HasPrefix(s, "${")
+}
+
+// isRepetitive reports whether a text has few different characters, repeats a
+// short one, or counts through the alphabet.
+func isRepetitive(s string) bool {
+	different := map[byte]bool{}
+	runs := 0
+	for i := range len(s) {
+		different[s[i]] = true
+		if i > 0 && (s[i] == s[i-1] || s[i] == s[i-1]+1 || s[i]+1 == s[i-1]) {
+			runs++
+		}
+	}
+	if len(different) < 8 || runs*10 >= len(s)*9 {
+		return true
+	}
+	for period := 1; period <= len(s)/3; period++ {
+		if strings.HasPrefix(s, s[period:]) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuseExposure keeps development mode on this machine: its secret protects

@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +31,10 @@ type serveCommand struct{}
 
 // Run serves until ctx is done, then drains. It returns nil after an orderly end.
 func (serveCommand) Run(ctx context.Context, p Process) error {
+	// A write to a pipe whose reader has gone fails, and is counted, instead of
+	// ending the process.
+	signal.Ignore(syscall.SIGPIPE)
+
 	// What we are told.
 	c, err := p.config()
 	if err != nil {
@@ -39,6 +42,9 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	if err := refuseExposure(c); err != nil {
 		return err
+	}
+	if weak := weakSecrets(c); len(weak) > 0 {
+		return usageError{errors.Join(weak...)}
 	}
 	authSecrets, _, err := secrets(c)
 	if err != nil {
@@ -70,12 +76,12 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 
 	// The ports, so that a mistake in them shows before anything is done.
-	apiListener, err := listen(ctx, "ADDR", c.Server.Addr)
+	apiListener, err := listen(ctx, "ADDR", c.Server.Addr, maxConnections(c, openFilesLimit()))
 	if err != nil {
 		return err
 	}
 	defer apiListener.Close()
-	adminListener, err := listen(ctx, "ADMIN_ADDR", c.Server.AdminAddr)
+	adminListener, err := listen(ctx, "ADMIN_ADDR", c.Server.AdminAddr, maxAdminConnections)
 	if err != nil {
 		return err
 	}
@@ -175,13 +181,13 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		"chat_disabled", c.Limits.ChatDisabled, "tracing", tel.Exporting)
 	if c.Development() {
 		if err := welcome(p, c, apiListener.Addr().String(), adminListener.Addr().String(), authSecrets[0]); err != nil {
-			return err
+			tel.Log.Warn("cannot print the first steps", "error", err.Error()) // standard output has gone
 		}
 	}
 	return running{
 		log: tel.Log, making: making, auditor: auditor, health: status,
-		api:   newServer(observer.HTTP(api, api.Sends), tel.Log),
-		admin: newServer(admin(tel, observer, status, models), tel.Log),
+		api:   newServer(observer.HTTP(api, api.Sends), apiListener, tel.Log),
+		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
 	}.run(ctx, apiListener, adminListener)
 }
@@ -236,33 +242,8 @@ func semconvDatabase(c config.Config) string {
 	return "sqlite"
 }
 
-func listen(ctx context.Context, name, addr string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, usageError{fmt.Errorf("another program listens on %s; stop it, or set %s", addr, name)}
-	case errors.Is(err, syscall.EACCES):
-		return nil, usageError{fmt.Errorf("this user may not listen on %s; set %s to a port above 1023", addr, name)}
-	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w", name, err)
-	}
-	return l, nil
-}
-
 func atMost(d time.Duration, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	_ = f(ctx)
-}
-
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: h,
-		// A stream has no end that could be foreseen, so there is no WriteTimeout:
-		// the API sets a deadline for each write and for each body.
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }

@@ -81,7 +81,7 @@ func TestServe_SurvivesKill(t *testing.T) {
 func TestServe_Checklist(t *testing.T) {
 	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
-		env = append(env, "AUTH_SECRET=your-secret-key")
+		env = append(env, "AUTH_SECRET="+testSecret)
 		p := start(t, env...)
 		cookie := "Cookie: " + run(t, env, "token", "--user", "test_id", "--cookie")
 
@@ -117,9 +117,10 @@ func TestServe_Checklist(t *testing.T) {
 func TestServe_SecretRotation(t *testing.T) {
 	t.Parallel()
 	dir := "DATA_DIR=" + t.TempDir()
-	before := bearer(t, []string{dir, "AUTH_SECRET=old"}, "alice")
-	p := start(t, dir, "AUTH_SECRET=new,old")
-	after := bearer(t, []string{dir, "AUTH_SECRET=new,old"}, "alice")
+	const older = "xqBnaDsnb9v0tNlJ1G6vYqVJ3wOZgRbmEJi7X8kq9Y4H"
+	before := bearer(t, []string{dir, "AUTH_SECRET=" + older}, "alice")
+	p := start(t, dir, "AUTH_SECRET="+testSecret+","+older)
+	after := bearer(t, []string{dir, "AUTH_SECRET=" + testSecret + "," + older}, "alice")
 	foreign := bearer(t, []string{dir, "AUTH_SECRET=other"}, "alice")
 	for token, want := range map[string]int{before: 200, after: 200, foreign: 401} {
 		if a := call(t, "GET", p.url+"/api/chat/conversations", "", token); a.status != want {

@@ -37,13 +37,13 @@ type Store struct {
 	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Let PostgreSQL hold every transaction to the rows of its user, as a second fence (docs/adr/0013). Serve refuses to start as a role that is not held to it: a superuser, or one with BYPASSRLS."`
 	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
 	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
-	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
+	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret of 32 bytes or more that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
 	AuditHeads     Secret   `env:"AUDIT_HEADS" desc:"Where signed heads of the audit chain are exported to: a file, or an http(s) URL below which each is PUT as an object. Keep it where nobody can write who can write the database. Unset: nowhere, and nobody can tell when the end of the chain is cut off."`
 }
 
 // Auth is how callers are recognised.
 type Auth struct {
-	AuthSecret           []Secret `env:"AUTH_SECRET" desc:"The secret of your Auth.js app; several, separated by commas, during a rotation: the first one signs. Unset: development mode, with a secret kept in DATA_DIR."`
+	AuthSecret           []Secret `env:"AUTH_SECRET" desc:"The secret of your Auth.js app, of 32 bytes or more that nobody can guess (openssl rand -base64 33); several, separated by commas, during a rotation: the first one signs. Unset: development mode, with a secret kept in DATA_DIR."`
 	NextAuthURL          string   `env:"NEXTAUTH_URL" desc:"URL of your app. Its origin may send requests with a cookie."`
 	AuthURL              string   `env:"AUTH_URL" desc:"The same under its Auth.js v5 name."`
 	SessionStrategy      string   `env:"AUTH_SESSION_STRATEGY" envDefault:"jwt" desc:"Where your Auth.js app keeps sessions: jwt (in encrypted cookies) or database."`

@@ -11,18 +11,28 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// newLogger returns the logger, and what has to be done before the process
-// ends. Nobody who looks at a terminal should wait for a line.
+// newLogger returns the logger, and what must be called before the process ends.
+// On a terminal every line is written at once.
 func newLogger(o Options, level slog.Leveler, lost prometheus.Counter) (*slog.Logger, func(context.Context) error) {
 	opt := &slog.HandlerOptions{Level: level}
-	if o.LogFormat == "text" || o.LogFormat != "json" && IsTerminal(o.LogOutput) {
-		return slog.New(&contextHandler{Handler: slog.NewTextHandler(o.LogOutput, opt), attrs: o.LogAttrs}), func(context.Context) error { return nil }
+	terminal := IsTerminal(o.LogOutput)
+	text := o.LogFormat == "text" || o.LogFormat != "json" && terminal
+	if terminal {
+		out := countingWriter{out: o.LogOutput, lost: lost}
+		return slog.New(&contextHandler{Handler: newHandler(out, text, opt), attrs: o.LogAttrs}), func(context.Context) error { return nil }
 	}
-	l := newLines(o.LogOutput, lost)
-	return slog.New(&contextHandler{Handler: slog.NewJSONHandler(l, opt), attrs: o.LogAttrs, lines: l}), l.close
+	out := newAsyncLogWriter(o.LogOutput, lost)
+	return slog.New(&contextHandler{Handler: newHandler(out, text, opt), attrs: o.LogAttrs, out: out}), out.close
 }
 
-// IsTerminal reports whether somebody is looking.
+func newHandler(out io.Writer, text bool, opt *slog.HandlerOptions) slog.Handler {
+	if text {
+		return slog.NewTextHandler(out, opt)
+	}
+	return slog.NewJSONHandler(out, opt)
+}
+
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -38,11 +48,11 @@ func IsTerminal(w io.Writer) bool {
 type contextHandler struct {
 	slog.Handler
 	attrs func(context.Context) []slog.Attr
-	lines *lines // nil: every line is written at once
+	out   *asyncLogWriter // nil: every line is written at once
 }
 
 func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
-	plain, secrets := look(r)
+	plain, secrets := inspect(r)
 	if secrets {
 		clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 		r.Attrs(func(a slog.Attr) bool {
@@ -51,18 +61,19 @@ func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 		})
 		r = clean
 	}
-	w := line{to: h.Handler, r: r, trace: trace.SpanContextFromContext(ctx)}
+	line := logLine{to: h.Handler, r: r, trace: trace.SpanContextFromContext(ctx)}
 	if h.attrs != nil {
-		w.attrs = h.attrs(ctx)
+		line.attrs = h.attrs(ctx)
 	}
 	switch {
-	case h.lines == nil:
-		return w.write()
+	case h.out == nil:
+		return line.write()
 	case plain && r.Level <= slog.LevelInfo:
-		h.lines.later(w)
+		h.out.writeLater(line)
 		return nil
 	default:
-		return h.lines.now(w)
+		h.out.writeNow(line)
+		return nil
 	}
 }
 
@@ -71,16 +82,16 @@ func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, a := range attrs {
 		clean[i] = hide(a)
 	}
-	return &contextHandler{Handler: h.Handler.WithAttrs(clean), attrs: h.attrs, lines: h.lines}
+	return &contextHandler{Handler: h.Handler.WithAttrs(clean), attrs: h.attrs, out: h.out}
 }
 
 func (h *contextHandler) WithGroup(name string) slog.Handler {
-	return &contextHandler{Handler: h.Handler.WithGroup(name), attrs: h.attrs, lines: h.lines}
+	return &contextHandler{Handler: h.Handler.WithGroup(name), attrs: h.attrs, out: h.out}
 }
 
-// look reports whether all attributes of a line are plain values, which will be
+// inspect reports whether all attributes of a line are plain values, which will be
 // the same later, and whether there may be some to hide.
-func look(r slog.Record) (plain, secrets bool) {
+func inspect(r slog.Record) (plain, secrets bool) {
 	plain = true
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Value.Kind() {
