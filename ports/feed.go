@@ -6,48 +6,48 @@ import (
 	"parley/domain/chat"
 )
 
-// Progress is a run as far as it has been recorded.
+// Progress is the recorded state of a run.
 type Progress struct {
 	UserID  string
 	RunID   string
 	Attempt int
 	State   chat.State
-	Output  chat.Output // all of it
+	Output  chat.Output // from its start
 
-	// Ended and Message spare the instance that ended the run a read: the run
-	// as it ended and the message that it left (nil when none). They do not
-	// travel; elsewhere a terminal State says to ask the store.
+	// Ended and Message save a read on the instance that ended the run: the ended
+	// run and the message that it left (nil when none). They are not sent to
+	// other instances, which read the store when State is terminal.
 	Ended   *chat.Run
 	Message *chat.Message
 }
 
-// Feed carries what has been recorded to those who wait for it, on this
-// instance and on others. It is a convenience of speed: whatever it loses is
-// in the store. Its calls return within 100 ms whatever state its backend is in.
+// Feed delivers recorded progress to followers on this and other instances. It
+// only makes them faster: what it loses is in the store. Its calls return within
+// 100 ms even when the backend is down.
 type Feed interface {
-	// Publish makes progress visible to watchers. Progress of an older attempt
-	// is ignored, and so is, of the same attempt, what comes after the end or is
-	// live and shorter than what is visible.
+	// Publish makes progress visible to followers. Progress of an older attempt is
+	// ignored. Within one attempt, so is anything after the end, and live progress
+	// that is shorter than what is visible.
 	Publish(ctx context.Context, progress ...Progress)
-	// Forget says that this instance makes a run no longer, though it has not
-	// ended: what is held of it here would only grow old.
+	// Forget drops a run that this instance no longer executes although it has not
+	// ended: its progress here would only become stale.
 	Forget(ctx context.Context, user, run string)
 	// Watch follows one run. Close must be called.
 	Watch(ctx context.Context, user, run string) Watch
-	// Notify wakes everyone who listens to a topic, on every instance.
+	// Notify wakes all listeners of a topic, on every instance.
 	Notify(ctx context.Context, topic string)
-	// Listen returns a channel that receives after every Notify of the topic;
-	// wakes that nobody has taken yet collapse into one. Stop must be called.
+	// Listen returns a channel that receives after every Notify of the topic.
+	// Wakes that were not received yet are merged into one. stop must be called.
 	Listen(topic string) (wake <-chan struct{}, stop func())
-	// ForgetUser removes every run of a user, ended ones too. Other instances
-	// may hold what was watched there for half a minute more.
+	// ForgetUser removes every run of a user, ended ones included. Other instances
+	// may keep what was followed there for another 30 s.
 	UserForgetter
 }
 
 // Watch is one follower's view of a run.
 type Watch interface {
 	// Latest returns the newest progress known here. ok is false when the feed
-	// does not hold the run: then the store must be asked.
+	// does not have the run: read the store then.
 	Latest(ctx context.Context) (p Progress, ok bool)
 	// Changed receives when Latest may return something newer.
 	Changed() <-chan struct{}
@@ -56,7 +56,7 @@ type Watch interface {
 
 // Topics of Notify.
 const (
-	TopicStop  = "stop"  // a run was asked to stop: owners look at once
+	TopicStop  = "stop"  // a run was asked to stop: owners check at once
 	TopicQueue = "queue" // a run can be claimed
 )
 

@@ -7,45 +7,46 @@ import (
 	"parley/domain/chat"
 )
 
-// Turn is one message as a provider gets it.
-type Turn struct {
+// PromptMessage is one message of a prompt.
+type PromptMessage struct {
 	Role chat.Role
 	Text string
 }
 
-// Prompt is one question to a model. The context's deadline bounds the whole
+// Prompt is one request to a model. The context's deadline bounds the whole
 // reply.
 type Prompt struct {
-	UserID         string // for the scope of a cache and the provider's abuse field (hashed), never a label
+	UserID         string // for the cache's scope and, hashed, the provider's abuse field; never a metric label
 	RunID          string
 	ConversationID string // "": the default thread
-	Trace          string // the request that a run taken over came from, in W3C form; "": the context's own
+	Trace          string // of the request that began a recovered run, in W3C form; "": the context's own
 	Params         chat.Params
-	Fresh          bool   // a reply that was given before will not do: a regeneration
-	Turns          []Turn // oldest first; the last one is the user's, or the assistant's when it is to be continued
+	NoCache        bool            // do not answer from the reply cache: a regeneration
+	Messages       []PromptMessage // oldest first; the last is the user's, or the assistant's when that is to be continued
 }
 
-// Answer is how a generation ended, as far as it got.
+// Answer is the result of a generation, complete or not.
 type Answer struct {
 	Provider     string
 	Model        string // as the provider names it
 	FinishReason string // stop, length, content_filter, refusal ...; "" when it did not finish
 	Usage        chat.Usage
 	CostMicros   *int64         // millionths of a US dollar; nil: no known price
-	Metadata     map[string]any // safe facts for the message: "demo", "cached", "fallback" ...
+	Metadata     map[string]any // safe to store with the message: "demo", "cached", "fallback" ...
 }
 
-// Model makes replies.
+// Model generates replies.
 type Model interface {
 	// Generate streams one reply through emit, in order, and returns when the
-	// stream has ended. The error is nil only if the provider said that the
-	// reply is whole. Faults: AIUnavailable (nothing could be asked, try later),
-	// AIFailed (asked, and it went wrong; Details "reason"), Canceled. The Answer holds what is
-	// known even when there is an error. emit does not block and keeps no reference.
+	// stream has ended. The error is nil only if the provider reported the reply
+	// as complete. Faults: AIUnavailable (no provider could be asked; retry
+	// later), AIFailed (a provider was asked and failed; Details "reason"),
+	// Canceled. The Answer holds what is known even with an error. emit does not
+	// block and keeps no reference.
 	Generate(ctx context.Context, p Prompt, emit func(chat.Delta)) (Answer, error)
 }
 
-// ModelInfo describes a model that can be asked for.
+// ModelInfo describes a model that callers can choose.
 type ModelInfo struct {
 	Provider string
 	Model    string
@@ -54,19 +55,19 @@ type ModelInfo struct {
 	Demo     bool   // not AI
 }
 
-// Catalogue says which models there are. It asks nobody.
+// Catalogue lists the configured models. It makes no request.
 type Catalogue interface {
 	Models() []ModelInfo
 }
 
-// Quote returns the most that a reply may use, whichever of the providers makes
-// it: input tokens as given, output up to the bound of p or of the provider,
-// at the highest price among them. Micros is 0 where no price is known.
+// Quote returns the most that a reply may use with any of the providers that may
+// generate it: input tokens as given, output up to the bound of p or of the
+// provider, at the highest price among them. Micros is 0 where no price is known.
 type Quote func(p chat.Params, input int64) access.Hold
 
-// Titles makes a title for a conversation from its first turns. An error says
-// that there is none; the Answer says what asking has cost all the same.
-type Titles func(ctx context.Context, user string, p chat.Params, turns []Turn) (string, Answer, error)
+// Titles generates a title for a conversation from its first messages. The
+// Answer holds the usage even with an error.
+type Titles func(ctx context.Context, user string, p chat.Params, turns []PromptMessage) (string, Answer, error)
 
-// Tokens counts the tokens of a text, near enough for a context window.
+// Tokens estimates the tokens of a text, closely enough for a context window.
 type Tokens func(text string) int

@@ -91,7 +91,7 @@ type hangsOnce struct {
 
 func (h *hangsOnce) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (answer ports.Answer, err error) {
 	hang := false
-	if p.Turns[len(p.Turns)-1].Text == h.at {
+	if p.Messages[len(p.Messages)-1].Text == h.at {
 		h.once.Do(func() { hang = true })
 	}
 	if hang {

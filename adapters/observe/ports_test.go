@@ -36,7 +36,7 @@ func TestModel_SpanAndMetrics(t *testing.T) {
 	}})
 	var heard string
 	_, err := m.Generate(context.Background(), ports.Prompt{
-		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Turns: []ports.Turn{{Text: "canary"}},
+		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Messages: []ports.PromptMessage{{Text: "canary"}},
 	}, func(d chat.Delta) { heard += d.Text })
 	if err != nil || heard != "canary" {
 		t.Fatalf("heard %q, %v", heard, err)

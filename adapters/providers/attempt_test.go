@@ -112,7 +112,7 @@ type reply struct {
 }
 
 func ask(ctx context.Context, m ports.Model, params chat.Params) reply {
-	return askFor(ctx, m, ports.Prompt{UserID: "u", Params: params, Turns: []ports.Turn{{Role: chat.User, Text: "hello"}}})
+	return askFor(ctx, m, ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "hello"}}})
 }
 
 func askFor(ctx context.Context, m ports.Model, p ports.Prompt) (r reply) {

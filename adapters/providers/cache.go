@@ -38,7 +38,7 @@ type question struct {
 	Temperature     *float64
 	MaxTokens       int
 	Reasoning       string
-	Turns           []ports.Turn
+	Turns           []ports.PromptMessage
 }
 
 // key is the cache's key of a question: a hash, so that no message can be read
@@ -49,8 +49,8 @@ func (c *cache) key(p ports.Prompt, e endpoint) string {
 		MaxTokens: p.Params.MaxTokens, Reasoning: p.Params.Reasoning,
 	}
 	q.User = c.owner(p)
-	for _, turn := range p.Turns {
-		q.Turns = append(q.Turns, ports.Turn{Role: turn.Role, Text: normalize(turn.Text)})
+	for _, turn := range p.Messages {
+		q.Turns = append(q.Turns, ports.PromptMessage{Role: turn.Role, Text: normalize(turn.Text)})
 	}
 	data, err := json.Marshal(q)
 	if err != nil { // no field can fail to encode
@@ -92,7 +92,7 @@ type askFunc func(ctx context.Context, emit func(chat.Delta)) (ports.Answer, err
 // generate answers from the cache, from a call that is already under way, or by
 // asking.
 func (c *cache) generate(ctx context.Context, p ports.Prompt, first endpoint, ask askFunc, emit func(chat.Delta)) (ports.Answer, error) {
-	if p.Fresh || len(p.Turns) == 0 || p.Turns[len(p.Turns)-1].Role != chat.User {
+	if p.NoCache || len(p.Messages) == 0 || p.Messages[len(p.Messages)-1].Role != chat.User {
 		return ask(ctx, emit)
 	}
 	key := c.key(p, first)

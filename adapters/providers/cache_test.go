@@ -45,7 +45,7 @@ func cachedRouter(shared bool, providers ...*scripted) *Router {
 }
 
 func prompt(user, text string) ports.Prompt {
-	return ports.Prompt{UserID: user, Turns: []ports.Turn{{Role: chat.User, Text: text}}}
+	return ports.Prompt{UserID: user, Messages: []ports.PromptMessage{{Role: chat.User, Text: text}}}
 }
 
 var paid = outcome{pieces: []string{"one ", "two"}, takes: time.Second, usage: chat.Usage{Input: 10, Output: 5}}
@@ -58,18 +58,22 @@ func TestCache_Hit(t *testing.T) {
 		calls  int
 	}{
 		"TheSame":             {func(*ports.Prompt) {}, false, 1},
-		"SpaceAround":         {func(p *ports.Prompt) { p.Turns[0].Text = "  what\nis this \r\n" }, false, 1},
+		"SpaceAround":         {func(p *ports.Prompt) { p.Messages[0].Text = "  what\nis this \r\n" }, false, 1},
 		"AnotherUser":         {func(p *ports.Prompt) { p.UserID = "other" }, false, 2},
 		"AnotherUserOfShared": {func(p *ports.Prompt) { p.UserID = "other" }, true, 1},
-		"AnotherCase":         {func(p *ports.Prompt) { p.Turns[0].Text = "What\nis this" }, false, 2},
+		"AnotherCase":         {func(p *ports.Prompt) { p.Messages[0].Text = "What\nis this" }, false, 2},
 		"AnotherModel":        {func(p *ports.Prompt) { p.Params.Model = "common" }, false, 2},
 		"NamedDefault":        {func(p *ports.Prompt) { p.Params.Model = "a-1" }, false, 1},
 		"AnotherTemperature":  {func(p *ports.Prompt) { p.Params.Temperature = &hot }, false, 2},
 		"AnotherSystem":       {func(p *ports.Prompt) { p.Params.System = "be brief" }, false, 2},
 		"AnotherEffort":       {func(p *ports.Prompt) { p.Params.Reasoning = "low" }, false, 2},
-		"MoreHistory":         {func(p *ports.Prompt) { p.Turns = append([]ports.Turn{{Role: chat.User, Text: "hi"}}, p.Turns...) }, false, 2},
-		"Regeneration":        {func(p *ports.Prompt) { p.Fresh = true }, false, 2},
-		"Continuation":        {func(p *ports.Prompt) { p.Turns = append(p.Turns, ports.Turn{Role: chat.Assistant, Text: "one "}) }, false, 2},
+		"MoreHistory": {func(p *ports.Prompt) {
+			p.Messages = append([]ports.PromptMessage{{Role: chat.User, Text: "hi"}}, p.Messages...)
+		}, false, 2},
+		"Regeneration": {func(p *ports.Prompt) { p.NoCache = true }, false, 2},
+		"Continuation": {func(p *ports.Prompt) {
+			p.Messages = append(p.Messages, ports.PromptMessage{Role: chat.Assistant, Text: "one "})
+		}, false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -24,16 +24,16 @@ var ErrNoTitle = errors.New("providers: the model gave no title")
 // Title asks for the title of a conversation by its first turns. The answer
 // says what that has cost, also when there is an error. The demo provider
 // knows no titles.
-func (r *Router) Title(ctx context.Context, user string, params chat.Params, turns []ports.Turn) (string, ports.Answer, error) {
+func (r *Router) Title(ctx context.Context, user string, params chat.Params, turns []ports.PromptMessage) (string, ports.Answer, error) {
 	var text strings.Builder
 	for _, t := range turns {
 		text.WriteString(string(t.Role) + ": " + cut(t.Text, titleContext) + "\n\n")
 	}
 	var said strings.Builder
 	a, err := r.Generate(ctx, ports.Prompt{
-		UserID: user,
-		Params: chat.Params{Provider: params.Provider, Model: params.Model, System: askTitle, MaxTokens: titleTokens},
-		Turns:  []ports.Turn{{Role: chat.User, Text: text.String()}},
+		UserID:   user,
+		Params:   chat.Params{Provider: params.Provider, Model: params.Model, System: askTitle, MaxTokens: titleTokens},
+		Messages: []ports.PromptMessage{{Role: chat.User, Text: text.String()}},
 	}, func(d chat.Delta) {
 		if !d.Reasoning {
 			said.WriteString(d.Text)

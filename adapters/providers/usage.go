@@ -55,7 +55,7 @@ func (r *Router) inputTokens(p ports.Prompt) int64 {
 	if p.Params.System != "" {
 		n = r.tokens(p.Params.System) + messageTokens
 	}
-	for _, t := range p.Turns {
+	for _, t := range p.Messages {
 		n += r.tokens(t.Text) + messageTokens
 	}
 	return int64(n)

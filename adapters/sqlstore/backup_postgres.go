@@ -107,7 +107,7 @@ type snapshotLedger struct {
 }
 
 // Inspect implements ports.Ledger.
-func (l snapshotLedger) Inspect(ctx context.Context, visit func(ports.AuditEvidence) error) error {
+func (l snapshotLedger) Inspect(ctx context.Context, visit func(ports.InspectionItem) error) error {
 	return l.inspect(ctx, l.tx, visit)
 }
 

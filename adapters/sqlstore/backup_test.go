@@ -117,7 +117,7 @@ func TestBackup_OneMoment(t *testing.T) {
 			links := 0
 			b := backedUp(t, store, func(ctx context.Context, ledger ports.Ledger) error {
 				chained(t, store, 1000) // after the moment
-				return ledger.Inspect(ctx, func(e ports.AuditEvidence) error {
+				return ledger.Inspect(ctx, func(e ports.InspectionItem) error {
 					if e.Link != nil {
 						links++
 					}

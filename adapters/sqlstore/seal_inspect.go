@@ -17,7 +17,7 @@ const inspectPage = 2000
 
 // Inspect reads the chain and the log as they stood at one moment. It takes
 // the time that it takes: only ctx bounds it.
-func (s *Store) Inspect(ctx context.Context, visit func(ports.AuditEvidence) error) error {
+func (s *Store) Inspect(ctx context.Context, visit func(ports.InspectionItem) error) error {
 	ctx = context.WithValue(ctx, statementKey{}, "inspect_audit")
 	conn, err := s.acquire(ctx, s.readers)
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.AuditEvidence) err
 }
 
 // inspect is Inspect in a transaction that has begun.
-func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.AuditEvidence) error) (err error) {
-	visitor := func(e ports.AuditEvidence) error {
+func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) (err error) {
+	visitor := func(e ports.InspectionItem) error {
 		if err := visit(e); err != nil {
 			return errVisit{err}
 		}
@@ -62,7 +62,7 @@ func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.AuditEv
 // errVisit marks what the visitor said, which is no error of the database.
 type errVisit struct{ error }
 
-func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.AuditEvidence) error) error {
+func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
 	query := "SELECT " + s.linkColumns("l") + `, k.subject, k.salt, EXISTS (
 			SELECT 1 FROM audit_chain AS x WHERE x.kind = 'erased' AND x.subject = l.subject), ` + s.lineColumns("a") + `
 		FROM audit_chain AS l
@@ -87,16 +87,16 @@ func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.Au
 	}
 }
 
-func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]ports.AuditEvidence, error) {
+func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]ports.InspectionItem, error) {
 	found, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer found.Close()
-	var page []ports.AuditEvidence
+	var page []ports.InspectionItem
 	for found.Next() {
 		var (
-			e       ports.AuditEvidence
+			e       ports.InspectionItem
 			link    linkRow
 			subject sql.NullString
 			salt    []byte
@@ -119,7 +119,7 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 // inspectLines finds the entries that lack the link that their status asks
 // for. The database compares the whole log with the whole chain, so that
 // nothing has to be held here.
-func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.AuditEvidence) error) error {
+func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
 	found, err := tx.QueryContext(ctx, `SELECT q.queued_at IS NOT NULL, `+s.since("q.queued_at")+`,
 			x.user_id IS NOT NULL, `+s.since("x.declared_at")+`, `+s.lineColumns("a")+`
 		FROM audit_logs AS a
@@ -138,7 +138,7 @@ func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.Au
 	defer found.Close()
 	for found.Next() {
 		var (
-			e                ports.AuditEvidence
+			e                ports.InspectionItem
 			queued, declared sql.NullFloat64
 			line             lineRow
 		)

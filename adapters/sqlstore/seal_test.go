@@ -315,7 +315,7 @@ func TestAudit_ApplicationRole(t *testing.T) {
 	if links := chained(t, store, 10); len(links) != 1 {
 		t.Errorf("links %+v", links)
 	}
-	if err := store.Inspect(t.Context(), func(ports.AuditEvidence) error { return nil }); err != nil {
+	if err := store.Inspect(t.Context(), func(ports.InspectionItem) error { return nil }); err != nil {
 		t.Error(err)
 	}
 

@@ -106,7 +106,7 @@ func (v *verifier) open() (err error) {
 	return nil
 }
 
-func (v *verifier) visit(e ports.AuditEvidence) error {
+func (v *verifier) visit(e ports.InspectionItem) error {
 	if e.Link == nil {
 		v.line(e)
 		return nil
@@ -152,7 +152,7 @@ func (v *verifier) link(l audit.Link) {
 }
 
 // entry holds an entry to its link.
-func (v *verifier) entry(e ports.AuditEvidence) {
+func (v *verifier) entry(e ports.InspectionItem) {
 	switch l := e.Link; {
 	case e.Subject == nil:
 		v.say(Keyless, l.Seq, l.EntryID)
@@ -165,7 +165,7 @@ func (v *verifier) entry(e ports.AuditEvidence) {
 }
 
 // line judges an entry that the chain does not know.
-func (v *verifier) line(e ports.AuditEvidence) {
+func (v *verifier) line(e ports.InspectionItem) {
 	may := sealingMay
 	if e.Erasing {
 		may = erasingMay

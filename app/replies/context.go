@@ -7,7 +7,7 @@ import (
 
 // window is the part of a branch that is sent to the provider.
 type window struct {
-	turns   []ports.Turn
+	turns   []ports.PromptMessage
 	dropped int // messages of the branch that were left out, as far as they were read
 }
 
@@ -28,10 +28,10 @@ func fit(branch []chat.Message, system, prefix string, most, tokens int, count p
 	}
 	w := window{dropped: first}
 	for _, m := range branch[first:] {
-		w.turns = append(w.turns, ports.Turn{Role: m.Role, Text: m.Content})
+		w.turns = append(w.turns, ports.PromptMessage{Role: m.Role, Text: m.Content})
 	}
 	if prefix != "" {
-		w.turns = append(w.turns, ports.Turn{Role: chat.Assistant, Text: prefix})
+		w.turns = append(w.turns, ports.PromptMessage{Role: chat.Assistant, Text: prefix})
 	}
 	return w
 }

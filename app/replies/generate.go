@@ -34,7 +34,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
 	answer, err := s.ask(ctx, t, ports.Prompt{
 		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace,
-		Fresh: t.run.Kind == chat.Regeneration, Params: params, Turns: w.turns,
+		NoCache: t.run.Kind == chat.Regeneration, Params: params, Messages: w.turns,
 	})
 	cancel()
 

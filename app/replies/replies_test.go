@@ -23,7 +23,7 @@ func TestSend_LeavesBothMessages(t *testing.T) {
 	s := b.start(quick())
 	turn := b.send(s.Service, replies.Send{Content: "What is up?"})
 	call := b.model.Next()
-	if d := cmp.Diff([]ports.Turn{{Role: chat.User, Text: "What is up?"}}, call.Prompt.Turns); d != "" {
+	if d := cmp.Diff([]ports.PromptMessage{{Role: chat.User, Text: "What is up?"}}, call.Prompt.Messages); d != "" {
 		t.Error(d)
 	}
 	call.Say("The ")
@@ -143,7 +143,7 @@ func TestSend_FailureKeepsTheMessage(t *testing.T) {
 				t.Fatalf("regenerate: %v", err)
 			}
 			call := b.model.Next()
-			if last := call.Prompt.Turns[len(call.Prompt.Turns)-1]; last.Text != name {
+			if last := call.Prompt.Messages[len(call.Prompt.Messages)-1]; last.Text != name {
 				t.Errorf("asked again with %q", last.Text)
 			}
 			call.Say("now")
@@ -379,8 +379,8 @@ func TestContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	call = b.model.Next()
-	want := []ports.Turn{{Role: chat.User, Text: "Count"}, {Role: chat.Assistant, Text: "one, two"}}
-	if d := cmp.Diff(want, call.Prompt.Turns); d != "" {
+	want := []ports.PromptMessage{{Role: chat.User, Text: "Count"}, {Role: chat.Assistant, Text: "one, two"}}
+	if d := cmp.Diff(want, call.Prompt.Messages); d != "" {
 		t.Error(d)
 	}
 	call.Say(", three")
@@ -421,7 +421,7 @@ func TestEdit_AddsASibling(t *testing.T) {
 	next := b.send(s.Service, replies.Send{ConversationID: conv, Content: "and?"})
 	call := b.model.Next()
 	var said []string
-	for _, turn := range call.Prompt.Turns {
+	for _, turn := range call.Prompt.Messages {
 		said = append(said, turn.Text)
 	}
 	if d := cmp.Diff([]string{"green", "pear", "and?"}, said); d != "" {
@@ -460,7 +460,7 @@ func TestWhenBusy(t *testing.T) {
 	call.Done()
 	b.until(first.Run.ID, chat.Completed)
 	call = b.model.Next()
-	if last := call.Prompt.Turns[len(call.Prompt.Turns)-1].Text; last != "third" {
+	if last := call.Prompt.Messages[len(call.Prompt.Messages)-1].Text; last != "third" {
 		t.Errorf("then asked %q", last)
 	}
 	call.Say("third reply")
@@ -784,7 +784,7 @@ func TestTitles(t *testing.T) {
 	b := setup(t)
 	asked := make(chan string, 4)
 	s := b.start(quick(), func(d *replies.Deps) {
-		d.Titles = func(_ context.Context, _ string, _ chat.Params, turns []ports.Turn) (string, ports.Answer, error) {
+		d.Titles = func(_ context.Context, _ string, _ chat.Params, turns []ports.PromptMessage) (string, ports.Answer, error) {
 			asked <- turns[0].Text + " / " + turns[1].Text
 			return "A better name", ports.Answer{}, nil
 		}
@@ -887,8 +887,8 @@ func TestSend_AModelThatThereIsNot(t *testing.T) {
 	}
 	turn := b.send(s.Service, replies.Send{ConversationID: conv})
 	call := b.model.Next()
-	if call.Prompt.Params.Model != "" || call.Prompt.Fresh {
-		t.Errorf("a conversation whose model was retired asks for %q, fresh %v", call.Prompt.Params.Model, call.Prompt.Fresh)
+	if call.Prompt.Params.Model != "" || call.Prompt.NoCache {
+		t.Errorf("a conversation whose model was retired asks for %q, fresh %v", call.Prompt.Params.Model, call.Prompt.NoCache)
 	}
 	call.Fail(fault.New(fault.AIFailed, "x").With("reason", "idle_timeout"))
 	if run := b.until(turn.Run.ID, chat.Failed); run.Failure != replies.FailureTimeout {
@@ -898,7 +898,7 @@ func TestSend_AModelThatThereIsNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if call = b.model.Next(); !call.Prompt.Fresh {
+	if call = b.model.Next(); !call.Prompt.NoCache {
 		t.Error("a regeneration may be answered from a cache")
 	}
 	call.Say("x")

@@ -26,7 +26,7 @@ func (s *Service) title(t *task, branch []chat.Message, reply string) {
 		ctx, cancel := context.WithTimeout(context.Background(), titleTimeout)
 		defer cancel()
 		asked := branch[0].Content
-		title, _, err := s.Titles(ctx, run.UserID, run.Params, []ports.Turn{{Role: chat.User, Text: asked}, {Role: chat.Assistant, Text: reply}})
+		title, _, err := s.Titles(ctx, run.UserID, run.Params, []ports.PromptMessage{{Role: chat.User, Text: asked}, {Role: chat.Assistant, Text: reply}})
 		if err == nil {
 			now := s.Now()
 			err = s.Store.Retitle(ctx, run.UserID, run.ConversationID, chat.TitleFrom(asked), title, audit.Entry{

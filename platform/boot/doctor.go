@@ -274,8 +274,8 @@ func (r *report) question(ctx context.Context, router *providers.Router, m ports
 	begun := time.Now()
 	answer, err := router.Generate(ctx, ports.Prompt{
 		UserID: "doctor", RunID: newID(),
-		Params: chat.Params{Provider: m.Provider, Model: m.Model, MaxTokens: 256},
-		Turns:  []ports.Turn{{Role: chat.User, Text: "Answer with the word yes."}},
+		Params:   chat.Params{Provider: m.Provider, Model: m.Model, MaxTokens: 256},
+		Messages: []ports.PromptMessage{{Role: chat.User, Text: "Answer with the word yes."}},
 	}, func(chat.Delta) {})
 	if err != nil {
 		r.fail("ai", "%s/%s: %v", m.Provider, m.Model, err)

@@ -10,10 +10,10 @@ import (
 	"parley/ports"
 )
 
-// Cache is the contract of ports.Cache. pass lets so much time go by for the
-// cache that open has returned.
+// Cache is the contract of ports.Cache. pass advances the clock of the cache that
+// open returned.
 func Cache(t *testing.T, open func(t *testing.T) (c ports.Cache, pass func(time.Duration))) {
-	t.Run("GivesBackWhatWasSet", func(t *testing.T) {
+	t.Run("ReturnsWhatWasSet", func(t *testing.T) {
 		c, _ := open(t)
 		value := []byte("a\x00b\xff")
 		c.Set(t.Context(), "u", "key", value, time.Minute)
@@ -24,7 +24,7 @@ func Cache(t *testing.T, open func(t *testing.T) (c ports.Cache, pass func(time.
 			t.Errorf("another key has %q", got)
 		}
 	})
-	t.Run("TheLastValueCounts", func(t *testing.T) {
+	t.Run("LastValueWins", func(t *testing.T) {
 		c, _ := open(t)
 		c.Set(t.Context(), "u", "key", []byte("one"), time.Minute)
 		c.Set(t.Context(), "u", "key", []byte("two"), time.Minute)
@@ -44,7 +44,7 @@ func Cache(t *testing.T, open func(t *testing.T) (c ports.Cache, pass func(time.
 			t.Error("kept too long")
 		}
 	})
-	t.Run("KeepsUsersApart", func(t *testing.T) {
+	t.Run("SeparatesUsers", func(t *testing.T) {
 		c, _ := open(t)
 		for _, user := range []string{"u", "u2", ""} {
 			c.Set(t.Context(), user, "key", []byte("of "+user), time.Minute)
@@ -64,7 +64,7 @@ func Cache(t *testing.T, open func(t *testing.T) (c ports.Cache, pass func(time.
 			}
 		}
 	})
-	t.Run("ServesManyAtOnce", func(t *testing.T) {
+	t.Run("ConcurrentUse", func(t *testing.T) {
 		c, _ := open(t)
 		var wg sync.WaitGroup
 		for i := range 8 {

@@ -14,10 +14,6 @@ import (
 	"parley/ports"
 )
 
-// soon bounds what a feed delivers without being asked again. It says that a
-// wake came at all, not how fast.
-const soon = 10 * time.Second
-
 // Feed holds every feed to the same contract. open returns the feeds of two
 // instances; a feed of one process returns itself twice.
 func Feed(t *testing.T, open func(t testing.TB) (here, there ports.Feed)) {
@@ -69,10 +65,10 @@ func (b *feedBench) watches(t *testing.T, p ports.Progress) map[string]ports.Wat
 	return out
 }
 
-// await looks at a watch, again after every wake, until it shows what is wanted.
+// await reads a watch, again after every wake, until want accepts it.
 func await(t *testing.T, name string, w ports.Watch, want func(p ports.Progress, ok bool) bool) {
 	t.Helper()
-	deadline := time.After(soon)
+	deadline := time.After(waitTimeout)
 	for {
 		p, ok := w.Latest(t.Context())
 		if want(p, ok) {
@@ -141,8 +137,8 @@ func keepsUsersApart(t *testing.T, b *feedBench) {
 	b.awaitAll(t, b.watches(t, mine), mine)
 }
 
-// neverGoesBack publishes what is old, and something new behind it, so that
-// one can tell that the old has come by and changed nothing.
+// neverGoesBack publishes outdated progress followed by a marker: once the marker
+// has arrived, the outdated progress has been handled and must have changed nothing.
 func neverGoesBack(t *testing.T, b *feedBench) {
 	second := b.progress("second attempt")
 	second.Attempt = 2
@@ -213,7 +209,7 @@ func forgetsOnRequest(t *testing.T, b *feedBench) {
 }
 
 func forgetsUsers(t *testing.T, b *feedBench) {
-	live, ended, other := b.progress("live"), b.progress("ended"), b.progress("of somebody else")
+	live, ended, other := b.progress("live"), b.progress("ended"), b.progress("of another user")
 	ended.UserID, ended.State = live.UserID, chat.Completed
 	other.UserID = live.UserID + ":x" // begins alike
 	for _, p := range []ports.Progress{live, ended, other} {
@@ -249,7 +245,7 @@ func notifies(t *testing.T, b *feedBench) {
 			for i, c := range []<-chan struct{}{wake, second} {
 				select {
 				case <-c:
-				case <-time.After(soon):
+				case <-time.After(waitTimeout):
 					t.Fatalf("%s: listener %d was not woken", name, i+1)
 				}
 			}
@@ -258,29 +254,29 @@ func notifies(t *testing.T, b *feedBench) {
 		b.here.Notify(t.Context(), topic)
 		select {
 		case <-second:
-		case <-time.After(soon):
+		case <-time.After(waitTimeout):
 			t.Errorf("%s: one listener's stop silenced the other", name)
 		}
 	}
 }
 
-// followersAgree lets many runs grow while followers on both instances read
-// them by cursor: what each has read is, byte for byte, what was published.
+// followersAgree publishes growing runs while followers on both instances read
+// them by cursor. Each must read exactly the published bytes.
 func followersAgree(t *testing.T, b *feedBench) {
-	const runs, pieces = 8, 60
+	const runs, chunks = 8, 60
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for n := range runs {
 		p := b.progress("")
-		var whole strings.Builder
-		for i := range pieces {
-			fmt.Fprintf(&whole, "%d·%d ", n, i)
+		var full strings.Builder
+		for i := range chunks {
+			fmt.Fprintf(&full, "%d·%d ", n, i)
 		}
-		text := whole.String()
+		text := full.String()
 		for name, w := range b.watches(t, p) {
 			wg.Go(func() {
 				var got strings.Builder
-				deadline := time.After(soon)
+				deadline := time.After(waitTimeout)
 				for {
 					if now, ok := w.Latest(t.Context()); ok {
 						deltas, err := now.Output.After(chat.Cursor(got.Len()))

@@ -15,9 +15,9 @@ import (
 	"parley/ports"
 )
 
-// grain is how much longer than exact a limiter may count a request, and a
-// refused caller may have to wait.
-const grain = time.Second
+// tolerance is how much longer than the window a limiter may count a request, and
+// a refused caller may have to wait.
+const tolerance = time.Second
 
 // OpenLimiters returns n limiters that share their counts, as those of n
 // instances do, and that take the time from now.
@@ -26,12 +26,12 @@ type OpenLimiters func(t testing.TB, now ports.Clock, n int) []ports.Limiter
 // Limiter holds every limiter to the same contract, on a virtual clock.
 func Limiter(t *testing.T, open OpenLimiters) {
 	for name, test := range map[string]func(*testing.T, *limiterBench){
-		"AdmitsTheLimit":     admitsTheLimit,
-		"CountsKeysApart":    countsKeysApart,
-		"KeepsItsPromises":   keepsItsPromises,
-		"FollowsTheLimit":    followsTheLimit,
-		"AdmitsConcurrently": admitsConcurrently,
-		"AnyRollingMinute":   anyRollingMinute,
+		"AdmitsTheLimit":         admitsTheLimit,
+		"SeparatesKeys":          separatesKeys,
+		"RetryAfterAndResetHold": retryAfterAndResetHold,
+		"FollowsTheLimit":        followsTheLimit,
+		"AdmitsConcurrently":     admitsConcurrently,
+		"AnyRollingMinute":       anyRollingMinute,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &virtualClock{now: time.Date(2026, 3, 1, 12, 0, 0, 123_000_000, time.UTC)}
@@ -58,7 +58,7 @@ func (b *limiterBench) take(t failer, instance int, key string, limit int) acces
 	if d.Limit != limit || d.Fallback || d.Remaining < 0 || d.Remaining >= limit && limit > 0 {
 		t.Fatalf("limit %d: decision %+v", limit, d)
 	}
-	if wait := d.RetryAfter; d.Allowed != (wait == 0) || wait < 0 || wait > access.Window+grain {
+	if wait := d.RetryAfter; d.Allowed != (wait == 0) || wait < 0 || wait > access.Window+tolerance {
 		t.Fatalf("allowed %v with RetryAfter %v", d.Allowed, wait)
 	}
 	return d
@@ -76,13 +76,13 @@ func admitsTheLimit(t *testing.T, b *limiterBench) {
 			t.Errorf("request beyond the limit: %+v", d)
 		}
 	}
-	b.clock.Advance(access.Window + grain)
+	b.clock.Advance(access.Window + tolerance)
 	if d := b.take(t, 0, key, 5); !d.Allowed || d.Remaining != 4 {
 		t.Errorf("a minute later: %+v", d)
 	}
 }
 
-func countsKeysApart(t *testing.T, b *limiterBench) {
+func separatesKeys(t *testing.T, b *limiterBench) {
 	one, other := b.key(), b.key()
 	b.take(t, 0, one, 1)
 	if d := b.take(t, 0, other, 1); !d.Allowed {
@@ -93,7 +93,7 @@ func countsKeysApart(t *testing.T, b *limiterBench) {
 	}
 }
 
-func keepsItsPromises(t *testing.T, b *limiterBench) {
+func retryAfterAndResetHold(t *testing.T, b *limiterBench) {
 	key := b.key()
 	for range 3 {
 		b.take(t, 0, key, 3)
@@ -154,9 +154,9 @@ func admitsConcurrently(t *testing.T, b *limiterBench) {
 	}
 }
 
-// anyRollingMinute tries random arrivals at random instances: no span of a
-// minute holds more than the limit, nobody is refused who has not spent it, and
-// who waits as long as told is admitted.
+// anyRollingMinute sends random arrivals to random instances: no span of a minute
+// admits more than the limit, a caller is refused only after spending it, and a
+// caller who waits for RetryAfter is admitted.
 func anyRollingMinute(t *testing.T, b *limiterBench) {
 	rapid.Check(t, func(t *rapid.T) {
 		key, limit := b.key(), rapid.IntRange(1, 8).Draw(t, "limit")
@@ -166,7 +166,7 @@ func anyRollingMinute(t *testing.T, b *limiterBench) {
 			now := b.clock.Now()
 			recent := 0
 			for _, at := range slices.Backward(admitted) {
-				if now.Sub(at) < access.Window+grain {
+				if now.Sub(at) < access.Window+tolerance {
 					recent++
 				}
 			}

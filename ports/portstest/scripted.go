@@ -1,6 +1,6 @@
-// Package portstest holds what tests of ports share: the contract that every
-// adapter of a port has to keep, run against the real thing, and a model whose
-// replies a test dictates.
+// Package portstest holds the contract tests of the ports, which every adapter
+// runs against its real backend, and a scripted model whose replies the test
+// dictates.
 package portstest
 
 import (
@@ -13,11 +13,11 @@ import (
 	"parley/ports"
 )
 
-// patience is how long a test waits for something that should happen at once.
-const patience = 10 * time.Second
+// waitTimeout bounds how long a test waits for something that happens at once. It
+// is generous, for busy machines.
+const waitTimeout = 10 * time.Second
 
-// Scripted is a ports.Model without a mind: every call waits for what the test
-// makes it say.
+// Scripted is a ports.Model whose every call waits for the steps of the test.
 type Scripted struct {
 	t     testing.TB
 	calls chan *Call
@@ -30,7 +30,7 @@ func NewScripted(t testing.TB) *Scripted {
 	return &Scripted{t: t, calls: make(chan *Call, 1024)}
 }
 
-// Call is one question to the scripted model.
+// Call is one call of the scripted model.
 type Call struct {
 	t      testing.TB
 	Prompt ports.Prompt
@@ -39,7 +39,8 @@ type Call struct {
 	ended  chan struct{}
 }
 
-// Generate does as the test says, until it says how it ends or ctx is done.
+// Generate carries out the steps of the test until one ends the reply or ctx is
+// done.
 func (m *Scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
 	c := &Call{t: m.t, Prompt: p, Ctx: ctx, ended: make(chan struct{}),
 		steps: make(chan func(func(chat.Delta)) (bool, ports.Answer, error))}
@@ -60,43 +61,43 @@ func (m *Scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 	}
 }
 
-// Next returns the next call that was made.
+// Next waits for the next call.
 func (m *Scripted) Next() *Call {
 	m.t.Helper()
 	select {
 	case c := <-m.calls:
 		return c
-	case <-time.After(patience):
-		m.t.Fatal("the model was not asked")
+	case <-time.After(waitTimeout):
+		m.t.Fatal("the model was not called")
 		return nil
 	}
 }
 
-// Calls returns how often the model was asked.
+// Calls returns how often the model was called.
 func (m *Scripted) Calls() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.count
 }
 
-// Say streams a piece of text.
+// Say streams text.
 func (c *Call) Say(text string) { c.t.Helper(); c.emit(chat.Delta{Text: text}) }
 
-// Think streams a piece of reasoning.
+// Think streams reasoning.
 func (c *Call) Think(text string) { c.t.Helper(); c.emit(chat.Delta{Reasoning: true, Text: text}) }
 
 func (c *Call) emit(d chat.Delta) {
 	c.t.Helper()
-	c.do(func(emit func(chat.Delta)) (bool, ports.Answer, error) {
+	c.perform(func(emit func(chat.Delta)) (bool, ports.Answer, error) {
 		emit(d)
 		return false, ports.Answer{}, nil
 	})
 }
 
-// Done ends the reply as whole.
+// Done ends the reply as complete.
 func (c *Call) Done() {
 	c.t.Helper()
-	c.do(func(func(chat.Delta)) (bool, ports.Answer, error) {
+	c.perform(func(func(chat.Delta)) (bool, ports.Answer, error) {
 		return true, ports.Answer{Provider: "scripted", Model: "script", FinishReason: "stop",
 			Usage: chat.Usage{Input: 7, Output: 3}}, nil
 	})
@@ -105,19 +106,19 @@ func (c *Call) Done() {
 // Fail ends the reply with an error.
 func (c *Call) Fail(err error) {
 	c.t.Helper()
-	c.do(func(func(chat.Delta)) (bool, ports.Answer, error) {
+	c.perform(func(func(chat.Delta)) (bool, ports.Answer, error) {
 		return true, ports.Answer{Provider: "scripted", Model: "script"}, err
 	})
 }
 
-func (c *Call) do(step func(func(chat.Delta)) (bool, ports.Answer, error)) {
+func (c *Call) perform(step func(func(chat.Delta)) (bool, ports.Answer, error)) {
 	c.t.Helper()
 	select {
 	case c.steps <- step:
 	case <-c.ended:
 		c.t.Fatal("the call has ended")
-	case <-time.After(patience):
-		c.t.Fatal("the call does not listen")
+	case <-time.After(waitTimeout):
+		c.t.Fatal("the call does not take the next step")
 	}
 }
 

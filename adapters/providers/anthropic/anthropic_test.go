@@ -47,7 +47,7 @@ func ask(ctx context.Context, p *anthropic.Provider, params chat.Params) result 
 	if params.Model == "" {
 		params.Model = "claude-sonnet-4-5"
 	}
-	prompt := ports.Prompt{UserID: "u", Params: params, Turns: []ports.Turn{{Role: chat.User, Text: "tell me two things"}}}
+	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
 		if d.Reasoning {
 			r.reasoning += d.Text

@@ -27,7 +27,7 @@ func (p *Provider) params(prompt ports.Prompt) (sdk.MessageNewParams, []string) 
 	if want.System != "" {
 		out.System = []sdk.TextBlockParam{{Text: want.System}}
 	}
-	for _, t := range upstream.Turns(prompt.Turns) {
+	for _, t := range upstream.Turns(prompt.Messages) {
 		block := sdk.NewTextBlock(t.Text)
 		if t.Role == chat.Assistant {
 			out.Messages = append(out.Messages, sdk.NewAssistantMessage(block))

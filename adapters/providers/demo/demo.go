@@ -29,11 +29,11 @@ type Provider struct {
 // the user alone; a message may begin with a directive (see script). When the
 // prompt ends with the beginning of that very reply, the rest of it follows.
 func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
-	s := scriptFor(lastOf(prompt.Turns, chat.User))
+	s := scriptFor(lastOf(prompt.Messages, chat.User))
 	words := strings.SplitAfter(s.text, " ")
 	already := 0
-	if n := len(prompt.Turns); n > 0 && prompt.Turns[n-1].Role == chat.Assistant {
-		already = said(words, prompt.Turns[n-1].Text)
+	if n := len(prompt.Messages); n > 0 && prompt.Messages[n-1].Role == chat.Assistant {
+		already = said(words, prompt.Messages[n-1].Text)
 	}
 	free := int64(0)
 	a := ports.Answer{
@@ -96,7 +96,7 @@ func said(words []string, prefix string) int {
 	return 0
 }
 
-func lastOf(turns []ports.Turn, role chat.Role) string {
+func lastOf(turns []ports.PromptMessage, role chat.Role) string {
 	for i := len(turns) - 1; i >= 0; i-- {
 		if turns[i].Role == role {
 			return turns[i].Text
@@ -107,7 +107,7 @@ func lastOf(turns []ports.Turn, role chat.Role) string {
 
 func (p Provider) input(prompt ports.Prompt) int64 {
 	n := p.count(prompt.Params.System)
-	for _, t := range prompt.Turns {
+	for _, t := range prompt.Messages {
 		n += p.count(t.Text)
 	}
 	return n

@@ -14,14 +14,16 @@ import (
 	"parley/ports"
 )
 
-func say(t *testing.T, p Provider, turns ...ports.Turn) (pieces []string, a ports.Answer, err error) {
+func say(t *testing.T, p Provider, turns ...ports.PromptMessage) (pieces []string, a ports.Answer, err error) {
 	t.Helper()
-	a, err = p.Generate(t.Context(), ports.Prompt{Turns: turns}, func(d chat.Delta) { pieces = append(pieces, d.Text) })
+	a, err = p.Generate(t.Context(), ports.Prompt{Messages: turns}, func(d chat.Delta) { pieces = append(pieces, d.Text) })
 	return pieces, a, err
 }
 
-func user(text string) ports.Turn  { return ports.Turn{Role: chat.User, Text: text} }
-func reply(text string) ports.Turn { return ports.Turn{Role: chat.Assistant, Text: text} }
+func user(text string) ports.PromptMessage { return ports.PromptMessage{Role: chat.User, Text: text} }
+func reply(text string) ports.PromptMessage {
+	return ports.PromptMessage{Role: chat.Assistant, Text: text}
+}
 
 func TestDemo_Reply(t *testing.T) {
 	t.Run("SaysWhatItIs", func(t *testing.T) {
@@ -108,7 +110,7 @@ func TestDemo_Pace(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			_, err := Provider{}.Generate(ctx, ports.Prompt{Turns: []ports.Turn{user("!hang")}}, func(chat.Delta) {
+			_, err := Provider{}.Generate(ctx, ports.Prompt{Messages: []ports.PromptMessage{user("!hang")}}, func(chat.Delta) {
 				t.Error("said something")
 			})
 			if !fault.Is(err, fault.AIFailed) {
@@ -122,7 +124,7 @@ func TestDemo_Pace(t *testing.T) {
 			time.AfterFunc(50*time.Millisecond, cancel)
 			words := 0
 			a, err := Provider{Delay: 20 * time.Millisecond}.Generate(ctx,
-				ports.Prompt{Turns: []ports.Turn{user("!long 100")}}, func(chat.Delta) { words++ })
+				ports.Prompt{Messages: []ports.PromptMessage{user("!long 100")}}, func(chat.Delta) { words++ })
 			if !fault.Is(err, fault.Canceled) || words != 2 || a.Usage.Output != 2 {
 				t.Errorf("%d words, %+v, %v", words, a, err)
 			}

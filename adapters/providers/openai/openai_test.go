@@ -52,7 +52,7 @@ func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
 	if params.Model == "" {
 		params.Model = "gpt-4o"
 	}
-	prompt := ports.Prompt{UserID: "u", Params: params, Turns: []ports.Turn{{Role: chat.User, Text: "tell me two things"}}}
+	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
 		r.pieces++
 		if d.Reasoning {
@@ -247,9 +247,9 @@ func TestOpenAI_Request(t *testing.T) {
 	warm := 0.4
 	s, p := open(t, stub.Say("ok"))
 	prompt := ports.Prompt{
-		UserID: "user-1",
-		Params: chat.Params{Model: "llama3", System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"},
-		Turns:  []ports.Turn{{Role: chat.Assistant, Text: "old"}, {Role: chat.User, Text: "a"}, {Role: chat.Assistant, Text: "b"}},
+		UserID:   "user-1",
+		Params:   chat.Params{Model: "llama3", System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"},
+		Messages: []ports.PromptMessage{{Role: chat.Assistant, Text: "old"}, {Role: chat.User, Text: "a"}, {Role: chat.Assistant, Text: "b"}},
 	}
 	if _, err := p.Generate(t.Context(), prompt, func(chat.Delta) {}); err != nil {
 		t.Fatal(err)

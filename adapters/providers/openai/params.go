@@ -30,7 +30,7 @@ func (p *Provider) params(prompt ports.Prompt) (sdk.ChatCompletionNewParams, []s
 	if want.System != "" {
 		out.Messages = append(out.Messages, sdk.SystemMessage(want.System))
 	}
-	for _, t := range upstream.Turns(prompt.Turns) {
+	for _, t := range upstream.Turns(prompt.Messages) {
 		if t.Role == chat.Assistant {
 			out.Messages = append(out.Messages, sdk.AssistantMessage(t.Text))
 		} else {

@@ -39,7 +39,7 @@ func FuzzEvents(f *testing.F, open func(f *testing.F, canned *Canned) ports.Mode
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
-	prompt := ports.Prompt{Params: chat.Params{Model: "m"}, Turns: []ports.Turn{{Role: chat.User, Text: "hi"}}}
+	prompt := ports.Prompt{Params: chat.Params{Model: "m"}, Messages: []ports.PromptMessage{{Role: chat.User, Text: "hi"}}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		canned.body = raw
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -18,8 +18,8 @@ const goOn = "Your last reply was cut off. Go on exactly where it stopped: do no
 // Turns is a prompt's messages as every provider takes them: none of them
 // blank, the first and the last the user's. A prompt that ends with the
 // beginning of a reply asks for the rest of it.
-func Turns(turns []ports.Turn) []ports.Turn {
-	out := make([]ports.Turn, 0, len(turns)+1)
+func Turns(turns []ports.PromptMessage) []ports.PromptMessage {
+	out := make([]ports.PromptMessage, 0, len(turns)+1)
 	for _, t := range turns {
 		if strings.TrimSpace(t.Text) == "" || len(out) == 0 && t.Role == chat.Assistant {
 			continue
@@ -27,7 +27,7 @@ func Turns(turns []ports.Turn) []ports.Turn {
 		out = append(out, t)
 	}
 	if n := len(out); n > 0 && out[n-1].Role == chat.Assistant {
-		out = append(out, ports.Turn{Role: chat.User, Text: goOn})
+		out = append(out, ports.PromptMessage{Role: chat.User, Text: goOn})
 	}
 	return out
 }
