@@ -30,10 +30,10 @@ type Server struct {
 
 // Store is where data lives.
 type Store struct {
-	DataDir        string   `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret."`
-	DatabaseURL    Secret   `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. Unset: an embedded SQLite file in DATA_DIR."`
+	DataDir        string   `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret. One parley serve uses it at a time."`
+	DatabaseURL    Secret   `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. The URL of an app that uses Prisma, node-postgres or another client serves as it is: schema, connection_limit, pgbouncer, sslmode=no-verify and their like are understood (docs/database.md). Unset: an embedded SQLite file in DATA_DIR."`
 	DBExecMode     string   `env:"DB_EXEC_MODE" envDefault:"auto" desc:"How statements are sent to PostgreSQL: auto, exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first three work behind any PgBouncer; auto prepares the statements of a turn where there is none."`
-	DBMaxConns     int      `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL."`
+	DBMaxConns     int      `env:"DB_MAX_CONNS" envDefault:"12" desc:"Most connections to PostgreSQL. Unset: connection_limit of DATABASE_URL, if it has one."`
 	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Let PostgreSQL hold every transaction to the rows of its user, as a second fence (docs/adr/0013). Serve refuses to start as a role that is not held to it: a superuser, or one with BYPASSRLS."`
 	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
 	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
@@ -47,7 +47,7 @@ type Auth struct {
 	NextAuthURL          string   `env:"NEXTAUTH_URL" desc:"URL of your app. Its origin may send requests with a cookie."`
 	AuthURL              string   `env:"AUTH_URL" desc:"The same under its Auth.js v5 name."`
 	SessionStrategy      string   `env:"AUTH_SESSION_STRATEGY" envDefault:"jwt" desc:"Where your Auth.js app keeps sessions: jwt (in encrypted cookies) or database."`
-	AuthDatabaseURL      Secret   `env:"AUTH_DATABASE_URL" desc:"PostgreSQL of the app, for AUTH_SESSION_STRATEGY=database."`
+	AuthDatabaseURL      Secret   `env:"AUTH_DATABASE_URL" desc:"PostgreSQL of the app, for AUTH_SESSION_STRATEGY=database, with the same parameters as DATABASE_URL."`
 	SessionTable         string   `env:"AUTH_SESSION_TABLE" envDefault:"Session" desc:"Its table of sessions; the Prisma adapter's by default."`
 	SessionTokenColumn   string   `env:"AUTH_SESSION_TOKEN_COLUMN" envDefault:"sessionToken" desc:"The column with the session's token."`
 	SessionUserColumn    string   `env:"AUTH_SESSION_USER_COLUMN" envDefault:"userId" desc:"The column with the user's id."`

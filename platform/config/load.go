@@ -28,6 +28,7 @@ func Load(environ []string) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return Config{}, err
 	}
+	c.applyURL(vars)
 	return c, nil
 }
 

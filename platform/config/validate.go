@@ -19,10 +19,10 @@ func (c Config) Validate() error {
 	v.address("ADMIN_ADDR", c.Server.AdminAddr)
 	v.atLeast("TRUSTED_PROXIES", c.Server.TrustedProxies, 0)
 
-	v.url("DATABASE_URL", c.Store.DatabaseURL.Reveal(), "postgres", "postgresql")
+	v.postgres("DATABASE_URL", c.Store.DatabaseURL)
 	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
 	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "auto", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
-	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, 2)
+	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, minPool)
 	if c.Store.DBRLS && !c.Store.DatabaseURL.Set() {
 		v.add("DB_RLS needs DATABASE_URL: the embedded database has no roles")
 	}
@@ -48,7 +48,7 @@ func (c Config) Validate() error {
 	}
 
 	v.oneOf("AUTH_SESSION_STRATEGY", c.Auth.SessionStrategy, "jwt", "database")
-	v.url("AUTH_DATABASE_URL", c.Auth.AuthDatabaseURL.Reveal(), "postgres", "postgresql")
+	v.postgres("AUTH_DATABASE_URL", c.Auth.AuthDatabaseURL)
 	if c.Auth.SessionStrategy == "database" && !c.Auth.AuthDatabaseURL.Set() {
 		v.add("AUTH_DATABASE_URL must be set for AUTH_SESSION_STRATEGY=database")
 	}
@@ -120,6 +120,48 @@ func (c Config) Origins() []string {
 	return slices.Compact(out)
 }
 
+// Database is DATABASE_URL translated; it is zero when that is unset.
+func (c Config) Database() Postgres { return parsed(c.Store.DatabaseURL) }
+
+// AuthDatabase is AUTH_DATABASE_URL translated; it is zero when that is unset.
+func (c Config) AuthDatabase() Postgres { return parsed(c.Auth.AuthDatabaseURL) }
+
+func parsed(url Secret) Postgres {
+	p, _ := ParsePostgres(url.Reveal()) // validated
+	return p
+}
+
+// minPool is the smallest pool that the store is run with.
+const minPool = 2
+
+// applyURL lets DATABASE_URL say what the settings beside it leave open.
+func (c *Config) applyURL(set map[string]string) {
+	p := c.Database()
+	if _, ok := set["DB_MAX_CONNS"]; !ok && p.MaxConns > 0 {
+		c.Store.DBMaxConns = max(p.MaxConns, minPool)
+	}
+	if p.Pooled && c.Store.DBExecMode == "auto" {
+		c.Store.DBExecMode = "exec"
+	}
+}
+
+// Warnings are sentences about settings that work otherwise than they say.
+func (c Config) Warnings() []string {
+	var out []string
+	for _, db := range []struct {
+		name string
+		Postgres
+	}{{"DATABASE_URL", c.Database()}, {"AUTH_DATABASE_URL", c.AuthDatabase()}} {
+		if db.name == "DATABASE_URL" && db.MaxConns > 0 && db.MaxConns < minPool && c.Store.DBMaxConns == minPool {
+			out = append(out, fmt.Sprintf("%s: connection_limit is below %d, the smallest pool that works; %[2]d is used", db.name, minPool))
+		}
+		if len(db.Ignored) > 0 {
+			out = append(out, db.name+": parameters without a meaning for Parley are ignored: "+strings.Join(db.Ignored, ", "))
+		}
+	}
+	return out
+}
+
 // Development reports whether Parley has been given no secret: then it makes
 // one, and serves nobody but this machine.
 func (c Config) Development() bool { return len(c.Auth.AuthSecret) == 0 }
@@ -135,6 +177,15 @@ func (p *problems) address(name, value string) {
 	}
 	if err != nil {
 		p.add("%s must be host:port, such as 127.0.0.1:8080 or :8080", name)
+	}
+}
+
+func (p *problems) postgres(name string, value Secret) {
+	if !value.Set() {
+		return
+	}
+	if _, err := ParsePostgres(value.Reveal()); err != nil {
+		p.add("%s %w", name, err)
 	}
 }
 
