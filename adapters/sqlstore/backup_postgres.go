@@ -40,9 +40,13 @@ func (s *Store) backupPostgres(ctx context.Context, archive *zip.Writer, m *Mani
 	if err != nil {
 		return err
 	}
-	tables, err := existingTables(ctx, conn, known)
+	var tables []string
+	err = s.read(ctx, "backup", everyone, func(ctx context.Context, db bun.IDB) (err error) {
+		tables, err = existingTables(ctx, db, known)
+		return err
+	})
 	if err != nil {
-		return translate(ctx, err)
+		return err
 	}
 	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
@@ -51,7 +55,7 @@ func (s *Store) backupPostgres(ctx context.Context, archive *zip.Writer, m *Mani
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	// The locks come before the first query, which fixes what is seen: so no
 	// migration is half seen.
-	if _, err := tx.ExecContext(ctx, copySettings+"; LOCK TABLE "+strings.Join(tables, ", ")+" IN ACCESS SHARE MODE"); err != nil {
+	if _, err := tx.ExecContext(ctx, s.preludeOf(conn.Conn)+copySettings+"; LOCK TABLE "+strings.Join(tables, ", ")+" IN ACCESS SHARE MODE"); err != nil {
 		return backupError(ctx, err)
 	}
 	if m.Schema, err = s.schemaIn(ctx, tx); err != nil {
@@ -126,7 +130,10 @@ func (s *Store) Restore(ctx context.Context, b *Backup) error {
 		return translate(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // no-op after commit
-	if _, err := tx.ExecContext(ctx, copySettings); err != nil {
+	if _, err := tx.ExecContext(ctx, s.preludeOf(conn.Conn)+copySettings); err != nil {
+		return restoreError(ctx, err)
+	}
+	if err := s.createSearchPath(ctx, tx.Tx); err != nil {
 		return restoreError(ctx, err)
 	}
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", lockID()); err != nil {
@@ -154,13 +161,13 @@ func (s *Store) refuseOccupied(ctx context.Context, tx bun.Tx) error {
 	if err != nil {
 		return err
 	}
-	revised, err := s.hasRevisions(ctx, tx.Tx)
+	record, revised, err := s.revisionTable(ctx, tx.Tx)
 	if err != nil {
 		return err
 	}
 	if revised && len(tables) == 0 {
 		var n int
-		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM "+s.revisionTable()).Scan(&n); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM "+record).Scan(&n); err != nil {
 			return err
 		}
 		revised = n > 0
@@ -190,10 +197,11 @@ func (s *Store) createSchema(ctx context.Context, tx *sql.Tx, version string) er
 	if err != nil {
 		return err
 	}
-	if err := s.createRevisions(ctx, tx); err != nil {
+	table, err := s.createRevisions(ctx, tx)
+	if err != nil {
 		return err
 	}
-	executor, err := s.executor(tx, dir)
+	executor, err := s.executor(tx, dir, table)
 	if err != nil {
 		return err
 	}
@@ -297,7 +305,11 @@ func columnsOf(ctx context.Context, tx bun.Tx, table string) (columns []string, 
 
 // schemaIn is the version of the newest migration as a transaction sees it.
 func (s *Store) schemaIn(ctx context.Context, tx bun.Tx) (version string, err error) {
-	done, err := revisions{db: tx.Tx, table: s.revisionTable()}.ReadRevisions(ctx)
+	table, _, err := s.revisionTable(ctx, tx.Tx)
+	if err != nil {
+		return "", err
+	}
+	done, err := revisions{db: tx.Tx, table: table}.ReadRevisions(ctx)
 	for _, r := range done {
 		if r.Applied == r.Total {
 			version = r.Version

@@ -29,9 +29,14 @@ func translate(ctx context.Context, err error) error {
 		return err
 	}
 	cause := redact(err)
+	var setup *SetupError
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fault.Wrap(cause, fault.Canceled, "The request was cancelled")
+	case errors.As(cause, &setup) && !setup.statement:
+		return unavailable(cause)
+	case diskFull(err):
+		return fault.Wrap(errors.Join(ErrDiskFull, cause), fault.Unavailable, diskFullMessage).After(10 * time.Second)
 	case ctx.Err() != nil, lostConnection(err):
 		return unavailable(cause)
 	}
@@ -59,13 +64,16 @@ const liveKey = "chat_runs_live_key"
 // retryable reports whether a transaction that failed so can be begun anew
 // with a better prospect.
 func retryable(ctx context.Context, err error) bool {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || setupError(err) != nil {
 		return false
 	}
+	if readOnly(err) {
+		return true // another connection may lead to the new primary
+	}
 	switch sqlState(err) {
-	case "40001", "40P01": // serialisation, deadlock
+	case "40001", "40P01": // serialization failure, deadlock
 		return true
-	case "23505": // somebody began another run of the conversation
+	case "23505": // another run of the conversation began meanwhile
 		var pg *pgconn.PgError
 		return errors.As(err, &pg) && pg.ConstraintName == liveKey
 	}
@@ -95,6 +103,10 @@ func sqlState(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code
+	}
+	var known redactedError
+	if errors.As(err, &known) {
+		return known.code
 	}
 	var lite *sqlite.Error
 	if !errors.As(err, &lite) {
@@ -135,18 +147,27 @@ func lostConnection(err error) bool {
 		errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err)
 }
 
-// redact returns an error that says what happened without quoting values.
+// redact returns an error that says what happened without quoting values. The
+// code of the database stays readable by sqlState.
 func redact(err error) error {
+	if setup := setupError(err); setup != nil {
+		return setup
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		if transient(pg.Code) {
-			return fmt.Errorf("SQLSTATE %s: %s", pg.Code, pg.Message)
+			return redactedError{pg.Code, fmt.Sprintf("SQLSTATE %s: %s", pg.Code, pg.Message)}
 		}
-		return fmt.Errorf("SQLSTATE %s (table %q, constraint %q)", pg.Code, pg.TableName, pg.ConstraintName)
+		return redactedError{pg.Code, fmt.Sprintf("SQLSTATE %s (table %q, constraint %q)", pg.Code, pg.TableName, pg.ConstraintName)}
 	}
 	var lite *sqlite.Error
 	if errors.As(err, &lite) {
-		return fmt.Errorf("SQLite code %d", lite.Code())
+		return redactedError{sqlState(err), fmt.Sprintf("SQLite code %d", lite.Code())}
 	}
 	return err
 }
+
+// redactedError is a database's error without its text.
+type redactedError struct{ code, text string }
+
+func (e redactedError) Error() string { return e.text }

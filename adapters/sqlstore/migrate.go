@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"strconv"
+	"strings"
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/postgres"
 	"ariga.io/atlas/sql/schema"
 	"ariga.io/atlas/sql/sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"parley/adapters/sqlstore/migrations"
 )
@@ -33,7 +37,8 @@ type Status struct {
 // Migrate applies what is pending, one transaction a file (none for files
 // that say "-- atlas:txmode none"), and returns the names of the files it
 // applied. Instances that start together do not disturb each other. It
-// refuses a directory whose atlas.sum does not match.
+// refuses a directory whose atlas.sum does not match, and a schema that holds
+// tables of another program.
 func (s *Store) Migrate(ctx context.Context) ([]string, error) {
 	applied, err := s.migrate(ctx, migrations.FS)
 	if err == nil && s.fence {
@@ -49,7 +54,7 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 	}
 	conn, err := s.db.DB.Conn(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", translate(ctx, err))
+		return nil, translate(ctx, errBegin{err})
 	}
 	defer conn.Close()
 	if s.dialect.name == "sqlite" {
@@ -63,7 +68,7 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 	for {
 		name, err := s.migrateStep(ctx, conn, dir)
 		if err != nil {
-			return applied, fmt.Errorf("migrate: %w", err)
+			return applied, migrationError(name, err)
 		}
 		if name == "" {
 			return applied, nil
@@ -73,7 +78,8 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 }
 
 // migrateStep applies the first pending file and returns its name, "" when
-// nothing is pending.
+// nothing is pending. With an error the name is that of the file that failed,
+// "" when it was none.
 func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir) (string, error) {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
@@ -81,25 +87,19 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 	}
 	defer tx.Rollback() //nolint:errcheck // no-op after commit
 	if s.dialect.name == "postgres" {
-		// SQLite's transaction has the write lock already. Within the
-		// transaction, so that it holds behind PgBouncer too.
-		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockID()); err != nil {
-			return "", err
-		}
-		// A migration that waits for a lock makes everybody behind it wait.
-		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
-			return "", err
-		}
-		// It may look after the rows of all users, whatever the role's settings.
-		if _, err := tx.ExecContext(ctx, everybodys); err != nil {
+		if err := s.beginMigration(ctx, conn, tx); err != nil {
 			return "", err
 		}
 	}
-	if err := s.createRevisions(ctx, tx); err != nil {
+	table, err := s.createRevisions(ctx, tx)
+	if err != nil {
 		return "", err
 	}
-	ex, err := s.executor(tx, dir)
+	ex, err := s.executor(tx, dir, table)
 	if err != nil {
+		return "", err
+	}
+	if err := s.checkTables(ctx, tx, dir, table); err != nil {
 		return "", err
 	}
 	pending, err := ex.Pending(ctx)
@@ -114,37 +114,84 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 		if err := tx.Commit(); err != nil { // keeps the revision table
 			return "", err
 		}
-		return file.Name(), s.migrateOutsideTx(ctx, conn, dir, file)
+		return file.Name(), s.migrateOutsideTx(ctx, conn, dir, table, file)
 	}
 	if err := ex.Execute(ctx, file); err != nil {
-		return "", err
+		return file.Name(), err
 	}
 	if s.dialect.name == "sqlite" {
 		if err := checkReferences(ctx, tx); err != nil {
-			return "", fmt.Errorf("%s: %w", file.Name(), err)
+			return file.Name(), err
 		}
 	}
 	return file.Name(), tx.Commit()
 }
 
+// beginMigration prepares a transaction of Postgres for a migration. SQLite's
+// holds the write lock already.
+func (s *Store) beginMigration(ctx context.Context, conn *sql.Conn, tx *sql.Tx) error {
+	// The lock is the transaction's, so that it holds behind PgBouncer too. A
+	// migration that waits for a lock blocks every statement behind it. It may
+	// read the rows of all users, whatever the role's settings.
+	_, err := tx.ExecContext(ctx, s.preludeOf(conn)+"SELECT pg_advisory_xact_lock("+strconv.FormatInt(lockID(), 10)+"); "+
+		"SET LOCAL lock_timeout = '5s'; "+everybodys)
+	if err != nil {
+		return err
+	}
+	return s.createSearchPath(ctx, tx)
+}
+
+// createSearchPath creates the first schema of the search path, if it is
+// missing. Only a role that creates it needs the right to.
+func (s *Store) createSearchPath(ctx context.Context, tx *sql.Tx) error {
+	if len(s.opt.SearchPath) == 0 {
+		return nil
+	}
+	var exists bool
+	schema := s.opt.SearchPath[0]
+	if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema).Scan(&exists); err != nil || exists {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "CREATE SCHEMA "+pgx.Identifier{schema}.Sanitize())
+	return err
+}
+
+// preludeOf returns the statements, each ended, that a transaction on a
+// connection begins with. There are none on SQLite and on connections that
+// reach Postgres itself.
+func (s *Store) preludeOf(conn *sql.Conn) string {
+	var text strings.Builder
+	conn.Raw(func(driver any) error { //nolint:errcheck // then there is no prelude
+		if pg, ok := driver.(*stdlib.Conn); ok {
+			if known := sessionOf(pg.Conn()); known != nil {
+				for _, set := range known.prelude {
+					text.WriteString(set.text + "; ")
+				}
+			}
+		}
+		return nil
+	})
+	return text.String()
+}
+
 // migrateOutsideTx runs a file whose statements cannot run in a transaction
 // (CREATE INDEX CONCURRENTLY). What of it succeeded is on record, so that a
 // second run goes on behind it.
-func (s *Store) migrateOutsideTx(ctx context.Context, conn *sql.Conn, dir migrate.Dir, file migrate.File) error {
+func (s *Store) migrateOutsideTx(ctx context.Context, conn *sql.Conn, dir migrate.Dir, table string, file migrate.File) error {
 	if s.dialect.name == "postgres" {
 		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockID()); err != nil {
 			return err
 		}
 		defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lockID()) //nolint:errcheck // ends with the session
 	}
-	ex, err := s.executor(conn, dir)
+	ex, err := s.executor(conn, dir, table)
 	if err != nil {
 		return err
 	}
 	pending, err := ex.Pending(ctx)
 	switch {
 	case errors.Is(err, migrate.ErrNoPendingFiles):
-		return nil // somebody else was faster
+		return nil // another instance applied it
 	case err != nil:
 		return err
 	case pending[0].Name() != file.Name():
@@ -169,19 +216,31 @@ func (s *Store) MigrationStatus(ctx context.Context) (Status, error) {
 		return Status{}, translate(ctx, err)
 	}
 	defer conn.Close()
-	var status Status
-	exists, err := s.hasRevisions(ctx, conn.Conn)
+	tx, err := conn.Conn.BeginTx(ctx, nil)
 	if err != nil {
 		return Status{}, translate(ctx, err)
 	}
+	defer tx.Rollback() //nolint:errcheck // nothing was changed
+	if prelude := s.preludeOf(conn.Conn); prelude != "" {
+		if _, err := tx.ExecContext(ctx, prelude); err != nil {
+			return Status{}, translate(ctx, err)
+		}
+	}
+	table, exists, err := s.revisionTable(ctx, tx)
+	if err != nil {
+		return Status{}, translate(ctx, err)
+	}
+	if err := s.checkTables(ctx, tx, dir, existing(table, exists)); err != nil {
+		return Status{}, translate(ctx, err)
+	}
+	var status Status
 	if !exists {
 		for _, f := range files {
 			status.Pending = append(status.Pending, f.Name())
 		}
 		return status, nil
 	}
-	history := revisions{db: conn.Conn, table: s.revisionTable()}
-	done, err := history.ReadRevisions(ctx)
+	done, err := revisions{db: tx, table: table}.ReadRevisions(ctx)
 	if err != nil {
 		return Status{}, translate(ctx, err)
 	}
@@ -193,7 +252,7 @@ func (s *Store) MigrationStatus(ctx context.Context) (Status, error) {
 	if n := len(files); n > 0 && status.Current > files[n-1].Version() {
 		status.Ahead = true
 	}
-	ex, err := s.executor(conn.Conn, dir)
+	ex, err := s.executor(tx, dir, table)
 	if err != nil {
 		return Status{}, translate(ctx, err)
 	}
@@ -205,6 +264,13 @@ func (s *Store) MigrationStatus(ctx context.Context) (Status, error) {
 		status.Pending = append(status.Pending, f.Name())
 	}
 	return status, nil
+}
+
+func existing(table string, exists bool) string {
+	if exists {
+		return table
+	}
+	return ""
 }
 
 // migrationDir reads this dialect's files and refuses them if they are not
@@ -230,7 +296,7 @@ func (s *Store) migrationDir(files fs.FS) (migrate.Dir, error) {
 	return dir, nil
 }
 
-func (s *Store) executor(db schema.ExecQuerier, dir migrate.Dir) (*migrate.Executor, error) {
+func (s *Store) executor(db schema.ExecQuerier, dir migrate.Dir, table string) (*migrate.Executor, error) {
 	open := postgres.Open
 	if s.dialect.name == "sqlite" {
 		open = sqlite.Open
@@ -239,7 +305,7 @@ func (s *Store) executor(db schema.ExecQuerier, dir migrate.Dir) (*migrate.Execu
 	if err != nil {
 		return nil, err
 	}
-	return migrate.NewExecutor(drv, dir, revisions{db: db, table: s.revisionTable()},
+	return migrate.NewExecutor(drv, dir, revisions{db: db, table: table},
 		migrate.WithAllowDirty(true), // Parley may live beside the web app's own tables
 		migrate.WithOperatorVersion(operator))
 }

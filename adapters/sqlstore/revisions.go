@@ -10,11 +10,11 @@ import (
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/schema"
+	"github.com/jackc/pgx/v5"
 )
 
-// revisions is the table of applied migrations, as the Atlas CLI lays it out,
-// so that either may go on where the other stopped. On Postgres it has a
-// schema of its own.
+// revisions is the table of applied migrations, with the columns that the Atlas
+// CLI gives it, so that either may continue where the other stopped.
 type revisions struct {
 	db    schema.ExecQuerier
 	table string
@@ -25,57 +25,78 @@ const revisionName = "atlas_schema_revisions"
 // cloudIdentifier is a row that the CLI may put among the revisions.
 const cloudIdentifier = ".atlas_cloud_identifier"
 
-func (s *Store) revisionTable() string {
-	if s.dialect.name == "postgres" {
-		return `"` + revisionName + `"."` + revisionName + `"`
+// revisionTable names the table of revisions and reports whether it exists. As
+// with the Atlas CLI it stands in a schema of its own or, if Parley's tables do
+// not stand in the schema public, beside them, so that a database may hold
+// several.
+func (s *Store) revisionTable(ctx context.Context, db schema.ExecQuerier) (table string, exists bool, err error) {
+	if s.dialect.name == "sqlite" {
+		err = queryRow(ctx, db, "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = '"+revisionName+"'", &exists)
+		return `"` + revisionName + `"`, exists, err
 	}
-	return `"` + revisionName + `"`
+	var (
+		current                   string
+		beside, apart, hasParleys bool
+	)
+	err = queryRow(ctx, db, `SELECT coalesce(current_schema(), ''),
+		EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = '`+revisionName+`'),
+		EXISTS (SELECT FROM pg_tables WHERE schemaname = '`+revisionName+`' AND tablename = '`+revisionName+`'),
+		EXISTS (SELECT FROM pg_class WHERE relname = 'chat_users' AND pg_table_is_visible(oid))`, &current, &beside, &apart, &hasParleys)
+	switch ownSchema := current != "public" && current != ""; {
+	case err != nil:
+		return "", false, err
+	case beside, ownSchema && !(apart && hasParleys):
+		return pgx.Identifier{current, revisionName}.Sanitize(), beside, nil
+	case current == "" && len(s.opt.SearchPath) > 0: // Migrate creates it
+		return pgx.Identifier{s.opt.SearchPath[0], revisionName}.Sanitize(), false, nil
+	case current == "":
+		return "", false, &SetupError{What: "The search_path of the database role names no schema that exists", Fix: "add schema=... to %s"}
+	}
+	return pgx.Identifier{revisionName, revisionName}.Sanitize(), apart, nil
 }
 
-func (s *Store) createRevisions(ctx context.Context, db schema.ExecQuerier) error {
-	exists, err := s.hasRevisions(ctx, db)
-	if err != nil || exists {
+func queryRow(ctx context.Context, db schema.ExecQuerier, query string, dest ...any) error {
+	found, err := db.QueryContext(ctx, query)
+	if err != nil {
 		return err
+	}
+	defer found.Close()
+	if found.Next() {
+		if err := found.Scan(dest...); err != nil {
+			return err
+		}
+	}
+	return found.Err()
+}
+
+// createRevisions makes the table of revisions unless it exists, and returns
+// its name.
+func (s *Store) createRevisions(ctx context.Context, db schema.ExecQuerier) (string, error) {
+	table, exists, err := s.revisionTable(ctx, db)
+	if err != nil || exists {
+		return table, err
 	}
 	text, number, at, json := "character varying", "bigint", "timestamptz", "jsonb"
 	if s.dialect.name == "sqlite" {
 		text, number, at, json = "text", "integer", "datetime", "json"
-	} else if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+revisionName); err != nil {
-		return err
+	} else if strings.HasPrefix(table, `"`+revisionName+`".`) {
+		if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+revisionName); err != nil {
+			return "", err
+		}
 	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS "+s.revisionTable()+` (
+	_, err = db.ExecContext(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS "+table+` (
 		"version" %[1]s NOT NULL, "description" %[1]s NOT NULL,
 		"type" %[2]s NOT NULL DEFAULT 2, "applied" %[2]s NOT NULL DEFAULT 0, "total" %[2]s NOT NULL DEFAULT 0,
 		"executed_at" %[3]s NOT NULL, "execution_time" %[2]s NOT NULL,
 		"error" text NULL, "error_stmt" text NULL, "hash" %[1]s NOT NULL, "partial_hashes" %[4]s NULL,
 		"operator_version" %[1]s NOT NULL, PRIMARY KEY ("version"))`, text, number, at, json))
-	return err
-}
-
-func (s *Store) hasRevisions(ctx context.Context, db schema.ExecQuerier) (bool, error) {
-	query := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '" + revisionName + "'"
-	if s.dialect.name == "postgres" {
-		query = "SELECT count(*) FROM information_schema.tables WHERE table_schema = '" + revisionName +
-			"' AND table_name = '" + revisionName + "'"
-	}
-	found, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return false, err
-	}
-	defer found.Close()
-	var n int
-	for found.Next() {
-		if err := found.Scan(&n); err != nil {
-			return false, err
-		}
-	}
-	return n > 0, found.Err()
+	return table, err
 }
 
 // Ident names the table for the check that a database is clean.
 func (r revisions) Ident() *migrate.TableIdent {
-	if strings.Contains(r.table, ".") {
-		return &migrate.TableIdent{Name: revisionName, Schema: revisionName}
+	if in, _, ok := strings.Cut(r.table, `"."`); ok {
+		return &migrate.TableIdent{Name: revisionName, Schema: strings.ReplaceAll(in[1:], `""`, `"`)}
 	}
 	return &migrate.TableIdent{Name: revisionName}
 }

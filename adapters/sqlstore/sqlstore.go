@@ -13,11 +13,11 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
 
-	"parley/domain/fault"
 	"parley/ports"
 )
 
@@ -31,6 +31,10 @@ type Options struct {
 	// statements of a turn prepared, on connections that reach Postgres itself.
 	// "exec" prepares nothing, as it must be behind PgBouncer; auto sees that too.
 	ExecMode string
+	// SearchPath names the schemas of Postgres in which tables are looked up.
+	// Migrate creates the first one, and all tables in it. Empty: the server's
+	// default.
+	SearchPath []string
 	// MaxConns bounds the pool; default 12. A URL's pool_max_conns is ignored.
 	MaxConns int
 	// AcquireTimeout bounds the wait for a connection; default 1s.
@@ -56,6 +60,11 @@ type Store struct {
 	owned   chan struct{}
 	answers answers
 	fence   bool // row-level security is on
+
+	settings   []setting    // of every session of Postgres
+	generation atomic.Int64 // of the sessions; older ones are replaced
+	file       string       // of SQLite
+	diskFull   atomic.Bool  // the last statement that needed room found none
 }
 
 var (
@@ -124,18 +133,3 @@ func (s *Store) DB() *sql.DB { return s.db.DB }
 
 // Dialect names the database: "postgres" or "sqlite".
 func (s *Store) Dialect() string { return s.dialect.name }
-
-// Ping reports whether the database answers within 2 s. One that is too busy
-// to give Ping a connection does.
-func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	err := s.read(ctx, "ping", everyone, func(ctx context.Context, db bun.IDB) error {
-		var one int
-		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
-	})
-	if fault.Is(err, fault.Overloaded) {
-		return nil
-	}
-	return err
-}

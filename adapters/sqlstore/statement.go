@@ -104,7 +104,7 @@ var numbering sync.Map
 // transaction may have another session, and on SQLite, arguments become text,
 // and those statements whose rows are not wanted travel together.
 func (s *Store) send(ctx context.Context, tx bun.IDB, list ...statement) error {
-	if t, ok := tx.(*textTx); ok && t.direct {
+	if t, ok := tx.(*textTx); ok && t.prepares {
 		return s.pipeline(ctx, t.Conn, list)
 	}
 	gen := s.db.QueryGen()

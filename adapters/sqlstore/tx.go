@@ -59,7 +59,7 @@ func (s *Store) change(ctx context.Context, name string, within bool, who scope,
 			case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 			}
 		}
-		if err = s.try(ctx, s.db, within, who, opening, fn); err == nil || !retryable(ctx, err) {
+		if err = s.try(ctx, s.db, within, who, opening, fn); err == nil || !retryable(ctx, err) || readOnly(err) && try > 0 {
 			break
 		}
 	}
@@ -102,13 +102,14 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, ope
 	}
 	defer conn.Close()
 	defer func() {
+		s.noteTrouble(err)
 		if err == nil || fault.As(err) != nil { // a fault is a decision about what the database answered
 			s.answers.add()
 		}
 	}()
 	if s.dialect.name == "postgres" {
-		tx := &textTx{Conn: conn, direct: s.direct(conn)}
-		if !within {
+		tx := &textTx{Conn: conn, session: s.session(conn)}
+		if !within && !tx.wraps {
 			return fn(ctx, tx)
 		}
 		return s.inText(ctx, tx, who, opening, fn)
@@ -135,7 +136,7 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, ope
 // connection alone.
 type textTx struct {
 	bun.Conn
-	direct bool // nothing stands between this connection and Postgres
+	session
 	locked bool // the user's row, from the beginning
 	ended  bool
 }
@@ -149,7 +150,7 @@ func locked(tx bun.IDB) bool {
 // start begins the transaction. What goes wrong here has changed nothing.
 func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []statement) error {
 	list := make([]statement, 0, len(opening)+4)
-	list = append(list, say("BEGIN"))
+	list = append(append(list, say("BEGIN")), tx.prelude...)
 	if s.fence {
 		list = append(list, who.statements()...)
 	}
@@ -157,7 +158,7 @@ func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []stat
 		list = append(list, say("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user).
 			into(func(func(...any) error) error { tx.locked = true; return nil }))
 	}
-	if tx.direct {
+	if tx.prepares {
 		return s.send(ctx, tx, append(list, opening...)...)
 	}
 	text, err := sequence[statement](list).AppendQuery(s.db.QueryGen(), nil)

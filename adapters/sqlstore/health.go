@@ -1,0 +1,154 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/domain/fault"
+)
+
+// ErrDiskFull and ErrReadOnly are what keeps a database from being written to
+// while it still answers. CheckWritable wraps them.
+var (
+	ErrDiskFull = errors.New("disk full")
+	ErrReadOnly = errors.New("read-only")
+)
+
+// Ping reports whether the database answers within 2 s. One that is too busy
+// to give Ping a connection does.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	err := s.read(ctx, "ping", everyone, func(ctx context.Context, db bun.IDB) error {
+		var one int
+		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	})
+	if fault.Is(err, fault.Overloaded) {
+		return nil
+	}
+	return err
+}
+
+// CheckWritable reports whether the database can be written to, by a write
+// that is rolled back. While the disk is full that write is large enough to
+// need room of its own.
+func (s *Store) CheckWritable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	full := s.diskFull.Load()
+	var err error
+	if s.dialect.name == "sqlite" {
+		err = s.checkFile(ctx, full)
+	} else {
+		err = s.writeNothing(ctx, full)
+	}
+	if full && err == nil {
+		s.diskFull.Store(false)
+	}
+	switch {
+	case fault.Is(err, fault.Overloaded): // it works, on something else
+		return nil
+	case diskFull(err) || s.diskFull.Load():
+		return fault.Wrap(errors.Join(ErrDiskFull, err), fault.Unavailable, diskFullMessage)
+	case readOnly(err):
+		return fault.Wrap(errors.Join(ErrReadOnly, err), fault.Unavailable, "The database is read-only at the moment")
+	}
+	return err
+}
+
+// probeSize is more than the free room of the pages in use.
+const probeSize = 128 << 10
+
+// errUndo ends a transaction whose writes are not wanted.
+var errUndo = errors.New("rolled back")
+
+// writeNothing writes to a table, and rolls it back: no row, or with large one
+// of probeSize.
+func (s *Store) writeNothing(ctx context.Context, large bool) error {
+	err := s.write(ctx, "check_writable", everyone, func(ctx context.Context, tx bun.IDB) error {
+		statement := say("UPDATE chat_users SET session_version = session_version WHERE false")
+		if large {
+			filling := make([]byte, probeSize)
+			rand.Read(filling) //nolint:errcheck // never fails
+			statement = say("INSERT INTO chat_users (user_id, leaf_id, created_at) VALUES (?, ?, ?)",
+				"parley-check-"+rand.Text(), base64.StdEncoding.EncodeToString(filling), time.Now())
+		}
+		if err := s.send(ctx, tx, statement); err != nil {
+			return err
+		}
+		return errUndo
+	})
+	if errors.Is(err, errUndo) {
+		return nil
+	}
+	return err
+}
+
+// checkFile looks at the file of SQLite without waiting for its writer, unless
+// the disk was full.
+func (s *Store) checkFile(ctx context.Context, full bool) error {
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.file, os.O_RDWR, 0)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) {
+		return fault.Wrap(ErrReadOnly, fault.Unavailable, "The database is read-only at the moment")
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	f.Close()
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(s.file, &disk); err == nil && disk.Bavail*uint64(disk.Bsize) < probeSize {
+		return fault.Wrap(ErrDiskFull, fault.Unavailable, diskFullMessage)
+	}
+	if !full {
+		return nil
+	}
+	if err := s.fillDisk(); err != nil {
+		return err
+	}
+	return s.writeNothing(ctx, true)
+}
+
+// fillDisk writes a file of probeSize beside the database, and removes it.
+func (s *Store) fillDisk() error {
+	f, err := os.CreateTemp(filepath.Dir(s.file), ".parley-check-*")
+	if err != nil {
+		return fmt.Errorf("check disk: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err = f.Write(make([]byte, probeSize)); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("check disk: %w", err)
+	}
+	return nil
+}
+
+// noteTrouble draws conclusions for other calls from the error of one.
+func (s *Store) noteTrouble(err error) {
+	switch {
+	case readOnly(err):
+		s.discardSessions()
+	case diskFull(err):
+		s.diskFull.Store(true)
+	}
+}
+
+const diskFullMessage = "The server's disk is full, so that nothing can be saved at the moment"
+
+func diskFull(err error) bool {
+	return sqlState(err) == "53100" || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrDiskFull)
+}

@@ -1,0 +1,202 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+)
+
+var execModes = map[string]pgx.QueryExecMode{
+	"auto":            pgx.QueryExecModeExec,
+	"exec":            pgx.QueryExecModeExec,
+	"simple_protocol": pgx.QueryExecModeSimpleProtocol,
+	"cache_describe":  pgx.QueryExecModeCacheDescribe,
+	"describe_exec":   pgx.QueryExecModeDescribeExec,
+	"cache_statement": pgx.QueryExecModeCacheStatement,
+}
+
+func (s *Store) openPostgres() error {
+	config, err := pgx.ParseConfig(s.opt.URL) // its errors hide the password
+	if err != nil {
+		return fmt.Errorf("read database URL: %w", err)
+	}
+	mode, ok := execModes[s.opt.ExecMode]
+	if !ok {
+		return fmt.Errorf("read database URL: unknown exec mode %q", s.opt.ExecMode)
+	}
+	config.DefaultQueryExecMode = mode
+	config.ConnectTimeout = s.opt.AcquireTimeout
+	// What PgBouncer accepts at connect, and then keeps for each client. Bun
+	// quotes text by the standard's rule, and errors are matched by their code.
+	for name, value := range map[string]string{
+		"standard_conforming_strings": "on", "timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8",
+	} {
+		config.RuntimeParams[name] = value
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "parley"
+	}
+	delete(config.RuntimeParams, "search_path") // in s.settings
+	s.settings = pinned(s.opt.SearchPath)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(s.openSession), stdlib.OptionResetSession(s.resetSession))
+	db.SetMaxOpenConns(s.opt.MaxConns)
+	db.SetMaxIdleConns(s.opt.MaxConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(time.Hour) // a new password, or a new address, is noticed
+	s.db = bun.NewDB(db, pgdialect.New())
+	s.dialect = dialect{
+		name:       "postgres",
+		lockRow:    " FOR NO KEY UPDATE",
+		skipLocked: " FOR UPDATE SKIP LOCKED",
+		elements:   "SELECT jsonb_array_elements_text(?)",
+		clock: func(d time.Duration) any {
+			return bun.Safe("clock_timestamp() + interval '" + strconv.FormatInt(d.Microseconds(), 10) + " microseconds'")
+		},
+	}
+	return nil
+}
+
+// setting is a parameter of a session. The server, the database and the role
+// may have defaults for it under which Parley's statements mean something else.
+type setting struct {
+	name, value string
+	reads       bool // single statements depend on it as well, not only transactions
+}
+
+// idleInTransaction ends the session of an instance that froze in the middle
+// of a transaction, and with it the locks that it held.
+const idleInTransaction = 5 * time.Second
+
+// pinned are the settings of every session. Those that the server does not
+// know are left out.
+func pinned(searchPath []string) []setting {
+	list := []setting{
+		{"default_transaction_isolation", "read committed", true},
+		{"statement_timeout", "0", true}, // calls have deadlines of their own
+		{"lock_timeout", "0", true},
+		{"transaction_timeout", "0", false},
+		{"idle_session_timeout", "0", false},
+		{"idle_in_transaction_session_timeout", strconv.FormatInt(idleInTransaction.Milliseconds(), 10), false},
+		{"bytea_output", "hex", true},
+		{"IntervalStyle", "postgres", true},
+	}
+	if len(searchPath) > 0 {
+		quoted := make([]string, len(searchPath))
+		for i, schema := range searchPath {
+			quoted[i] = pgx.Identifier{schema}.Sanitize()
+		}
+		list = append(list, setting{"search_path", strings.Join(quoted, ", "), true})
+	}
+	return list
+}
+
+// session is what the store knows of one connection to Postgres.
+type session struct {
+	generation int64
+	// direct: nothing stands between the connection and the server, so that
+	// what is set or prepared in the session stays.
+	direct bool
+	// prepares: statements of a turn are prepared.
+	prepares bool
+	// prelude is set at the beginning of each transaction behind a pooler, where
+	// the next transaction may have another session of the server.
+	prelude []statement
+	// wraps: single statements need a transaction too, for the prelude's sake.
+	wraps bool
+}
+
+// sessionKey is where a connection keeps its session.
+const sessionKey = "parley.session"
+
+// openSession prepares a new connection in one round trip: it sets what the
+// server's defaults have otherwise or, behind a pooler, finds out what that is.
+func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
+	if encoding := conn.PgConn().ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
+		return &SetupError{
+			What: "The database has the encoding " + encoding + ", which cannot hold Unicode",
+			Fix:  "create one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and name it in %s",
+		}
+	}
+	// A pooler gives clients a process id of its own.
+	pid := strconv.FormatUint(uint64(conn.PgConn().PID()), 10)
+	var values strings.Builder
+	for i, set := range s.settings {
+		if i > 0 {
+			values.WriteString(", ")
+		}
+		values.WriteString("('" + set.name + "', '" + strings.ReplaceAll(set.value, "'", "''") + "')")
+	}
+	var (
+		backend uint32
+		differ  string // the names of settings with another value, between commas
+	)
+	err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), coalesce(string_agg(name, ','), ''), count(done) FROM ("+
+		"SELECT name, CASE WHEN pg_backend_pid() = "+pid+" THEN set_config(name, value, false) END AS done FROM (VALUES "+
+		values.String()+") AS wanted (name, value) JOIN pg_settings USING (name) WHERE setting <> value) AS changed").Scan(&backend, &differ, nil)
+	if err != nil {
+		return err
+	}
+	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
+	c.prepares = c.direct && s.opt.ExecMode == "auto"
+	if !c.direct {
+		for _, set := range s.settings {
+			if strings.Contains(","+differ+",", ","+set.name+",") {
+				c.prelude = append(c.prelude, set.local())
+				c.wraps = c.wraps || set.reads
+			}
+		}
+	}
+	conn.PgConn().CustomData()[sessionKey] = c
+	return nil
+}
+
+// local sets it for the rest of a transaction that has just begun.
+func (c setting) local() statement {
+	switch c.name {
+	case "default_transaction_isolation":
+		return say("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+	case "search_path": // a list, quoted already
+		return say("SET LOCAL search_path = " + c.value)
+	}
+	return say("SET LOCAL " + c.name + " = '" + c.value + "'")
+}
+
+// resetSession refuses connections that were opened before discardSessions.
+func (s *Store) resetSession(_ context.Context, conn *pgx.Conn) error {
+	if c := sessionOf(conn); c != nil && c.generation < s.generation.Load() {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
+// discardSessions has every connection of the pool replaced before its next
+// use: after a failover they lead to a server that only reads.
+func (s *Store) discardSessions() { s.generation.Add(1) }
+
+func sessionOf(conn *pgx.Conn) *session {
+	c, _ := conn.PgConn().CustomData()[sessionKey].(*session)
+	return c
+}
+
+// session returns what is known of a connection.
+func (s *Store) session(conn bun.Conn) session {
+	var known session
+	conn.Raw(func(driver any) error { //nolint:errcheck // the zero session is the careful one
+		if c := sessionOf(driver.(*stdlib.Conn).Conn()); c != nil {
+			known = *c
+		}
+		return nil
+	})
+	return known
+}
+
+// readOnly reports whether a statement failed because its session only reads.
+func readOnly(err error) bool { return sqlState(err) == "25006" }

@@ -1,0 +1,64 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"parley/adapters/sqlstore/rows"
+)
+
+func (s *Store) openSQLite(ctx context.Context) error {
+	path := strings.TrimPrefix(s.opt.URL, "file:")
+	if path == "" {
+		return fmt.Errorf("open SQLite file: no path")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	// SQLite gives its -wal and -shm files the mode of the database file.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	// synchronous(FULL): commits survive a power cut, not only a crash of the
+	// process. recursive_triggers: REPLACE fires delete triggers.
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
+		"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=recursive_triggers(1)"
+	writer, err := sql.Open("sqlite", dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate")
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	writer.SetMaxOpenConns(1)
+	reader, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
+	if err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	reader.SetMaxOpenConns(s.opt.MaxConns)
+	reader.SetMaxIdleConns(s.opt.MaxConns)
+	s.file = path
+	s.db = bun.NewDB(writer, sqlitedialect.New())
+	s.readers = bun.NewDB(reader, sqlitedialect.New())
+	s.dialect = dialect{
+		name:     "sqlite",
+		elements: "SELECT value FROM json_each(?)",
+		clock:    func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },
+	}
+	if err := writer.PingContext(ctx); err != nil {
+		return fmt.Errorf("open SQLite file: %w", err)
+	}
+	return nil
+}
