@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -21,6 +22,11 @@ import (
 // the Prisma adapter's.
 type Tables struct {
 	Session, Token, User, Expires string
+	// SearchPath names the schemas in which the table is looked up. Empty: the
+	// server's default.
+	SearchPath []string
+	// MaxConns bounds the pool; default 4.
+	MaxConns int
 }
 
 func (t Tables) withDefaults() Tables {
@@ -54,12 +60,30 @@ func NewSessions(url string, tables Tables, now ports.Clock) (*Sessions, error) 
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind any PgBouncer
 	config.ConnectTimeout = time.Second
-	config.RuntimeParams["timezone"] = "UTC"
-	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(4)
-	db.SetConnMaxIdleTime(5 * time.Minute)
+	// The database's defaults may be other ones. These PgBouncer accepts.
+	for name, value := range map[string]string{
+		"timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+	} {
+		config.RuntimeParams[name] = value
+	}
 	t := tables.withDefaults()
+	switch {
+	case len(t.SearchPath) == 0 || strings.Contains(t.Session, "."):
+	case len(t.SearchPath) == 1: // works behind any PgBouncer
+		t.Session = t.SearchPath[0] + "." + t.Session
+	default:
+		quoted := make([]string, len(t.SearchPath))
+		for i, schema := range t.SearchPath {
+			quoted[i] = pgx.Identifier{schema}.Sanitize()
+		}
+		config.RuntimeParams["search_path"] = strings.Join(quoted, ", ")
+	}
+	db := stdlib.OpenDB(*config)
+	conns := cmp.Or(t.MaxConns, 4)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(time.Hour) // a new password, or a new address, is noticed
 	quote := func(name string) string {
 		return pgx.Identifier(strings.Split(name, ".")).Sanitize()
 	}
@@ -74,6 +98,22 @@ func (s *Sessions) Close() error { return s.db.Close() }
 func (s *Sessions) Ping(ctx context.Context) error {
 	if err := s.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("ping session database: %w", err)
+	}
+	return nil
+}
+
+// Check reports whether sessions can be looked up: the database answers, and
+// has the table and its columns.
+func (s *Sessions) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	found, err := s.db.QueryContext(ctx, s.query, "")
+	if err == nil {
+		found.Next()
+		err = errors.Join(found.Err(), found.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("look up sessions: %w", err)
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"parley/adapters/identity"
 	"parley/adapters/sqlstore"
@@ -157,13 +160,40 @@ func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*ident
 		callers.OIDC = identity.NewOIDC(c.Auth.OIDCIssuer, c.Auth.OIDCAudience, time.Now)
 	}
 	if c.Auth.SessionStrategy == "database" {
-		callers.Sessions, err = identity.NewSessions(c.Auth.AuthDatabaseURL.Reveal(), identity.Tables{
-			Session: c.Auth.SessionTable, Token: c.Auth.SessionTokenColumn, User: c.Auth.SessionUserColumn, Expires: c.Auth.SessionExpiresColumn,
-		}, time.Now)
+		callers.Sessions, err = openSessions(c)
 		if err != nil {
 			return nil, nil, usageError{err}
 		}
 		done = func() { _ = callers.Sessions.Close() }
 	}
 	return callers, done, nil
+}
+
+// openSessions prepares for the sessions in the database of the app.
+func openSessions(c config.Config) (*identity.Sessions, error) {
+	database := c.AuthDatabase()
+	return identity.NewSessions(database.URL.Reveal(), identity.Tables{
+		Session: c.Auth.SessionTable, Token: c.Auth.SessionTokenColumn, User: c.Auth.SessionUserColumn, Expires: c.Auth.SessionExpiresColumn,
+		SearchPath: database.SearchPath, MaxConns: database.MaxConns,
+	}, time.Now)
+}
+
+// checkSessions asks the database of the app for a session. Its error says
+// what to change if it is a mistake in the set-up; others may heal.
+func checkSessions(ctx context.Context, sessions *identity.Sessions) (fatal bool, err error) {
+	if err = sessions.Check(ctx); err == nil {
+		return false, nil
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		setting := map[string]string{"42P01": "AUTH_SESSION_TABLE", "3F000": "AUTH_SESSION_TABLE", "42703": "AUTH_SESSION_TOKEN_COLUMN, AUTH_SESSION_USER_COLUMN and AUTH_SESSION_EXPIRES_COLUMN"}[pg.Code]
+		if setting != "" {
+			return true, usageError{fmt.Errorf("AUTH_DATABASE_URL: %s; check %s, or the schema in AUTH_DATABASE_URL", pg.Message, setting)}
+		}
+		if setup := sqlstore.Explain(err); setup != nil && pg.Code == "42501" {
+			return true, usageError{fmt.Errorf("AUTH_DATABASE_URL: %s; GRANT SELECT on the table of sessions to that role", pg.Message)}
+		}
+	}
+	explained := explainDatabase("AUTH_DATABASE_URL", err)
+	return errors.As(explained, &usageError{}), explained
 }

@@ -85,7 +85,7 @@ func Run(ctx context.Context, p Process) (code int) {
 		fmt.Fprintln(p.Stderr, "Run parley --help for the commands.")
 		return 2
 	}
-	if err := command.Run(); err != nil {
+	if err := explainDatabase("DATABASE_URL", command.Run()); err != nil {
 		fmt.Fprintln(p.Stderr, "parley:", err)
 		if errors.As(err, &usageError{}) {
 			return 2

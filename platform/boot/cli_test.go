@@ -2,11 +2,13 @@ package boot_test
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"parley/platform/boot"
@@ -32,7 +34,8 @@ func program() {
 }
 
 // TestCommands runs testdata/*.txtar. The command postgres gives a script an
-// empty database; mode FILE prints a file's permissions.
+// empty database in DATABASE_URL, and its server's address in SERVER; sql
+// STATEMENTS runs them there; mode FILE prints a file's permissions.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -43,7 +46,20 @@ func TestCommands(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"postgres": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Setenv("DATABASE_URL", testenv.Postgres(t))
+				raw := testenv.Postgres(t)
+				ts.Setenv("DATABASE_URL", raw)
+				u, err := url.Parse(raw)
+				ts.Check(err)
+				ts.Setenv("SERVER", u.Host)
+			},
+			"sql": func(ts *testscript.TestScript, _ bool, args []string) {
+				conn, err := pgx.Connect(t.Context(), ts.Getenv("DATABASE_URL"))
+				ts.Check(err)
+				defer conn.Close(t.Context())
+				for _, statements := range args {
+					_, err := conn.Exec(t.Context(), statements)
+					ts.Check(err)
+				}
 			},
 			"mode": func(ts *testscript.TestScript, _ bool, args []string) {
 				info, err := os.Stat(ts.MkAbs(args[1]))

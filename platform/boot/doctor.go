@@ -33,7 +33,11 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 	}
 	r := &report{out: p.Stdout}
 	r.ok("configuration", "every variable can be understood")
+	for _, sentence := range c.Warnings() {
+		r.warn("configuration", "%s", sentence)
+	}
 	r.callers(c)
+	r.sessions(ctx, c)
 	r.listeners(c)
 	r.database(ctx, c)
 	r.sharing(ctx, c)
@@ -88,6 +92,23 @@ func (r *report) callers(c config.Config) {
 // recommendedFiles is a limit of open files that serves some thousands of streams.
 const recommendedFiles = 4096
 
+// sessions looks a session up in the database of the app.
+func (r *report) sessions(ctx context.Context, c config.Config) {
+	if c.Auth.SessionStrategy != "database" {
+		return
+	}
+	sessions, err := openSessions(c)
+	if err == nil {
+		defer sessions.Close()
+		_, err = checkSessions(ctx, sessions)
+	}
+	if err != nil {
+		r.fail("session table", "%v", err)
+		return
+	}
+	r.ok("session table", "%s can be read", c.Auth.SessionTable)
+}
+
 func (r *report) listeners(c config.Config) {
 	if limit := openFilesLimit(); limit < recommendedFiles {
 		r.warn("open files", "the limit of %d serves %d connections at once; raise it (ulimit -n 65536, or LimitNOFILE=65536)",
@@ -117,14 +138,14 @@ func (r *report) database(ctx context.Context, c config.Config) {
 	defer store.Close()
 	begun := time.Now()
 	if err := store.Ping(ctx); err != nil {
-		r.fail("database", "%v", err)
+		r.fail("database", "%v", explainDatabase("DATABASE_URL", err))
 		return
 	}
 	r.ok("database", "%s answers in %s", store.Dialect(), time.Since(begun).Round(100*time.Microsecond))
 	status, err := store.MigrationStatus(ctx)
 	switch {
 	case err != nil:
-		r.fail("migrations", "%v", err)
+		r.fail("migrations", "%v", explainDatabase("DATABASE_URL", err))
 		return
 	case len(status.Pending) > 0:
 		r.fail("migrations", "%d pending; run: parley migrate up", len(status.Pending))
@@ -133,6 +154,16 @@ func (r *report) database(ctx context.Context, c config.Config) {
 		r.warn("migrations", "the database has been migrated by a newer release")
 	default:
 		r.ok("migrations", "up to date at %s", status.Current)
+	}
+	switch err := store.CheckWritable(ctx); {
+	case err == nil:
+		r.ok("writable", "the database accepts writes")
+	case errors.Is(err, sqlstore.ErrDiskFull):
+		r.fail("writable", "disk full: make room where the database keeps its files")
+	case errors.Is(err, sqlstore.ErrReadOnly):
+		r.fail("writable", "read-only: the server is a standby, or default_transaction_read_only is set; let DATABASE_URL name the primary")
+	default:
+		r.fail("writable", "%v", explainDatabase("DATABASE_URL", err))
 	}
 	r.audit(ctx, c, store)
 	if store.Dialect() == "postgres" {

@@ -2,17 +2,22 @@ package boot
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"parley/adapters/httpapi"
+	"parley/adapters/sqlstore"
 	"parley/ports"
 )
 
 // health knows how the dependencies are. It asks each at most once a second,
 // however often it is asked itself.
 type health struct {
+	log      *slog.Logger // told when a dependency fails and when it works again
 	checks   []check
 	draining atomic.Bool
 
@@ -51,8 +56,37 @@ func (h *health) conditions(ctx context.Context) []condition {
 		wg.Go(func() { conditions[i] = condition{check: c, err: c.ping(ctx)} })
 	}
 	wg.Wait()
+	h.logChanges(conditions)
 	h.at, h.last = time.Now(), conditions
 	return conditions
+}
+
+// logChanges compares conditions with the last ones.
+func (h *health) logChanges(now []condition) {
+	for i, c := range now {
+		var before error
+		if i < len(h.last) {
+			before = h.last[i].err
+		}
+		switch {
+		case c.err != nil && (before == nil || before.Error() != c.err.Error()):
+			h.log.Warn("a dependency fails", "dependency", c.name, "error", c.err)
+		case c.err == nil && before != nil:
+			h.log.Info("a dependency works again", "dependency", c.name)
+		}
+	}
+}
+
+// failure says in a word or two how a dependency fails, and whether it still
+// does a part of its work.
+func (c condition) failure() (what string, partly bool) {
+	switch {
+	case errors.Is(c.err, sqlstore.ErrDiskFull):
+		return "disk full", true
+	case errors.Is(c.err, sqlstore.ErrReadOnly):
+		return "read-only", true
+	}
+	return "down", false
 }
 
 // ready says why no request should be sent here, or nothing.
@@ -62,7 +96,8 @@ func (h *health) ready(ctx context.Context) (because string) {
 	}
 	for _, c := range h.conditions(ctx) {
 		if c.required && c.err != nil {
-			return c.name + " is down"
+			what, _ := c.failure()
+			return c.name + ": " + what
 		}
 	}
 	return ""
@@ -88,14 +123,18 @@ func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.He
 			}
 		}
 		for _, c := range h.conditions(ctx) {
-			state := httpapi.HealthOK
-			switch {
-			case c.err != nil && c.required:
-				state = httpapi.HealthDown
-			case c.err != nil:
+			state, note := httpapi.HealthOK, c.note
+			if c.err != nil {
+				what, partly := c.failure()
 				state = httpapi.HealthDegraded
+				if c.required && !partly {
+					state = httpapi.HealthDown
+				}
+				if partly {
+					note = strings.TrimPrefix(note+", "+what, ", ")
+				}
 			}
-			add(c.name, httpapi.Component{Status: state, Note: c.note})
+			add(c.name, httpapi.Component{Status: state, Note: note})
 		}
 		for _, m := range models.Models() {
 			c := httpapi.Component{Status: httpapi.HealthOK}

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -16,7 +17,7 @@ import (
 
 type migrateCommand struct {
 	Up     migrateUp     `cmd:"" help:"Apply what is pending."`
-	Status migrateStatus `cmd:"" help:"Say what is pending; exit code 1 if anything is."`
+	Status migrateStatus `cmd:"" help:"Print what is pending; exit code 1 if anything is."`
 }
 
 type migrateUp struct{}
@@ -77,9 +78,10 @@ func (migrateStatus) Run(ctx context.Context, p Process) error {
 
 // openStore opens the database that the configuration names.
 func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*sqlstore.Store, error) {
+	database := c.Database()
 	opt := sqlstore.Options{
-		URL: c.Store.DatabaseURL.Reveal(), ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns, RowSecurity: c.Store.DBRLS,
-		Now: time.Now, Hooks: hooks,
+		URL: database.URL.Reveal(), SearchPath: database.SearchPath, ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns,
+		RowSecurity: c.Store.DBRLS, Now: time.Now, Hooks: hooks,
 	}
 	if opt.URL == "" {
 		if err := makeDataDir(c.Store.DataDir); err != nil {
@@ -90,15 +92,17 @@ func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*s
 	return sqlstore.Open(ctx, opt)
 }
 
-// patience is how long serve waits for a database that starts at the same time.
-const patience = 30 * time.Second
+// databaseWait is how long serve waits for a database that starts at the same
+// time.
+const databaseWait = 30 * time.Second
 
-// migrated sees to it that the schema is the one this binary knows. The
+// migrated brings the schema to the version of this binary, or refuses. The
 // embedded database has no other user, so it is migrated at once; a shared one
-// is only if the operator said so, because others are using it.
+// only with MIGRATE_ON_START, because others are using it. It waits for a
+// database that may be there in a moment, and for no other.
 func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *slog.Logger) (sqlstore.Status, error) {
 	status, err := store.MigrationStatus(ctx)
-	for until := time.Now().Add(patience); fault.Is(err, fault.Unavailable) && time.Now().Before(until); {
+	for until := time.Now().Add(databaseWait); fault.Is(err, fault.Unavailable) && sqlstore.Explain(err) == nil && time.Now().Before(until); {
 		log.Warn("the database does not answer yet", "error", err)
 		select {
 		case <-time.After(time.Second):
@@ -110,18 +114,32 @@ func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *
 	if err != nil {
 		return status, err
 	}
-	if len(status.Pending) == 0 {
-		return status, store.CheckRowSecurity(ctx)
+	if len(status.Pending) > 0 {
+		if c.Store.DatabaseURL.Set() && !c.Store.MigrateOnStart {
+			return status, usageError{fmt.Errorf("the database lacks %d migration(s), the first is %s; "+
+				"run: parley migrate up (or set MIGRATE_ON_START=true)", len(status.Pending), status.Pending[0])}
+		}
+		if _, err := store.Migrate(ctx); err != nil {
+			return status, err
+		}
+		if status, err = store.MigrationStatus(ctx); err != nil {
+			return status, err
+		}
 	}
-	if c.Store.DatabaseURL.Set() && !c.Store.MigrateOnStart {
-		return status, usageError{fmt.Errorf("the database lacks %d migration(s), the first is %s; "+
-			"run: parley migrate up (or set MIGRATE_ON_START=true)", len(status.Pending), status.Pending[0])}
-	}
-	if _, err := store.Migrate(ctx); err != nil {
+	switch err := store.CheckWritable(ctx); {
+	case sqlstore.Explain(err) != nil:
 		return status, err
+	case err != nil: // readiness says so until it can be written to
+		log.Warn("the database cannot be written to", "error", err)
 	}
-	if err := store.CheckRowSecurity(ctx); err != nil {
-		return status, err
+	return status, store.CheckRowSecurity(ctx)
+}
+
+// explainDatabase turns an error that means a mistake in the set-up of a
+// database into one sentence that names the setting. Other errors stay.
+func explainDatabase(setting string, err error) error {
+	if setup := sqlstore.Explain(err); setup != nil {
+		return usageError{errors.New(setup.Sentence(setting))}
 	}
-	return store.MigrationStatus(ctx)
+	return err
 }

@@ -88,6 +88,14 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	defer adminListener.Close()
 
 	// What we keep.
+	unlock, err := lockDataDir(c)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, sentence := range c.Warnings() {
+		tel.Log.Warn(sentence)
+	}
 	store, err := openStore(ctx, c, observer.SQL(semconvDatabase(c), sqlstore.StatementName))
 	if err != nil {
 		return err
@@ -122,6 +130,13 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer forgetCallers()
+	if callers.Sessions != nil {
+		if fatal, err := checkSessions(ctx, callers.Sessions); fatal {
+			return err
+		} else if err != nil {
+			tel.Log.Warn("the database of sessions does not answer yet", "error", err)
+		}
+	}
 	admission := gate.New(gate.Deps{
 		Identity: callers, Limiter: observer.Limiter(common.limiter), Audit: store, Accounts: store, Revocations: store,
 		Observer: observer, Now: time.Now,
@@ -155,7 +170,10 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	go forgetting.Serve(ctx)
 
 	// How the outside sees it.
-	status := &health{checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.Ping}}}
+	status := &health{log: tel.Log, checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.CheckWritable}}}
+	if callers.Sessions != nil {
+		status.checks = append(status.checks, check{name: "sessions", note: "postgres", ping: callers.Sessions.Check})
+	}
 	if common.check != nil {
 		status.checks = append(status.checks, *common.check)
 	}

@@ -1,0 +1,76 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"parley/adapters/httpapi"
+	"parley/adapters/sqlstore"
+	"parley/ports"
+)
+
+type noModels struct{}
+
+func (noModels) Models() []ports.ModelInfo { return nil }
+
+// A full disk is told in health and readiness, and its end as well.
+func TestHealth_DiskFull(t *testing.T) {
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db"), Timeout: time.Minute, AcquireTimeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	look := func() (string, httpapi.Health) {
+		h := &health{log: slog.New(slog.NewTextHandler(&log, nil)), checks: []check{{name: "database", note: "sqlite", required: true, ping: store.CheckWritable}}}
+		return h.ready(t.Context()), h.public(noModels{})(t.Context())
+	}
+	if because, public := look(); because != "" || public.Status != httpapi.HealthOK {
+		t.Errorf("at first: %q, %+v", because, public)
+	}
+	if _, err := store.DB().Exec("PRAGMA max_page_count = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.RevokeSessions(t.Context(), strings.Repeat("u", 100_000), time.Now(), operatorEntry("u", "a", "r", "u")); err == nil {
+		t.Fatal("there is room")
+	}
+	because, public := look()
+	if because != "database: disk full" || public.Status != httpapi.HealthDegraded || public.Components["database"].Note != "sqlite, disk full" {
+		t.Errorf("full: %q, %+v", because, public)
+	}
+	if !strings.Contains(log.String(), "a dependency fails") || !strings.Contains(log.String(), "disk full") {
+		t.Errorf("the log: %s", log.String())
+	}
+	if _, err := store.DB().Exec("PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	if because, public := look(); because != "" || public.Status != httpapi.HealthOK {
+		t.Errorf("with room again: %q, %+v", because, public)
+	}
+}
+
+// Changes are logged once, not each time that somebody asks.
+func TestHealth_LogsChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var err error
+		h := &health{log: slog.New(slog.NewTextHandler(&log, nil)), checks: []check{{name: "redis", ping: func(context.Context) error { return err }}}}
+		for _, err = range []error{nil, errors.New("gone"), errors.New("gone"), nil, nil} {
+			time.Sleep(2 * time.Second)
+			h.conditions(t.Context())
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), "works again") {
+			t.Errorf("%d lines:\n%s", n, log.String())
+		}
+	})
+}
