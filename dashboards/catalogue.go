@@ -84,7 +84,7 @@ var Catalogue = []Metric{
 	{Name: "chat_stream_aborts_total", Kind: Counter, Source: Domain,
 		Help:   "Event streams that ended before what they followed did.",
 		Labels: []string{"reason"},
-		Values: map[string][]string{"reason": {"client_gone", "write_timeout", "shutdown"}}},
+		Values: map[string][]string{"reason": {"client_gone", "write_timeout", "shutdown", "revoked"}}},
 
 	// Spending.
 	{Name: "chat_tokens_total", Kind: Counter, Source: Domain,

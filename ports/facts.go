@@ -79,7 +79,7 @@ type (
 	}
 	// FollowerLeft: somebody who followed a reply went away or was sent away.
 	FollowerLeft struct {
-		Reason string // done, client_gone, write_timeout, shutdown
+		Reason string // done, client_gone, write_timeout, shutdown, revoked
 	}
 	// ProviderAsked: one call to one provider has ended.
 	ProviderAsked struct {

@@ -18,6 +18,9 @@ type call struct {
 	route     Route
 	principal access.Principal
 	caller    access.Caller
+	// credential is what the principal was recognised by; a stream presents it
+	// again at each heartbeat.
+	credential access.Credential
 	// onlyReplay is the refusal of a request over its limit: only if it turns
 	// out to be the repeat of one that was let in is it served.
 	onlyReplay error
@@ -49,6 +52,7 @@ func (a *API) admit(route Route, next http.Handler) http.Handler {
 			problem(w, err)
 			return
 		}
+		c.credential = credential
 		if c.principal, err = a.Gate.Authenticate(ctx, credential, c.caller); err != nil {
 			problem(w, err)
 			return

@@ -51,6 +51,10 @@ type Config struct {
 	// StreamPadding hides how long the pieces of a stream are; see events.pad.
 	StreamPadding bool
 
+	// CheckInterval is the time after which a stream presents its credential
+	// again, at the latest; 15 s. It does so at each heartbeat as well.
+	CheckInterval time.Duration
+
 	MaxBody      int64         // bytes of a request's body; 128 KiB
 	ReadTimeout  time.Duration // for a request's body; 15 s
 	WriteTimeout time.Duration // for one write to a client before it is dropped; 15 s
@@ -83,6 +87,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 15 * time.Second
+	}
+	if cfg.CheckInterval <= 0 {
+		cfg.CheckInterval = 15 * time.Second
 	}
 	a := &API{Config: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection()}
 	for _, raw := range cfg.AllowedOrigins {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,9 +65,15 @@ type bench struct {
 	health httpapi.Health
 	drain  func() // SIGTERM, and wait
 
+	ahead atomic.Int64 // how far the clock of credentials is put forward
+
 	mu    sync.Mutex
 	facts []any
 }
+
+func (b *bench) clock() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
+
+func (b *bench) advance(d time.Duration) { b.ahead.Add(int64(d)) }
 
 type settings struct {
 	httpapi.Config
@@ -116,7 +123,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	if _, err := b.store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := identity.New([]string{secret}, time.Now)
+	verifier, err := identity.New([]string{secret}, b.clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +137,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	feed := memory.NewFeed()
 	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
 	b.gate = gate.New(gate.Deps{
-		Identity: &identity.Callers{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Observer: b, Now: time.Now,
+		Identity: &identity.Callers{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Revocations: b.store, Observer: b, Now: time.Now,
 	}, s.limits, s.disabled)
 	s.opt.Owner = uuid.NewString()
 	making := replies.New(replies.Deps{

@@ -26,7 +26,7 @@ var enums = map[reflect.Type][]any{
 	reflect.TypeFor[chat.WhenBusy](): {chat.Reject, chat.Queue, chat.Supersede},
 	reflect.TypeFor[access.Tier]():   {access.Anonymous, access.Authenticated, access.APIKey, access.Admin, access.Webhook},
 	reflect.TypeFor[fault.Kind](): { // of error events
-		fault.AIFailed, fault.AIUnavailable, codeInterrupted},
+		fault.AIFailed, fault.AIUnavailable, codeInterrupted, fault.Unauthenticated},
 }
 
 // lenient are the types that may have members which are not read.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"parley/app/replies"
 	"parley/domain/access"
@@ -206,7 +207,11 @@ func answer[In any](a *API, take func(context.Context, In) (replies.Turn, error)
 		}
 		switch w.how {
 		case whole:
+			began := time.Now()
 			out.reply, err = a.Replies.Wait(ctx, w.principal, out.turn)
+			if c := callOf(ctx); err == nil && time.Since(began) >= a.CheckInterval && !a.Gate.StillValid(ctx, c.credential, c.principal) {
+				err = fault.New(fault.Unauthenticated, sessionEnded)
+			}
 		case streamed:
 			out.following = following{a.Replies.FollowTurn(ctx, w.principal, out.turn), w.html}
 		case background:

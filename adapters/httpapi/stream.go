@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+	"time"
 
 	"parley/app/replies"
 	"parley/domain/chat"
@@ -30,6 +31,7 @@ const (
 	leftGone     = "client_gone"
 	leftSlow     = "write_timeout"
 	leftShutdown = "shutdown"
+	leftRevoked  = "revoked"
 )
 
 // events writes server-sent events, one JSON object each. Until the first one
@@ -208,7 +210,7 @@ type (
 		Error            string       `json:"error"`
 		Code             fault.Kind   `json:"code"`
 		RunID            string       `json:"runId"`
-		State            chat.State   `json:"state"`            // failed, interrupted
+		State            chat.State   `json:"state"`            // failed, interrupted; of one that goes on: queued, running
 		AssistantMessage *messageJSON `json:"assistantMessage"` // what was made before
 	}
 	reconnectEvent struct {
@@ -228,7 +230,10 @@ func (a *API) follows() encoder[following] {
 
 // encodeFollow writes a reply while it is made.
 func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f following) error {
-	opened, err := writeEvents(ctx, a, w, f.events, func(s *events, e replies.Event) (reason string, err error) {
+	revoked := func(e replies.Event) any {
+		return errorEvent{"error", sessionEnded, fault.Unauthenticated, e.Run.ID, e.Run.State, nil}
+	}
+	opened, err := writeEvents(ctx, a, w, f.events, revoked, func(s *events, e replies.Event) (reason string, err error) {
 		switch e.Kind {
 		case replies.EventReconnect:
 			return leftShutdown, s.send(e.Cursor, reconnectEvent{"reconnect"})
@@ -251,12 +256,19 @@ func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f followi
 	return err
 }
 
+// sessionEnded is told to a reader whose credential is not accepted any more.
+const sessionEnded = "Your session has ended; please sign in again"
+
 // writeEvents writes what show makes of each event, and tells why the stream
 // ended: for the reason that show gave last, if it gave one. An error is
-// returned, to be answered, only if it comes instead of the first event.
+// returned, to be answered, only if it comes instead of the first event. A
+// caller whose credential is not accepted any more gets what revoked makes of
+// the event that comes next, and no further one.
 func writeEvents[E any](
-	ctx context.Context, a *API, w http.ResponseWriter, list iter.Seq2[E, error], show func(*events, E) (reason string, err error),
+	ctx context.Context, a *API, w http.ResponseWriter, list iter.Seq2[E, error],
+	revoked func(E) any, show func(*events, E) (reason string, err error),
 ) (opened bool, err error) {
+	c, checked := callOf(ctx), time.Now()
 	s := &events{w: w, conn: http.NewResponseController(w), pads: a.StreamPadding}
 	reason := ""
 	defer func() {
@@ -269,12 +281,29 @@ func writeEvents[E any](
 		if failed != nil {
 			return false, failed
 		}
+		if isHeartbeat(e) && s.open || time.Since(checked) >= a.CheckInterval {
+			if !a.Gate.StillValid(ctx, c.credential, c.principal) {
+				reason = leftRevoked
+				return false, s.send(chat.Before, revoked(e))
+			}
+			checked = time.Now()
+		}
 		why, err := show(s, e)
 		if reason = cmp.Or(why, reason); err != nil {
 			return false, err
 		}
 	}
 	return false, nil
+}
+
+func isHeartbeat(event any) bool {
+	switch e := event.(type) {
+	case replies.Event:
+		return e.Kind == replies.EventIdle
+	case replies.LiveEvent:
+		return e.Kind == replies.EventIdle
+	}
+	return false
 }
 
 // ending is the terminal event of a run.
@@ -300,6 +329,14 @@ type liveEvent struct {
 	Runs []runJSON `json:"runs"`
 }
 
+// sessionEndedEvent is the last event to a reader whose credential is not
+// accepted any more.
+type sessionEndedEvent struct {
+	Type  string     `json:"type" is:"enum=error"`
+	Error string     `json:"error"`
+	Code  fault.Kind `json:"code"`
+}
+
 type living struct {
 	events iter.Seq2[replies.LiveEvent, error]
 }
@@ -310,12 +347,13 @@ func (a *API) live(ctx context.Context, c call) (living, error) {
 
 func (a *API) lives() encoder[living] {
 	return encoder[living]{[]Answer{{http.StatusOK, eventStream, []reflect.Type{
-		reflect.TypeFor[liveEvent](), reflect.TypeFor[reconnectEvent](),
+		reflect.TypeFor[liveEvent](), reflect.TypeFor[reconnectEvent](), reflect.TypeFor[sessionEndedEvent](),
 	}}}, a.encodeLive}
 }
 
 func (a *API) encodeLive(ctx context.Context, w http.ResponseWriter, l living) error {
-	_, err := writeEvents(ctx, a, w, l.events, func(s *events, e replies.LiveEvent) (reason string, err error) {
+	revoked := func(replies.LiveEvent) any { return sessionEndedEvent{"error", sessionEnded, fault.Unauthenticated} }
+	_, err := writeEvents(ctx, a, w, l.events, revoked, func(s *events, e replies.LiveEvent) (reason string, err error) {
 		switch e.Kind {
 		case replies.EventReconnect:
 			return leftShutdown, s.send(chat.Before, reconnectEvent{"reconnect"})

@@ -221,7 +221,8 @@ func (a *API) uiResumes() encoder[following] {
 // encodeUI writes a reply, from its start, as a UI message stream.
 func (a *API) encodeUI(ctx context.Context, w http.ResponseWriter, f following) error {
 	var u uiStream
-	opened, err := writeEvents(ctx, a, w, f.events, u.show)
+	revoked := func(replies.Event) any { return uiError{"error", sessionEnded} }
+	opened, err := writeEvents(ctx, a, w, f.events, revoked, u.show)
 	switch {
 	case u.cut:
 		// The SDK takes an orderly end for the reply's, and knows no cursor: only

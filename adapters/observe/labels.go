@@ -109,7 +109,7 @@ func stateLabel(state string) string {
 
 func abortLabel(reason string) string {
 	switch reason {
-	case "client_gone", "write_timeout", "provider_stall", "shutdown":
+	case "client_gone", "write_timeout", "provider_stall", "shutdown", "revoked":
 		return reason
 	}
 	return other

@@ -218,7 +218,7 @@ func (m *metrics) begin(l labels) {
 	for _, s := range stages {
 		m.stage[s] = m.overhead.WithLabelValues(s)
 	}
-	for _, r := range []string{"client_gone", "write_timeout", "shutdown"} {
+	for _, r := range []string{"client_gone", "write_timeout", "shutdown", "revoked"} {
 		m.aborts.WithLabelValues(r)
 	}
 	for _, s := range []string{"coarse", "send"} {
