@@ -22,7 +22,7 @@ func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, err
 		out chat.Admitted
 		in  *admission
 	)
-	err := s.writeOnto(ctx, "admit", locking(a.Run.UserID), func() []statement {
+	err := s.writeOnto(ctx, "admit", forUserLocked(a.Run.UserID), func() []statement {
 		in = &admission{Admission: a, s: s, run: a.Run, now: rows.Time(a.Now)}
 		return in.look()
 	}, func(ctx context.Context, tx bun.IDB) error {
@@ -214,7 +214,7 @@ func (in *admission) room(ctx context.Context) error {
 		return nil
 	}
 	var waiting int
-	err := in.s.beyond(ctx, in.tx, func() error {
+	err := in.s.withAllUsersScope(ctx, in.tx, func() error {
 		return in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
 			Scan(ctx, &waiting)
 	})

@@ -15,7 +15,7 @@ func (s *Store) Record(ctx context.Context, entries ...audit.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return s.write(ctx, "record", ofEntries(entries), func(ctx context.Context, tx bun.IDB) error {
+	return s.write(ctx, "record", forEntries(entries), func(ctx context.Context, tx bun.IDB) error {
 		return insertEntries(ctx, tx, entries...)
 	})
 }

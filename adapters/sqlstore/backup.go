@@ -337,7 +337,7 @@ func (s *Store) backupSchema(ctx context.Context) (string, error) {
 
 // AnyUser returns the id of one user, "" if there is none.
 func (s *Store) AnyUser(ctx context.Context) (user string, err error) {
-	err = s.read(ctx, "any_user", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "any_user", allUsers, func(ctx context.Context, db bun.IDB) error {
 		err := db.QueryRowContext(ctx, "SELECT user_id FROM chat_users LIMIT 1").Scan(&user)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

@@ -22,7 +22,7 @@ import (
 // settings of server, database and role, and let a long transaction be.
 const copySettings = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL timezone = 'UTC'; " +
 	"SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 3; SET LOCAL client_encoding = 'UTF8'; " +
-	"SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '10s'; " + everybodys
+	"SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '10s'; " + setAllUsers
 
 // backupPostgres copies every table in one read-only transaction.
 func (s *Store) backupPostgres(ctx context.Context, archive *zip.Writer, m *Manifest, opt BackupOptions) error {
@@ -41,7 +41,7 @@ func (s *Store) backupPostgres(ctx context.Context, archive *zip.Writer, m *Mani
 		return err
 	}
 	var tables []string
-	err = s.read(ctx, "backup", everyone, func(ctx context.Context, db bun.IDB) (err error) {
+	err = s.read(ctx, "backup", allUsers, func(ctx context.Context, db bun.IDB) (err error) {
 		tables, err = existingTables(ctx, db, known)
 		return err
 	})

@@ -15,7 +15,7 @@ import (
 
 // StopRuns asks a user's live runs to stop and ends those that wait.
 func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live int, err error) {
-	err = s.write(ctx, "stop_runs", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "stop_runs", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		err := batch(ctx, tx, s.db.QueryGen(),
 			tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user),
 			tx.NewRaw("UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'", rows.Time(at), user))
@@ -32,7 +32,7 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 	if user == "" {
 		return false, fault.New(fault.Invalid, "A user id is required")
 	}
-	err = s.write(ctx, "declare_erasure", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "declare_erasure", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		if _, err := s.lockChain(ctx, tx, true); err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
 // deletes nothing of a user whose erasure is not declared, or no longer: who
 // comes back after an erasure is somebody new.
 func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
-	err = s.write(ctx, "erase", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "erase", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		more = false
 		if declared, err := s.lockDeclaration(ctx, tx, user); err != nil || !declared {
 			return err
@@ -146,7 +146,7 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, user string) error {
 
 // Erasures lists the users whose erasure has been going on for longer than age.
 func (s *Store) Erasures(ctx context.Context, age time.Duration) (users []string, err error) {
-	err = s.read(ctx, "erasures", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "erasures", allUsers, func(ctx context.Context, db bun.IDB) error {
 		users = nil
 		return db.NewRaw("SELECT e.user_id FROM audit_erasures AS e WHERE "+s.since("e.declared_at")+" > ? ORDER BY e.declared_at",
 			age.Seconds()).Scan(ctx, &users)

@@ -13,7 +13,7 @@ import (
 // Expired lists conversations that have reached their own end, or whose last
 // message was before a moment (zero: only the former), at most n.
 func (s *Store) Expired(ctx context.Context, now, before time.Time, n int) (list []ports.Owned, err error) {
-	err = s.read(ctx, "expired", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "expired", allUsers, func(ctx context.Context, db bun.IDB) error {
 		list = nil
 		var found []rows.Conversation
 		q := db.NewSelect().Model(&found).Column("user_id", "id").Where("expires_at < ?", rows.Time(now)).Limit(int64(n))
@@ -34,7 +34,7 @@ func (s *Store) Expired(ctx context.Context, now, before time.Time, n int) (list
 // ExpireThreads deletes messages of default threads that are older than a
 // moment, and the runs that answered them, at most n messages.
 func (s *Store) ExpireThreads(ctx context.Context, before time.Time, n int) (gone int, err error) {
-	err = s.write(ctx, "expire_threads", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "expire_threads", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		var old []rows.Message
 		err := tx.NewRaw(`SELECT user_id, id FROM chat_messages WHERE conversation_id IS NULL AND created_at < ? LIMIT ?`,
 			rows.Time(before), n).Scan(ctx, &old)

@@ -15,7 +15,7 @@ func (s *Store) MigrateFrom(ctx context.Context, files fs.FS) ([]string, error) 
 
 // Within runs raw statements in the scope of one user, as the store's own do.
 func (s *Store) Within(ctx context.Context, user string, fn func(ctx context.Context, tx bun.IDB) error) error {
-	return s.write(ctx, "test", of(user), fn)
+	return s.write(ctx, "test", forUser(user), fn)
 }
 
 // Statements lists what a round trip consists of, arguments as text.
@@ -30,5 +30,5 @@ func Statements(e *bun.QueryEvent) (list []string) {
 	return list
 }
 
-// FencedTables are the tables that row-level security stands on.
-var FencedTables = fencedTables
+// RLSTables are the tables that row-level security stands on.
+var RLSTables = rlsTables

@@ -22,7 +22,7 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 	if len(points) == 0 {
 		return nil, nil
 	}
-	err = s.writeOwned(ctx, "checkpoint", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err = s.writeOwned(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		values := make([]schema.QueryAppender, len(points))
 		for i, p := range points {
 			values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, p.Output.Reasoning, p.Output.Text)
@@ -69,11 +69,11 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome) (waiting bool, err e
 	if err != nil {
 		return false, err
 	}
-	who := of(o.UserID)
+	who := forUser(o.UserID)
 	if o.ConversationID == "" {
 		// The default thread's leaf is the user's: taken before the run, as
 		// admissions do, and read again when they are through.
-		who = locking(o.UserID)
+		who = forUserLocked(o.UserID)
 	}
 	at := rows.Time(o.At)
 	var run *endedRun

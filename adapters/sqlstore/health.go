@@ -28,7 +28,7 @@ var (
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	err := s.read(ctx, "ping", everyone, func(ctx context.Context, db bun.IDB) error {
+	err := s.read(ctx, "ping", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var one int
 		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 	})
@@ -74,7 +74,7 @@ var errUndo = errors.New("rolled back")
 // writeNothing writes to a table, and rolls it back: no row, or with large one
 // of probeSize.
 func (s *Store) writeNothing(ctx context.Context, large bool) error {
-	err := s.write(ctx, "check_writable", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err := s.write(ctx, "check_writable", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		statement := say("UPDATE chat_users SET session_version = session_version WHERE false")
 		if large {
 			filling := make([]byte, probeSize)

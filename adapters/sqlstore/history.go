@@ -25,7 +25,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 	if row.UpdatedAt.IsZero() {
 		row.UpdatedAt = row.CreatedAt
 	}
-	err := s.write(ctx, "create_conversation", of(c.UserID), func(ctx context.Context, tx bun.IDB) error {
+	err := s.write(ctx, "create_conversation", forUser(c.UserID), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, c.UserID, c.CreatedAt); err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 // UpdateConversation sets what is not nil; "" takes a setting away.
 func (s *Store) UpdateConversation(ctx context.Context, user, id string, change ports.ConversationChange, entry audit.Entry) (chat.Conversation, error) {
 	var row rows.Conversation
-	err := s.write(ctx, "update_conversation", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err := s.write(ctx, "update_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		q := tx.NewUpdate().Model(&row).Set("updated_at = ?", rows.Time(change.Now)).
 			Where("user_id = ? AND id = ?", user, id).Returning("?Columns")
 		for _, set := range []struct {
@@ -71,7 +71,7 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 
 // Retitle names a conversation anew if it is still called from.
 func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry audit.Entry) error {
-	return s.write(ctx, "retitle", of(user), func(ctx context.Context, tx bun.IDB) error {
+	return s.write(ctx, "retitle", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		done, err := tx.NewRaw("UPDATE chat_conversations SET title = ?, updated_at = ? WHERE user_id = ? AND id = ? AND title = ?",
 			to, rows.Time(entry.CreatedAt), user, id, from).Exec(ctx)
 		if err != nil {
@@ -87,7 +87,7 @@ func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry au
 // DeleteConversation removes a conversation with all that it holds. The audit
 // entries of its live runs are completed, since nobody else will.
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEntry audit.Entry) error {
-	return s.write(ctx, "delete_conversation", of(user), func(ctx context.Context, tx bun.IDB) error {
+	return s.write(ctx, "delete_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		at := rows.Time(auditEntry.CreatedAt)
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 // Conversation returns one conversation.
 func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Conversation, error) {
 	var row rows.Conversation
-	err := s.read(ctx, "conversation", of(user), func(ctx context.Context, db bun.IDB) error {
+	err := s.read(ctx, "conversation", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var err error
 		row, err = s.selectConversation(ctx, db, user, id)
 		return err
@@ -145,7 +145,7 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 // asks for older ones than a position, After for newer ones, the nearest first
 // to be kept.
 func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
-	err = s.read(ctx, "conversations", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "conversations", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = make([]chat.Conversation, 0, page.Limit+1)
 		bounds, order := paged(page, "c.last_message_at", "c.id")
 		err := s.send(ctx, db, conversations(user, say("c.expires_at IS NULL AND ? ?", bounds, order), func(row rows.Conversation) {

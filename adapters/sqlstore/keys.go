@@ -17,7 +17,7 @@ func (s *Store) CreateKey(ctx context.Context, k access.Key, entry audit.Entry) 
 	if k.UserID == "" {
 		return fault.New(fault.Unauthenticated, "Authentication required")
 	}
-	return s.write(ctx, "create_key", of(k.UserID), func(ctx context.Context, tx bun.IDB) error {
+	return s.write(ctx, "create_key", forUser(k.UserID), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, k.UserID, k.CreatedAt); err != nil {
 			return err
 		}
@@ -31,7 +31,7 @@ func (s *Store) CreateKey(ctx context.Context, k access.Key, entry audit.Entry) 
 
 // Keys lists a user's API keys, oldest first.
 func (s *Store) Keys(ctx context.Context, user string) (list []access.Key, err error) {
-	err = s.read(ctx, "keys", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "keys", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var found []rows.Key
 		if err := db.NewSelect().Model(&found).Where("user_id = ?", user).Order("created_at", "id").Scan(ctx); err != nil {
 			return err
@@ -47,7 +47,7 @@ func (s *Store) Keys(ctx context.Context, user string) (list []access.Key, err e
 
 // Key returns an API key, revoked or not.
 func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err error) {
-	err = s.read(ctx, "key", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "key", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var row rows.Key
 		err := db.NewSelect().Model(&row).Where("user_id = ? AND id = ?", user, id).Scan(ctx)
 		key = row.Domain()
@@ -58,7 +58,7 @@ func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err e
 
 // RevokeKey ends an API key. Doing so again changes nothing.
 func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, entry audit.Entry) error {
-	return s.write(ctx, "revoke_key", of(user), func(ctx context.Context, tx bun.IDB) error {
+	return s.write(ctx, "revoke_key", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		done, err := tx.NewRaw("UPDATE chat_api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE user_id = ? AND id = ?",
 			rows.Time(at), user, id).Exec(ctx)
 		if err != nil {
@@ -76,7 +76,7 @@ func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, en
 // RevokeSessions ends every session and every API key of a user that was issued
 // until at.
 func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, entry audit.Entry) (r access.Revocation, err error) {
-	err = s.write(ctx, "revoke_sessions", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "revoke_sessions", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, e
 
 // Revocations lists those since a moment.
 func (s *Store) Revocations(ctx context.Context, since time.Time) (list []access.Revocation, err error) {
-	err = s.read(ctx, "revocations", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "revocations", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var found []rows.User
 		err := db.NewSelect().Model(&found).Column("user_id", "session_version", "revoked_at").
 			Where("revoked_at > ?", rows.Time(since)).Scan(ctx)

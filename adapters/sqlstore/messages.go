@@ -14,7 +14,7 @@ import (
 
 // Messages lists a thread: a page of it as Page asks, oldest first.
 func (s *Store) Messages(ctx context.Context, user, conversation string, page ports.Page) (list []chat.Message, more bool, err error) {
-	err = s.read(ctx, "messages", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "messages", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = make([]chat.Message, 0, page.Limit+1)
 		known := conversation == ""
 		bounds, order := paged(page, "m.created_at", "m.id")
@@ -61,7 +61,7 @@ func intoMessages(list *[]chat.Message, user string) func(scan func(...any) erro
 // Branch lists the end of a branch, oldest first.
 func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, limit int) (list []chat.Message, more bool, err error) {
 	limit = max(limit, 1)
-	err = s.read(ctx, "branch", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "branch", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		current, err := s.currentLeaf(ctx, db, user, conversation)
 		if err != nil {
 			return err
@@ -91,7 +91,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 
 // Message returns one message.
 func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, err error) {
-	err = s.read(ctx, "message", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "message", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		m, err = selectMessage(ctx, db, user, id)
 		return err
 	})

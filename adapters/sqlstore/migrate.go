@@ -41,7 +41,7 @@ type Status struct {
 // tables of another program.
 func (s *Store) Migrate(ctx context.Context) ([]string, error) {
 	applied, err := s.migrate(ctx, migrations.FS)
-	if err == nil && s.fence {
+	if err == nil && s.rls {
 		err = s.enableRowSecurity(ctx)
 	}
 	return applied, err
@@ -134,7 +134,7 @@ func (s *Store) beginMigration(ctx context.Context, conn *sql.Conn, tx *sql.Tx) 
 	// migration that waits for a lock blocks every statement behind it. It may
 	// read the rows of all users, whatever the role's settings.
 	_, err := tx.ExecContext(ctx, s.preludeOf(conn)+"SELECT pg_advisory_xact_lock("+strconv.FormatInt(lockID(), 10)+"); "+
-		"SET LOCAL lock_timeout = '5s'; "+everybodys)
+		"SET LOCAL lock_timeout = '5s'; "+setAllUsers)
 	if err != nil {
 		return err
 	}

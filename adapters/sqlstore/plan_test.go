@@ -51,7 +51,7 @@ func TestStatements_UseIndexes(t *testing.T) {
 			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: hooks})
 		},
 		"Postgres/Fenced": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
-			store, _ := openFenced(t, hooks...)
+			store, _ := openRowSecurity(t, hooks...)
 			return store
 		},
 	} {

@@ -17,7 +17,7 @@ import (
 
 // Resume reads what a claimed run needs. NotFound: its conversation is gone.
 func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conversation, branch []chat.Message, err error) {
-	err = s.read(ctx, "resume", of(run.UserID), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "resume", forUser(run.UserID), func(ctx context.Context, db bun.IDB) error {
 		conv, branch = chat.Conversation{}, nil
 		if run.ConversationID != "" {
 			row, err := s.selectConversation(ctx, db, run.UserID, run.ConversationID)
@@ -44,7 +44,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 	for _, id := range made {
 		mine[id] = true
 	}
-	err = s.read(ctx, "heartbeat", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "heartbeat", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var list []struct {
 			rows.Run
 			Due bool `bun:"due"`
@@ -65,7 +65,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 	if err != nil || len(due) == 0 {
 		return held, err
 	}
-	err = s.writeOwned(ctx, "heartbeat", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err = s.writeOwned(ctx, "heartbeat", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(lease), owner, bun.List(due)).Exec(ctx)
 		return err
@@ -80,7 +80,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n 
 		return nil, nil
 	}
 	var claimed []chat.Run
-	err := s.write(ctx, "claim", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err := s.write(ctx, "claim", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		var err error
 		claimed, err = s.claim(ctx, tx, owner, lease, n)
 		return err
@@ -124,7 +124,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.writeOwned(ctx, "release", everyone, func(ctx context.Context, tx bun.IDB) error {
+	return s.writeOwned(ctx, "release", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(0), owner, bun.List(ids)).Exec(ctx)
 		return err
@@ -134,7 +134,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 // RequestStop marks a run to be stopped, or ends it if it waits. The audit
 // entry is written the first time, when it changes something.
 func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
-	err = s.write(ctx, "request_stop", of(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "request_stop", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		var row rows.Run
 		err := tx.NewRaw("SELECT user_id, id, state, stop_requested, parent_id, audit_id FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
 			Scan(ctx, &row)
@@ -167,7 +167,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.En
 
 // Run returns one run with its output.
 func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err error) {
-	err = s.read(ctx, "run", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "run", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		run, err = s.selectRun(ctx, db, "r.user_id = ? AND r.id = ?", user, id)
 		return one(err, noMessage())
 	})
@@ -176,7 +176,7 @@ func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err err
 
 // Recent lists live runs and those that ended after since, newest first.
 func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list []chat.Run, err error) {
-	err = s.read(ctx, "recent", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "recent", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var found []rows.Run
 		err := db.NewSelect().Model(&found).ExcludeColumn("prefix", "reasoning", "text").
 			Where("r.user_id = ? AND (r.ended_at IS NULL OR r.ended_at > ?)", user, rows.Time(since)).

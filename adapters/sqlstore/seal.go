@@ -29,7 +29,7 @@ const sealerPatience = 10 * time.Second
 
 // AuditRoot returns the chain's wrapped secret.
 func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
-	err = s.read(ctx, "audit_root", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "audit_root", allUsers, func(ctx context.Context, db bun.IDB) error {
 		err := db.QueryRowContext(ctx, "SELECT wrapped FROM audit_root WHERE id = 1").Scan(&wrapped)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
@@ -41,7 +41,7 @@ func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
 
 // SwapAuditRoot replaces the chain's wrapped secret if it is still the old one.
 func (s *Store) SwapAuditRoot(ctx context.Context, old, wrapped []byte) (ok bool, err error) {
-	err = s.write(ctx, "swap_audit_root", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "swap_audit_root", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		var done sql.Result
 		var err error
 		if old == nil {
@@ -65,7 +65,7 @@ const unsealed = `audit_unsealed AS u WHERE NOT EXISTS (SELECT 1 FROM audit_eras
 
 // Unsealed looks at the oldest fact that waits.
 func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error) {
-	err = s.read(ctx, "unsealed", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "unsealed", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var seconds sql.NullFloat64
 		err := db.QueryRowContext(ctx, "SELECT "+s.since("u.queued_at")+" FROM "+unsealed+" ORDER BY u.n LIMIT 1").Scan(&seconds)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -79,7 +79,7 @@ func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, 
 
 // LastLink returns the end of the chain.
 func (s *Store) LastLink(ctx context.Context) (last audit.Link, err error) {
-	err = s.read(ctx, "last_link", everyone, func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "last_link", allUsers, func(ctx context.Context, db bun.IDB) error {
 		last, err = s.lastLink(ctx, db)
 		return err
 	})
@@ -99,7 +99,7 @@ func (s *Store) lastLink(ctx context.Context, db bun.IDB) (audit.Link, error) {
 // that wrote them, and whenever they commit: what is in the queue is not in
 // the chain, and both change in one transaction.
 func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batch []audit.Unsealed) []audit.Link) (sealed []audit.Link, more bool, err error) {
-	err = s.write(ctx, "seal", everyone, func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "seal", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		sealed, more = nil, false
 		mine, err := s.lockChain(ctx, tx, false)
 		if err != nil || !mine {

@@ -33,8 +33,8 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.InspectionItem) er
 		return translate(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	if s.fence {
-		if _, err := tx.ExecContext(ctx, everybodys); err != nil {
+	if s.rls {
+		if _, err := tx.ExecContext(ctx, setAllUsers); err != nil {
 			return translate(ctx, err)
 		}
 	}

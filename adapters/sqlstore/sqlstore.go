@@ -41,8 +41,8 @@ type Options struct {
 	AcquireTimeout time.Duration
 	// Timeout bounds one call of a port method, the wait included; default 2s.
 	Timeout time.Duration
-	// RowSecurity lets Postgres hold every transaction to the rows of the user
-	// whom it is for, as a second fence; see CheckRowSecurity. SQLite has none.
+	// RowSecurity has Postgres restrict every transaction to the rows of the
+	// user that it is for; see CheckRowSecurity. SQLite has no such thing.
 	RowSecurity bool
 	// Now is the clock of leases on SQLite, which has one process; Postgres
 	// uses its own. Default time.Now.
@@ -59,7 +59,7 @@ type Store struct {
 	readers *bun.DB // reads; the same as db on Postgres
 	owned   chan struct{}
 	answers answers
-	fence   bool // row-level security is on
+	rls     bool // row-level security is on
 
 	settings   []setting    // of every session of Postgres
 	generation atomic.Int64 // of the sessions; older ones are replaced
@@ -104,7 +104,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fence = opt.RowSecurity && s.dialect.name == "postgres"
+	s.rls = opt.RowSecurity && s.dialect.name == "postgres"
 	for _, hook := range opt.Hooks {
 		s.db = s.db.WithQueryHook(hook)
 		if s.readers != nil {

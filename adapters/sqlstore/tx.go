@@ -34,20 +34,20 @@ type errBegin struct{ error }
 func (e errBegin) Unwrap() error { return e.error }
 
 // write runs fn in a transaction. fn may run more than once.
-func (s *Store) write(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) write(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	return s.change(ctx, name, true, who, nothing, fn)
 }
 
 // writeOnto is write for a transaction that always begins with the same
 // statements: they travel with its beginning, and fn finds what they gave.
 // opening and fn may run more than once.
-func (s *Store) writeOnto(ctx context.Context, name string, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) writeOnto(ctx context.Context, name string, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
 	return s.change(ctx, name, true, who, opening, fn)
 }
 
 func nothing() []statement { return nil }
 
-func (s *Store) change(ctx context.Context, name string, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) change(ctx context.Context, name string, within bool, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -70,11 +70,11 @@ func (s *Store) change(ctx context.Context, name string, within bool, who scope,
 // owner. They go one after another: two of them at once would lock the same
 // rows in different orders. A statement is a transaction by itself, unless
 // row-level security wants to be told whose.
-func (s *Store) writeOwned(ctx context.Context, name string, who scope, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) writeOwned(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	select {
 	case s.owned <- struct{}{}:
 		defer func() { <-s.owned }()
-		return s.change(ctx, name, s.fence, who, nothing, fn)
+		return s.change(ctx, name, s.rls, who, nothing, fn)
 	case <-ctx.Done():
 		return translate(ctx, ctx.Err())
 	}
@@ -82,12 +82,12 @@ func (s *Store) writeOwned(ctx context.Context, name string, who scope, fn func(
 
 // read runs fn, which only reads, on one connection. It needs no transaction,
 // unless row-level security does.
-func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx context.Context, db bun.IDB) error) error {
+func (s *Store) read(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, db bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
 	for range retries {
-		if err = s.try(ctx, s.readers, s.fence, who, nothing, fn); err == nil || ctx.Err() != nil || fault.As(err) != nil || !lostConnection(err) {
+		if err = s.try(ctx, s.readers, s.rls, who, nothing, fn); err == nil || ctx.Err() != nil || fault.As(err) != nil || !lostConnection(err) {
 			break // a read can be repeated on another connection
 		}
 	}
@@ -95,7 +95,7 @@ func (s *Store) read(ctx context.Context, name string, who scope, fn func(ctx co
 }
 
 // try runs fn on a connection, in a transaction or without one.
-func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err
@@ -148,10 +148,10 @@ func locked(tx bun.IDB) bool {
 }
 
 // start begins the transaction. What goes wrong here has changed nothing.
-func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []statement) error {
+func (s *Store) start(ctx context.Context, tx *textTx, who rlsScope, opening []statement) error {
 	list := make([]statement, 0, len(opening)+4)
 	list = append(append(list, say("BEGIN")), tx.prelude...)
-	if s.fence {
+	if s.rls {
 		list = append(list, who.statements()...)
 	}
 	if who.lock { // lockUser's row, which may not be there yet
@@ -176,7 +176,7 @@ func (s *Store) start(ctx context.Context, tx *textTx, who scope, opening []stat
 	return s.send(ctx, tx, opening...)
 }
 
-func (s *Store) inText(ctx context.Context, tx *textTx, who scope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+func (s *Store) inText(ctx context.Context, tx *textTx, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // nobody else may get a connection in mid-transaction
 			tx.abandon(ctx)

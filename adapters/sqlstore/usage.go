@@ -12,7 +12,7 @@ import (
 
 // Usage returns what a user has used and set aside at a moment.
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
-	err = s.read(ctx, "usage", of(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.read(ctx, "usage", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		u = access.Usage{}
 		return s.send(ctx, db, spent(user, at, &u), live(user, &u))
 	})

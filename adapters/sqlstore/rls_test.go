@@ -18,18 +18,18 @@ import (
 	"parley/ports/portstest"
 )
 
-// TestFence holds the store to the contract with row-level security on, as a
+// TestRowSecurity holds the store to the contract with row-level security on, as a
 // role that owns the tables and is held to it all the same.
-func TestFence(t *testing.T) {
+func TestRowSecurity(t *testing.T) {
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
-		store, _ := openFenced(t)
+		store, _ := openRowSecurity(t)
 		return bundle(store)
 	})
 }
 
-// openFenced opens a store with row-level security on. Its role owns the
+// openRowSecurity opens a store with row-level security on. Its role owns the
 // tables and is no superuser, as the other store's is.
-func openFenced(t testing.TB, hooks ...bun.QueryHook) (store, super *sqlstore.Store) {
+func openRowSecurity(t testing.TB, hooks ...bun.QueryHook) (store, super *sqlstore.Store) {
 	t.Helper()
 	super = open(t, sqlstore.Options{URL: testenv.Postgres(t)})
 	var role string
@@ -50,10 +50,10 @@ func openFenced(t testing.TB, hooks ...bun.QueryHook) (store, super *sqlstore.St
 	return migrated(t, sqlstore.Options{URL: as(t, super, role, "secret"), RowSecurity: true, Hooks: hooks}), super
 }
 
-// TestFence_WithoutWhere runs statements that have forgotten their WHERE, in
+// TestRowSecurity_WithoutWhere runs statements without a WHERE clause, in
 // the scope of one of two users, on every table.
-func TestFence_WithoutWhere(t *testing.T) {
-	store, _ := openFenced(t)
+func TestRowSecurity_WithoutWhere(t *testing.T) {
+	store, _ := openRowSecurity(t)
 	if err := store.CheckRowSecurity(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestFence_WithoutWhere(t *testing.T) {
 		}
 		return n, err
 	}
-	for _, table := range sqlstore.FencedTables {
+	for _, table := range sqlstore.RLSTables {
 		t.Run(table, func(t *testing.T) {
 			mine := before[table+" ann"]
 			if mine == 0 || before[table+" bob"] == 0 {
@@ -134,10 +134,10 @@ func TestFence_WithoutWhere(t *testing.T) {
 	})
 }
 
-// TestFence_Role sets the scope for a role, so that a session that declares
+// TestRowSecurity_Role sets the scope for a role, so that a session that declares
 // nothing sees nothing.
-func TestFence_Role(t *testing.T) {
-	store, super := openFenced(t)
+func TestRowSecurity_Role(t *testing.T) {
+	store, super := openRowSecurity(t)
 	if _, err := store.Admit(t.Context(), sending("ann", "hi")); err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +162,8 @@ func TestFence_Role(t *testing.T) {
 	}
 }
 
-// TestFence_Superuser refuses to believe in a fence that does not hold.
-func TestFence_Superuser(t *testing.T) {
+// TestRowSecurity_Superuser refuses a role that row-level security does not apply to.
+func TestRowSecurity_Superuser(t *testing.T) {
 	url := testenv.Postgres(t)
 	store := migrated(t, sqlstore.Options{URL: url, RowSecurity: true})
 	if err := store.CheckRowSecurity(t.Context()); err == nil || !strings.Contains(err.Error(), "BYPASSRLS") {
@@ -178,7 +178,7 @@ func TestFence_Superuser(t *testing.T) {
 func census(t *testing.T, store *sqlstore.Store) map[string]int64 {
 	t.Helper()
 	counts := map[string]int64{}
-	for _, table := range sqlstore.FencedTables {
+	for _, table := range sqlstore.RLSTables {
 		found, err := store.DB().Query("SELECT user_id, count(*) FROM " + table + " GROUP BY user_id")
 		if err != nil {
 			t.Fatal(err)

@@ -12,9 +12,9 @@ import (
 	"parley/platform/testing/testenv"
 )
 
-// With DB_RLS every part of the service works through the fence: as a role that
-// is held to it. As a superuser, whom nothing holds, it does not begin.
-func TestServe_BehindTheFence(t *testing.T) {
+// With DB_RLS every part of the service works under row-level security, as a role
+// that it applies to. As a superuser, to whom it does not, serve refuses to start.
+func TestServe_RowSecurity(t *testing.T) {
 	t.Parallel()
 	super := testenv.Postgres(t)
 	env := []string{"AUTH_SECRET=" + testSecret, "DB_RLS=true", "MIGRATE_ON_START=true"}

@@ -1,0 +1,133 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"parley/domain/audit"
+	"parley/domain/fault"
+)
+
+// rlsScope says whose rows a transaction may see and change where row-level
+// security is on, in addition to the user that every statement names. The zero
+// value permits no rows.
+type rlsScope struct {
+	user string
+	all  bool
+	lock bool // lock the user's row, if it exists, when the transaction begins
+}
+
+// forUser is the scope forUser one user.
+func forUser(user string) rlsScope { return rlsScope{user: user} }
+
+// forUserLocked is the scope of one user whose row is locked when the
+// transaction begins.
+func forUserLocked(user string) rlsScope { return rlsScope{user: user, lock: true} }
+
+// allUsers is the scope of what works on the rows of all users: claiming runs,
+// sealing the audit log, expiry.
+var allUsers = rlsScope{all: true}
+
+// forEntries is the narrowest scope that permits all of the audit entries.
+// Entries of unauthenticated callers have no user.
+func forEntries(entries []audit.Entry) rlsScope {
+	for _, e := range entries {
+		if e.UserID == "" || e.UserID != entries[0].UserID {
+			return allUsers
+		}
+	}
+	return forUser(entries[0].UserID)
+}
+
+// statements set the scope for the rest of a transaction. It ends with the
+// transaction, so that a pooler cannot hand it to another one.
+func (c rlsScope) statements() []statement {
+	set := func(name, value string) statement { return say("SELECT set_config(?, ?, true)", name, value) }
+	if c.all {
+		return []statement{set("parley.scope", "all")}
+	}
+	return []statement{set("parley.scope", "user"), set("parley.user_id", c.user)}
+}
+
+// setAllUsers declares the scope of everyone, for a transaction that somebody
+// else has begun.
+const setAllUsers = "SET LOCAL parley.scope = 'all'"
+
+// withAllUsersScope runs fn with the scope allUsers within a transaction of one
+// user, whose scope is set again afterwards.
+func (s *Store) withAllUsersScope(ctx context.Context, tx bun.IDB, fn func() error) error {
+	if !s.rls {
+		return fn()
+	}
+	if _, err := tx.ExecContext(ctx, setAllUsers); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		return err // the transaction is rolled back
+	}
+	_, err := tx.ExecContext(ctx, "SET LOCAL parley.scope = 'user'")
+	return err
+}
+
+// rlsTables are the tables that have the policy.
+var rlsTables = []string{"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_usage", "chat_api_keys", "audit_logs"}
+
+// CheckRowSecurity enables row-level security, if the store was opened with it,
+// and returns an error if it does not apply to the database role. It does not
+// apply to superusers and roles with BYPASSRLS.
+func (s *Store) CheckRowSecurity(ctx context.Context) error {
+	if !s.rls {
+		return nil
+	}
+	open, err := s.unprotectedTables(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	var bypass bool
+	err = s.read(ctx, "check_row_security", allUsers, func(ctx context.Context, db bun.IDB) error {
+		return db.QueryRowContext(ctx, "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user").Scan(&bypass)
+	})
+	if err != nil {
+		return err
+	}
+	if !bypass {
+		if err := s.enableRowSecurity(ctx); err != nil {
+			return err
+		}
+		if open, err = s.unprotectedTables(ctx); err != nil || len(open) == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("DB_RLS: row-level security of %s does not apply to the database role: it is a superuser or has BYPASSRLS",
+		strings.Join(open, ", "))
+}
+
+// unprotectedTables lists the tables whose policy does not apply to this role.
+func (s *Store) unprotectedTables(ctx context.Context) (open []string, err error) {
+	err = s.read(ctx, "check_row_security", allUsers, func(ctx context.Context, db bun.IDB) error {
+		open = nil
+		return db.NewRaw("SELECT t FROM unnest(ARRAY[?]) AS t WHERE NOT row_security_active(t)", bun.List(rlsTables)).Scan(ctx, &open)
+	})
+	return open, err
+}
+
+// enableRowSecurity enables the policies, for all sessions. It calls a function
+// that runs with the rights of the tables' owner, so that the application's role
+// may do it.
+func (s *Store) enableRowSecurity(ctx context.Context) error {
+	err := s.write(ctx, "enable_row_security", allUsers, func(ctx context.Context, tx bun.IDB) error {
+		_, err := tx.ExecContext(ctx, "SELECT chat_enable_row_security()")
+		if sqlState(err) == "42501" {
+			return fault.Wrap(redact(err), fault.Internal,
+				"DB_RLS: this role may not enable row-level security; run deploy/postgres/roles.sql again as the owner of the tables")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("enable row-level security: %w", err)
+	}
+	return nil
+}
