@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"parley/app/gate"
 	"parley/domain/access"
 	"parley/domain/fault"
 	"parley/ports"
@@ -24,6 +25,24 @@ type call struct {
 	// onlyReplay is the refusal of a request over its limit: only if it turns
 	// out to be the repeat of one that was let in is it served.
 	onlyReplay error
+	stream     *openStream
+}
+
+// openStream is the stream that a request may open.
+type openStream struct{ closed func() }
+
+// open counts the stream from now on, unless the caller has too many.
+func (s *openStream) open(g *gate.Gate, p access.Principal) (err error) {
+	s.closed, err = g.OpenStream(p)
+	return err
+}
+
+// close stops counting it. It is called when the request has ended, however it
+// did.
+func (s *openStream) close() {
+	if s.closed != nil {
+		s.closed()
+	}
 }
 
 type callKey struct{}
@@ -84,6 +103,8 @@ func (a *API) admit(route Route, next http.Handler) http.Handler {
 			}
 			limitHeaders(w.Header(), "send", d.Limit, d.Remaining, timestamp(d.Reset), wait)
 		}
+		c.stream = &openStream{}
+		defer c.stream.close()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callKey{}, c)))
 	})
 }

@@ -115,7 +115,15 @@ func handle[Wire, In, Out any](
 	route.Fields, route.Answers = fieldsOf(wire), encode.answers
 	b := newBinder(wire, route.NoBody, cmp.Or(route.MaxBody, a.MaxBody))
 	server := kit.NewServer(
-		func(ctx context.Context, in any) (any, error) { return use(ctx, in.(In)) },
+		func(ctx context.Context, in any) (any, error) {
+			if opens, ok := in.(interface{ opensStream() bool }); route.Stream || ok && opens.opensStream() {
+				c := callOf(ctx)
+				if err := c.stream.open(a.Gate, c.principal); err != nil {
+					return nil, err
+				}
+			}
+			return use(ctx, in.(In))
+		},
 		func(ctx context.Context, r *http.Request) (any, error) {
 			c := callOf(ctx)
 			in, err := decode(b, c, accept, r)

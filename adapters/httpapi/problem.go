@@ -30,6 +30,7 @@ var statusOf = map[fault.Kind]int{
 	fault.Mismatch:        http.StatusUnprocessableEntity,
 	fault.Limited:         http.StatusTooManyRequests,
 	fault.OverBudget:      http.StatusTooManyRequests,
+	fault.TooManyStreams:  http.StatusTooManyRequests,
 	fault.QueueFull:       http.StatusServiceUnavailable,
 	fault.Overloaded:      http.StatusServiceUnavailable,
 	fault.AIFailed:        http.StatusBadGateway,

@@ -108,6 +108,8 @@ type wish[In any] struct {
 	html      bool
 }
 
+func (w wish[In]) opensStream() bool { return w.how == streamed }
+
 // sendWire is a new message.
 type sendWire struct {
 	Content      string         `json:"content" is:"required,minLength=1,maxLength=10000" refuse:"Message content is required"`

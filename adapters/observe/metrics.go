@@ -85,7 +85,7 @@ var (
 	outcomes   = []string{"ok", "client_cancel", "provider_error", "timeout", "breaker_open", "internal_error"}
 	tokenKinds = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	decisions  = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
-	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.Overloaded, fault.Unavailable, fault.Internal}
+	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Overloaded, fault.Unavailable, fault.Internal}
 )
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {

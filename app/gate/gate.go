@@ -32,6 +32,7 @@ type Gate struct {
 	budgets  atomic.Pointer[access.Budgets]
 	disabled atomic.Bool
 	revoked  revoked
+	streams  streams
 }
 
 // New returns a gate with the given limits. disabled is the kill switch.

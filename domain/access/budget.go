@@ -12,6 +12,7 @@ type Budget struct {
 	DayTokens, MonthTokens int64
 	DayMicros, MonthMicros int64 // millionths of a US dollar
 	Replies                int   // made at once
+	Streams                int   // open at once on one instance
 }
 
 // Metered reports whether the budget bounds tokens or money.

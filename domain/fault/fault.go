@@ -24,8 +24,9 @@ const (
 	Conflict        Kind = "CONFLICT"     // the state does not permit it (e.g. continue a completed reply)
 	Limited         Kind = "RATE_LIMITED" // too many requests in the window
 	OverBudget      Kind = "BUDGET_EXCEEDED"
-	Overloaded      Kind = "OVERLOADED" // more is asked at once than this instance can do; nothing is broken
-	QueueFull       Kind = "QUEUE_FULL" // the background queue holds as much as it may
+	TooManyStreams  Kind = "TOO_MANY_STREAMS" // the caller has as many open as one may have
+	Overloaded      Kind = "OVERLOADED"       // more is asked at once than this instance can do; nothing is broken
+	QueueFull       Kind = "QUEUE_FULL"       // the background queue holds as much as it may
 	AIFailed        Kind = "AI_FAILED"
 	AIUnavailable   Kind = "AI_UNAVAILABLE"
 	Unavailable     Kind = "UNAVAILABLE" // a dependency is down, or Parley is draining or switched off

@@ -25,6 +25,7 @@ type tierWire struct {
 	USDPerDay         *float64 `json:"usdPerDay"`
 	USDPerMonth       *float64 `json:"usdPerMonth"`
 	ConcurrentReplies *int     `json:"concurrentReplies"`
+	OpenStreams       *int     `json:"openStreams"`
 }
 
 // tiers returns each tier's limit and budget: those of the environment, and
@@ -35,7 +36,7 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 		budgets[t] = access.Budget{
 			DayTokens: c.Limits.BudgetTokensDay, MonthTokens: c.Limits.BudgetTokensMonth,
 			DayMicros: micros(c.Limits.BudgetUSDDay), MonthMicros: micros(c.Limits.BudgetUSDMonth),
-			Replies: c.Limits.MaxConcurrentReplies,
+			Replies: c.Limits.MaxConcurrentReplies, Streams: c.Limits.MaxStreams,
 		}
 	}
 	if c.Limits.TiersFile == "" {
@@ -63,13 +64,14 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 		set(&b.DayTokens, w.TokensPerDay)
 		set(&b.MonthTokens, w.TokensPerMonth)
 		set(&b.Replies, w.ConcurrentReplies)
+		set(&b.Streams, w.OpenStreams)
 		if w.USDPerDay != nil {
 			b.DayMicros = micros(*w.USDPerDay)
 		}
 		if w.USDPerMonth != nil {
 			b.MonthMicros = micros(*w.USDPerMonth)
 		}
-		if limits[t] < 1 || b.DayTokens < 0 || b.MonthTokens < 0 || b.DayMicros < 0 || b.MonthMicros < 0 || b.Replies < 0 {
+		if limits[t] < 1 || b.DayTokens < 0 || b.MonthTokens < 0 || b.DayMicros < 0 || b.MonthMicros < 0 || b.Replies < 0 || b.Streams < 0 {
 			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: tier %q needs at least one request a minute, and no bound below 0", name)}
 		}
 		budgets[t] = b

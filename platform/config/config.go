@@ -71,6 +71,7 @@ type Limits struct {
 	BudgetUSDDay           float64 `env:"BUDGET_USD_DAY" envDefault:"0" desc:"Most money, in US dollars, that a user's replies may cost in a day (UTC); 0: no bound."`
 	BudgetUSDMonth         float64 `env:"BUDGET_USD_MONTH" envDefault:"0" desc:"The same in a calendar month."`
 	MaxConcurrentReplies   int     `env:"MAX_CONCURRENT_REPLIES" envDefault:"8" desc:"Maximum unfinished replies of one user, those that wait included; further messages are refused with 429. 0: no limit."`
+	MaxStreams             int     `env:"MAX_STREAMS" envDefault:"32" desc:"Maximum open streams of one user on one instance; further ones are refused with 429. 0: no limit."`
 	TiersFile              string  `env:"TIERS_FILE" desc:"JSON file with limits and budgets by tier, over the ones above; see docs/limits.md. Read again at SIGHUP."`
 	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
 }

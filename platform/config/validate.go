@@ -70,6 +70,7 @@ func (c Config) Validate() error {
 	v.atLeast("BUDGET_USD_DAY", int(c.Limits.BudgetUSDDay), 0)
 	v.atLeast("BUDGET_USD_MONTH", int(c.Limits.BudgetUSDMonth), 0)
 	v.atLeast("MAX_CONCURRENT_REPLIES", c.Limits.MaxConcurrentReplies, 0)
+	v.atLeast("MAX_STREAMS", c.Limits.MaxStreams, 0)
 
 	v.atLeast("CONTEXT_MESSAGES", c.Replies.ContextMessages, 1)
 	v.atLeast("CONTEXT_TOKENS", c.Replies.ContextTokens, 1)
