@@ -213,7 +213,7 @@ func until(t *testing.T, what string, ok func() bool) {
 var hostileSettings = []string{
 	"default_transaction_isolation = 'serializable'", "datestyle = 'German, DMY'", "timezone = 'Asia/Kolkata'", "client_encoding = 'LATIN1'",
 	"statement_timeout = '500ms'", "lock_timeout = '1ms'", "bytea_output = 'escape'", "standard_conforming_strings = off",
-	"intervalstyle = 'sql_standard'", "search_path = 'nowhere'", "idle_in_transaction_session_timeout = '1ms'", "idle_session_timeout = '1s'",
+	"intervalstyle = 'sql_standard'", "search_path = 'nowhere'", "idle_in_transaction_session_timeout = '500ms'", "idle_session_timeout = '1s'",
 }
 
 // TestHostileSettings holds the store to its contract on databases with other

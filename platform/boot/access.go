@@ -107,7 +107,7 @@ type userRevoke struct {
 }
 
 // Run ends every session and API key of the user that was issued until now.
-// Other instances refuse sessions within revocationsEvery, keys at once.
+// Other instances refuse sessions within revocationInterval, keys at once.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
 		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
@@ -118,8 +118,8 @@ func (u userRevoke) Run(ctx context.Context, p Process) error {
 	})
 }
 
-// revocationsEvery is how often an instance asks whose sessions were ended.
-const revocationsEvery = 5 * time.Second
+// revocationInterval is how often an instance reads the list of revocations.
+const revocationInterval = 5 * time.Second
 
 // withStore runs a command on the configured store, whose schema must be up to
 // date: an embedded one is brought there.

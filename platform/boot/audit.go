@@ -93,10 +93,9 @@ func (v auditVerify) heads(c config.Config) ([]audit.Head, int, error) {
 	return appaudit.ReadHeads(f)
 }
 
-// newAuditor sets up who seals, verifies and erases.
-// newAuditor makes the keeper of the audit. common is what else holds something
-// of a user; nil: nothing does.
-func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer ports.Observer) (*appaudit.Service, error) {
+// newAuditor makes the service that seals and verifies the audit log and erases
+// users. shared are the backends that hold copies of a user's data; nil: none.
+func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observer ports.Observer) (*appaudit.Service, error) {
 	var list []string
 	for _, s := range c.Store.AuditKey {
 		list = append(list, strings.TrimSpace(s.Reveal()))
@@ -109,8 +108,8 @@ func newAuditor(c config.Config, store *sqlstore.Store, common *shared, observer
 		Ledger: store, Eraser: store, Secrets: append(list, sessions...), Export: headExport(c.Store.AuditHeads.Reveal()),
 		Observer: observer, Now: time.Now,
 	}
-	if common != nil {
-		deps.Feed, deps.Copies = common.feed, []ports.UserForgetter{common.feed, common.cache}
+	if shared != nil {
+		deps.Feed, deps.Copies = shared.feed, []ports.UserForgetter{shared.feed, shared.cache}
 	}
 	return appaudit.New(deps, appaudit.Options{}), nil
 }

@@ -73,7 +73,7 @@ func (r *report) fail(what, format string, args ...any) {
 func (r *report) callers(c config.Config) {
 	if c.Development() {
 		r.warn("sessions", "AUTH_SECRET is not set: development mode, for this machine only")
-		if err := refuseExposure(c); err != nil {
+		if err := requireSecretForPublicBind(c); err != nil {
 			r.fail("sessions", "%v", err)
 		}
 	} else {

@@ -2,82 +2,78 @@ package boot
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
-	"parley/app/audit"
 	"parley/app/replies"
 )
 
-// running is a service whose parts have been put together.
-type running struct {
+// server is a service whose parts have been put together.
+type server struct {
 	log      *slog.Logger
-	making   *replies.Service
-	auditor  *audit.Service
+	replies  *replies.Service
+	health   *health
 	api      *http.Server
 	admin    *http.Server
-	health   *health
-	delay    time.Duration // between the first sign of the end and the end of listening
-	shutdown time.Duration // what running replies get
+	audit    service   // outlives everything that writes audit entries
+	loops    []service // what requests and replies rely on
+	delay    time.Duration
+	shutdown time.Duration
 }
 
-// grace is what comes on top of the replies' own time for the last answers to
-// be written.
-const grace = 2 * time.Second
+// responseGrace is the time for the last responses, after the time that running
+// replies have.
+const responseGrace = 2 * time.Second
 
-// run serves until ctx is done or a listener breaks, and then lets everything
-// end in order: no new requests, then no new replies, then the running ones.
-func (r running) run(ctx context.Context, api, admin net.Listener) error {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	serve := func(s *http.Server, l net.Listener) {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			fail(err)
+// run serves until ctx is done or a part fails, and then stops everything in
+// order: first it is not ready for delay, so that a load balancer notices while
+// requests are still answered. Then it accepts no requests and starts no
+// replies, and running replies have shutdown to end. The audit log is sealed
+// after the last of them; probes and metrics are answered until then.
+func (s server) run(ctx context.Context, api, admin net.Listener) error {
+	var began time.Time
+	err := runStages(ctx, [][]service{
+		{s.listener("admin listener", s.admin, admin, 0)},
+		{s.audit},
+		s.loops,
+		{{"replies", s.replies.Serve}, s.listener("api listener", s.api, api, s.shutdown+responseGrace)},
+	}, func(failure error) {
+		began = time.Now()
+		s.health.draining.Store(true)
+		if failure != nil {
+			s.log.Error("a part of the service failed", "error", failure)
 		}
-	}
-	go serve(r.admin, admin)
-	go serve(r.api, api)
+		s.log.Info("shutting down", "replies", s.replies.LiveRuns())
+		if failure == nil {
+			time.Sleep(s.delay)
+		}
+	})
+	s.log.Info("stopped", "took_ms", time.Since(began).Milliseconds())
+	return err
+}
 
-	work, stop := context.WithCancel(context.Background())
-	defer stop()
-	worked := make(chan error, 1)
-	go func() { worked <- r.making.Serve(work) }()
-	seal, stopSealing := context.WithCancel(context.Background())
-	defer stopSealing()
-	sealed := make(chan struct{})
-	go func() { defer close(sealed); r.auditor.Serve(seal) }()
-
-	<-ctx.Done()
-	broken := context.Cause(ctx)
-	if errors.Is(broken, context.Canceled) {
-		broken = nil
-	}
-	begun := time.Now()
-	if broken != nil {
-		r.log.Error("a listener broke", "error", broken)
-	}
-	r.log.Info("shutting down", "replies", r.making.LiveRuns())
-	r.health.draining.Store(true)
-	if broken == nil {
-		time.Sleep(r.delay) // a load balancer notices; until then requests are answered as ever
-	}
-	stop()
-
-	last, cancel := context.WithTimeout(context.Background(), r.shutdown+grace)
-	defer cancel()
-	closed := make(chan error, 1)
-	go func() { closed <- r.api.Shutdown(last) }() // stops listening, waits for answers under way
-	err := <-worked
-	if e := <-closed; e != nil {
-		r.log.Warn("connections cut", "error", e)
-		_ = r.api.Close()
-	}
-	stopSealing() // last, so that what was done until now is sealed
-	<-sealed
-	_ = r.admin.Close()
-	r.log.Info("stopped", "took_ms", time.Since(begun).Milliseconds())
-	return errors.Join(broken, err)
+// listener serves HTTP until it is stopped; responses under way then have grace
+// to end.
+func (s server) listener(name string, h *http.Server, l net.Listener, grace time.Duration) service {
+	return service{name, func(ctx context.Context) error {
+		failed := make(chan error, 1)
+		go func() { failed <- h.Serve(l) }()
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		if err := h.Shutdown(last); err != nil {
+			if grace > 0 {
+				s.log.Warn("connections cut", "listener", name, "error", err)
+			}
+			_ = h.Close()
+		}
+		<-failed
+		return nil
+	}}
 }

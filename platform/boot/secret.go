@@ -188,9 +188,9 @@ func isRepetitive(s string) bool {
 	return false
 }
 
-// refuseExposure keeps development mode on this machine: its secret protects
-// nothing that matters, and its profiles are open.
-func refuseExposure(c config.Config) error {
+// requireSecretForPublicBind refuses addresses that other machines can reach in
+// development mode, whose secret is not meant to protect anything.
+func requireSecretForPublicBind(c config.Config) error {
 	if !c.Development() {
 		return nil
 	}

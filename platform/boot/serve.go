@@ -29,18 +29,19 @@ import (
 
 type serveCommand struct{}
 
-// Run serves until ctx is done, then drains. It returns nil after an orderly end.
+// Run serves until ctx is done, then drains. It returns nil when everything has
+// stopped in order.
 func (serveCommand) Run(ctx context.Context, p Process) error {
 	// A write to a pipe whose reader has gone fails, and is counted, instead of
 	// ending the process.
 	signal.Ignore(syscall.SIGPIPE)
 
-	// What we are told.
+	// Settings.
 	c, err := p.config()
 	if err != nil {
 		return err
 	}
-	if err := refuseExposure(c); err != nil {
+	if err := requireSecretForPublicBind(c); err != nil {
 		return err
 	}
 	if weak := weakSecrets(c); len(weak) > 0 {
@@ -52,7 +53,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	instance := instanceName(c)
 
-	// What we tell.
+	// Logs, metrics, traces, error reports.
 	tel, err := telemetry.Setup(ctx, telemetry.Options{
 		Service: "parley", Version: Version, Instance: instance,
 		LogOutput: p.Stderr, LogFormat: c.Operations.LogFormat, LogLevel: logLevel(c),
@@ -61,7 +62,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	defer atMost(3*time.Second, tel.Shutdown)
+	defer withTimeout(3*time.Second, tel.Shutdown)
 	reports, err := observe.NewReports(c.Operations.SentryDSN.Reveal(), Version, instance)
 	if err != nil {
 		return usageError{err}
@@ -75,7 +76,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
-	// The ports, so that a mistake in them shows before anything is done.
+	// Listeners, before anything is changed, since their addresses may be taken.
 	apiListener, err := listen(ctx, "ADDR", c.Server.Addr, maxConnections(c, openFilesLimit()))
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	defer adminListener.Close()
 
-	// What we keep.
+	// Database.
 	unlock, err := lockDataDir(c)
 	if err != nil {
 		return err
@@ -106,30 +107,30 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
-	// What instances share, or one instance keeps in process.
-	common, err := openShared(c, instance, observer)
+	// Redis, or its equivalents in process.
+	backends, err := openBackends(c, instance, observer)
 	if err != nil {
 		return err
 	}
-	defer common.close()
+	defer backends.close()
 	rates, budgets, err := tiers(c)
 	if err != nil {
 		return err
 	}
 
-	// Who writes the replies.
-	models, err := openModels(c, observer, common.cache)
+	// AI providers.
+	models, err := openModels(c, observer, backends.cache)
 	if err != nil {
 		return err
 	}
 	defer models.Close()
 
-	// What it is all about.
-	callers, forgetCallers, err := newCallers(c, authSecrets, store)
+	// Use cases.
+	callers, closeCallers, err := newCallers(c, authSecrets, store)
 	if err != nil {
 		return err
 	}
-	defer forgetCallers()
+	defer closeCallers()
 	if callers.Sessions != nil {
 		if fatal, err := checkSessions(ctx, callers.Sessions); fatal {
 			return err
@@ -138,47 +139,44 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		}
 	}
 	admission := gate.New(gate.Deps{
-		Identity: callers, Limiter: observer.Limiter(common.limiter), Audit: store, Accounts: store, Revocations: store,
+		Identity: callers, Limiter: observer.Limiter(backends.limiter), Audit: store, Accounts: store, Revocations: store,
 		Observer: observer, Now: time.Now,
 	}, rates, c.Limits.ChatDisabled)
 	admission.SetBudgets(budgets)
 	if err := admission.Refresh(ctx); err != nil {
 		return fmt.Errorf("read revocations: %w", err)
 	}
-	go admission.FollowRevocations(ctx, revocationsEvery)
-	go followTiers(ctx, c, admission, tel.Log)
 	var titles ports.Titles
 	if c.AI.Titles {
 		titles = models.Title
 	}
-	making := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, Feed: common.feed,
+	replyService := replies.New(replies.Deps{
+		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, Feed: backends.feed,
 		Quote: models.Quote, Budget: admission.Budget, Titles: titles, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	auditor, err := newAuditor(c, store, &common, observer)
+	auditor, err := newAuditor(c, store, &backends, observer)
 	if err != nil {
 		return err
 	}
-	keeping := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: common.feed, Now: time.Now, NewID: newID}
+	conversationService := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Now: time.Now, NewID: newID}
 
-	forgetting := &conversations.Keeper{
-		Service: keeping, Expiry: store, Observer: observer, Retention: time.Duration(c.Replies.RetentionDays) * 24 * time.Hour,
+	retention := &conversations.Keeper{
+		Service: conversationService, Expiry: store, Observer: observer, Retention: time.Duration(c.Replies.RetentionDays) * 24 * time.Hour,
 	}
-	go forgetting.Serve(ctx)
 
-	// How the outside sees it.
+	// Health and the API.
 	status := &health{log: tel.Log, checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.CheckWritable}}}
 	if callers.Sessions != nil {
 		status.checks = append(status.checks, check{name: "sessions", note: "postgres", ping: callers.Sessions.Check})
 	}
-	if common.check != nil {
-		status.checks = append(status.checks, *common.check)
+	if backends.check != nil {
+		status.checks = append(status.checks, *backends.check)
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Replies: making, Conversations: keeping, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Observer: observer, Now: time.Now,
+		Replies: replyService, Conversations: conversationService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Observer: observer, Now: time.Now,
 		Health: status.public(models), Version: Version,
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
@@ -193,19 +191,25 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		observer.Schema(schema.Current, len(schema.Pending)),
 	)
 
-	// Go.
+	// Serve.
 	tel.Log.Info("serving", "version", Version, "instance", instance, "addr", apiListener.Addr().String(),
 		"admin", adminListener.Addr().String(), "database", store.Dialect(), "development", c.Development(),
 		"chat_disabled", c.Limits.ChatDisabled, "tracing", tel.Exporting)
 	if c.Development() {
-		if err := welcome(p, c, apiListener.Addr().String(), adminListener.Addr().String(), authSecrets[0]); err != nil {
+		if err := printDevBanner(p, c, apiListener.Addr().String(), adminListener.Addr().String(), authSecrets[0]); err != nil {
 			tel.Log.Warn("cannot print the first steps", "error", err.Error()) // standard output has gone
 		}
 	}
-	return running{
-		log: tel.Log, making: making, auditor: auditor, health: status,
+	return server{
+		log: tel.Log, replies: replyService, health: status,
 		api:   newServer(observer.HTTP(api, api.Sends), apiListener, tel.Log),
 		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
+		audit: forever("audit", auditor.Serve),
+		loops: []service{
+			forever("revocations", func(ctx context.Context) { admission.FollowRevocations(ctx, revocationInterval) }),
+			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
+			forever("retention", retention.Serve),
+		},
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
 	}.run(ctx, apiListener, adminListener)
 }
@@ -230,8 +234,9 @@ func (p Process) getenv(name string) string {
 	return ""
 }
 
-// instanceName is who owns a lease. It is new for every process: one that took
-// its predecessor's name would keep the leases of replies that nobody makes.
+// instanceName returns the name under which this process holds leases. It is new
+// for every process: one with its predecessor's name would keep the leases of
+// runs that have no owner any more.
 func instanceName(c config.Config) string {
 	name := c.Operations.Instance
 	if name == "" {
@@ -260,7 +265,7 @@ func semconvDatabase(c config.Config) string {
 	return "sqlite"
 }
 
-func atMost(d time.Duration, f func(context.Context) error) {
+func withTimeout(d time.Duration, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	_ = f(ctx)

@@ -19,12 +19,12 @@ type userErase struct {
 // user.
 func (u userErase) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		common, err := openShared(c, instanceName(c), silence{})
+		shared, err := openBackends(c, instanceName(c), silence{})
 		if err != nil {
 			return err
 		}
-		defer common.close()
-		auditor, err := newAuditor(c, store, &common, complaints{p.Stderr})
+		defer shared.close()
+		auditor, err := newAuditor(c, store, &shared, complaints{p.Stderr})
 		if err != nil {
 			return err
 		}

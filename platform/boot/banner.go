@@ -8,9 +8,9 @@ import (
 	"parley/platform/config"
 )
 
-// welcome tells whoever has just started Parley for the first time what to do
-// next. It shows a token, so it is for development alone.
-func welcome(p Process, c config.Config, addr, adminAddr, secret string) error {
+// printDevBanner prints the first request to try, with a token; so it is for
+// development mode only.
+func printDevBanner(p Process, c config.Config, addr, adminAddr, secret string) error {
 	token, err := identity.Mint(secret, identity.Grant{UserID: "dev", TTL: 24 * time.Hour, Now: time.Now()})
 	if err != nil {
 		return err
@@ -19,14 +19,14 @@ func welcome(p Process, c config.Config, addr, adminAddr, secret string) error {
 Parley listens on http://%[1]s in development mode: AUTH_SECRET is not set,
 so tokens are made with the secret in %[2]s, and only this machine can connect.
 
-Say something:
+Send a message:
 
   curl -N http://%[1]s/api/chat/stream \
     -H 'Content-Type: application/json' \
     -H 'Authorization: Bearer %[3]s' \
     -d '{"content":"Hello!"}'
 
-The token is good for a day; parley token --user NAME makes another one.
+The token is valid for a day; parley token --user NAME makes another one.
 Metrics and probes: http://%[4]s/metrics, /livez, /readyz.
 
 `, addr, secretFile(c.Store.DataDir), token, adminAddr)

@@ -9,9 +9,9 @@ import (
 	"parley/ports"
 )
 
-// shared is what instances have in common: through Redis, or within the only
-// one that there is.
-type shared struct {
+// backends are the feed, the limiter and the cache: in Redis, backends by all
+// instances, or in the memory of the only one.
+type backends struct {
 	feed    ports.Feed
 	limiter ports.Limiter
 	cache   ports.Cache
@@ -19,29 +19,30 @@ type shared struct {
 	close   func()
 }
 
-// cacheBytes bounds the response cache of one instance that is by itself.
+// cacheBytes bounds the response cache in memory.
 const cacheBytes = 64 << 20
 
-// openShared does not wait for Redis: what needs it works without, with less.
-func openShared(c config.Config, instance string, observer ports.Observer) (shared, error) {
+// openBackends does not wait for Redis. While Redis does not answer, limits and
+// live replies are those of each instance.
+func openBackends(c config.Config, instance string, observer ports.Observer) (backends, error) {
 	feed, limiter := memory.NewFeed(), memory.NewLimiter(time.Now)
 	if !c.Store.RedisURL.Set() {
-		return shared{feed: feed, limiter: limiter, cache: memory.NewCache(time.Now, cacheBytes), close: func() {}}, nil
+		return backends{feed: feed, limiter: limiter, cache: memory.NewCache(time.Now, cacheBytes), close: func() {}}, nil
 	}
 	client, err := redis.Open(c.Store.RedisURL.Reveal(), redis.Options{
 		Instance: instance, Instances: c.Limits.Instances, Observer: observer,
 	})
 	if err != nil {
-		return shared{}, usageError{err}
+		return backends{}, usageError{err}
 	}
-	far := redis.NewFeed(client, feed)
-	return shared{
-		feed:    far,
+	redisFeed := redis.NewFeed(client, feed)
+	return backends{
+		feed:    redisFeed,
 		limiter: redis.NewLimiter(client, limiter, redis.FailMode(c.Limits.RateLimitFail)),
 		cache:   redis.NewCache(client),
 		check:   &check{name: "redis", ping: client.Ping},
 		close: func() {
-			_ = far.Close()
+			_ = redisFeed.Close()
 			_ = client.Close()
 		},
 	}, nil
