@@ -153,6 +153,9 @@ func copyTree(t *testing.T, source, target string, owned bool) {
 // The image holds one static program, certificates and nothing else, and
 // serves as nobody in particular.
 func TestImage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the image")
+	}
 	img := parseDockerfile(t)
 	if img.base != "scratch" || img.user != "65532:65532" || img.entry != `["/parley"]` || !strings.HasSuffix(img.check, `CMD ["/parley", "healthcheck"]`) {
 		t.Fatalf("the image is %+v", img)

@@ -28,6 +28,9 @@ type tally struct {
 // TestSteady keeps 50 messages a second coming while the preferred provider is
 // well, killed, back, frozen, back, erroring and back again.
 func TestSteady(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures for ten seconds")
+	}
 	const (
 		rate     = 50
 		deadline = 2 * time.Second

@@ -60,6 +60,9 @@ func statements(t *testing.T, env []string, list ...string) {
 // An operator's day: the log is sealed while the program serves and verifies
 // beside it, a user is erased, somebody tampers with it, and cuts off its end.
 func TestAudit_VerifyAndErase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
 	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		heads := filepath.Join(t.TempDir(), "heads.jsonl")

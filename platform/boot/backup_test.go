@@ -43,6 +43,9 @@ const backupSecret = "AUTH_SECRET=a secret of thirty-two characters!"
 // A service is backed up while it serves; the restored copy serves the same
 // history, its audit chain verifies, and doctor finds nothing to fix.
 func TestBackup_RestoredCopyServes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
 	t.Parallel()
 	twoDatabases(t, func(t *testing.T, from, into []string) {
 		from, into = append(from, backupSecret), append(into, backupSecret)
@@ -111,6 +114,9 @@ func serving(env []string) []string {
 
 // A damaged, cut or foreign file is not restored, and leaves the database empty.
 func TestRestore_DamagedFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
 	t.Parallel()
 	twoDatabases(t, func(t *testing.T, from, into []string) {
 		from, into = append(from, backupSecret), append(into, backupSecret)

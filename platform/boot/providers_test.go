@@ -97,6 +97,9 @@ func TestServe_ProviderDown(t *testing.T) {
 // A provider that names a time longer than AI_RETRY_WAIT is not waited for: the
 // answer comes at once, and names that time.
 func TestServe_RetryAfter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
 	t.Parallel()
 	at120 := time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat)
 	for name, c := range map[string]struct {

@@ -212,6 +212,9 @@ func TestServe_KillSwitch(t *testing.T) {
 // SIGTERM lets the reply that is being made end, and says that it is not ready
 // while it does.
 func TestServe_Terminate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for replies to be cut")
+	}
 	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		p := start(t, append(env, "DRAIN_DELAY=1s")...)
@@ -248,6 +251,9 @@ func TestServe_Terminate(t *testing.T) {
 
 // A reply that takes longer than SHUTDOWN_TIMEOUT keeps its text.
 func TestServe_TerminateCutsLongReplies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for replies to be cut")
+	}
 	t.Parallel()
 	databases(t, func(t *testing.T, env []string) {
 		env = append(env, "SHUTDOWN_TIMEOUT=1s")

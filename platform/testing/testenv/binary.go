@@ -34,6 +34,7 @@ var packages = map[string]string{
 // Debian as root; elsewhere the test fails with the command that would.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
+	skipShort(t)
 	path, err := find(name)
 	if err != nil {
 		t.Fatal(err)

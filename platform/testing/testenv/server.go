@@ -42,6 +42,7 @@ func StartRedis(t testing.TB, options ...string) *Server {
 
 func start(t testing.TB, launch func() (*Server, error)) *Server {
 	t.Helper()
+	skipShort(t)
 	s, err := launch()
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ var own = sync.OnceValues(LaunchPostgres)
 // that this test process starts once. Parallel tests do not see each other's.
 func Postgres(t testing.TB) string {
 	t.Helper()
+	skipShort(t)
 	server := os.Getenv(EnvPostgres)
 	if server == "" {
 		s, err := own()
@@ -73,10 +74,20 @@ func Postgres(t testing.TB) string {
 // FLUSHALL is out of bounds.
 func Redis(t testing.TB) string {
 	t.Helper()
+	skipShort(t)
 	if server := os.Getenv(EnvRedis); server != "" {
 		return borrowRedis(t, server)
 	}
 	return StartRedis(t).URL()
+}
+
+// skipShort skips tests that need a server or another program: go test -short
+// runs the rest, on SQLite.
+func skipShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a server, which go test -short does not start")
+	}
 }
 
 func onPostgres(server string, statements ...string) error {

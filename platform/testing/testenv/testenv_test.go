@@ -113,6 +113,9 @@ func TestServer_KilledRedisStartsEmpty(t *testing.T) {
 // TestServer_DiesWithItsUser kills a process that uses both servers, one of
 // them paused, and expects neither a process nor a file to be left.
 func TestServer_DiesWithItsUser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
 	if os.Getenv("TESTENV_VICTIM") != "" {
 		p, r := testenv.StartPostgres(t), testenv.StartRedis(t)
 		r.Pause()
