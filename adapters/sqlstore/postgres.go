@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,6 +145,7 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	s.overridden.Store(&differ)
 	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
 	c.prepares = c.direct && s.opt.ExecMode == "auto"
 	if !c.direct {
@@ -156,6 +158,19 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	}
 	conn.PgConn().CustomData()[sessionKey] = c
 	return nil
+}
+
+// OverriddenSettings lists the settings for which the server, the database or
+// the role has another default than Parley needs, as the newest connection found
+// them. Parley sets its own.
+func (s *Store) OverriddenSettings() []string {
+	differ := s.overridden.Load()
+	if differ == nil {
+		return nil
+	}
+	return slices.DeleteFunc(strings.Split(*differ, ","), func(name string) bool {
+		return name == "" || name == "search_path" || name == "idle_in_transaction_session_timeout"
+	})
 }
 
 // local sets it for the rest of a transaction that has just begun.

@@ -61,10 +61,11 @@ type Store struct {
 	answers answers
 	rls     bool // row-level security is on
 
-	settings   []setting    // of every session of Postgres
-	generation atomic.Int64 // of the sessions; older ones are replaced
-	file       string       // of SQLite
-	diskFull   atomic.Bool  // the last statement that needed room found none
+	settings   []setting              // of every session of Postgres
+	generation atomic.Int64           // of the sessions; older ones are replaced
+	overridden atomic.Pointer[string] // names of settings with other defaults, between commas
+	file       string                 // of SQLite
+	diskFull   atomic.Bool            // the last statement that needed room found none
 }
 
 var (

@@ -3,6 +3,8 @@ package boot_test
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -124,5 +126,50 @@ func TestServe_WaitsOnlyForWhatHeals(t *testing.T) {
 	eventually(t, "serving", func() bool { return strings.Contains(log.String(), "serving") })
 	if bytes.Contains([]byte(log.String()), []byte("panic")) {
 		t.Error(log.String())
+	}
+}
+
+// A directory of sockets stands where the host does, as Prisma and libpq have it.
+func TestServe_SocketPath(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(testenv.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "pg") // the path of a socket is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", dir+"/.s.PGSQL.5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", u.Host)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { defer client.Close(); defer server.Close(); _, _ = io.Copy(client, server) }()
+			go func() { defer client.Close(); defer server.Close(); _, _ = io.Copy(server, client) }()
+		}
+	}()
+	for _, raw := range []string{
+		"postgresql://" + u.User.String() + "@" + url.QueryEscape(dir) + u.Path + "?schema=public&connection_limit=5&pgbouncer=true",
+		"postgresql://" + u.User.String() + "@localhost" + u.Path + "?host=" + dir,
+	} {
+		env := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + raw, "MIGRATE_ON_START=true"}
+		p := start(t, env...)
+		if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "ann")); a.status != http.StatusCreated {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		p.terminate()
 	}
 }

@@ -215,6 +215,9 @@ func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.
 		}
 		return n, true
 	}
+	if others := store.OverriddenSettings(); len(others) > 0 {
+		r.ok("settings", "database or role have other defaults for %s; Parley sets its own", strings.Join(others, ", "))
+	}
 	if n, ok := ask("SELECT current_setting('server_version_num')::bigint"); ok {
 		r.verdict(n >= 120000, "version", "PostgreSQL %d", n/10000)
 	}
