@@ -9,11 +9,13 @@ import (
 
 // Ledger stores the audit chain: what sealing and verifying need of the store.
 type Ledger interface {
-	// AuditRoot returns the chain's wrapped secret; nil before the first seal.
-	AuditRoot(ctx context.Context) ([]byte, error)
-	// SwapAuditRoot replaces old by wrapped, where nil means none. ok is false
-	// when the stored root is not old.
-	SwapAuditRoot(ctx context.Context, old, wrapped []byte) (ok bool, err error)
+	// AuditRoots returns the chain's wrapped root, once for each secret that it
+	// was wrapped with; none before the chain has begun.
+	AuditRoots(ctx context.Context) ([][]byte, error)
+	// AddAuditRoot stores a wrapped root. With first it does so only if there is
+	// none; ok is false when another instance was faster. Wraps that are there
+	// already stay, unless the database role may delete them.
+	AddAuditRoot(ctx context.Context, wrapped []byte, first bool) (ok bool, err error)
 	// Unsealed returns how long the oldest unsealed fact has been waiting, on the
 	// database's clock. It is cheap.
 	Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error)
@@ -43,20 +45,30 @@ type InspectionItem struct {
 	Waited  time.Duration
 }
 
-// Eraser deletes everything of a user. The steps follow the order of the
-// methods; each can be repeated.
+// Erasure is the erasure of one user.
+type Erasure struct {
+	UserID   string
+	UserHash string    // what the user is remembered by: see audit.ChainKeys
+	At       time.Time // every credential issued until here ends
+	Sessions []string  // digests of the sessions in the app's database, which end too
+}
+
+// Eraser erases a user. The steps come in the order of the methods; each can be
+// repeated.
 type Eraser interface {
-	// StopRuns asks the user's running runs to stop, ends the queued ones, and
+	// StopRuns asks the user's live runs to stop, ends those that wait, and
 	// returns how many are still running.
 	StopRuns(ctx context.Context, user string, at time.Time) (live int, err error)
-	// DeclareErasure destroys the user's key and appends an Erased link to the
-	// chain. Only then can the user's entries be deleted. known is false, and
-	// nothing is done, when the store holds nothing of the user.
-	DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased audit.Link) audit.Link) (known bool, err error)
-	// EraseSome deletes at most n rows of one table, of a user whose erasure is
-	// declared. more is false when nothing is left, the declaration included.
-	EraseSome(ctx context.Context, user string, n int) (more bool, err error)
-	// Erasures lists users whose erasure was declared longer than age ago and is
-	// not finished.
+	// DeclareErasure ends the user's credentials, destroys the user's key and
+	// appends an Erased link to the chain. From then on, and not before, entries
+	// of the user can be deleted. known is false, and only credentials end, when
+	// nothing of the user is stored.
+	DeclareErasure(ctx context.Context, e Erasure, link func(last, erased audit.Link) audit.Link) (known bool, err error)
+	// EraseSome deletes at most n rows of a table, of a user whose erasure is
+	// declared. What the user has used in the current day and month is kept under
+	// UserHash. more is false when nothing is left, the declaration included.
+	EraseSome(ctx context.Context, e Erasure, n int) (more bool, err error)
+	// Erasures lists users whose erasure was declared longer ago than age and
+	// is not done yet.
 	Erasures(ctx context.Context, age time.Duration) (users []string, err error)
 }

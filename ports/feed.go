@@ -58,6 +58,8 @@ type Watch interface {
 const (
 	TopicStop  = "stop"  // a run was asked to stop: owners check at once
 	TopicQueue = "queue" // a run can be claimed
+
+	TopicRevoked = "revoked" // credentials of a user have ended: gates read the list at once
 )
 
 // TopicUser is woken when one of the user's runs starts or ends.

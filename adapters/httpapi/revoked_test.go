@@ -65,7 +65,7 @@ func (mute) Generate(ctx context.Context, _ ports.Prompt, _ func(chat.Delta)) (p
 func TestStream_Revoked(t *testing.T) {
 	revoke := func(b *bench, _ string) {
 		now := time.Now()
-		_, err := b.store.RevokeSessions(context.Background(), "ann", now, audit.Entry{ID: uuid.NewString(), UserID: "ann",
+		_, err := b.store.RevokeSessions(context.Background(), "ann", now, nil, audit.Entry{ID: uuid.NewString(), UserID: "ann",
 			Action: audit.ActionSessionsRevoked, Resource: audit.ResourceUser, ResourceID: "ann", CreatedAt: now, UpdatedAt: now})
 		if err == nil {
 			err = b.gate.Refresh(context.Background())
@@ -131,7 +131,7 @@ func TestStream_RevokedWhileTextFlows(t *testing.T) {
 	call.Say("one ")
 	b.hears(s, "one ")
 	now := time.Now()
-	if _, err := b.store.RevokeSessions(t.Context(), "ann", now, audit.Entry{ID: "e", UserID: "ann",
+	if _, err := b.store.RevokeSessions(t.Context(), "ann", now, nil, audit.Entry{ID: "e", UserID: "ann",
 		Action: audit.ActionSessionsRevoked, Resource: audit.ResourceUser, ResourceID: "ann", CreatedAt: now, UpdatedAt: now}); err != nil {
 		t.Fatal(err)
 	}

@@ -137,6 +137,39 @@ func TestCallers_DatabaseSessions(t *testing.T) {
 	}
 	refused(t, c, "signed out", cookie("authjs.session-token", "good"), fault.Unauthenticated)
 
+	// What a revocation ends is each session that there is, however new.
+	ends := func(token string, r access.Revocation) bool {
+		t.Helper()
+		p, err := c.Identify(t.Context(), cookie("authjs.session-token", token))
+		if err != nil || p.Session == "" || strings.Contains(p.Session, token) {
+			t.Fatalf("%s: %+v, %v", token, p, err)
+		}
+		return r.Ends(p)
+	}
+	insert := func(token string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), `INSERT INTO "Session" VALUES ($1, $1, 'ann', now() AT TIME ZONE 'UTC' + interval '1 hour')`, token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert("one")
+	insert("two")
+	digests, err := c.Sessions.Digests(t.Context(), "ann")
+	if err != nil || len(digests) != 3 { // the expired one too
+		t.Fatalf("digests %v, %v", digests, err)
+	}
+	insert("three")
+	for _, r := range []access.Revocation{
+		{UserID: "ann", At: time.Now().Add(time.Hour), Sessions: digests}, {UserHash: "hash", At: time.Now().Add(time.Hour), Sessions: digests},
+	} {
+		if !ends("one", r) || !ends("two", r) || ends("three", r) {
+			t.Errorf("%+v: one %v, two %v, three %v", r, ends("one", r), ends("two", r), ends("three", r))
+		}
+	}
+	if digests, err := c.Sessions.Digests(t.Context(), "nobody"); err != nil || len(digests) > 0 {
+		t.Errorf("sessions of nobody: %v, %v", digests, err)
+	}
+
 	named := sessions(url, identity.Tables{Session: "auth.sessions", Token: "token", User: "user_id", Expires: "expires_at"})
 	if p, err := named.Identify(t.Context(), cookie("authjs.session-token", "t")); err != nil || p.UserID != "bob" {
 		t.Errorf("other names: %+v, %v", p, err)
@@ -167,6 +200,9 @@ func TestCallers_DatabaseSessions(t *testing.T) {
 
 	away := sessions("postgres://nobody@127.0.0.1:1/none", identity.Tables{})
 	refused(t, away, "database down", cookie("authjs.session-token", "good"), fault.Unavailable)
+	if _, err := away.Sessions.Digests(t.Context(), "ann"); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("sessions of a database that is down: %v", err)
+	}
 }
 
 // provider is an OpenID provider of the test's own.

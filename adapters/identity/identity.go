@@ -7,6 +7,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -138,7 +139,7 @@ func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error
 		return access.Principal{}, unauthenticated()
 	}
 	if c.Issued != nil && *c.Issued > 0 && *c.Issued < *c.Expires {
-		out.IssuedAt = time.Unix(int64(*c.Issued), 0).UTC()
+		out.IssuedAt = time.UnixMicro(int64(math.Round(*c.Issued * 1e6))).UTC()
 	}
 	if p.own {
 		var g grants

@@ -42,7 +42,7 @@ func Mint(secret string, g Grant) (string, error) {
 	}
 	claims, err := json.Marshal(map[string]any{
 		"iss": issuer, "sub": g.UserID, "tier": g.Tier,
-		"iat": g.Now.Unix(), "exp": g.Now.Add(g.TTL).Unix(), "sv": g.SessionVersion,
+		"iat": numericDate(g.Now), "exp": g.Now.Add(g.TTL).Unix(), "sv": g.SessionVersion,
 	})
 	if err != nil {
 		return "", fmt.Errorf("mint token: %w", err)
@@ -73,7 +73,7 @@ func MintCookie(secret, name string, g Grant) (string, error) {
 		return "", fmt.Errorf("mint cookie: %w", err)
 	}
 	claims, err := json.Marshal(map[string]any{
-		"sub": g.UserID, "iat": g.Now.Unix(), "exp": g.Now.Add(g.TTL).Unix(), "jti": rand.Text(),
+		"sub": g.UserID, "iat": numericDate(g.Now), "exp": g.Now.Add(g.TTL).Unix(), "jti": rand.Text(),
 	})
 	if err != nil {
 		return "", fmt.Errorf("mint cookie: %w", err)
@@ -84,6 +84,10 @@ func MintCookie(secret, name string, g Grant) (string, error) {
 	}
 	return token.CompactSerialize()
 }
+
+// numericDate is a time to the microsecond, so that a token that is minted in the
+// second of a revocation, but after it, is not taken for an old one.
+func numericDate(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 func (g Grant) validate() error {
 	switch {

@@ -42,12 +42,13 @@ func (t Tables) withDefaults() Tables {
 }
 
 // Sessions recognises Auth.js sessions that a database keeps. It only reads:
-// extending and deleting them is the app's business. A session that is deleted
-// there is good for nothing at the next request.
+// the app extends and deletes them. A session that is deleted there is refused
+// from the next request on.
 type Sessions struct {
-	db    *sql.DB
-	query string
-	now   ports.Clock
+	db     *sql.DB
+	lookup string // the user and expiry of a token
+	tokens string // of a user
+	now    ports.Clock
 
 	answered atomic.Int64 // when the database last answered, in Unix nanoseconds
 }
@@ -87,8 +88,11 @@ func NewSessions(url string, tables Tables, now ports.Clock) (*Sessions, error) 
 	quote := func(name string) string {
 		return pgx.Identifier(strings.Split(name, ".")).Sanitize()
 	}
-	return &Sessions{db: db, now: now, query: fmt.Sprintf(`SELECT %s, %s FROM %s WHERE %s = $1`,
-		quote(t.User), quote(t.Expires), quote(t.Session), quote(t.Token))}, nil
+	return &Sessions{
+		db: db, now: now,
+		lookup: fmt.Sprintf(`SELECT %s, %s FROM %s WHERE %s = $1`, quote(t.User), quote(t.Expires), quote(t.Session), quote(t.Token)),
+		tokens: fmt.Sprintf(`SELECT %s FROM %s WHERE CAST(%s AS text) = $1`, quote(t.Token), quote(t.Session), quote(t.User)),
+	}, nil
 }
 
 // Close closes the connections.
@@ -107,7 +111,7 @@ func (s *Sessions) Ping(ctx context.Context) error {
 func (s *Sessions) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	found, err := s.db.QueryContext(ctx, s.query, "")
+	found, err := s.db.QueryContext(ctx, s.lookup, "")
 	if err == nil {
 		found.Next()
 		err = errors.Join(found.Err(), found.Close())
@@ -131,7 +135,7 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 			}
 			var user string
 			var expires time.Time
-			err := s.db.QueryRowContext(ctx, s.query, c.Value).Scan(&user, &expires)
+			err := s.db.QueryRowContext(ctx, s.lookup, c.Value).Scan(&user, &expires)
 			switch {
 			case errors.Is(err, sql.ErrNoRows):
 				s.answered.Store(time.Now().UnixNano())
@@ -139,8 +143,7 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 				return access.Principal{}, s.failed(ctx, began, err)
 			case expires.After(s.now()) && validUser(user):
 				s.answered.Store(time.Now().UnixNano())
-				// It was good a moment ago, so no revocation of the past is meant for it.
-				return access.Principal{UserID: user, Tier: access.Authenticated, Via: access.ViaCookie, IssuedAt: s.now()}, nil
+				return access.Principal{UserID: user, Tier: access.Authenticated, Via: access.ViaCookie, Session: digest(c.Value)}, nil
 			}
 		}
 	}
@@ -155,4 +158,32 @@ func (s *Sessions) failed(ctx context.Context, began time.Time, err error) error
 		return fault.Wrap(err, fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 	return fault.Wrap(err, fault.Unavailable, "Sessions cannot be checked at the moment").After(time.Second)
+}
+
+// Digests returns the digest of each session that a user has in the app's
+// database, as Principal.Session names it: what a revocation ends. Unavailable
+// when the database cannot be read.
+func (s *Sessions) Digests(ctx context.Context, user string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	unavailable := func(err error) error {
+		return fault.Wrap(err, fault.Unavailable, "The user's sessions cannot be read at the moment").After(time.Second)
+	}
+	found, err := s.db.QueryContext(ctx, s.tokens, user)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer found.Close()
+	var digests []string
+	for found.Next() {
+		var token string
+		if err := found.Scan(&token); err != nil {
+			return nil, unavailable(err)
+		}
+		digests = append(digests, digest(token))
+	}
+	if err := found.Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	return digests, nil
 }

@@ -51,7 +51,7 @@ func (in *admission) look() []statement {
 		).into(func(scan func(...any) error) error { return scan(&in.leaf, &in.first, &in.taken) }),
 	}
 	if in.Budget.Metered() {
-		list = append(list, spent(user, in.now, &in.usage))
+		list = append(list, in.s.spent(user, in.now, &in.usage))
 	}
 	if in.Budget.Replies > 0 {
 		list = append(list, live(user, &in.usage))

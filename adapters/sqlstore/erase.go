@@ -4,35 +4,51 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/rows"
+	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
-// StopRuns asks a user's live runs to stop and ends those that wait.
+// StopRuns asks a user's live runs to stop and ends those that wait, which gives
+// back what they hold of the user's budget.
 func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live int, err error) {
 	err = s.write(ctx, "stop_runs", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		err := batch(ctx, tx, s.db.QueryGen(),
-			tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user),
-			tx.NewRaw("UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'", rows.Time(at), user))
+		_, err := tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user).Exec(ctx)
 		if err != nil {
 			return err
+		}
+		var queued []rows.Run
+		err = tx.NewRaw(`UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'
+			RETURNING created_at, hold_tokens, hold_micros`, rows.Time(at), user).Scan(ctx, &queued)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		for _, r := range queued {
+			hold := access.Hold{Tokens: r.HoldTokens, Micros: r.HoldMicros}
+			if err := s.send(ctx, tx, account(user, hold, 0, 0, r.CreatedAt)...); err != nil {
+				return err
+			}
 		}
 		return tx.NewRaw("SELECT count(*) FROM chat_runs WHERE user_id = ? AND state = 'running'", user).Scan(ctx, &live)
 	})
 	return live, err
 }
 
-// DeclareErasure destroys the user's key and says so in the chain.
-func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, link func(last, erased audit.Link) audit.Link) (known bool, err error) {
-	if user == "" {
+// DeclareErasure ends the user's credentials, destroys the user's key and says
+// so in the chain, in one transaction.
+func (s *Store) DeclareErasure(ctx context.Context, e ports.Erasure, link func(last, erased audit.Link) audit.Link) (known bool, err error) {
+	if e.UserID == "" || e.UserHash == "" {
 		return false, fault.New(fault.Invalid, "A user id is required")
 	}
-	err = s.write(ctx, "declare_erasure", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "declare_erasure", forUser(e.UserID), func(ctx context.Context, tx bun.IDB) error {
 		if _, err := s.lockChain(ctx, tx, true); err != nil {
 			return err
 		}
@@ -40,47 +56,69 @@ func (s *Store) DeclareErasure(ctx context.Context, user string, at time.Time, l
 		var subject sql.NullString
 		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit_erasures WHERE user_id = ?0),
 			EXISTS (SELECT 1 FROM chat_users WHERE user_id = ?0) OR EXISTS (SELECT 1 FROM audit_logs WHERE user_id = ?0),
-			(SELECT subject FROM audit_keys WHERE user_id = ?0)`, user).Scan(&declared, &known, &subject)
-		if err != nil || declared {
-			known = known || declared
-			return err
-		}
-		if known = known || subject.Valid; !known {
-			return nil
-		}
-		if !subject.Valid { // nothing of the user is in the chain yet
-			subject.String = audit.NewSubject().ID
-		}
-		last, err := s.lastLink(ctx, tx)
+			(SELECT subject FROM audit_keys WHERE user_id = ?0)`, e.UserID).Scan(&declared, &known, &subject)
 		if err != nil {
 			return err
 		}
-		erased := link(last, audit.Link{Subject: subject.String, Kind: audit.Erased, SealedAt: at})
-		return lastBatch(ctx, tx, s.db.QueryGen(),
-			tx.NewInsert().Model(&rows.Erasure{UserID: user, Subject: subject.String, DeclaredAt: rows.Time(at)}),
-			tx.NewRaw("DELETE FROM audit_keys WHERE user_id = ?", user),
-			insertLinks(tx, []audit.Link{erased}))
+		known = known || declared || subject.Valid
+		statements := []schema.QueryAppender{insertErasedUser(e)}
+		if known && !declared {
+			if !subject.Valid { // nothing of the user is in the chain yet
+				subject.String = audit.NewSubject().ID
+			}
+			last, err := s.lastLink(ctx, tx)
+			if err != nil {
+				return err
+			}
+			erased := link(last, audit.Link{Subject: subject.String, Kind: audit.Erased, SealedAt: e.At})
+			statements = append(statements, s.declare(tx, e, erased)...)
+		}
+		return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
 	})
 	return known, err
 }
 
+// declare is the declaration, its link and the end of the user's key. On
+// Postgres the application's role may do none of these, but call a function
+// that does all.
+func (s *Store) declare(tx bun.IDB, e ports.Erasure, link audit.Link) []schema.QueryAppender {
+	if s.dialect.name == "postgres" {
+		return []schema.QueryAppender{tx.NewRaw("SELECT audit_declare_erasure(?, ?, ?, ?, ?, ?)",
+			e.UserID, link.Subject, link.Seq, link.Prev[:], link.Hash[:], link.SealedAt)}
+	}
+	return []schema.QueryAppender{
+		tx.NewInsert().Model(&rows.Erasure{UserID: e.UserID, Subject: link.Subject, DeclaredAt: rows.Time(e.At)}),
+		insertLinks(tx, []audit.Link{link}),
+		tx.NewRaw("DELETE FROM audit_keys WHERE user_id = ?", e.UserID),
+	}
+}
+
+// insertErasedUser remembers that the credentials of a user have ended, without
+// the user's id. An erasure that comes again moves the end.
+func insertErasedUser(e ports.Erasure) statement {
+	return say(`INSERT INTO chat_erased_users (user_hash, erased_at, sessions, expires_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (user_hash) DO UPDATE SET erased_at = excluded.erased_at, sessions = excluded.sessions, expires_at = excluded.expires_at
+		WHERE chat_erased_users.erased_at <= excluded.erased_at`,
+		e.UserHash, rows.Time(e.At), strings.Join(e.Sessions, " "), rows.Time(e.At.Add(access.LongestSession)))
+}
+
 // erasable are the tables of which a user may have many rows, in the order in
 // which references allow to empty them. The other tables of a user refer to
-// chat_users, and their rows go with the user's.
+// chat_users, and their rows are deleted with the user's.
 var erasable = []string{"chat_messages", "chat_runs", "chat_conversations"}
 
 // EraseSome deletes at most n rows of each table, and at last the user. It
-// deletes nothing of a user whose erasure is not declared, or no longer: who
-// comes back after an erasure is somebody new.
-func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, err error) {
-	err = s.write(ctx, "erase", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+// deletes nothing of a user whose erasure is not declared, or no longer: a user
+// who comes back after an erasure is a new user.
+func (s *Store) EraseSome(ctx context.Context, e ports.Erasure, n int) (more bool, err error) {
+	err = s.write(ctx, "erase", forUser(e.UserID), func(ctx context.Context, tx bun.IDB) error {
 		more = false
-		if declared, err := s.lockDeclaration(ctx, tx, user); err != nil || !declared {
+		if declared, err := s.lockErasure(ctx, tx, e.UserID); err != nil || !declared {
 			return err
 		}
 		for _, table := range erasable {
 			done, err := tx.NewRaw("DELETE FROM ?0 WHERE user_id = ?1 AND id IN (SELECT id FROM ?0 WHERE user_id = ?1 LIMIT ?2)",
-				bun.Ident(table), user, n).Exec(ctx)
+				bun.Ident(table), e.UserID, n).Exec(ctx)
 			if err != nil {
 				return err
 			}
@@ -90,23 +128,28 @@ func (s *Store) EraseSome(ctx context.Context, user string, n int) (more bool, e
 			}
 		}
 		// A user who goes on writing must not be able to stay.
-		gone, err := s.eraseEntries(ctx, tx, user, n)
+		gone, err := s.eraseEntries(ctx, tx, e.UserID, n)
 		if more = gone >= int64(n); err != nil || more {
 			return err
 		}
-		return s.eraseUser(ctx, tx, user)
+		return s.eraseUser(ctx, tx, e)
 	})
 	return more, err
 }
 
-// lockDeclaration keeps a second eraser of the same user waiting.
-func (s *Store) lockDeclaration(ctx context.Context, tx bun.IDB, user string) (declared bool, err error) {
-	var found string
-	err = tx.QueryRowContext(ctx, "SELECT user_id FROM audit_erasures WHERE user_id = ?"+s.dialect.lockRow, user).Scan(&found)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+// erasureLock is the class of the advisory locks of erasures.
+const erasureLock = 0x65726173
+
+// lockErasure makes a second eraser of the same user wait, and reports whether
+// there is anything to do.
+func (s *Store) lockErasure(ctx context.Context, tx bun.IDB, user string) (declared bool, err error) {
+	if s.dialect.name == "postgres" {
+		if _, err := tx.NewRaw("SELECT pg_advisory_xact_lock(?, hashtext(?))", erasureLock, user).Exec(ctx); err != nil {
+			return false, err
+		}
 	}
-	return err == nil, err
+	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM audit_erasures WHERE user_id = ?)", user).Scan(&declared)
+	return declared, err
 }
 
 // eraseEntries deletes entries of the log. On Postgres the application's role
@@ -126,22 +169,40 @@ func (s *Store) eraseEntries(ctx context.Context, tx bun.IDB, user string, n int
 // eraseUser deletes what has come since the last batch, the user and the
 // declaration. A new request of the user waits and then makes a new user; an
 // entry that commits from now on is the new user's.
-func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, user string) error {
+func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) error {
 	var found string
 	lock := ""
 	if s.dialect.name == "postgres" {
 		lock = " FOR UPDATE"
 	}
-	err := tx.QueryRowContext(ctx, "SELECT user_id FROM chat_users WHERE user_id = ?"+lock, user).Scan(&found)
+	err := tx.QueryRowContext(ctx, "SELECT user_id FROM chat_users WHERE user_id = ?"+lock, e.UserID).Scan(&found)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	if _, err := s.eraseEntries(ctx, tx, user, 1<<31); err != nil {
-		return err
+	statements := []schema.QueryAppender{
+		keepUsage(e, access.Month(e.At), access.NextMonth(e.At)),
+		keepUsage(e, access.Day(e.At), access.NextDay(e.At)),
+		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", e.UserID),
 	}
-	return lastBatch(ctx, tx, s.db.QueryGen(),
-		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", user),
-		tx.NewRaw("DELETE FROM audit_erasures WHERE user_id = ?", user))
+	if s.dialect.name == "postgres" {
+		statements = append(statements, tx.NewRaw("SELECT audit_end_erasure(?)", e.UserID))
+	} else {
+		statements = append(statements, tx.NewRaw("DELETE FROM audit_logs WHERE user_id = ?", e.UserID),
+			tx.NewRaw("DELETE FROM audit_erasures WHERE user_id = ?", e.UserID))
+	}
+	return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
+}
+
+// keepUsage adds what a user has used in a period to what is remembered of
+// erased users. A hold counts as used: its reply may still cost that much.
+func keepUsage(e ports.Erasure, period string, end time.Time) statement {
+	return say(`INSERT INTO chat_erased_usage (user_hash, period, tokens, cost_micros, replies, expires_at)
+		SELECT ?, period, tokens + held_tokens, cost_micros + held_micros, replies, ? FROM chat_usage WHERE user_id = ? AND period = ?
+		ON CONFLICT (user_hash, period) DO UPDATE SET
+			tokens = chat_erased_usage.tokens + excluded.tokens,
+			cost_micros = chat_erased_usage.cost_micros + excluded.cost_micros,
+			replies = chat_erased_usage.replies + excluded.replies`,
+		e.UserHash, rows.Time(end), e.UserID, period)
 }
 
 // Erasures lists the users whose erasure has been going on for longer than age.

@@ -63,6 +63,26 @@ func (s *Store) ExpireThreads(ctx context.Context, before time.Time, n int) (gon
 	return gone, err
 }
 
+// ExpireErased deletes what is remembered of erased users and has expired.
+func (s *Store) ExpireErased(ctx context.Context, now time.Time) (gone int, err error) {
+	err = s.write(ctx, "expire_erased", allUsers, func(ctx context.Context, tx bun.IDB) error {
+		gone = 0
+		for _, table := range []string{"chat_erased_usage", "chat_erased_users"} {
+			done, err := tx.NewRaw("DELETE FROM ? WHERE expires_at <= ?", bun.Ident(table), rows.Time(now)).Exec(ctx)
+			if err != nil {
+				return err
+			}
+			n, err := done.RowsAffected()
+			if err != nil {
+				return err
+			}
+			gone += int(n)
+		}
+		return nil
+	})
+	return gone, err
+}
+
 // tuples writes (a, b), (c, d); SQLite wants VALUES before such a list.
 func tuples(keys [][]string) list {
 	parts := make(list, len(keys))

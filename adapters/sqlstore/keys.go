@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -74,15 +75,15 @@ func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, en
 }
 
 // RevokeSessions ends every session and every API key of a user that was issued
-// until at.
-func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, entry audit.Entry) (r access.Revocation, err error) {
+// until at, and the sessions in the app's database whose digests are given.
+func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, sessions []string, entry audit.Entry) (r access.Revocation, err error) {
 	err = s.write(ctx, "revoke_sessions", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, at); err != nil {
 			return err
 		}
-		r = access.Revocation{UserID: user, At: rows.Time(at)}
-		err := tx.NewRaw("UPDATE chat_users SET session_version = session_version + 1, revoked_at = ? WHERE user_id = ? RETURNING session_version",
-			r.At, user).Scan(ctx, &r.Version)
+		r = access.Revocation{UserID: user, At: rows.Time(at), Sessions: sessions}
+		err := tx.NewRaw(`UPDATE chat_users SET session_version = session_version + 1, revoked_at = ?, revoked_sessions = ?
+			WHERE user_id = ? RETURNING session_version`, r.At, strings.Join(sessions, " "), user).Scan(ctx, &r.Version)
 		if err != nil {
 			return err
 		}
@@ -95,15 +96,26 @@ func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, e
 	return r, err
 }
 
-// Revocations lists those since a moment.
+// Revocations lists those since a moment, of users and of erased users.
 func (s *Store) Revocations(ctx context.Context, since time.Time) (list []access.Revocation, err error) {
 	err = s.read(ctx, "revocations", allUsers, func(ctx context.Context, db bun.IDB) error {
-		var found []rows.User
-		err := db.NewSelect().Model(&found).Column("user_id", "session_version", "revoked_at").
-			Where("revoked_at > ?", rows.Time(since)).Scan(ctx)
 		list = nil
-		for _, u := range found {
-			list = append(list, access.Revocation{UserID: u.UserID, Version: u.SessionVersion, At: rows.Time(u.RevokedAt)})
+		var users []rows.User
+		err := db.NewSelect().Model(&users).Column("user_id", "session_version", "revoked_at", "revoked_sessions").
+			Where("revoked_at > ?", rows.Time(since)).Scan(ctx)
+		if err != nil {
+			return err
+		}
+		for _, u := range users {
+			list = append(list, access.Revocation{UserID: u.UserID, Version: u.SessionVersion, At: rows.Time(u.RevokedAt),
+				Sessions: strings.Fields(u.RevokedSessions)})
+		}
+		// After the users: one who is erased in between is found here.
+		var erased []rows.ErasedUser
+		err = db.NewSelect().Model(&erased).Column("user_hash", "erased_at", "sessions").
+			Where("expires_at > ?", rows.Time(since.Add(access.LongestSession))).Scan(ctx)
+		for _, e := range erased {
+			list = append(list, access.Revocation{UserHash: e.UserHash, At: rows.Time(e.ErasedAt), Sessions: strings.Fields(e.Sessions)})
 		}
 		return err
 	})

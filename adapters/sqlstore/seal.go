@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -27,33 +29,45 @@ const chainLock = 0x7061726c6579
 // that another one can go on.
 const sealerPatience = 10 * time.Second
 
-// AuditRoot returns the chain's wrapped secret.
-func (s *Store) AuditRoot(ctx context.Context) (wrapped []byte, err error) {
-	err = s.read(ctx, "audit_root", allUsers, func(ctx context.Context, db bun.IDB) error {
-		err := db.QueryRowContext(ctx, "SELECT wrapped FROM audit_root WHERE id = 1").Scan(&wrapped)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		return err
+// AuditRoots returns the chain's root as each secret has wrapped it.
+func (s *Store) AuditRoots(ctx context.Context) (wrapped [][]byte, err error) {
+	err = s.read(ctx, "audit_roots", allUsers, func(ctx context.Context, db bun.IDB) error {
+		wrapped = nil
+		return db.NewRaw("SELECT wrapped FROM audit_root ORDER BY id").Scan(ctx, &wrapped)
 	})
 	return wrapped, err
 }
 
-// SwapAuditRoot replaces the chain's wrapped secret if it is still the old one.
-func (s *Store) SwapAuditRoot(ctx context.Context, old, wrapped []byte) (ok bool, err error) {
-	err = s.write(ctx, "swap_audit_root", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		var done sql.Result
-		var err error
-		if old == nil {
-			done, err = tx.NewInsert().Model(&rows.AuditRoot{ID: 1, Wrapped: wrapped}).On("CONFLICT DO NOTHING").Exec(ctx)
-		} else {
-			done, err = tx.NewRaw("UPDATE audit_root SET wrapped = ? WHERE id = 1 AND wrapped = ?", wrapped, old).Exec(ctx)
-		}
+// firstRoot is the id of the row that begins a chain: instances that begin one
+// at the same time agree on one of them.
+const firstRoot = 1
+
+// AddAuditRoot adds a row. It never changes one: the application's role of
+// deploy/postgres/roles.sql may not. A role that may delete rows removes those
+// that former secrets have wrapped.
+func (s *Store) AddAuditRoot(ctx context.Context, wrapped []byte, first bool) (ok bool, err error) {
+	row := rows.AuditRoot{ID: firstRoot, Wrapped: wrapped}
+	if !first {
+		row.ID = firstRoot + 1 + rand.IntN(math.MaxInt32-firstRoot-1)
+	}
+	err = s.write(ctx, "add_audit_root", allUsers, func(ctx context.Context, tx bun.IDB) error {
+		done, err := tx.NewInsert().Model(&row).On("CONFLICT DO NOTHING").Exec(ctx)
 		if err != nil {
 			return err
 		}
 		n, err := done.RowsAffected()
-		ok = n == 1
+		if ok = n == 1; err != nil || !ok || first {
+			return err
+		}
+		deletes := true
+		if s.dialect.name == "postgres" {
+			if err := tx.QueryRowContext(ctx, "SELECT has_table_privilege('audit_root', 'DELETE')").Scan(&deletes); err != nil {
+				return err
+			}
+		}
+		if deletes {
+			_, err = tx.NewRaw("DELETE FROM audit_root WHERE id <> ?", row.ID).Exec(ctx)
+		}
 		return err
 	})
 	return ok, err

@@ -61,6 +61,8 @@ type Store struct {
 	answers answers
 	rls     bool // row-level security is on
 
+	userHash func(user string) string // of erased users; see SetUserHash
+
 	settings   []setting              // of every session of Postgres
 	generation atomic.Int64           // of the sessions; older ones are replaced
 	overridden atomic.Pointer[string] // names of settings with other defaults, between commas

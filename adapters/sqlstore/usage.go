@@ -14,25 +14,34 @@ import (
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
 	err = s.read(ctx, "usage", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		u = access.Usage{}
-		return s.send(ctx, db, spent(user, at, &u), live(user, &u))
+		return s.send(ctx, db, s.spent(user, at, &u), live(user, &u))
 	})
 	return u, err
 }
 
-// spent reads a user's day and month into u, which must be zero.
-func spent(user string, at time.Time, u *access.Usage) statement {
+// SetUserHash says by what erased users are remembered. Until it is called, what
+// was used before an erasure does not count. Call it before the first Admit.
+func (s *Store) SetUserHash(hash func(user string) string) { s.userHash = hash }
+
+// spent reads a user's day and month into u, which must be zero. What the user
+// had used before an erasure in the same day or month counts too.
+func (s *Store) spent(user string, at time.Time, u *access.Usage) statement {
 	day, month := access.Day(at), access.Month(at)
-	return say("SELECT period, tokens, cost_micros, held_tokens, held_micros, replies FROM chat_usage WHERE user_id = ? AND period IN (?, ?)",
-		user, day, month,
-	).into(func(scan func(...any) error) error {
+	query := say("SELECT period, tokens, cost_micros, held_tokens, held_micros, replies FROM chat_usage WHERE user_id = ? AND period IN (?, ?)",
+		user, day, month)
+	if s.userHash != nil {
+		query = say("? UNION ALL SELECT period, tokens, cost_micros, 0, 0, replies FROM chat_erased_usage WHERE user_hash = ? AND period IN (?, ?)",
+			query, s.userHash(user), day, month)
+	}
+	return query.into(func(scan func(...any) error) error {
 		var row rows.Usage
 		if err := scan(&row.Period, &row.Tokens, &row.CostMicros, &row.HeldTokens, &row.HeldMicros, &row.Replies); err != nil {
 			return err
 		}
 		if row.Period == day {
-			u.Day = row.Domain()
+			u.Day = u.Day.Plus(row.Domain())
 		} else {
-			u.Month = row.Domain()
+			u.Month = u.Month.Plus(row.Domain())
 		}
 		return nil
 	})

@@ -27,8 +27,14 @@ type Deps struct {
 	// Feed is told when runs were asked to stop; nil: their owners find out by
 	// themselves, a moment later.
 	Feed ports.Feed
-	// Copies hold what is in the store a second time, for a while.
-	Copies   []ports.UserForgetter
+	// UserCaches hold copies of what is in the store, for a while.
+	UserCaches []ports.UserForgetter
+	// Sessions returns the digest of each session that a user has in the app's
+	// database; nil: sessions are not in a database.
+	Sessions func(ctx context.Context, user string) ([]string, error)
+	// Revoked is called when the credentials of a user have ended, so that this
+	// instance refuses them at once; nil: it finds out by itself.
+	Revoked  func(context.Context) error
 	Observer ports.Observer
 	Now      ports.Clock
 }
@@ -87,25 +93,25 @@ func (s *Service) open(ctx context.Context) (*audit.ChainKeys, error) {
 	if len(s.Secrets) == 0 {
 		return nil, fmt.Errorf("audit chain: no secret")
 	}
-	wrapped, err := s.Ledger.AuditRoot(ctx)
+	wrapped, err := s.Ledger.AuditRoots(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if wrapped == nil {
+	if len(wrapped) == 0 {
 		if wrapped, err = s.begin(ctx); err != nil {
 			return nil, err
 		}
 	}
-	root, which, err := audit.UnwrapRoot(s.Secrets, wrapped)
+	root, which, err := audit.UnwrapRoot(s.Secrets, wrapped...)
 	if err != nil {
 		return nil, err
 	}
 	if which > 0 {
-		again, err := audit.WrapRoot(s.Secrets[0], root)
+		rewrapped, err := audit.WrapRoot(s.Secrets[0], root)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.Ledger.SwapAuditRoot(ctx, wrapped, again); err != nil {
+		if _, err := s.Ledger.AddAuditRoot(ctx, rewrapped, false); err != nil {
 			return nil, err
 		}
 	}
@@ -113,28 +119,37 @@ func (s *Service) open(ctx context.Context) (*audit.ChainKeys, error) {
 	return s.keys, err
 }
 
-// begin makes the secret of a chain that has no link yet.
-func (s *Service) begin(ctx context.Context) ([]byte, error) {
+// begin makes the root of a chain that has no link yet.
+func (s *Service) begin(ctx context.Context) ([][]byte, error) {
 	last, err := s.Ledger.LastLink(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if last.Seq != 0 { // another instance may have begun since we looked
-		wrapped, err := s.Ledger.AuditRoot(ctx)
-		if err == nil && wrapped == nil {
-			err = errNoRoot()
+	if last.Seq == 0 {
+		wrapped, err := audit.WrapRoot(s.Secrets[0], audit.NewRoot())
+		if err != nil {
+			return nil, err
 		}
-		return wrapped, err
+		if _, err := s.Ledger.AddAuditRoot(ctx, wrapped, true); err != nil {
+			return nil, err
+		}
 	}
-	wrapped, err := audit.WrapRoot(s.Secrets[0], audit.NewRoot())
+	// Another instance may have begun the chain meanwhile.
+	wrapped, err := s.Ledger.AuditRoots(ctx)
+	if err == nil && len(wrapped) == 0 {
+		err = errNoRoot()
+	}
+	return wrapped, err
+}
+
+// UserHash returns the function that names erased users. It begins the chain if
+// need be. audit.ErrRootLocked: no configured secret opens it.
+func (s *Service) UserHash(ctx context.Context) (func(user string) string, error) {
+	keys, err := s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ok, err := s.Ledger.SwapAuditRoot(ctx, nil, wrapped)
-	if err != nil || ok {
-		return wrapped, err
-	}
-	return s.Ledger.AuditRoot(ctx) // another instance was faster
+	return keys.UserHash, nil
 }
 
 func errNoRoot() *fault.Error {

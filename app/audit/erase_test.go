@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	appaudit "parley/app/audit"
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
 // the user whose traces are looked for; the name stands nowhere else.
@@ -51,6 +54,10 @@ func (b *bench) chats(user string) chat.Run {
 		}
 	}
 	return admit(user[:3]+"-live", conversation.ID)
+}
+
+func (b *bench) erasure(user string) ports.Erasure {
+	return ports.Erasure{UserID: user, UserHash: b.chainKeys().UserHash(user), At: time.Now()}
 }
 
 // traces looks for a text in every text column of every table.
@@ -209,10 +216,10 @@ func TestErase_IsResumed(t *testing.T) {
 	each(t, func(b *bench) {
 		b.chats(doomed)
 		b.seal()
-		if _, err := b.store.DeclareErasure(b.Context(), doomed, time.Now(), b.chainKeys().Append); err != nil {
+		if _, err := b.store.DeclareErasure(b.Context(), b.erasure(doomed), b.chainKeys().Append); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := b.store.EraseSome(b.Context(), doomed, 2); err != nil {
+		if _, err := b.store.EraseSome(b.Context(), b.erasure(doomed), 2); err != nil {
 			b.Fatal(err)
 		}
 		b.clean()
@@ -270,5 +277,37 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 			b.Errorf("traces in %v", found)
 		}
 		b.clean()
+	})
+}
+
+// An erasure that was declared without the chain's key, as somebody can who has
+// the application's rights in the database, is one finding that says so.
+func TestVerify_ForgedErasure(t *testing.T) {
+	each(t, func(b *bench) {
+		b.chats("bystander")
+		b.chats(doomed)
+		b.seal()
+		b.head()
+		forger, err := audit.NewChainKeys(audit.NewRoot())
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := b.erasure(doomed)
+		if _, err := b.store.DeclareErasure(b.Context(), e, forger.Append); err != nil {
+			b.Fatal(err)
+		}
+		for more, err := true, error(nil); more; {
+			if more, err = b.store.EraseSome(b.Context(), e, 100); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.record(b.entry("bystander", audit.Success))
+		b.seal()
+		last := b.count("SELECT max(seq) FROM audit_chain")
+		_, found, err := b.verify(b.heads())
+		want := []appaudit.Finding{{Kind: appaudit.Forged, Seq: int64(last) - 1}}
+		if diff := cmp.Diff(want, found); err != nil || diff != "" {
+			b.Errorf("%v (-want +got):\n%s", err, diff)
+		}
 	})
 }

@@ -153,8 +153,8 @@ type overtaken struct {
 	meanwhile func()
 }
 
-func (o overtaken) AuditRoot(ctx context.Context) ([]byte, error) {
-	wrapped, err := o.Ledger.AuditRoot(ctx)
+func (o overtaken) AuditRoots(ctx context.Context) ([][]byte, error) {
+	wrapped, err := o.Ledger.AuditRoots(ctx)
 	o.meanwhile()
 	return wrapped, err
 }

@@ -220,13 +220,13 @@ func (b *bench) eraseHalfway(r *rand.Rand, user string) {
 		return
 	}
 	keys := b.chainKeys()
-	_, err := b.store.DeclareErasure(b.Context(), user, time.Now(), keys.Append)
+	_, err := b.store.DeclareErasure(b.Context(), b.erasure(user), keys.Append)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.clean()
 	for range r.IntN(3) {
-		if _, err := b.store.EraseSome(b.Context(), user, 2); err != nil {
+		if _, err := b.store.EraseSome(b.Context(), b.erasure(user), 2); err != nil {
 			b.Fatal(err)
 		}
 		b.record(b.entry(user, audit.Success)) // the user is still there
@@ -239,18 +239,18 @@ func (b *bench) eraseHalfway(r *rand.Rand, user string) {
 func (b *bench) chainKeys() *audit.ChainKeys {
 	b.Helper()
 	b.seal()
-	wrapped, err := b.store.AuditRoot(b.Context())
+	wrapped, err := b.store.AuditRoots(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	if wrapped == nil { // nothing was sealed yet
+	if len(wrapped) == 0 { // nothing was sealed yet
 		b.record(b.entry("first", audit.Success))
 		b.seal()
-		if wrapped, err = b.store.AuditRoot(b.Context()); err != nil {
+		if wrapped, err = b.store.AuditRoots(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
-	root, _, err := audit.UnwrapRoot([]string{"secret"}, wrapped)
+	root, _, err := audit.UnwrapRoot([]string{"secret"}, wrapped...)
 	if err != nil {
 		b.Fatal(err)
 	}

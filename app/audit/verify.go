@@ -14,14 +14,15 @@ import (
 type Kind string
 
 const (
-	Edited    Kind = "edited"        // an entry, or a link, is not what it was when it was sealed
-	Deleted   Kind = "deleted"       // a link speaks of an entry that is gone, or links are missing
-	Inserted  Kind = "inserted"      // an entry that is neither sealed nor waiting to be
-	Reordered Kind = "reordered"     // a link does not follow the one before it
-	Truncated Kind = "truncated"     // the chain ends before a head that was exported
-	Unsealed  Kind = "unsealed"      // an entry waits too long, or an erasure is not finished
-	Keyless   Kind = "key missing"   // a user's key is gone without an erasure
-	BadHead   Kind = "head mismatch" // a head that is not signed with our key, or not of this chain
+	Edited    Kind = "edited"         // an entry, or a link, is not what it was when it was sealed
+	Deleted   Kind = "deleted"        // a link speaks of an entry that is gone, or links are missing
+	Inserted  Kind = "inserted"       // an entry that is neither sealed nor waiting to be
+	Reordered Kind = "reordered"      // a link does not follow the one before it
+	Truncated Kind = "truncated"      // the chain ends before a head that was exported
+	Unsealed  Kind = "unsealed"       // an entry waits too long, or an erasure is not finished
+	Keyless   Kind = "key missing"    // a user's key is gone without an erasure
+	Forged    Kind = "forged erasure" // a user was erased by somebody who does not have the chain's key
+	BadHead   Kind = "head mismatch"  // a head that is not signed with our key, or not of this chain
 )
 
 // Finding is one thing that is wrong. It holds no content.
@@ -61,11 +62,11 @@ func (s *Service) Verify(ctx context.Context, heads []audit.Head, found func(Fin
 
 // peek returns the keys, nil when no chain was begun.
 func (s *Service) peek(ctx context.Context) (*audit.ChainKeys, error) {
-	wrapped, err := s.Ledger.AuditRoot(ctx)
-	if err != nil || wrapped == nil {
+	wrapped, err := s.Ledger.AuditRoots(ctx)
+	if err != nil || len(wrapped) == 0 {
 		return nil, err
 	}
-	root, _, err := audit.UnwrapRoot(s.Secrets, wrapped)
+	root, _, err := audit.UnwrapRoot(s.Secrets, wrapped...)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,11 @@ func (v *verifier) link(l audit.Link) {
 	} else if l.Prev != last.Hash {
 		v.say(Reordered, l.Seq, l.EntryID)
 	}
-	if !v.opened.Genuine(l) {
+	switch {
+	case v.opened.Genuine(l):
+	case l.Kind == audit.Erased:
+		v.say(Forged, l.Seq, l.EntryID)
+	default:
 		v.say(Edited, l.Seq, l.EntryID)
 	}
 	for len(v.heads) > 0 && v.heads[0].Seq <= l.Seq {

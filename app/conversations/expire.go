@@ -71,6 +71,10 @@ func (k *Keeper) Sweep(ctx context.Context) (gone int, err error) {
 			break
 		}
 	}
+	n, err := k.Expiry.ExpireErased(ctx, now)
+	if gone += n; err != nil {
+		return gone, err
+	}
 	for k.Retention > 0 {
 		n, err := k.Expiry.ExpireThreads(ctx, before, expireAtOnce)
 		if gone += n; err != nil || n < expireAtOnce {

@@ -20,7 +20,8 @@ type Deps struct {
 	Limiter     ports.Limiter
 	Audit       ports.Audit
 	Accounts    ports.Accounts
-	Revocations ports.Revocations // nil: none
+	Revocations ports.Revocations        // nil: none
+	UserHash    func(user string) string // names erased users among the revocations; nil: there are none
 	Observer    ports.Observer
 	Now         ports.Clock
 }
@@ -75,7 +76,7 @@ func (g *Gate) Usage(ctx context.Context, p access.Principal) (Account, error) {
 // by address, so that guessing credentials is as limited as anything else.
 func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller access.Caller) (access.Principal, error) {
 	p, err := g.Identity.Identify(ctx, c)
-	if err == nil && !g.revoked.ends(p) {
+	if err == nil && !g.isRevoked(p) {
 		return p, nil
 	}
 	if err == nil {

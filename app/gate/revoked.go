@@ -10,44 +10,60 @@ import (
 	"parley/ports"
 )
 
-// longestSession is how long a credential may live: what was revoked longer
-// ago has expired by itself.
-const longestSession = 400 * 24 * time.Hour
+// revoked is the list of users whose credentials have been ended early. It is
+// small, and kept in memory, so that no request asks the database about it.
+type revoked struct{ list atomic.Pointer[revocations] }
 
-// revoked is the list of users whose sessions have been ended early. It is
-// small, and kept whole, so that no request has to ask the database about it.
-type revoked struct {
-	byUser atomic.Pointer[map[string]access.Revocation]
+type revocations struct {
+	byUser map[string]access.Revocation
+	byHash map[string]access.Revocation // of erased users
 }
 
-// ends reports whether a principal's session has been ended.
-func (r *revoked) ends(p access.Principal) bool {
-	list := r.byUser.Load()
+// isRevoked reports whether a principal's credential has been ended.
+func (g *Gate) isRevoked(p access.Principal) bool {
+	list := g.revoked.list.Load()
 	if list == nil {
 		return false
 	}
-	revocation, ok := (*list)[p.UserID]
-	return ok && revocation.Ends(p)
+	if r, ok := list.byUser[p.UserID]; ok && r.Ends(p) {
+		return true
+	}
+	if len(list.byHash) == 0 {
+		return false
+	}
+	r, ok := list.byHash[g.UserHash(p.UserID)]
+	return ok && r.Ends(p)
 }
 
-// Refresh reads the list of revocations. It is to be called before the first
-// request is let in, and then every few seconds: FollowRevocations does.
+// Refresh reads the list of revocations. It must be called before the first
+// request is let in, and then every few seconds: FollowRevocations does. It
+// fails when users were erased and the gate has no UserHash to recognise them:
+// their old credentials would be good again.
 func (g *Gate) Refresh(ctx context.Context) error {
-	list, err := g.Revocations.Revocations(ctx, g.Now().Add(-longestSession))
+	list, err := g.Revocations.Revocations(ctx, g.Now().Add(-access.LongestSession))
 	if err != nil {
 		return err
 	}
-	byUser := make(map[string]access.Revocation, len(list))
+	found := &revocations{byUser: map[string]access.Revocation{}, byHash: map[string]access.Revocation{}}
 	for _, r := range list {
-		byUser[r.UserID] = r
+		if r.UserHash != "" {
+			found.byHash[r.UserHash] = r
+		} else {
+			found.byUser[r.UserID] = r
+		}
 	}
-	g.revoked.byUser.Store(&byUser)
+	if len(found.byHash) > 0 && g.UserHash == nil {
+		return fault.New(fault.Internal, "Erased users cannot be recognised without the audit chain's key: "+
+			"add the former AUDIT_KEY, or the former AUTH_SECRET, to AUDIT_KEY")
+	}
+	g.revoked.list.Store(found)
 	return nil
 }
 
-// FollowRevocations keeps the list up to date until ctx is done. While the
-// store is away, the last list holds.
-func (g *Gate) FollowRevocations(ctx context.Context, every time.Duration) {
+// FollowRevocations reads the list again after every interval, and at once when
+// woken, until ctx is done. While the store does not answer, the last list
+// holds. wake may be nil.
+func (g *Gate) FollowRevocations(ctx context.Context, every time.Duration, wake <-chan struct{}) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -55,6 +71,7 @@ func (g *Gate) FollowRevocations(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-wake:
 		}
 		if err := g.Refresh(ctx); err != nil && ctx.Err() == nil {
 			g.Observer.Observe(ctx, ports.BackgroundFailed{Task: "revocations", Err: err})
@@ -76,7 +93,7 @@ func (g *Gate) StillValid(ctx context.Context, c access.Credential, p access.Pri
 	case fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.Invalid):
 		return false
 	case err != nil:
-		return !g.revoked.ends(p)
+		return !g.isRevoked(p)
 	}
-	return now.UserID == p.UserID && !g.revoked.ends(now)
+	return now.UserID == p.UserID && !g.isRevoked(now)
 }

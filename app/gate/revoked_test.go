@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
 // anybody believes what a bearer token says: "user".
@@ -53,7 +55,7 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 	at := time.Now()
 	revoke := func(id string, at time.Time) access.Revocation {
 		t.Helper()
-		r, err := store.RevokeSessions(t.Context(), "ann", at, audit.Entry{ID: id, UserID: "ann", Action: audit.ActionSessionsRevoked,
+		r, err := store.RevokeSessions(t.Context(), "ann", at, nil, audit.Entry{ID: id, UserID: "ann", Action: audit.ActionSessionsRevoked,
 			Resource: audit.ResourceUser, ResourceID: "ann", CreatedAt: at, UpdatedAt: at})
 		if err != nil {
 			t.Fatal(err)
@@ -89,4 +91,73 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestErasure_IsARevocation: what was issued before an erasure is refused, by
+// every kind of credential, though nothing of the user is stored any more; what
+// is issued after it is accepted.
+func TestErasure_IsARevocation(t *testing.T) {
+	store := openStore(t)
+	hash := func(user string) string { return "hash of " + user }
+	at := time.Now().Truncate(time.Microsecond)
+	_, err := store.DeclareErasure(t.Context(), ports.Erasure{UserID: "ann", UserHash: hash("ann"), At: at, Sessions: []string{"s1", "s2"}}, nil)
+	check(t, err)
+	for name, c := range map[string]struct {
+		principal access.Principal
+		ended     bool
+	}{
+		"OldSession":         {access.Principal{UserID: "ann", IssuedAt: at.Add(-time.Hour)}, true},
+		"NewSession":         {access.Principal{UserID: "ann", IssuedAt: at.Add(time.Second)}, false},
+		"Undated":            {access.Principal{UserID: "ann"}, true},
+		"OldKey":             {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(-time.Hour)}, true},
+		"NewKey":             {access.Principal{UserID: "ann", Via: access.ViaKey, IssuedAt: at.Add(time.Second)}, false},
+		"OldVersion":         {access.Principal{UserID: "ann", SessionVersion: 7, IssuedAt: at.Add(-time.Hour)}, true},
+		"NewVersion":         {access.Principal{UserID: "ann", SessionVersion: 1, IssuedAt: at.Add(time.Second)}, false},
+		"OldDatabaseSession": {access.Principal{UserID: "ann", Session: "s2"}, true},
+		"NewDatabaseSession": {access.Principal{UserID: "ann", Session: "s3"}, false},
+		"SomebodyElse":       {access.Principal{UserID: "bob", IssuedAt: at.Add(-time.Hour)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			deps := gate.Deps{Identity: anybody{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
+				Revocations: store, UserHash: hash, Observer: nothing{}, Now: time.Now}
+			g := gate.New(deps, access.Limits{access.Anonymous: 100}, false)
+			check(t, g.Refresh(t.Context()))
+			p, err := g.Authenticate(t.Context(), access.Credential{}, access.Caller{})
+			if c.ended != fault.Is(err, fault.Unauthenticated) || c.ended == p.Known() {
+				t.Errorf("%+v, %v; want ended %v", p, err, c.ended)
+			}
+			if got := g.StillValid(t.Context(), access.Credential{}, c.principal); got == c.ended {
+				t.Errorf("still valid: %v", got)
+			}
+		})
+	}
+	t.Run("WithoutTheKey", func(t *testing.T) {
+		g := gate.New(gate.Deps{Revocations: store, Now: time.Now}, nil, false)
+		if err := g.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "AUDIT_KEY") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("Wakes", func(t *testing.T) {
+		g := gate.New(gate.Deps{Identity: anybody{access.Principal{UserID: "eve", IssuedAt: at}}, Revocations: store, UserHash: hash, Observer: nothing{}, Now: time.Now}, nil, false)
+		check(t, g.Refresh(t.Context()))
+		wake := make(chan struct{})
+		go g.FollowRevocations(t.Context(), time.Hour, wake)
+		_, err := store.DeclareErasure(t.Context(), ports.Erasure{UserID: "eve", UserHash: hash("eve"), At: at}, nil)
+		check(t, err)
+		wake <- struct{}{}
+		wake <- struct{}{} // taken after the first was served
+		if g.StillValid(t.Context(), access.Credential{}, access.Principal{UserID: "eve"}) {
+			t.Error("still valid after the wake")
+		}
+	})
+	t.Run("Expires", func(t *testing.T) {
+		if n, err := store.ExpireErased(t.Context(), at.Add(access.LongestSession-time.Second)); err != nil || n != 0 {
+			t.Errorf("%d rows expired too early, %v", n, err)
+		}
+		n, err := store.ExpireErased(t.Context(), at.Add(access.LongestSession))
+		list, failed := store.Revocations(t.Context(), at.Add(-access.LongestSession))
+		if err != nil || failed != nil || n != 2 || len(list) != 0 {
+			t.Errorf("%d rows expired, %v; %v left, %v", n, err, list, failed)
+		}
+	})
 }

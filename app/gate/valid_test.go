@@ -74,7 +74,7 @@ func TestStillValid(t *testing.T) {
 	}
 	revoke := func(user string) {
 		t.Helper()
-		if _, err := store.RevokeSessions(t.Context(), user, now.Add(time.Second), entry(user)); err != nil {
+		if _, err := store.RevokeSessions(t.Context(), user, now.Add(time.Second), nil, entry(user)); err != nil {
 			t.Fatal(err)
 		}
 		if err := g.Refresh(t.Context()); err != nil {

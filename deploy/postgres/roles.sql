@@ -1,6 +1,7 @@
--- A role for the application with no more rights than it needs: of the audit
--- log it can write entries and complete its own, and neither change, delete nor
--- switch off what guards them. Migrations stay with the owner of the tables.
+-- A role for the application with no more rights than it needs: it can write
+-- entries of the audit log and complete pending ones, and neither change or
+-- delete them nor disable the triggers that refuse it (docs/audit.md lists what
+-- it can and cannot do). Migrations stay with the owner of the tables.
 -- Run as that owner (who must be allowed to create roles), and again after
 -- every migration:
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql
@@ -27,15 +28,22 @@ END $$;
 GRANT USAGE ON SCHEMA public TO parley_app;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
-GRANT SELECT, INSERT ON audit_logs, audit_chain TO parley_app;
+-- Earlier releases granted more on the tables of the audit.
+REVOKE ALL ON audit_logs, audit_chain, audit_unsealed, audit_keys, audit_root, audit_erasures FROM parley_app;
+
+-- It can write entries and complete pending ones, but not change or delete any.
+GRANT SELECT, INSERT ON audit_logs TO parley_app;
 GRANT UPDATE (status, error_message, updated_at) ON audit_logs TO parley_app;
 
--- The queue of the sealer, and what an erasure needs. Entries themselves go
--- through audit_erase, and only when an erasure is declared in the chain.
-GRANT SELECT, INSERT, DELETE ON audit_unsealed, audit_keys, audit_erasures TO parley_app;
-GRANT UPDATE (declared_at) ON audit_erasures TO parley_app; -- to lock the row
-GRANT SELECT, INSERT, UPDATE (wrapped) ON audit_root TO parley_app;
-GRANT EXECUTE ON FUNCTION audit_erase(text, bigint) TO parley_app;
+-- It seals: takes facts from the queue, which only triggers write, and appends
+-- links, keys of users and, when a secret is rotated, another wrapped root.
+GRANT SELECT, DELETE ON audit_unsealed TO parley_app;
+GRANT SELECT, INSERT ON audit_chain, audit_keys, audit_root TO parley_app;
+
+-- It erases users, in no other way than with a link of the chain that says so.
+GRANT SELECT ON audit_erasures TO parley_app;
+GRANT EXECUTE ON FUNCTION audit_declare_erasure(text, text, bigint, bytea, bytea, timestamptz),
+  audit_erase(text, bigint), audit_end_erasure(text) TO parley_app;
 
 -- DB_RLS=true turns the policies on; this role cannot turn them off.
 GRANT EXECUTE ON FUNCTION chat_enable_row_security() TO parley_app;

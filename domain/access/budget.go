@@ -37,6 +37,15 @@ type Spent struct {
 	Replies                int64 // that have ended
 }
 
+// Plus is the sum of both.
+func (s Spent) Plus(t Spent) Spent {
+	return Spent{
+		Tokens: s.Tokens + t.Tokens, Micros: s.Micros + t.Micros,
+		HeldTokens: s.HeldTokens + t.HeldTokens, HeldMicros: s.HeldMicros + t.HeldMicros,
+		Replies: s.Replies + t.Replies,
+	}
+}
+
 // Usage is a user's account.
 type Usage struct {
 	Day, Month Spent

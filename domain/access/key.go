@@ -1,6 +1,9 @@
 package access
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Key is an API key. The secret itself is nowhere: only its digest is kept.
 type Key struct {
@@ -13,18 +16,29 @@ type Key struct {
 	RevokedAt time.Time // zero while it is good
 }
 
+// LongestSession bounds how long a credential can live, and so how long a
+// revocation must be remembered.
+const LongestSession = 400 * 24 * time.Hour
+
 // Revocation ends every session of a user that was issued until At, or that
-// names an older session version, and every API key made until then.
+// names an older session version, and every API key made until then. Of an
+// erased user it holds UserHash instead of UserID and Version.
 type Revocation struct {
-	UserID  string
-	Version int
-	At      time.Time
+	UserID   string
+	UserHash string
+	Version  int
+	At       time.Time
+	Sessions []string // digests of the sessions in the app's database at that time
 }
 
 // Ends reports whether the revocation applies to a credential. One that does
-// not say when it was issued is taken for an old one.
+// not say when it was issued counts as issued before. A session in the app's
+// database is never dated: it ends if it existed when it was revoked.
 func (r Revocation) Ends(p Principal) bool {
-	if p.Via != ViaKey && p.SessionVersion > 0 {
+	switch {
+	case p.Session != "":
+		return slices.Contains(r.Sessions, p.Session)
+	case p.Via != ViaKey && p.SessionVersion > 0 && r.UserHash == "":
 		return p.SessionVersion < r.Version
 	}
 	return !p.IssuedAt.After(r.At)

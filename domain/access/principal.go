@@ -52,6 +52,7 @@ type Principal struct {
 	Scopes         []Scope
 	SessionVersion int       // of the credential; refused when below the user's
 	IssuedAt       time.Time // of the credential; zero when unknown
+	Session        string    // digest of a session in the app's database; "" for other credentials
 }
 
 // Known reports whether somebody was recognised.

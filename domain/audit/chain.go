@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"time"
 )
@@ -76,11 +77,12 @@ type Unsealed struct {
 	Line    *Line
 }
 
-// ChainKeys are the deployment's keys. Who does not have them can neither make
-// a digest nor a link nor a head.
+// ChainKeys are the deployment's keys. Without them nobody can make a digest, a
+// link, a head or a user's hash.
 type ChainKeys struct {
 	entries []byte // with a subject's salt: the key of the subject's digests
 	links   []byte
+	users   []byte // of erased users' hashes
 	heads   ed25519.PrivateKey
 }
 
@@ -97,11 +99,18 @@ func NewChainKeys(root []byte) (*ChainKeys, error) {
 		}
 		return key
 	}
-	k := &ChainKeys{entries: derive("Parley Audit Entries"), links: derive("Parley Audit Links")}
+	k := &ChainKeys{entries: derive("Parley Audit Entries"), links: derive("Parley Audit Links"), users: derive("Parley Erased Users")}
 	if seed := derive("Parley Audit Heads"); err == nil {
 		k.heads = ed25519.NewKeyFromSeed(seed)
 	}
 	return k, err
+}
+
+// UserHash is what an erased user is remembered by: it says whether an id is one
+// of an erased user, and nothing to anybody who does not have the keys.
+func (k *ChainKeys) UserHash(user string) string {
+	sum := mac(k.users, []byte(user))
+	return hex.EncodeToString(sum[:])
 }
 
 // Digest is the keyed digest of an entry for a link of the kind.

@@ -10,16 +10,17 @@ import (
 	"fmt"
 )
 
-// The chain's own secret, its root, is random and lives in the database,
-// wrapped with a secret of the operator's. So the operator's secret can be
-// rotated like any other, and the chain made under the former one still
-// verifies.
+// The root of the chain, from which its keys are derived, is random and stored in
+// the database, encrypted ("wrapped") with a secret of the operator's. So the
+// operator's secret can be rotated, and the chain made under the former one
+// still verifies.
 
 const rootSize = 32
 
 // ErrRootLocked says that none of the secrets opens the root.
 var ErrRootLocked = errors.New("none of the secrets opens the audit chain's key; " +
-	"add the former AUDIT_KEY, or the former AUTH_SECRET, to AUDIT_KEY")
+	"add the former AUDIT_KEY, or the former AUTH_SECRET, to AUDIT_KEY; " +
+	"if no secret was changed, the table audit_root was: restore it from a backup")
 
 // NewRoot returns a root for a new chain.
 func NewRoot() []byte {
@@ -39,20 +40,23 @@ func WrapRoot(secret string, root []byte) ([]byte, error) {
 	return box.Seal(nonce, nonce, root, []byte{chainVersion}), nil
 }
 
-// UnwrapRoot tries the secrets one after another and says which one fits.
-// ErrRootLocked: none does.
-func UnwrapRoot(secrets []string, wrapped []byte) (root []byte, which int, err error) {
+// UnwrapRoot tries every secret on every wrapped root and says which secret
+// fits. There is more than one wrapped root after a rotation of the secret; one
+// that no secret opens is passed over. ErrRootLocked: none opens any.
+func UnwrapRoot(secrets []string, wrapped ...[]byte) (root []byte, which int, err error) {
 	for i, secret := range secrets {
 		box, err := rootBox(secret)
 		if err != nil {
 			return nil, 0, err
 		}
-		if len(wrapped) < box.NonceSize() {
-			break
-		}
-		root, err := box.Open(nil, wrapped[:box.NonceSize()], wrapped[box.NonceSize():], []byte{chainVersion})
-		if err == nil {
-			return root, i, nil
+		for _, w := range wrapped {
+			if len(w) < box.NonceSize() {
+				continue
+			}
+			root, err := box.Open(nil, w[:box.NonceSize()], w[box.NonceSize():], []byte{chainVersion})
+			if err == nil {
+				return root, i, nil
+			}
 		}
 	}
 	return nil, 0, ErrRootLocked

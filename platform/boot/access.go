@@ -17,6 +17,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/platform/config"
+	"parley/ports"
 )
 
 type keyCommand struct {
@@ -107,11 +108,29 @@ type userRevoke struct {
 }
 
 // Run ends every session and API key of the user that was issued until now.
-// Other instances refuse sessions within revocationInterval, keys at once.
+// Instances refuse them at once through Redis, else within revocationInterval.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
-	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
-		r, err := store.RevokeSessions(ctx, u.User, time.Now(), operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
+	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
+		shared, err := openBackends(c, instanceName(c), silence{})
+		if err != nil {
+			return err
+		}
+		defer shared.close()
+		sessions, err := openSessions(c)
+		if err != nil {
+			return err
+		}
+		var digests []string
+		if sessions != nil {
+			defer sessions.Close() //nolint:errcheck // it was only read
+			if digests, err = sessions.Digests(ctx, u.User); err != nil {
+				return err
+			}
+		}
+		r, err := store.RevokeSessions(ctx, u.User, time.Now(), digests,
+			operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
 		if err == nil {
+			shared.feed.Notify(ctx, ports.TopicRevoked)
 			fmt.Fprintf(p.Stdout, "sessions and API keys issued until now are ended; session version %d\n", r.Version)
 		}
 		return err
@@ -159,23 +178,30 @@ func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*ident
 	if c.Auth.OIDCIssuer != "" {
 		callers.OIDC = identity.NewOIDC(c.Auth.OIDCIssuer, c.Auth.OIDCAudience, time.Now)
 	}
-	if c.Auth.SessionStrategy == "database" {
-		callers.Sessions, err = openSessions(c)
-		if err != nil {
-			return nil, nil, usageError{err}
-		}
+	if callers.Sessions, err = openSessions(c); err != nil {
+		return nil, nil, err
+	}
+	if callers.Sessions != nil {
 		done = func() { _ = callers.Sessions.Close() }
 	}
 	return callers, done, nil
 }
 
-// openSessions prepares for the sessions in the database of the app.
+// openSessions prepares for the sessions in the database of the app; nil when
+// sessions are encrypted cookies.
 func openSessions(c config.Config) (*identity.Sessions, error) {
+	if c.Auth.SessionStrategy != "database" {
+		return nil, nil
+	}
 	database := c.AuthDatabase()
-	return identity.NewSessions(database.URL.Reveal(), identity.Tables{
+	sessions, err := identity.NewSessions(database.URL.Reveal(), identity.Tables{
 		Session: c.Auth.SessionTable, Token: c.Auth.SessionTokenColumn, User: c.Auth.SessionUserColumn, Expires: c.Auth.SessionExpiresColumn,
 		SearchPath: database.SearchPath, MaxConns: database.MaxConns,
 	}, time.Now)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return sessions, nil
 }
 
 // checkSessions asks the database of the app for a session. Its error says

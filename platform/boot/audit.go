@@ -109,7 +109,7 @@ func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observ
 		Observer: observer, Now: time.Now,
 	}
 	if shared != nil {
-		deps.Feed, deps.Copies = shared.feed, []ports.UserForgetter{shared.feed, shared.cache}
+		deps.Feed, deps.UserCaches = shared.feed, []ports.UserForgetter{shared.feed, shared.cache}
 	}
 	return appaudit.New(deps, appaudit.Options{}), nil
 }

@@ -93,9 +93,12 @@ func TestAudit_VerifyAndErase(t *testing.T) {
 		if out := run(t, env, "user", "erase", "--user", "alice-canary"); out != "erased" {
 			t.Errorf("erase: %q", out)
 		}
-		if a := call(t, "GET", p.url+"/api/chat/messages", "", auth); a.status != http.StatusOK || strings.Contains(a.body, "echo") {
+		if a := call(t, "GET", p.url+"/api/chat/messages", "", bearer(t, env, "alice-canary")); a.status != http.StatusOK || strings.Contains(a.body, "echo") {
 			t.Errorf("after the erasure: %d %s", a.status, a.body)
 		}
+		eventually(t, "the session from before to end", func() bool {
+			return call(t, "GET", p.url+"/api/chat/messages", "", auth).status == http.StatusUnauthorized
+		})
 		if out, code := command(t, env, "user", "erase", "--user", "nobody"); code != 1 || !strings.Contains(out, "nothing of this user") {
 			t.Errorf("erase nobody: %d %s", code, out)
 		}

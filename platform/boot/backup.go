@@ -218,7 +218,7 @@ func (v auditVerdict) String() string {
 // verifyLedger verifies the audit chain with the secrets that are configured.
 // Its error says that the database could not be read.
 func verifyLedger(ctx context.Context, c config.Config, ledger ports.Ledger) (auditVerdict, error) {
-	wrapped, err := ledger.AuditRoot(ctx)
+	wrapped, err := ledger.AuditRoots(ctx)
 	if err != nil {
 		return auditVerdict{}, err
 	}
@@ -226,7 +226,7 @@ func verifyLedger(ctx context.Context, c config.Config, ledger ports.Ledger) (au
 	if err != nil {
 		return auditVerdict{}, err
 	}
-	if wrapped != nil && len(secrets) == 0 {
+	if len(wrapped) > 0 && len(secrets) == 0 {
 		return auditVerdict{problem: "neither AUDIT_KEY nor AUTH_SECRET is set"}, nil
 	}
 	auditor := appaudit.New(appaudit.Deps{Ledger: ledger, Secrets: secrets, Observer: silence{}, Now: time.Now}, appaudit.Options{})

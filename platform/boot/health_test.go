@@ -41,7 +41,7 @@ func TestHealth_DiskFull(t *testing.T) {
 	if _, err := store.DB().Exec("PRAGMA max_page_count = 1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.RevokeSessions(t.Context(), strings.Repeat("u", 100_000), time.Now(), operatorEntry("u", "a", "r", "u")); err == nil {
+	if _, err := store.RevokeSessions(t.Context(), strings.Repeat("u", 100_000), time.Now(), nil, operatorEntry("u", "a", "r", "u")); err == nil {
 		t.Fatal("there is room")
 	}
 	because, public := look()

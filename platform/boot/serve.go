@@ -22,6 +22,7 @@ import (
 	"parley/app/gate"
 	"parley/app/replies"
 	"parley/domain/access"
+	"parley/domain/fault"
 	"parley/platform/config"
 	"parley/platform/telemetry"
 	"parley/ports"
@@ -138,13 +139,26 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 			tel.Log.Warn("the database of sessions does not answer yet", "error", err)
 		}
 	}
+	auditor, err := newAuditor(c, store, &backends, observer)
+	if err != nil {
+		return err
+	}
+	userHash, err := auditor.UserHash(ctx)
+	if err != nil && fault.KindOf(err) != fault.Internal { // a key that does not open is the sealer's to report
+		return fmt.Errorf("read the audit chain's key: %w", err)
+	}
+	store.SetUserHash(userHash)
 	admission := gate.New(gate.Deps{
 		Identity: callers, Limiter: observer.Limiter(backends.limiter), Audit: store, Accounts: store, Revocations: store,
-		Observer: observer, Now: time.Now,
+		UserHash: userHash, Observer: observer, Now: time.Now,
 	}, rates, c.Limits.ChatDisabled)
 	admission.SetBudgets(budgets)
 	if err := admission.Refresh(ctx); err != nil {
 		return fmt.Errorf("read revocations: %w", err)
+	}
+	auditor.Revoked = admission.Refresh
+	if callers.Sessions != nil {
+		auditor.Sessions = callers.Sessions.Digests
 	}
 	var titles ports.Titles
 	if c.AI.Titles {
@@ -157,10 +171,6 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	auditor, err := newAuditor(c, store, &backends, observer)
-	if err != nil {
-		return err
-	}
 	conversationService := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Now: time.Now, NewID: newID}
 
 	retention := &conversations.Keeper{
@@ -206,7 +216,11 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
 		audit: forever("audit", auditor.Serve),
 		loops: []service{
-			forever("revocations", func(ctx context.Context) { admission.FollowRevocations(ctx, revocationInterval) }),
+			forever("revocations", func(ctx context.Context) {
+				revoked, stop := backends.feed.Listen(ports.TopicRevoked)
+				defer stop()
+				admission.FollowRevocations(ctx, revocationInterval, revoked)
+			}),
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
 			forever("retention", retention.Serve),
 		},

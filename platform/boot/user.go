@@ -14,9 +14,9 @@ type userErase struct {
 	User string `required:"" help:"Id of the user."`
 }
 
-// Run removes everything of the user. It may run beside instances that serve:
-// they stop the user's replies, and a request that comes meanwhile makes a new
-// user.
+// Run deletes everything of the user and ends the user's credentials. It may run
+// beside instances that serve: they stop the user's replies, and refuse every
+// session and API key that was issued until now.
 func (u userErase) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
 		shared, err := openBackends(c, instanceName(c), silence{})
@@ -27,6 +27,14 @@ func (u userErase) Run(ctx context.Context, p Process) error {
 		auditor, err := newAuditor(c, store, &shared, complaints{p.Stderr})
 		if err != nil {
 			return err
+		}
+		sessions, err := openSessions(c)
+		if err != nil {
+			return err
+		}
+		if sessions != nil {
+			defer sessions.Close() //nolint:errcheck // it was only read
+			auditor.Sessions = sessions.Digests
 		}
 		if err := auditor.EraseUser(ctx, u.User); err != nil {
 			return err

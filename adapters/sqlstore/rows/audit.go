@@ -50,7 +50,7 @@ type AuditKey struct {
 	Salt    []byte `bun:"salt"`
 }
 
-// AuditRoot is the row of audit_root.
+// AuditRoot is a row of audit_root: one for each secret that wraps the root.
 type AuditRoot struct {
 	bun.BaseModel `bun:"table:audit_root,alias:o"`
 
@@ -65,4 +65,26 @@ type Erasure struct {
 	UserID     string    `bun:"user_id,pk"`
 	Subject    string    `bun:"subject"`
 	DeclaredAt time.Time `bun:"declared_at"`
+}
+
+// ErasedUser is a row of chat_erased_users.
+type ErasedUser struct {
+	bun.BaseModel `bun:"table:chat_erased_users,alias:d"`
+
+	UserHash  string    `bun:"user_hash,pk"`
+	ErasedAt  time.Time `bun:"erased_at"`
+	Sessions  string    `bun:"sessions"` // digests, separated by spaces
+	ExpiresAt time.Time `bun:"expires_at"`
+}
+
+// ErasedUsage is a row of chat_erased_usage.
+type ErasedUsage struct {
+	bun.BaseModel `bun:"table:chat_erased_usage,alias:w"`
+
+	UserHash   string    `bun:"user_hash,pk"`
+	Period     string    `bun:"period,pk"`
+	Tokens     int64     `bun:"tokens"`
+	CostMicros int64     `bun:"cost_micros"`
+	Replies    int64     `bun:"replies"`
+	ExpiresAt  time.Time `bun:"expires_at"`
 }

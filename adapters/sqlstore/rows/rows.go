@@ -27,7 +27,9 @@ type User struct {
 	LeafID         string    `bun:"leaf_id,nullzero"` // the current end of the default thread
 	SessionVersion int       `bun:"session_version"`
 	RevokedAt      time.Time `bun:"revoked_at,nullzero"`
-	CreatedAt      time.Time `bun:"created_at"`
+	// RevokedSessions are digests of the sessions that the last revocation ended.
+	RevokedSessions string    `bun:"revoked_sessions"` // separated by spaces
+	CreatedAt       time.Time `bun:"created_at"`
 }
 
 // Conversation is a row of chat_conversations.
@@ -179,6 +181,7 @@ func (k Key) Domain() access.Key {
 var All = []any{
 	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
+	(*ErasedUser)(nil), (*ErasedUsage)(nil),
 }
 
 // Time is t as the tables keep it.
