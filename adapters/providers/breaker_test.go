@@ -163,7 +163,7 @@ func TestClassify(t *testing.T) {
 		"Stall":                 {upstream.Fail(upstream.Idle, nil), true, errFailed},
 		"OurOwnLimit":           {upstream.Fail(upstream.ReplyTooLong, nil), true, errExcluded},
 		"SomethingUnheardOf":    {errPanicked, false, errFailed},
-		"EndWithoutAnEndMarker": {upstream.Unfinished(), true, errFailed},
+		"EndWithoutAnEndMarker": {upstream.Truncated(), true, errFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := classify(c.err, c.begun); got != c.want { //nolint:errorlint // identity is meant

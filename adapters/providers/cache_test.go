@@ -109,7 +109,7 @@ func TestCache_Hit(t *testing.T) {
 	})
 	t.Run("OnlyWholeRepliesAreKept", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			a := &scripted{name: "a", outcomes: []outcome{{pieces: []string{"half"}, err: upstream.Unfinished()}, paid}}
+			a := &scripted{name: "a", outcomes: []outcome{{pieces: []string{"half"}, err: upstream.Truncated()}, paid}}
 			r := cachedRouter(false, a)
 			askFor(t.Context(), r, prompt("u", "hi"))
 			if got := askFor(t.Context(), r, prompt("u", "hi")); got.text != "one two" || a.calls != 2 {

@@ -131,7 +131,7 @@ func TestSteady(t *testing.T) {
 	}
 	var asked, said int64
 	for _, c := range calls {
-		if c.Whole {
+		if c.Complete {
 			asked, said = asked+c.Input, said+c.Output
 		}
 	}

@@ -42,7 +42,7 @@ func TestRouter_Account(t *testing.T) {
 		},
 		"NotReported": {outcome{pieces: []string{"hello ", "world"}, usage: chat.Usage{Estimated: true}}, chat.Usage{Input: 5, Output: 2, Estimated: true}, micros(5*2 + 2*8)},
 		"Zeros":       {outcome{pieces: []string{"hello ", "world"}}, chat.Usage{Input: 5, Output: 2, Estimated: true}, micros(5*2 + 2*8)},
-		"BrokenOff":   {outcome{pieces: []string{"hello"}, err: upstream.Unfinished()}, chat.Usage{Input: 5, Output: 1, Estimated: true}, micros(5*2 + 8)},
+		"BrokenOff":   {outcome{pieces: []string{"hello"}, err: upstream.Truncated()}, chat.Usage{Input: 5, Output: 1, Estimated: true}, micros(5*2 + 8)},
 		"NeverBegun":  {fail(upstream.FirstToken), chat.Usage{Input: 5, Estimated: true}, micros(10)},
 		"TurnedAway":  {fail(upstream.BadRequest), chat.Usage{}, micros(0)},
 	} {

@@ -106,7 +106,6 @@ func TestAnthropic_WholeReplies(t *testing.T) {
 }
 
 func TestAnthropic_Failures(t *testing.T) {
-	unnamed := func(e [2]string) [2]string { return [2]string{"", e[1]} }
 	for name, c := range map[string]struct {
 		reply  stub.Reply
 		reason upstream.Reason
@@ -124,7 +123,6 @@ func TestAnthropic_Failures(t *testing.T) {
 		"401":                {reply: stub.Refuse(401, "authentication_error"), reason: upstream.KeyRefused},
 		"413":                {reply: stub.Refuse(413, "request_too_large"), reason: upstream.TooLong},
 		"HTML200":            {reply: stub.Reply{Header: map[string]string{"Content-Type": "text/html"}, Raw: "<html>"}, reason: upstream.NotAStream},
-		"DataWithoutEvent":   {reply: stub.Reply{Raw: script(unnamed(start), unnamed(hello), unnamed(delta), unnamed(stop))}, reason: upstream.Incomplete},
 		"Garbage":            {reply: stub.Reply{Raw: script([2]string{"message_start", "{not json"})}, reason: upstream.NotAStream},
 		"LineOf10MB":         {reply: stub.Reply{Raw: "event: content_block_delta\ndata: " + strings.Repeat("x", 10<<20)}, reason: upstream.LineTooLong},
 		"NoFirstByte":        {reply: stub.Reply{Hang: true}, reason: upstream.FirstToken},

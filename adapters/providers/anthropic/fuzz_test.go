@@ -8,10 +8,10 @@ import (
 	"parley/ports"
 )
 
-// FuzzGenerate feeds whatever bytes to the reader of a reply's events.
+// FuzzGenerate reads any bytes as the events of a reply.
 func FuzzGenerate(f *testing.F) {
-	stub.FuzzEvents(f, func(f *testing.F, canned *stub.Canned) ports.Model {
-		p, err := anthropic.New(anthropic.Config{BaseURL: "http://provider.test", Key: "k", Wrap: canned.Wrap})
+	stub.FuzzEvents(f, func(f *testing.F, t *stub.RecordedTransport) ports.Model {
+		p, err := anthropic.New(anthropic.Config{BaseURL: "http://provider.test", Key: "k", Wrap: t.Wrap})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -28,6 +28,8 @@ func FuzzGenerate(f *testing.F) {
 		"event: ping\n" + `data: {"type":"ping"}` + "\n\n",
 		"event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"canary"}}` + "\n\n",
 		"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"\xff\"}}\n\n",
+		`{"type":"message","content":[{"type":"text","text":"canary"}],"stop_reason":"end_turn"}`,
+		"data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"text\",\"text\":\"canary\\ud83d\"}}\r\rdata: {\"type\":\"message_stop\"}",
 		`{"type":"error","error":{"type":"api_error","message":"canary"}}`,
 	})
 }

@@ -12,60 +12,65 @@ import (
 	"parley/ports"
 )
 
-// budgets are the thinking tokens of models that want a number. They count
-// towards the reply's maximum, which is raised by as much.
+// budgets are the thinking tokens of models that take a number. They count
+// towards the bound of the reply, which is raised by as much.
 var budgets = map[string]int64{"low": 1024, "medium": 4096, "high": 16384}
 
-// params is the request for a prompt, and the names of the wishes that the
-// model would refuse and that are therefore left out.
-func (p *Provider) params(prompt ports.Prompt) (sdk.MessageNewParams, []string) {
-	want := prompt.Params
-	out := sdk.MessageNewParams{Model: want.Model, MaxTokens: p.maxTokens}
-	if want.MaxTokens > 0 {
-		out.MaxTokens = int64(want.MaxTokens)
+// request returns the request for a prompt, without the members in omit and
+// without what the model is known to refuse.
+func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.Request {
+	params := prompt.Params
+	body := sdk.MessageNewParams{Model: params.Model, MaxTokens: p.maxTokens}
+	var req upstream.Request
+	if params.MaxTokens > 0 {
+		body.MaxTokens = int64(params.MaxTokens)
 	}
-	if want.System != "" {
-		out.System = []sdk.TextBlockParam{{Text: want.System}}
+	if params.System != "" {
+		body.System = []sdk.TextBlockParam{{Text: params.System}}
 	}
-	for _, t := range upstream.Turns(prompt.Messages) {
-		block := sdk.NewTextBlock(t.Text)
-		if t.Role == chat.Assistant {
-			out.Messages = append(out.Messages, sdk.NewAssistantMessage(block))
+	for _, m := range upstream.Messages(prompt.Messages) {
+		block := sdk.NewTextBlock(m.Text)
+		if m.Role == chat.Assistant {
+			body.Messages = append(body.Messages, sdk.NewAssistantMessage(block))
 		} else {
-			out.Messages = append(out.Messages, sdk.NewUserMessage(block))
+			body.Messages = append(body.Messages, sdk.NewUserMessage(block))
 		}
 	}
-	if prompt.UserID != "" {
-		out.Metadata = sdk.MetadataParam{UserID: sdk.String(upstream.Pseudonym(prompt.UserID))}
+	if prompt.UserID != "" && !omit.Has("metadata") {
+		req.Optional = append(req.Optional, "metadata")
+		body.Metadata = sdk.MetadataParam{UserID: sdk.String(upstream.Pseudonym(prompt.UserID))}
 	}
-	g := generationOf(want.Model)
-	thinks := want.Reasoning != "" && g != withoutThinking
-	switch budget := budgets[want.Reasoning]; {
+	g := generationOf(params.Model)
+	thinks := params.Reasoning != "" && g != withoutThinking && !omit.Has("thinking") && !omit.Has("output_config")
+	switch budget := budgets[params.Reasoning]; {
 	case !thinks:
 	case g == withBudget && budget > 0:
-		out.Thinking = sdk.ThinkingConfigParamOfEnabled(budget)
-		out.MaxTokens += budget
+		req.Optional = append(req.Optional, "thinking")
+		body.Thinking = sdk.ThinkingConfigParamOfEnabled(budget)
+		body.MaxTokens += budget
 	case g != withBudget:
-		out.Thinking = sdk.ThinkingConfigParamUnion{OfAdaptive: &sdk.ThinkingConfigAdaptiveParam{
+		req.Optional = append(req.Optional, "thinking", "output_config")
+		body.Thinking = sdk.ThinkingConfigParamUnion{OfAdaptive: &sdk.ThinkingConfigAdaptiveParam{
 			Display: sdk.ThinkingConfigAdaptiveDisplaySummarized,
 		}}
-		out.OutputConfig = sdk.OutputConfigParam{Effort: sdk.OutputConfigEffort(want.Reasoning)}
+		body.OutputConfig = sdk.OutputConfigParam{Effort: sdk.OutputConfigEffort(params.Reasoning)}
 	}
-	var ignored []string
-	if want.Reasoning != "" && !thinks {
-		ignored = append(ignored, "reasoning")
+	if params.Reasoning != "" && !thinks {
+		req.Ignored = append(req.Ignored, "reasoning")
 	}
-	if want.Temperature != nil {
-		if thinks || g == withoutSampling {
-			ignored = append(ignored, "temperature")
-		} else {
-			out.Temperature = sdk.Float(min(*want.Temperature, 1)) // Anthropic's scale ends at 1
-		}
+	switch {
+	case params.Temperature == nil:
+	case thinks, g == withoutSampling, omit.Has("temperature"):
+		req.Ignored = append(req.Ignored, "temperature")
+	default:
+		req.Optional = append(req.Optional, "temperature")
+		body.Temperature = sdk.Float(min(*params.Temperature, 1)) // Anthropic's scale ends at 1
 	}
-	return out, ignored
+	req.Params, req.MaxOutput = body, body.MaxTokens
+	return req
 }
 
-// generation is how a model wants to be asked to think.
+// generation is how a model is asked to think.
 type generation int
 
 const (

@@ -8,10 +8,10 @@ import (
 	"parley/ports"
 )
 
-// FuzzGenerate feeds whatever bytes to the reader of a reply's events.
+// FuzzGenerate reads any bytes as the events of a reply.
 func FuzzGenerate(f *testing.F) {
-	stub.FuzzEvents(f, func(f *testing.F, canned *stub.Canned) ports.Model {
-		p, err := openai.New(openai.Config{BaseURL: "http://provider.test/v1", Key: "k", Wrap: canned.Wrap})
+	stub.FuzzEvents(f, func(f *testing.F, t *stub.RecordedTransport) ports.Model {
+		p, err := openai.New(openai.Config{BaseURL: "http://provider.test/v1", Key: "k", Wrap: t.Wrap})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -26,5 +26,7 @@ func FuzzGenerate(f *testing.F) {
 		`data: {"choices":[{"delta":{"content":"\ud800"},"finish_reason":"length"}]}` + "\n\n",
 		"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}\n\n",
 		`{"error":{"message":"canary"}}`,
+		`{"object":"chat.completion","choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"canary"}]},{"type":"text","text":"canary"}]},"finish_reason":"stop"}]}`,
+		`data: {"choices":[{"index":1,"text":"canary","finish_reason":"stop","usage":{"prompt_tokens":-1,"completion_tokens":1e300}}]}` + "\r\rdata: [DONE]",
 	})
 }

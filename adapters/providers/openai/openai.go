@@ -1,20 +1,19 @@
-// Package openai asks OpenAI, or any server that speaks its chat completions,
-// through the official SDK. The SDK builds the request and reads the stream's
-// frames. Of each piece only the few fields that matter are looked at, which
-// costs a fraction of decoding it and admits the fields that compatible servers add.
+// Package openai asks OpenAI, or any server that implements its chat
+// completions, through the official SDK. The SDK builds and sends the request.
+// Of each chunk of the reply only the few members that matter are looked at,
+// which costs a fraction of decoding it and admits what compatible servers add.
 package openai
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strings"
+	"sync/atomic"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
-	"github.com/openai/openai-go/v3/packages/ssestream"
 	"github.com/tidwall/gjson"
 
 	"parley/adapters/providers/upstream"
@@ -33,101 +32,96 @@ type Config struct {
 	Key      string
 	BaseURL  string // with the version, as in http://localhost:11434/v1; "": OpenAI's
 	Limits   upstream.Limits
-	Conns    int
-	Observer ports.Observer // nil: nobody is told of rate limits
+	Conns    int            // idle connections to keep
+	Observer ports.Observer // receives the headroom of rate limits; nil: none
 	Wrap     func(http.RoundTripper) http.RoundTripper
 }
 
 // Provider implements ports.Model. Prompt.Params.Model must be set.
 type Provider struct {
+	endpoint *upstream.Endpoint
 	client   sdk.Client
-	http     *http.Client
-	limits   upstream.Limits
-	official bool // OpenAI itself, which knows newer parameters than its imitators
+	official bool        // OpenAI itself, which knows newer members than compatible servers
+	underV1  atomic.Bool // the base URL has no path, and the server answers under /v1
 }
 
-// New returns a provider. It asks nothing yet, and reads no environment.
+// New returns a provider. It sends nothing yet, and reads no environment.
 func New(c Config) (*Provider, error) {
 	base := c.BaseURL
 	if base == "" {
 		base = BaseURL
 	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errBaseURL
+	endpoint, err := upstream.NewEndpoint(Name, base,
+		upstream.Client{Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap, OnHeader: headroom(c.Observer)}, "/chat/completions")
+	if err != nil {
+		return nil, fmt.Errorf("openai: %w", err)
 	}
-	p := &Provider{limits: c.Limits.OrDefaults(), official: u.Host == "api.openai.com"}
-	p.http = upstream.Client{Limits: p.limits, Conns: c.Conns, Wrap: c.Wrap, Seen: headroom(c.Observer)}.HTTP()
-	p.client = sdk.Client{Options: []option.RequestOption{
-		option.WithBaseURL(strings.TrimRight(base, "/") + "/"),
-		option.WithAPIKey(c.Key),
-		option.WithHTTPClient(p.http),
-		option.WithMaxRetries(0), // ours are the only ones
-	}}
-	return p, nil
+	return &Provider{
+		endpoint: endpoint,
+		official: endpoint.Base.Host == "api.openai.com",
+		client: sdk.Client{Options: []option.RequestOption{
+			option.WithBaseURL(endpoint.Base.String()),
+			option.WithAPIKey(c.Key),
+			option.WithHTTPClient(endpoint.HTTP),
+			option.WithMaxRetries(0), // the router retries
+		}},
+	}, nil
 }
 
-// Close lets go of idle connections.
-func (p *Provider) Close() { p.http.CloseIdleConnections() }
+// Close closes idle connections.
+func (p *Provider) Close() { p.endpoint.Close() }
 
-// Generate implements ports.Model. The reply is whole when a finish reason has
-// come; usage may follow it, and is Estimated when it does not.
+// Generate implements ports.Model. The reply is complete when a finish reason
+// has come and the stream has ended; usage is Estimated when it did not come.
 func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
-	ctx, watch := upstream.NewWatch(ctx, p.limits)
-	defer watch.End()
-	a := ports.Answer{Provider: Name, Model: prompt.Params.Model, Usage: chat.Usage{Estimated: true}}
-	params, ignored := p.params(prompt)
-	if len(ignored) > 0 {
-		a.Metadata = map[string]any{"ignored": ignored}
-	}
-	events, err := p.open(ctx, params)
-	if err != nil {
-		return a, err
-	}
-	defer events.Close()
-	reply := upstream.NewReply(watch, emit)
-	for events.Next() {
-		data := events.Event().Data
-		if bytes.HasPrefix(data, done) {
-			break
-		}
-		if err = take(data, &a, reply); err != nil {
-			return a, reply.Failed(err)
-		}
-		if a.FinishReason != "" {
-			watch.Whole()
-		}
-	}
-	if a.FinishReason != "" {
-		return a, nil
-	}
-	a.Usage.Estimated = true // of as much as there was
-	return a, reply.Failed(upstream.CutShort(ctx, events.Err()))
+	var d decoder
+	return p.endpoint.Generate(ctx, prompt, emit, upstream.Protocol{
+		Build: p.request,
+		Post: func(ctx context.Context, params any, resp **http.Response) error {
+			return p.send(ctx, resp, func(ctx context.Context, prefix string) error {
+				return p.client.Post(ctx, prefix+"chat/completions", params, resp, option.WithJSONSet("stream", true))
+			})
+		},
+		Decode: d.decode,
+	})
 }
 
-// open sends the request and returns the events of its reply.
-func (p *Provider) open(ctx context.Context, params sdk.ChatCompletionNewParams) (ssestream.Decoder, error) {
-	var resp *http.Response
-	err := p.client.Post(ctx, "chat/completions", params, &resp, option.WithJSONSet("stream", true))
-	if resp != nil && resp.StatusCode >= 400 {
-		return nil, upstream.ReadRefusal(resp).Fault()
+// send calls the server. To a base URL without a path, which may lack the
+// version, it calls again under /v1 when nothing is found, and remembers what
+// was found there.
+func (p *Provider) send(ctx context.Context, resp **http.Response, call func(ctx context.Context, prefix string) error) error {
+	if p.underV1.Load() {
+		return call(ctx, "v1/")
 	}
-	if err != nil {
-		return nil, upstream.Broken(ctx, err)
+	err := call(ctx, "")
+	if p.endpoint.Base.Path != "/" || *resp == nil || (*resp).StatusCode != http.StatusNotFound {
+		return err
 	}
-	if err := upstream.Stream(resp); err != nil {
-		_ = resp.Body.Close()
-		return nil, err
+	notFound := *resp
+	*resp = nil
+	again := call(ctx, "v1/")
+	if *resp == nil || (*resp).StatusCode == http.StatusNotFound {
+		if *resp != nil {
+			_ = (*resp).Body.Close()
+		}
+		*resp = notFound
+		return err
 	}
-	return ssestream.NewDecoder(resp), nil
+	_ = notFound.Body.Close()
+	p.underV1.Store(true)
+	return again
 }
+
+var errNoModels = errors.New("openai: the server did not answer with a list of models")
 
 // ListModels returns the names of the models that the server offers, in its order.
 func (p *Provider) ListModels(ctx context.Context) ([]string, error) {
-	ctx, watch := upstream.NewWatch(ctx, p.limits)
-	defer watch.End()
+	ctx, watchdog := p.endpoint.Watch(ctx)
+	defer watchdog.Stop()
 	var resp *http.Response
-	err := p.client.Get(ctx, "models", nil, &resp)
+	err := p.send(ctx, &resp, func(ctx context.Context, prefix string) error {
+		return p.client.Get(ctx, prefix+"models", nil, &resp)
+	})
 	if resp != nil && resp.StatusCode >= 400 {
 		return nil, upstream.ReadRefusal(resp).Fault()
 	}
@@ -135,7 +129,7 @@ func (p *Provider) ListModels(ctx context.Context) ([]string, error) {
 		return nil, upstream.Broken(ctx, err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxModelList))
 	if err != nil {
 		return nil, upstream.Broken(ctx, err)
 	}
@@ -151,3 +145,6 @@ func (p *Provider) ListModels(ctx context.Context) ([]string, error) {
 	}
 	return names, nil
 }
+
+// maxModelList bounds a list of models, in bytes.
+const maxModelList = 4 << 20

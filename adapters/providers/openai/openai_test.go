@@ -78,7 +78,7 @@ func TestOpenAI_WholeReplies(t *testing.T) {
 		"WithComments":       {stub.Reply{Text: text, Ping: true}, text},
 		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text},
 		"SlowButAlive":       {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond}, "a b c d"},
-		"ControlCharacters":  {stub.Reply{Pieces: []string{"a\x00b", "\x1b[31mred", "\ttab\n"}}, "ab[31mred\ttab\n"},
+		"ControlCharacters":  {stub.Reply{Chunks: []string{"a\x00b", "\x1b[31mred", "\ttab\n"}}, "ab[31mred\ttab\n"},
 		"CharacterInTwoPieces": {stub.Reply{Raw: frame("{\"content\":\"a\xf0\x9f\"}") + frame("{\"content\":\"\x98\x80b\"}") +
 			finish + "data: [DONE]\n\n"}, "a😀b"},
 		"NoDoneMarker":     {stub.Reply{Raw: frame(`{"content":"fine"}`) + finish}, "fine"},
@@ -133,7 +133,7 @@ func TestOpenAI_Failures(t *testing.T) {
 		"NoFirstToken":       {reply: stub.Reply{Cut: stub.Stall}, reason: upstream.FirstToken},
 		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, said: true},
 		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, said: true},
-		"LastEventCutShort":  {reply: stub.Reply{Raw: `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}`}, reason: upstream.Incomplete, said: true},
+		"CutInTheFinish":     {reply: stub.Reply{Raw: `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"stop"`}, reason: upstream.Incomplete, said: true},
 		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, said: true},
 		"ErrorInTheMiddle":   {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, said: true},
 		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, said: true},

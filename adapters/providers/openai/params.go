@@ -2,7 +2,6 @@ package openai
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -14,51 +13,74 @@ import (
 	"parley/ports"
 )
 
-var (
-	errBaseURL  = errors.New("openai: the base URL must be http(s)://host/path")
-	errNoModels = errors.New("openai: the server did not answer with a list of models")
-)
-
-// params is the request for a prompt, and the names of the wishes that the
-// model would refuse and that are therefore left out.
-func (p *Provider) params(prompt ports.Prompt) (sdk.ChatCompletionNewParams, []string) {
-	want := prompt.Params
-	out := sdk.ChatCompletionNewParams{
-		Model:         want.Model,
-		StreamOptions: sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)},
+// request returns the request for a prompt, without the members in omit and
+// without what the model is known to refuse.
+func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.Request {
+	params := prompt.Params
+	body := sdk.ChatCompletionNewParams{Model: params.Model}
+	req := upstream.Request{MaxOutput: int64(params.MaxTokens)}
+	if params.System != "" {
+		body.Messages = append(body.Messages, sdk.SystemMessage(params.System))
 	}
-	if want.System != "" {
-		out.Messages = append(out.Messages, sdk.SystemMessage(want.System))
-	}
-	for _, t := range upstream.Turns(prompt.Messages) {
-		if t.Role == chat.Assistant {
-			out.Messages = append(out.Messages, sdk.AssistantMessage(t.Text))
+	for _, m := range upstream.Messages(prompt.Messages) {
+		if m.Role == chat.Assistant {
+			body.Messages = append(body.Messages, sdk.AssistantMessage(m.Text))
 		} else {
-			out.Messages = append(out.Messages, sdk.UserMessage(t.Text))
+			body.Messages = append(body.Messages, sdk.UserMessage(m.Text))
 		}
 	}
-	var ignored []string
-	if want.Temperature != nil {
-		if p.official && reasons(want.Model) {
-			ignored = append(ignored, "temperature")
-		} else {
-			out.Temperature = sdk.Float(*want.Temperature)
+	// use reports whether to send an optional member.
+	use := func(name, parameter string) bool {
+		if !omit.Has(name) {
+			req.Optional = append(req.Optional, name)
+			return true
 		}
+		if parameter != "" {
+			req.Ignored = append(req.Ignored, parameter)
+		}
+		return false
 	}
-	if want.Reasoning != "" {
-		out.ReasoningEffort = shared.ReasoningEffort(want.Reasoning)
+	if use("stream_options", "") {
+		body.StreamOptions = sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)}
 	}
 	switch {
-	case want.MaxTokens == 0:
-	case p.official:
-		out.MaxCompletionTokens = sdk.Int(int64(want.MaxTokens))
-	default:
-		out.MaxTokens = sdk.Int(int64(want.MaxTokens))
+	case params.Temperature == nil:
+	case p.official && reasons(params.Model):
+		req.Ignored = append(req.Ignored, "temperature")
+	case use("temperature", "temperature"):
+		body.Temperature = sdk.Float(*params.Temperature)
 	}
-	if p.official && prompt.UserID != "" {
-		out.SafetyIdentifier = sdk.String(upstream.Pseudonym(prompt.UserID))
+	if params.Reasoning != "" && use("reasoning_effort", "reasoning") {
+		body.ReasoningEffort = shared.ReasoningEffort(params.Reasoning)
 	}
-	return out, ignored
+	if params.MaxTokens > 0 {
+		p.bound(&body, int64(params.MaxTokens), omit, &req)
+	}
+	if p.official && prompt.UserID != "" && use("safety_identifier", "") {
+		body.SafetyIdentifier = sdk.String(upstream.Pseudonym(prompt.UserID))
+	}
+	req.Params = body
+	return req
+}
+
+// bound sets the bound of output tokens under the name that the server knows:
+// OpenAI's newer one, or the older one of compatible servers. A server that
+// refuses one of them is sent the other; a bound is never left out.
+func (p *Provider) bound(body *sdk.ChatCompletionNewParams, n int64, omit upstream.Members, req *upstream.Request) {
+	name, other := "max_tokens", "max_completion_tokens"
+	if p.official {
+		name, other = other, name
+	}
+	if omit.Has(name) {
+		name = other
+	} else {
+		req.Optional = append(req.Optional, name)
+	}
+	if name == "max_tokens" {
+		body.MaxTokens = sdk.Int(n)
+	} else {
+		body.MaxCompletionTokens = sdk.Int(n)
+	}
 }
 
 // reasons reports whether OpenAI's model of that name reasons, and therefore

@@ -19,9 +19,6 @@ const (
 	Anthropic = "anthropic"
 )
 
-// Script says how to answer a call. It is called from many goroutines.
-type Script func(Call) Reply
-
 // Call is one request, and what became of it.
 type Call struct {
 	N        int // from 1
@@ -30,11 +27,12 @@ type Call struct {
 	Messages []Message // the system prompt included
 	Body     map[string]any
 	Header   http.Header
+	Query    string // of the address
 	At       time.Time
 	Input    int64 // tokens asked
 	Output   int64 // tokens said
-	Whole    bool  // said to its end
-	Gone     bool  // the client left first
+	Complete bool  // sent to its end
+	Gone     bool  // the client disconnected first
 }
 
 // Message is one message of a call.
@@ -169,7 +167,7 @@ func (s *Server) track(c net.Conn, state http.ConnState) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	c := &Call{Header: r.Header, At: time.Now()}
+	c := &Call{Header: r.Header, Query: r.URL.RawQuery, At: time.Now()}
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == "/v1/chat/completions":
 		c.Provider = OpenAI
@@ -195,11 +193,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if script == nil {
 		script = Echo
 	}
-	p := &performance{w: w, r: r, reply: script(asked), call: asked, closed: closed}
-	whole, gone := p.run()
+	session := &session{w: w, r: r, reply: script(asked), call: asked, closed: closed}
+	complete, gone := session.run()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.Output, c.Whole, c.Gone = p.said, whole, gone
+	c.Output, c.Complete, c.Gone = session.output, complete, gone
 }
 
 // read takes from the body what both providers have, each in its own way.

@@ -42,6 +42,10 @@ const (
 	ReplyTooLong Reason = "reply_too_long"
 	Canceled     Reason = "canceled" // whoever asked does not want it any more
 	Unrecognised Reason = "unrecognised"
+
+	// The reply ended, but is not what can be shown as a complete one.
+	UnknownFinish     Reason = "unknown_finish_reason" // a reason to end that is not listed
+	UnsupportedOutput Reason = "unsupported_output"    // it holds something other than text
 )
 
 const (
@@ -80,6 +84,9 @@ var table = map[Reason]traits{
 	ReplyTooLong:   {},
 	Canceled:       {},
 	Unrecognised:   {failover: true, counts: true},
+
+	UnknownFinish:     {failover: true, counts: true},
+	UnsupportedOutput: {failover: true, counts: true},
 }
 
 // Retry reports whether the same provider may be asked again.

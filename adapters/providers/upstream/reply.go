@@ -1,50 +1,117 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"unicode/utf8"
 
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
-// Reply passes a provider's pieces on: clean, in whole characters, and within
-// the limit of a reply.
+// Reply receives what a provider's events say: it passes text on in complete
+// characters, clean and within the limit of a reply, and decides at the end of
+// the stream whether the reply is complete.
 type Reply struct {
-	watch *Watch
-	emit  func(chat.Delta)
-	begun bool
-	left  int       // code points that may still come
-	parts [2]string // the first bytes of a character whose rest has yet to come, of text and reasoning
+	Model string // as the server names it; "" when it does not
+
+	watchdog *Watchdog
+	emit     func(chat.Delta)
+	begun    bool
+	bytes    int64     // of text and reasoning
+	text     bool      // some text has come, not only reasoning
+	left     int       // code points that may still come
+	partial  [2]string // the bytes of a character whose rest has not come yet, of text and reasoning
+
+	finish        string // in the words of ports.Answer; "": no reason to end has come
+	finishFault   error  // of a reason to end that is a failure
+	textAfterEnd  bool   // text has come after a reason to end
+	unsupported   string // something other than text that the reply holds
+	unknownMember string // a member that may hold text
+	usage         usageMeter
 }
 
 // NewReply returns the receiver of one reply.
-func NewReply(w *Watch, emit func(chat.Delta)) *Reply {
-	return &Reply{watch: w, emit: emit, left: w.limits.MaxReply}
+func NewReply(w *Watchdog, emit func(chat.Delta)) *Reply {
+	return &Reply{watchdog: w, emit: emit, left: w.limits.MaxReply}
 }
 
-// Text passes a piece of text on.
+// Text passes a chunk of text on.
 func (r *Reply) Text(s string) error { return r.pass(false, s) }
 
-// Reasoning passes a piece of reasoning on.
+// Reasoning passes a chunk of reasoning on.
 func (r *Reply) Reasoning(s string) error { return r.pass(true, s) }
+
+// Content passes reasoning and then text on.
+func (r *Reply) Content(c Content) error {
+	if err := r.Reasoning(c.Reasoning); err != nil {
+		return err
+	}
+	if c.Unsupported != "" {
+		r.Unsupported(c.Unsupported)
+	}
+	return r.Text(c.Text)
+}
+
+// Begin records that the provider has begun to reply, even if nothing is shown yet.
+func (r *Reply) Begin() { r.watchdog.Begin() }
+
+// Begun reports whether some text has come, not only reasoning.
+func (r *Reply) Begun() bool { return r.text }
+
+// Finish records the provider's reason to end. More text may follow: some
+// gateways give a reason with every chunk. The last reason counts, unless an
+// earlier one was a failure.
+func (r *Reply) Finish(reason string) {
+	finish, err := finishOf(reason)
+	if err != nil && r.finishFault == nil {
+		r.finishFault = err
+	}
+	if err == nil {
+		r.finish = finish
+	}
+	r.watchdog.Complete()
+}
+
+// Finished reports whether a reason to end has come.
+func (r *Reply) Finished() bool { return r.finish != "" || r.finishFault != nil }
+
+// Usage records the provider's report of the tokens used so far.
+func (r *Reply) Usage(u UsageReport) { r.usage.report(u) }
+
+// InputExcludesCache says that the provider counts cached tokens beside the input.
+func (r *Reply) InputExcludesCache() { r.usage.inputExcludesCache = true }
+
+// Unsupported records that the reply holds something that cannot be passed on,
+// such as a tool call: it is not complete without that.
+func (r *Reply) Unsupported(kind string) {
+	if r.unsupported == "" {
+		r.unsupported = kind
+	}
+}
+
+// UnknownMember records a member that may hold text. A reply in which no text
+// was found is then not taken for an empty one.
+func (r *Reply) UnknownMember(name string) { r.unknownMember = name }
 
 func (r *Reply) pass(reasoning bool, s string) error {
 	if s == "" {
 		return nil
 	}
-	r.watch.Begin()
-	part := &r.parts[0]
+	r.watchdog.Begin()
+	r.textAfterEnd = r.textAfterEnd || r.Finished()
+	r.text = r.text || !reasoning
+	r.bytes += int64(len(s))
+	partial := &r.partial[0]
 	if reasoning {
-		part = &r.parts[1]
+		partial = &r.partial[1]
 	}
-	s = *part + s
-	cut := wholeCharacters(s)
-	s, *part = s[:cut], s[cut:]
+	s, *partial = joinSurrogates(*partial + s)
 	s, _ = chat.CleanOutput(s)
 	full := false
 	if n := utf8.RuneCountInString(s); n > r.left {
-		s, full = first(s, r.left), true
+		s, full = firstRunes(s, r.left), true
 		r.left = 0
 	} else {
 		r.left -= n
@@ -59,9 +126,31 @@ func (r *Reply) pass(reasoning bool, s string) error {
 	return nil
 }
 
-// Failed is the fault of a reply that broke off. One that has begun to be
-// shown is AIFailed whatever the reason: trying later does not complete it.
-func (r *Reply) Failed(err error) error {
+// end returns the fault of a reply whose stream has ended, or nil if the reply
+// is complete. err is the error of decoding an event, if any; readErr that of
+// reading the body.
+func (r *Reply) end(ctx context.Context, err, readErr error, document bool) error {
+	switch {
+	case err != nil:
+	case !r.Finished():
+		if err = truncated(ctx, readErr); document && !r.begun {
+			err = Fail(NotAStream, errors.New("a JSON document without a reply"))
+		}
+	case r.finishFault != nil:
+		err = r.finishFault
+	case r.textAfterEnd && readErr != nil && ReasonOf(Ended(ctx)) != Idle:
+		err = Broken(ctx, readErr) // the reason to end was not the end, and neither is this
+	case r.unsupported != "":
+		err = Fail(UnsupportedOutput, errors.New("the reply holds "+label(r.unsupported)))
+	case !r.text && r.unknownMember != "":
+		err = Fail(UnsupportedOutput, errors.New("no text but a member "+label(r.unknownMember)))
+	}
+	return r.afterBegin(err)
+}
+
+// afterBegin turns AIUnavailable into AIFailed once the reply has begun to be
+// shown: to try again later does not complete it.
+func (r *Reply) afterBegin(err error) error {
 	f := fault.As(err)
 	if !r.begun || f == nil || f.Kind != fault.AIUnavailable {
 		return err
@@ -69,21 +158,37 @@ func (r *Reply) Failed(err error) error {
 	return fault.Wrap(f.Cause, fault.AIFailed, sayFailed).With(reasonDetail, string(ReasonOf(err)))
 }
 
-// wholeCharacters is the length of s without an unfinished character at its end.
-func wholeCharacters(s string) int {
-	for i := len(s) - 1; i >= 0 && len(s)-i < utf8.UTFMax; i-- {
-		if utf8.RuneStart(s[i]) {
-			if utf8.FullRuneInString(s[i:]) {
-				return len(s)
-			}
-			return i
-		}
+// promptAllowance is the number of input tokens beyond those of the messages'
+// text that a request can use: chat templates, and what a server adds to a prompt.
+const promptAllowance = 32 << 10
+
+// maxOutputTokens bounds a reply whose request sets no bound, beyond its text:
+// no model is known to reason for as long.
+const maxOutputTokens = 256 << 10
+
+// answer returns what is known of the reply. maxOutput is the request's bound
+// of output tokens, 0 for none.
+func (r *Reply) answer(p ports.Prompt, maxOutput int64, err error) (string, chat.Usage) {
+	input := int64(promptAllowance + len(p.Params.System))
+	for _, t := range p.Messages {
+		input += int64(len(t.Text)) + 64
 	}
-	return len(s)
+	output := max(maxOutput, r.bytes) + 1024
+	if maxOutput == 0 {
+		output = r.bytes + maxOutputTokens
+	}
+	u := r.usage.usage(input, output)
+	if u.Output == 0 && r.begun || err != nil {
+		u.Estimated = true
+	}
+	if err != nil {
+		return "", u
+	}
+	return r.finish, u
 }
 
-// first is the first n code points of s.
-func first(s string, n int) string {
+// firstRunes returns the first n code points of s.
+func firstRunes(s string, n int) string {
 	for i := range s {
 		if n == 0 {
 			return s[:i]
@@ -91,4 +196,21 @@ func first(s string, n int) string {
 		n--
 	}
 	return s
+}
+
+// truncated returns the fault of a stream that ended without a reason to end,
+// with the error of reading it, if any.
+func truncated(ctx context.Context, err error) error {
+	if err != nil {
+		return Broken(ctx, err)
+	}
+	if ended := Ended(ctx); ended != nil {
+		return ended
+	}
+	return Truncated()
+}
+
+// Truncated returns the fault of a stream that ended cleanly without a reason to end.
+func Truncated() error {
+	return Fail(Incomplete, errors.New("the stream ended without a terminal marker"))
 }

@@ -21,8 +21,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func replyOf(t *testing.T, l Limits) (*Reply, *strings.Builder) {
-	_, w := NewWatch(context.Background(), l.OrDefaults())
-	t.Cleanup(w.End)
+	_, w := NewWatchdog(context.Background(), l.OrDefaults())
+	t.Cleanup(w.Stop)
 	var said strings.Builder
 	return NewReply(w, func(d chat.Delta) {
 		if !utf8.ValidString(d.Text) || d.Text == "" {
@@ -64,46 +64,48 @@ func TestReply_IsBounded(t *testing.T) {
 	}
 }
 
-func TestReply_Failed(t *testing.T) {
+func TestReply_FaultAfterBegin(t *testing.T) {
 	r, _ := replyOf(t, Limits{})
 	busy := Fail(Overloaded, errors.New("busy")).After(time.Second)
-	if err := r.Failed(busy); !fault.Is(err, fault.AIUnavailable) || RetryAfter(err) != time.Second {
+	if err := r.afterBegin(busy); !fault.Is(err, fault.AIUnavailable) || RetryAfter(err) != time.Second {
 		t.Errorf("before it began: %v", err)
 	}
 	if err := r.Text("a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Failed(busy); !fault.Is(err, fault.AIFailed) || ReasonOf(err) != Overloaded || RetryAfter(err) != 0 {
+	if err := r.afterBegin(busy); !fault.Is(err, fault.AIFailed) || ReasonOf(err) != Overloaded || RetryAfter(err) != 0 {
 		t.Errorf("after it began: %v", err)
 	}
 }
 
-func TestWatch(t *testing.T) {
+func TestWatchdog(t *testing.T) {
 	l := Limits{FirstToken: 10 * time.Second, Idle: 5 * time.Second}.OrDefaults()
 	ended := func(ctx context.Context, begun time.Time) (Reason, time.Duration) {
 		<-ctx.Done()
 		return ReasonOf(Ended(ctx)), time.Since(begun)
 	}
 	for name, c := range map[string]struct {
-		do     func(w *Watch)
+		do     func(w *Watchdog)
 		reason Reason
 		after  time.Duration
 	}{
-		"FirstToken":       {func(*Watch) {}, FirstToken, 10 * time.Second},
-		"PingsAreNoToken":  {func(w *Watch) { time.Sleep(9 * time.Second); w.alive() }, FirstToken, 10 * time.Second},
-		"Idle":             {func(w *Watch) { time.Sleep(9 * time.Second); w.Begin() }, Idle, 14 * time.Second},
-		"PingsAreLife":     {func(w *Watch) { w.Begin(); time.Sleep(4 * time.Second); w.alive() }, Idle, 9 * time.Second},
-		"BeginsOnce":       {func(w *Watch) { w.Begin(); time.Sleep(4 * time.Second); w.Begin() }, Idle, 5 * time.Second},
-		"WholeIsShort":     {func(w *Watch) { w.Begin(); w.Whole() }, Idle, grace},
-		"WholeStaysShort":  {func(w *Watch) { w.Whole(); time.Sleep(time.Second); w.alive(); w.Whole() }, Idle, grace},
-		"EndIsNoFailure":   {func(w *Watch) { w.End() }, Canceled, 0},
-		"EndStopsTheClock": {func(w *Watch) { w.Begin(); w.End(); time.Sleep(time.Minute) }, Canceled, time.Minute},
+		"FirstToken":       {func(*Watchdog) {}, FirstToken, 10 * time.Second},
+		"PingsAreNoToken":  {func(w *Watchdog) { time.Sleep(9 * time.Second); w.KeepAlive() }, FirstToken, 10 * time.Second},
+		"Idle":             {func(w *Watchdog) { time.Sleep(9 * time.Second); w.Begin() }, Idle, 14 * time.Second},
+		"PingsAreLife":     {func(w *Watchdog) { w.Begin(); time.Sleep(4 * time.Second); w.KeepAlive() }, Idle, 9 * time.Second},
+		"BeginsOnce":       {func(w *Watchdog) { w.Begin(); time.Sleep(4 * time.Second); w.Begin() }, Idle, 5 * time.Second},
+		"GraceIsShort":     {func(w *Watchdog) { w.Begin(); w.Complete() }, Idle, grace},
+		"PingsAreNoChunk":  {func(w *Watchdog) { w.Complete(); time.Sleep(time.Second); w.KeepAlive() }, Idle, grace},
+		"GraceFromLast":    {func(w *Watchdog) { w.Complete(); time.Sleep(time.Second); w.Begin() }, Idle, grace + time.Second},
+		"GraceFromFinish":  {func(w *Watchdog) { w.Complete(); time.Sleep(time.Second); w.Complete() }, Idle, grace + time.Second},
+		"EndIsNoFailure":   {func(w *Watchdog) { w.Stop() }, Canceled, 0},
+		"EndStopsTheClock": {func(w *Watchdog) { w.Begin(); w.Stop(); time.Sleep(time.Minute) }, Canceled, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begun := time.Now()
-				ctx, w := NewWatch(t.Context(), l)
-				defer w.End()
+				ctx, w := NewWatchdog(t.Context(), l)
+				defer w.Stop()
 				c.do(w)
 				if reason, after := ended(ctx, begun); reason != c.reason || after != c.after {
 					t.Errorf("%s after %v", reason, after)

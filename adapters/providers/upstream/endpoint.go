@@ -1,0 +1,128 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"parley/domain/chat"
+	"parley/ports"
+)
+
+// Endpoint is one server of a provider.
+type Endpoint struct {
+	Base *url.URL // without its query, which is added to every request; the path ends with a slash
+	HTTP *http.Client
+
+	provider string
+	limits   Limits
+	refused  refusedMembers
+}
+
+var errBaseURL = errors.New("the base URL must be http(s)://host/path")
+
+// NewEndpoint returns the server at a base URL. suffixes are dropped from the
+// end of its path: addresses of calls, which are easily taken for the base.
+func NewEndpoint(provider, base string, c Client, suffixes ...string) (*Endpoint, error) {
+	u, err := url.Parse(strings.TrimSpace(base))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errBaseURL // without what was given: it may hold a secret
+	}
+	query := u.RawQuery
+	u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment, u.RawPath = "", false, "", "", ""
+	u.Path = strings.TrimRight(u.Path, "/")
+	for _, suffix := range suffixes {
+		u.Path = strings.TrimRight(strings.TrimSuffix(u.Path, suffix), "/")
+	}
+	u.Path += "/"
+	return &Endpoint{Base: u, HTTP: c.newHTTP(query), provider: provider, limits: c.Limits.OrDefaults()}, nil
+}
+
+// Close closes idle connections.
+func (e *Endpoint) Close() { e.HTTP.CloseIdleConnections() }
+
+// Watch starts the time limits of a request. Stop of the watchdog must be called.
+func (e *Endpoint) Watch(ctx context.Context) (context.Context, *Watchdog) {
+	return NewWatchdog(ctx, e.limits)
+}
+
+// Request is a request for a reply, as a provider makes it of a prompt.
+type Request struct {
+	Params    any      // the body, for the SDK
+	Optional  []string // the names of its members that a server may refuse
+	Ignored   []string // the parameters of the prompt that are left out, by their names in ports.Prompt
+	MaxOutput int64    // the bound of output tokens; 0: none
+}
+
+// Protocol is how a provider is asked and how its answers are read.
+type Protocol struct {
+	// Build makes the request of a prompt, without the members in omit.
+	Build func(p ports.Prompt, omit Members) Request
+	// Post sends it. Into resp goes the response, whatever its status.
+	Post func(ctx context.Context, params any, resp **http.Response) error
+	// Decode reads an event into the reply. It returns io.EOF after the last one.
+	Decode func(e Event, r *Reply) error
+}
+
+// Generate implements ports.Model for a provider. A stream is read to its end,
+// whatever reason to end has come before it.
+func (e *Endpoint) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta), protocol Protocol) (ports.Answer, error) {
+	ctx, watchdog := e.Watch(ctx)
+	defer watchdog.Stop()
+	a := ports.Answer{Provider: e.provider, Model: p.Params.Model, Usage: chat.Usage{Estimated: true}}
+	resp, req, err := e.open(ctx, p, protocol)
+	if len(req.Ignored) > 0 {
+		a.Metadata = map[string]any{"ignored": req.Ignored}
+	}
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	reply := NewReply(watchdog, emit)
+	events := NewEventReader(resp.Body, e.limits.MaxEvent, e.limits.MaxEvent+6*e.limits.MaxReply) // a character takes up to 6 bytes of JSON
+	for err == nil && events.Next() {
+		err = protocol.Decode(events.Event(), reply)
+	}
+	readErr := events.Err()
+	if err == io.EOF {
+		err, readErr = nil, nil
+	}
+	err = reply.end(ctx, err, readErr, events.Document())
+	if reply.Model != "" {
+		a.Model = reply.Model
+	}
+	a.FinishReason, a.Usage = reply.answer(p, req.MaxOutput, err)
+	return a, err
+}
+
+// open sends the request, again without each optional member that the server
+// refuses by name, and returns the response that it accepts it with.
+func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) (*http.Response, Request, error) {
+	omit := e.refused.of(p.Params.Model)
+	for {
+		req := protocol.Build(p, omit)
+		var resp *http.Response
+		err := protocol.Post(ctx, req.Params, &resp)
+		if resp != nil && resp.StatusCode >= 400 {
+			refusal := ReadRefusal(resp)
+			if member := refusal.member(req.Optional); member != "" {
+				omit = append(slices.Clip(omit), member)
+				continue
+			}
+			return nil, req, refusal.Fault()
+		}
+		if err != nil {
+			return nil, req, Broken(ctx, err)
+		}
+		if err := checkResponse(resp); err != nil {
+			_ = resp.Body.Close()
+			return nil, req, err
+		}
+		e.refused.remember(p.Params.Model, omit)
+		return resp, req, nil
+	}
+}
