@@ -23,9 +23,10 @@ type reading struct {
 }
 
 type messagePage struct {
-	asked reading
-	list  []chat.Message
-	more  bool
+	asked  reading
+	list   []chat.Message
+	more   bool
+	render messageRenderer
 }
 
 func acceptHistory(c call, in historyWire) (reading, error) {
@@ -43,7 +44,7 @@ func acceptHistory(c call, in historyWire) (reading, error) {
 // history reads what was said: the newest page of a thread, or the end of one
 // of its branches.
 func (a *API) history(ctx context.Context, in reading) (out messagePage, err error) {
-	out.asked = in
+	out.asked, out.render = in, renderMessages(ctx, in.html)
 	if in.leaf != "" {
 		out.list, out.more, err = a.Conversations.Branch(ctx, in.principal, in.conversation, in.leaf, in.page.Limit)
 	} else {
@@ -60,7 +61,7 @@ type messagesJSON struct {
 func messagesOf(out messagePage) messagesJSON {
 	list := make([]messageJSON, len(out.list))
 	for i, m := range out.list {
-		list[i] = show(m, out.asked.html)
+		list[i] = out.render.message(m)
 	}
 	p := paginationJSON{Limit: out.asked.page.Limit, Offset: out.asked.page.Offset, HasMore: out.more}
 	if n := len(out.list); n > 0 && out.asked.leaf == "" {

@@ -2,16 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"html"
 	"regexp"
-	"strings"
 	"sync"
 
 	"github.com/microcosm-cc/bluemonday"
-	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
-	"github.com/yuin/goldmark/extension"
-	"github.com/yuin/goldmark/parser"
 	"github.com/yuin/goldmark/renderer"
 	"github.com/yuin/goldmark/util"
 
@@ -34,77 +31,51 @@ func (in renderWire) html() (bool, error) {
 	return false, fault.New(fault.Invalid, "render must be html")
 }
 
-// show is messageOf, with the content as HTML beside it if that is wanted. The
-// content itself stays as it was sent.
-func show(m chat.Message, asHTML bool) messageJSON {
+// messageRenderer writes the messages of one response, with their content as
+// HTML beside it if that is wanted. The content itself stays as it was sent.
+type messageRenderer struct {
+	work *work // nil: no HTML
+}
+
+// renderMessages returns a renderer that stops when ctx is over.
+func renderMessages(ctx context.Context, asHTML bool) messageRenderer {
+	if !asHTML {
+		return messageRenderer{}
+	}
+	return messageRenderer{newWork(ctx)}
+}
+
+func (r messageRenderer) message(m chat.Message) messageJSON {
 	out := messageOf(m)
-	if asHTML {
-		out.ContentHTML = optional(contentHTML(m.Content))
+	if r.work != nil {
+		out.ContentHTML = optional(contentHTML(r.work, m.Content))
 	}
 	return out
 }
 
-// What is parsed is bounded; beyond that text is shown as it is written. The
-// parser takes time by the square of open brackets and of nested quotes.
-const (
-	longestMarkdown = 64 << 10 // bytes: more than a user may send, and than nearly all replies
-	mostBrackets    = 1000
-	deepestQuote    = 50
-)
-
-func parseable(markdown string) bool {
-	if len(markdown) > longestMarkdown || strings.Count(markdown, "[") > mostBrackets {
-		return false
+// messageOrNull returns nil for the zero message.
+func (r messageRenderer) messageOrNull(m chat.Message) *messageJSON {
+	if m.ID == "" {
+		return nil
 	}
-	for line := range strings.Lines(markdown) {
-		text := strings.TrimLeft(line, "> \t")
-		if strings.Count(line[:len(line)-len(text)], ">") > deepestQuote {
-			return false
-		}
-	}
-	return true
+	out := r.message(m)
+	return &out
 }
 
 // contentHTML renders Markdown. HTML in it is text like any other, so a chat
 // about <script> can be read. Two things stand between a message and the page:
 // the renderer, which writes no tag or address that it was given, and a list of
-// what may remain.
-func contentHTML(markdown string) string {
-	if !parseable(markdown) {
-		return "<pre>" + html.EscapeString(markdown) + "</pre>"
-	}
+// what may remain. Text that takes too much work is shown as it is written.
+func contentHTML(w *work, markdown string) string {
 	var out bytes.Buffer
-	if err := markdownToHTML().Convert([]byte(markdown), &out); err != nil {
+	if err := w.render([]byte(markdown), &out); err != nil {
+		if w.ctx.Err() != nil {
+			return "" // there is no reader
+		}
 		return "<pre>" + html.EscapeString(markdown) + "</pre>"
 	}
 	return policy().SanitizeReader(&out).String()
 }
-
-var markdownToHTML = sync.OnceValue(func() goldmark.Markdown {
-	var blocks, inlines []util.PrioritizedValue
-	for _, p := range parser.DefaultBlockParsers() {
-		if p.Value != parser.NewHTMLBlockParser() {
-			blocks = append(blocks, p)
-		}
-	}
-	for _, p := range parser.DefaultInlineParsers() {
-		if p.Value != parser.NewRawHTMLParser() {
-			inlines = append(inlines, p)
-		}
-	}
-	return goldmark.New(
-		goldmark.WithParser(parser.NewParser(
-			parser.WithBlockParsers(blocks...),
-			parser.WithInlineParsers(inlines...),
-			parser.WithParagraphTransformers(parser.DefaultParagraphTransformers()...),
-		)),
-		goldmark.WithExtensions(
-			extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
-			extension.Strikethrough, extension.Linkify,
-		),
-		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(imageAsLink{}, 100))),
-	)
-})
 
 // imageAsLink shows an image as a link to it. A page that shows a message must
 // not load anything by itself: a model that was talked into it could tell an

@@ -249,13 +249,14 @@ func (a *API) streams() encoder[answered] {
 
 func (a *API) encodeAnswer(ctx context.Context, w http.ResponseWriter, out answered) error {
 	turnHeaders(w.Header(), out.turn)
+	render := renderMessages(ctx, out.html)
 	switch out.how {
 	case streamed:
 		return a.encodeFollow(ctx, w, out.following)
 	case background:
-		return encodeJSON(w, http.StatusAccepted, takenJSON{show(out.turn.UserMessage, out.html), out.turn.Run.ID, out.turn.Run.State})
+		return encodeJSON(w, http.StatusAccepted, takenJSON{render.message(out.turn.UserMessage), out.turn.Run.ID, out.turn.Run.State})
 	}
-	return encodeJSON(w, http.StatusCreated, sentJSON{show(out.reply.UserMessage, out.html), show(out.reply.AssistantMessage, out.html)})
+	return encodeJSON(w, http.StatusCreated, sentJSON{render.message(out.reply.UserMessage), render.message(out.reply.AssistantMessage)})
 }
 
 func turnHeaders(h http.Header, t replies.Turn) {

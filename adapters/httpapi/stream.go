@@ -238,9 +238,9 @@ func (a *API) encodeFollow(ctx context.Context, w http.ResponseWriter, f followi
 		case replies.EventReconnect:
 			return leftShutdown, s.send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
-			return leftDone, s.send(e.Cursor, ending(e, f.html))
+			return leftDone, s.send(e.Cursor, ending(e, renderMessages(ctx, f.html)))
 		case replies.EventStart:
-			return "", s.send(e.Cursor, startEvent{"start", showOrNull(e.UserMessage, f.html), e.Run.ID})
+			return "", s.send(e.Cursor, startEvent{"start", renderMessages(ctx, f.html).messageOrNull(e.UserMessage), e.Run.ID})
 		case replies.EventDelta:
 			kind := "chunk"
 			if e.Delta.Reasoning {
@@ -307,8 +307,8 @@ func isHeartbeat(event any) bool {
 }
 
 // ending is the terminal event of a run.
-func ending(e replies.Event, asHTML bool) any {
-	message := showOrNull(e.Message, asHTML)
+func ending(e replies.Event, render messageRenderer) any {
+	message := render.messageOrNull(e.Message)
 	failed := errorEvent{"error", "", fault.AIFailed, e.Run.ID, e.Run.State, message}
 	switch {
 	case e.Run.State == chat.Interrupted:

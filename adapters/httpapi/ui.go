@@ -279,7 +279,7 @@ func (u *uiStream) close() []any {
 
 // uiEnding tells how a run ended.
 func uiEnding(e replies.Event) []any {
-	if failed, ok := ending(e, false).(errorEvent); ok {
+	if failed, ok := ending(e, messageRenderer{}).(errorEvent); ok {
 		return []any{uiError{"error", failed.Error}}
 	}
 	if e.Run.State == chat.Stopped {

@@ -53,15 +53,6 @@ func messageOf(m chat.Message) messageJSON {
 	}
 }
 
-// showOrNull is null for a message that there is not.
-func showOrNull(m chat.Message, asHTML bool) *messageJSON {
-	if m.ID == "" {
-		return nil
-	}
-	out := show(m, asHTML)
-	return &out
-}
-
 type conversationJSON struct {
 	ID            string  `json:"id"`
 	UserID        string  `json:"userId"`
