@@ -32,7 +32,7 @@ func Load(environ []string) (Config, error) {
 	return c, nil
 }
 
-// explain turns the parser's errors, which quote values, into ours, which do not.
+// explain replaces the parser's errors, which quote values, by errors that do not.
 func explain(err error) error {
 	var all env.AggregateError
 	if !errors.As(err, &all) {

@@ -23,8 +23,8 @@ type Postgres struct {
 	SearchPath []string
 	// MaxConns is the size of the pool that the URL asks for; 0: none.
 	MaxConns int
-	// Pooled says that a pooler stands before the server, or that statements
-	// must not be prepared for another reason.
+	// Pooled reports that the URL asks for no prepared statements, mostly
+	// because of a pooler such as PgBouncer.
 	Pooled bool
 	// Ignored lists parameters that have no meaning for Parley, sorted.
 	Ignored []string
@@ -47,7 +47,7 @@ var renamedParameters = map[string]string{
 // poolParameters bound the connection pool.
 var poolParameters = words(`connection_limit pool_max_conns pool_size max_pool_size pool max`)
 
-// unpreparedParameters say, by the value given, that statements must not be prepared.
+// unpreparedParameters disable prepared statements when they have this value.
 var unpreparedParameters = map[string]string{
 	"pgbouncer": "true", "statement_cache_size": "0", "prepared_statement_cache_size": "0", "statement_cache_capacity": "0",
 	"prepared_statements": "false", "prepare": "false", "preparethreshold": "0",
@@ -185,8 +185,8 @@ func checkPort(port string) error {
 	return nil
 }
 
-// percentHint follows where a special character in a password may have moved
-// what comes after it.
+// percentHint is appended where an unescaped character of the password may have
+// been taken for the end of it.
 var percentHint = errors.New("special characters in a password must be percent-encoded")
 
 // translation is the work on one URL's parameters.

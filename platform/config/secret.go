@@ -6,13 +6,13 @@ import (
 	"log/slog"
 )
 
-// Secret is text that must not be shown. Whatever prints, encodes or logs it
-// gets a placeholder; Reveal is the only way to the value.
+// Secret is text that must not be shown. Printed, encoded or logged it is a
+// placeholder; only Reveal returns the value.
 type Secret string
 
 const redacted = "[secret]"
 
-// Reveal returns the value, for the one who must use it.
+// Reveal returns the value.
 func (s Secret) Reveal() string { return string(s) }
 
 // Set reports whether there is a value.
@@ -31,7 +31,7 @@ func (s Secret) GoString() string { return s.String() }
 // Format keeps the value out of every other verb, wrong ones included.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText keeps the value out of JSON and whatever else encodes text.
+// MarshalText keeps the value out of JSON and other text encodings.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue keeps the value out of logs.

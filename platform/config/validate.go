@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Validate refuses settings that cannot work, all at once. Errors name the
-// variable and what it should look like, never what it holds.
+// Validate returns one error that joins every invalid setting. Errors name the
+// variable and the expected form, never the value.
 func (c Config) Validate() error {
 	var v problems
 	v.address("ADDR", c.Server.Addr)
@@ -135,7 +135,7 @@ func parsed(url Secret) Postgres {
 // minPool is the smallest pool that the store is run with.
 const minPool = 2
 
-// applyURL lets DATABASE_URL say what the settings beside it leave open.
+// applyURL takes settings that are not set from the parameters of DATABASE_URL.
 func (c *Config) applyURL(set map[string]string) {
 	p := c.Database()
 	if _, ok := set["DB_MAX_CONNS"]; !ok && p.MaxConns > 0 {
@@ -146,7 +146,7 @@ func (c *Config) applyURL(set map[string]string) {
 	}
 }
 
-// Warnings are sentences about settings that work otherwise than they say.
+// Warnings returns a sentence for each part of a setting that has no effect.
 func (c Config) Warnings() []string {
 	var out []string
 	for _, db := range []struct {
@@ -163,8 +163,8 @@ func (c Config) Warnings() []string {
 	return out
 }
 
-// Development reports whether Parley has been given no secret: then it makes
-// one, and serves nobody but this machine.
+// Development reports whether no secret is set. Then Parley generates one, and
+// listens on this machine only.
 func (c Config) Development() bool { return len(c.Auth.AuthSecret) == 0 }
 
 type problems []error
