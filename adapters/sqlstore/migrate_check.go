@@ -28,18 +28,19 @@ func (s *Store) checkTables(ctx context.Context, db schema.ExecQuerier, dir migr
 			return err
 		}
 	}
-	begun := map[string]bool{}
+	begun, applied := map[string]bool{}, map[string]bool{}
 	for _, r := range done {
-		begun[r.Version] = true
+		begun[r.Version], applied[r.Version] = true, r.Applied == r.Total
 	}
 	if len(done) > 0 && !begun[files[0].Version()] {
 		return &SetupError{What: "The table " + revisionName + " holds the migrations of another program", Fix: ownSchema}
 	}
 	made, toMake := map[string]bool{}, map[string]bool{}
 	for _, f := range files {
-		if begun[f.Version()] {
+		switch {
+		case applied[f.Version()]:
 			applyTables(string(f.Bytes()), made)
-		} else {
+		case !begun[f.Version()]: // of a file that was applied in part, either may be true
 			applyTables(string(f.Bytes()), toMake)
 		}
 	}

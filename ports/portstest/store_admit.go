@@ -1,6 +1,7 @@
 package portstest
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ func admitTests(b *storeBench) {
 	b.run("KeepsEverything", func(b *storeBench) {
 		conv := b.conversation()
 		a := b.sending(conv, "  Why is the sky\nblue?")
-		a.Message.Metadata = map[string]any{"client": "web", "n": 1.5, "nested": map[string]any{"a": []any{"b", nil, true}}}
+		a.Message.Metadata = map[string]any{"client": "web", "n": json.Number("1.5"), "nested": map[string]any{"a": []any{"b", nil, true}}}
 		a.Run.Params = chat.Params{Model: "m", MaxTokens: 7, System: "be brief"}
 		a.Run.Metadata = map[string]any{"x": "y"}
 		out := b.admit(a)
