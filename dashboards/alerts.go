@@ -35,6 +35,12 @@ func pages() []Rule {
 			Description: "Every message is kept and answered with 503. No reply is made until a breaker closes.",
 		},
 		{
+			Alert: "ChatProviderKeyRefused", For: "2m", Labels: page, Board: "parley-providers",
+			Expr:        `max by (job, provider) (chat_provider_key_refused) == 1`,
+			Summary:     "{{ $labels.provider }} refuses the configured key (refused: {{ $value }}; {{ $labels.job }})",
+			Description: "No reply of this provider is made until the key is replaced: messages fail, or go to the next provider.",
+		},
+		{
 			Alert: "ChatLimiterFailOpen", For: "10m", Labels: page, Board: "parley-dependencies",
 			Expr: `sum by (job) (rate(chat_ratelimit_decisions_total{decision=~"fallback_allow|fallback_deny"}[5m]))` + "\n" +
 				`/ (sum by (job) (rate(chat_ratelimit_decisions_total[5m])) > 0)` + "\n> 0.5",

@@ -40,7 +40,7 @@ type Metric struct {
 
 var (
 	outcomes = []string{"ok", "client_cancel", "rate_limited", "quota",
-		"provider_error", "timeout", "breaker_open", "internal_error"}
+		"provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	breakerStates = []string{"closed", "half-open", "open"}
 	dependencies  = []string{"database", "redis"}
@@ -107,6 +107,8 @@ var Catalogue = []Metric{
 	{Name: "chat_provider_ratelimit_remaining_ratio", Kind: Gauge, Unit: "ratio", Source: Domain,
 		Help:   "What is left of a provider's own limit, by its last answer.",
 		Labels: []string{"provider", "kind"}, Values: map[string][]string{"kind": {"requests", "tokens"}}},
+	{Name: "chat_provider_key_refused", Kind: Gauge, Source: Domain,
+		Help: "1 if the provider refused the configured key when it was last asked.", Labels: []string{"provider"}},
 	{Name: "chat_breaker_state", Kind: Gauge, Source: Domain,
 		Help:   "1 for the state that a breaker is in, 0 for the others.",
 		Labels: []string{"breaker", "state"}, Values: map[string][]string{"state": breakerStates}},

@@ -3,7 +3,7 @@ package dashboards
 // outcomeColours keeps one colour for one outcome on every graph.
 var outcomeColours = []string{
 	"ok", "green", "client_cancel", "blue", "rate_limited", "purple", "quota", "dark-purple",
-	"provider_error", "red", "timeout", "orange", "breaker_open", "dark-orange", "internal_error", "dark-red",
+	"provider_error", "red", "provider_auth", "purple", "timeout", "orange", "breaker_open", "dark-orange", "internal_error", "dark-red",
 }
 
 func overview() Dashboard {
@@ -43,7 +43,7 @@ func overview() Dashboard {
 			lines("Turns by outcome", "Turns that ended, per second. ok, client_cancel and the refusals are nobody's fault.",
 				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, MODEL}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
 			lines("Share of turns that failed", "Failed turns of those that count, by outcome. The line is the promise.",
-				"percentunit", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, MODEL, outcome=~"provider_error|timeout|breaker_open|internal_error"}[RATE]))`+
+				"percentunit", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, MODEL, outcome=~"provider_error|provider_auth|timeout|breaker_open|internal_error"}[RATE]))`+
 					` / on () group_left () sum (rate(chat_turns_total{AT, MODEL, outcome!~"client_cancel|rate_limited|quota"}[RATE]))`,
 					"{{outcome}}")).stacked().limit(.005).colours(outcomeColours...),
 			lines("Requests by status", "Requests per second, by status. 499 is a caller who left before the answer.",

@@ -32,7 +32,7 @@ func providers() Dashboard {
 				"none", 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`+
 					` / sum (rate(chat_turns_total{AT, outcome!~"rate_limited|quota"}[RATE]))`, "attempts")).limit(1.1).digits(2),
 			lines("Turns that no provider answered", "Turns per second that ended badly although every provider was tried.",
-				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, outcome=~"provider_error|timeout|breaker_open"}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
+				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, outcome=~"provider_error|provider_auth|timeout|breaker_open"}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
 		}},
 		row{"Breakers and limits", 8, []Panel{
 			states("Breakers", "State of each breaker on each instance: open lets nothing through, half-open tries.", 12,
@@ -45,6 +45,9 @@ func providers() Dashboard {
 				"reqps", 6, query(`sum by (breaker) (rate(chat_breaker_rejections_total{AT}[RATE]))`, "{{breaker}}")),
 			lines("Providers spared", "Requests per second that were not made: saturated is our own bound, retry_budget keeps an outage from being multiplied.",
 				"reqps", 8, query(`sum by (provider, reason) (rate(chat_provider_skips_total{AT, MODEL}[RATE]))`, "{{provider}} {{reason}}")),
+			states("Keys", "Whether each provider takes the configured key, by its last answer on each instance.", 8,
+				query(`max by (instance, provider) (chat_provider_key_refused{AT, provider=~"$provider"})`, "{{provider}} {{instance}}"),
+				map[string][2]string{"0": {"taken", "green"}, "1": {"refused", "red"}}),
 			lines("Left of providers' limits", "What is left of the limits that providers set us, by their last answers.",
 				"percentunit", 8, query(`min by (provider, kind) (chat_provider_ratelimit_remaining_ratio{AT, provider=~"$provider"})`, "{{provider}} {{kind}}")).upTo(1),
 			lines("Turns by model", "Turns per second by the model that made the reply; none never reached one.",

@@ -25,7 +25,7 @@ var promises = []promise{
 		slo: "turns", alert: "ChatTurnErrorBudgetBurn", budget: "0.005", what: "turns failed",
 		hurts: "Users send messages and get no reply.",
 		bad:   "job:chat_turns_bad:rate5m", valid: "job:chat_turns_valid:rate5m", ratio: "job:chat_turn_errors:ratio_rate",
-		badExpr:   `sum by (job) (rate(chat_turns_total{outcome=~"provider_error|timeout|breaker_open|internal_error"}[5m]))`,
+		badExpr:   `sum by (job) (rate(chat_turns_total{outcome=~"provider_error|provider_auth|timeout|breaker_open|internal_error"}[5m]))`,
 		validExpr: `sum by (job) (rate(chat_turns_total{outcome!~"client_cancel|rate_limited|quota"}[5m]))`,
 	},
 	{

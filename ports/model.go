@@ -49,11 +49,20 @@ type Model interface {
 // ModelInfo describes a model that callers can choose.
 type ModelInfo struct {
 	Provider string
-	Model    string
+	Model    string // "": the server has not said yet
 	Default  bool
 	State    string // of its breaker: closed, half-open, open
 	Demo     bool   // not AI
+	Problem  string // ProblemKeyRefused ...; "": none is known
+	Detail   string // the problem as one sentence, without a secret
 }
+
+// Problems of a model that do not end by themselves.
+const (
+	ProblemKeyRefused   = "provider_auth"   // the provider refuses the configured key
+	ProblemModelMissing = "model_not_found" // the provider does not have the model
+	ProblemModelUnknown = "model_unknown"   // no model is configured, and the server's list does not say which
+)
 
 // Catalogue lists the configured models. It makes no request.
 type Catalogue interface {

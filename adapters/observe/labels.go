@@ -3,6 +3,7 @@ package observe
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"parley/ports"
 )
@@ -23,12 +24,25 @@ type labels struct {
 	vendor map[string]bool
 }
 
+// currentLabels holds the labels of the models that are known now.
+type currentLabels struct{ now atomic.Pointer[labels] }
+
+func (c *currentLabels) set(l labels) { c.now.Store(&l) }
+func (c *currentLabels) of(provider, model string) (string, string) {
+	return c.now.Load().of(provider, model)
+}
+func (c *currentLabels) provider(name string) string { return c.now.Load().provider(name) }
+func (c *currentLabels) breaker(provider, model string) string {
+	return c.now.Load().breaker(provider, model)
+}
+func (c *currentLabels) knows(p pair) bool { return c.now.Load().known[p] }
+
 func newLabels(models []ports.ModelInfo) labels {
 	l := labels{known: map[pair]bool{}, vendor: map[string]bool{}}
 	for _, m := range models {
 		p := pair{m.Provider, m.Model}
 		l.vendor[m.Provider] = true
-		if !l.known[p] && len(l.pairs) < mostModels {
+		if m.Model != "" && !l.known[p] && len(l.pairs) < mostModels {
 			l.known[p] = true
 			l.pairs = append(l.pairs, p)
 		}

@@ -82,7 +82,7 @@ func (m *metrics) model(p pair) *modelMetrics {
 }
 
 var (
-	outcomes   = []string{"ok", "client_cancel", "provider_error", "timeout", "breaker_open", "internal_error"}
+	outcomes   = []string{"ok", "client_cancel", "provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	decisions  = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
 	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Overloaded, fault.Unavailable, fault.Internal}
@@ -214,9 +214,11 @@ func (m *metrics) begin(l labels) {
 		}
 		m.rejections.WithLabelValues(l.breaker(p.provider, p.model))
 	}
-	m.stage = map[string]prometheus.Observer{}
-	for _, s := range stages {
-		m.stage[s] = m.overhead.WithLabelValues(s)
+	if m.stage == nil {
+		m.stage = map[string]prometheus.Observer{}
+		for _, s := range stages {
+			m.stage[s] = m.overhead.WithLabelValues(s)
+		}
 	}
 	for _, r := range []string{"client_gone", "write_timeout", "shutdown", "revoked"} {
 		m.aborts.WithLabelValues(r)

@@ -38,7 +38,7 @@ type Observer struct {
 	floods     sampler
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
-	labels     labels
+	labels     currentLabels
 	m          *metrics
 	otel       instruments
 	reports    *Reports
@@ -58,8 +58,9 @@ type Observer struct {
 func New(o Options) (*Observer, error) {
 	ob := &Observer{
 		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
-		labels: newLabels(nil), floods: newSampler(time.Now), reports: o.Reports,
+		floods: newSampler(time.Now), reports: o.Reports,
 	}
+	ob.labels.set(newLabels(nil))
 	var err error
 	if ob.otel, err = newInstruments(o.Meters.Meter("parley"), ob.active.Load); err != nil {
 		return nil, err
@@ -69,11 +70,12 @@ func New(o Options) (*Observer, error) {
 }
 
 // Know says which models may be asked: their names are the only ones that
-// become labels, and their counters begin at 0. It must be called before
-// anything is observed.
+// become labels, and their counters begin at 0. It is called before anything is
+// observed, and again when a server has named a model that was not configured.
 func (ob *Observer) Know(models []ports.ModelInfo) {
-	ob.labels = newLabels(models)
-	ob.m.begin(ob.labels)
+	l := newLabels(models)
+	ob.m.begin(l)
+	ob.labels.set(l)
 }
 
 // Observe implements ports.Observer.
@@ -297,6 +299,8 @@ func outcomeOf(f ports.RunFinished) string {
 	switch f.Failure {
 	case "timeout":
 		return "timeout"
+	case "provider_auth":
+		return "provider_auth"
 	case "ai_unavailable", "ai_failed", "empty_reply":
 		switch f.Reason {
 		case "breaker_open":

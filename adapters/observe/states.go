@@ -33,13 +33,28 @@ func (ob *Observer) Breakers(models ports.Catalogue) prometheus.Collector {
 		seen := map[pair]bool{}
 		for _, m := range models.Models() {
 			p := pair{m.Provider, m.Model}
-			if !ob.labels.known[p] || seen[p] {
+			if !ob.labels.knows(p) || seen[p] {
 				continue
 			}
 			seen[p] = true
 			for _, state := range breakerStates {
 				emit(number(m.State == state), ob.labels.breaker(m.Provider, m.Model), state)
 			}
+		}
+	}}
+}
+
+// Keys exports which providers refuse the key that is configured for them.
+func (ob *Observer) Keys(models ports.Catalogue) prometheus.Collector {
+	desc := prometheus.NewDesc("chat_provider_key_refused", "1 if the provider refused the configured key when it was last asked.", []string{"provider"}, nil)
+	return states{desc, func(emit func(float64, ...string)) {
+		refused := map[string]bool{}
+		for _, m := range models.Models() {
+			name := ob.labels.provider(m.Provider)
+			refused[name] = refused[name] || m.Problem == ports.ProblemKeyRefused
+		}
+		for name, yes := range refused {
+			emit(number(yes), name)
 		}
 	}}
 }

@@ -75,6 +75,16 @@ func (a *attempt) run(ctx context.Context) (ports.Answer, error) {
 	var failed error  // of an endpoint that was asked
 	var skipped error // of one that was not
 	for i, e := range a.route {
+		e, err := e.resolve(ctx)
+		if err != nil {
+			a.observer.Observe(ctx, ports.ProviderSkipped{Provider: e.name, Reason: string(upstream.ReasonOf(err))})
+			a.noteRetryAfter(err)
+			failed = err
+			if upstream.Ended(ctx) != nil {
+				return answer, err
+			}
+			continue
+		}
 		for try := 1; ; try++ {
 			release, err := a.acquire(ctx, e)
 			if err != nil {
@@ -157,6 +167,7 @@ func (a *attempt) call(ctx context.Context, e endpoint, try int, release func(er
 	err = errPanicked // unless it returns
 	defer func() {
 		e.breaker().postpone(upstream.RetryAfter(err))
+		e.models.record(e.model, err, begun)
 		release(classify(err, begun))
 		reason := ""
 		if err != nil {

@@ -96,11 +96,14 @@ func routerOf(seen ports.Observer, providers ...*scripted) *Router {
 	}
 	r.providers = nil
 	for _, s := range providers {
-		m := &provider{name: s.name, models: []string{s.name + "-1", "common"}, client: s, places: newPlaces(8), close: func() {}, breakers: map[string]*breaker{}}
-		for _, model := range m.models {
-			m.breakers[model] = newBreaker(Breaker{}, reportChanges(r.observer, s.name, model))
+		p := &provider{
+			entry: entry{name: s.name, setting: "MODEL"}, client: s, places: newPlaces(8), close: func() {}, discovered: func() {},
 		}
-		r.providers = append(r.providers, m)
+		p.models.newBreaker = func(model string) *breaker {
+			return newBreaker(Breaker{}, reportChanges(r.observer, s.name, model))
+		}
+		p.models.set(s.name+"-1", "common")
+		r.providers = append(r.providers, p)
 	}
 	return r
 }
@@ -234,7 +237,7 @@ func TestRouter_WaitsWhenTheOthersAreClosed(t *testing.T) {
 		a := &scripted{name: "a", outcomes: []outcome{failAfter(upstream.RateLimited, time.Second), say("hi")}}
 		b := &scripted{name: "b", outcomes: []outcome{fail(upstream.FirstToken)}}
 		r := routerOf(nil, a, b)
-		settled(r.providers[1].breakers["b-1"], errFailed, errFailed, errFailed, errFailed, errFailed)
+		settled(r.providers[1].models.breaker("b-1"), errFailed, errFailed, errFailed, errFailed, errFailed)
 		if got := ask(t.Context(), r, chat.Params{}); got.text != "hi" || a.calls != 2 || b.calls != 0 {
 			t.Errorf("%+v after %d and %d calls", got, a.calls, b.calls)
 		}
@@ -425,7 +428,7 @@ func TestRouter_Panic(t *testing.T) {
 	for range 20 {
 		func() {
 			defer func() {
-				if recover() == nil && r.providers[0].breakers["a-1"].state() != "open" {
+				if recover() == nil && r.providers[0].models.breaker("a-1").state() != "open" {
 					t.Error("the panic was swallowed")
 				}
 			}()

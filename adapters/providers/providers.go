@@ -43,6 +43,8 @@ type Config struct {
 	Cache       ports.Cache   // needed when CacheTTL is set
 
 	Observer ports.Observer // nil: nothing is reported
+	// Discovered, if set, is told of all models whenever a server has named one.
+	Discovered func([]ports.ModelInfo)
 	// Transport, if set, wraps the HTTP transport of every provider.
 	Transport func(http.RoundTripper) http.RoundTripper
 	// Decorate, if set, wraps each provider; model is its default.
@@ -53,7 +55,7 @@ type Config struct {
 type Provider struct {
 	Key     string
 	BaseURL string   // "": the provider's own
-	Models  []string // that may be asked for, the default first; empty: the registry's default
+	Models  []string // that may be asked for, the default first; empty: see Router.Check
 }
 
 // configured reports whether there is anything to reach the provider with.
@@ -75,13 +77,14 @@ type Router struct {
 
 // provider is a configured provider with what guards it.
 type provider struct {
-	name     string
-	models   []string // the default first
-	client   ports.Model
-	demo     bool
-	places   *places
-	breakers map[string]*breaker // by model
-	close    func()
+	entry
+	client ports.Model
+	lister lister // nil: the provider has no list of models
+	places *places
+	close  func()
+
+	models     modelSet
+	discovered func() // called when findModel has succeeded
 }
 
 // New returns a router. It sends no request yet. Close must be called.
@@ -114,6 +117,9 @@ func New(c Config) (*Router, error) {
 			return nil, err
 		}
 		r.providers = append(r.providers, p)
+		if c.Discovered != nil {
+			p.discovered = func() { c.Discovered(r.Models()) }
+		}
 	}
 	if c.CacheTTL > 0 {
 		if c.Cache == nil {
@@ -169,18 +175,23 @@ func (c Config) provider(name string) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &provider{
-		name: name, demo: e.demo, client: client, close: client.Close,
-		models: settings.Models, places: newPlaces(c.MaxConcurrency), breakers: map[string]*breaker{},
+	p := &provider{entry: e, client: client, close: client.Close, places: newPlaces(c.MaxConcurrency), discovered: func() {}}
+	if l, ok := client.(lister); ok && !strings.Contains(settings.BaseURL, ".azure.com") {
+		p.lister = l // Azure lists what could be deployed, not what is
 	}
-	if len(p.models) == 0 {
-		p.models = []string{e.defaultModel}
+	p.models.newBreaker = func(model string) *breaker {
+		return newBreaker(c.Breaker, reportChanges(c.Observer, name, model))
+	}
+	switch {
+	case len(settings.Models) > 0:
+		p.models.set(settings.Models...)
+	case p.lister != nil && settings.BaseURL != "":
+		p.models.set("") // the server knows which
+	default:
+		p.models.set(e.defaultModel)
 	}
 	if c.Decorate != nil {
-		p.client = c.Decorate(name, p.models[0], p.client)
-	}
-	for _, model := range p.models {
-		p.breakers[model] = newBreaker(c.Breaker, reportChanges(c.Observer, name, model))
+		p.client = c.Decorate(name, p.models.first(), p.client)
 	}
 	return p, nil
 }
@@ -196,10 +207,10 @@ func (r *Router) Close() {
 func (r *Router) Models() []ports.ModelInfo {
 	var list []ports.ModelInfo
 	for i, p := range r.providers {
-		for j, model := range p.models {
+		for j, m := range p.models.list() {
 			list = append(list, ports.ModelInfo{
-				Provider: p.name, Model: model, Default: i == 0 && j == 0, Demo: p.demo,
-				State: p.breakers[model].state(),
+				Provider: p.name, Model: m.name, Default: i == 0 && j == 0, Demo: p.demo,
+				State: m.breaker.state(), Problem: m.problem.code, Detail: m.problem.detail,
 			})
 		}
 	}

@@ -19,13 +19,15 @@ const (
 // entry is one kind of provider.
 type entry struct {
 	name         string
+	setting      string // the variable that names its models
 	defaultModel string
 	demo         bool // not AI
 	settings     func(Config) Provider
 	open         func(Config, Provider) (client, error)
 }
 
-// client is what a provider's package offers.
+// client is what a provider's package offers. One that can list the models of
+// its server is a lister as well.
 type client interface {
 	ports.Model
 	Close()
@@ -36,7 +38,7 @@ type client interface {
 // here and its package.
 var registry = []entry{
 	{
-		name: openai.Name, defaultModel: DefaultOpenAI,
+		name: openai.Name, setting: "OPENAI_MODEL", defaultModel: DefaultOpenAI,
 		settings: func(c Config) Provider { return c.OpenAI },
 		open: func(c Config, p Provider) (client, error) {
 			return openai.New(openai.Config{
@@ -45,7 +47,7 @@ var registry = []entry{
 		},
 	},
 	{
-		name: anthropic.Name, defaultModel: DefaultAnthropic,
+		name: anthropic.Name, setting: "ANTHROPIC_MODEL", defaultModel: DefaultAnthropic,
 		settings: func(c Config) Provider { return c.Anthropic },
 		open: func(c Config, p Provider) (client, error) {
 			return anthropic.New(anthropic.Config{

@@ -1,7 +1,6 @@
 package providers
 
 import (
-	"slices"
 	"strings"
 
 	"parley/domain/chat"
@@ -14,7 +13,7 @@ type endpoint struct {
 	model string
 }
 
-func (e endpoint) breaker() *breaker { return e.breakers[e.model] }
+func (e endpoint) breaker() *breaker { return e.models.breaker(e.model) }
 
 // available reports whether acquire would succeed for this user now.
 func (e endpoint) available(user string) bool {
@@ -34,10 +33,10 @@ func (r *Router) route(p chat.Params) (route []endpoint, named bool, err error) 
 	for _, other := range r.providers {
 		switch {
 		case other == first.provider:
-		case slices.Contains(other.models, first.model):
+		case first.model != "" && other.models.has(first.model):
 			route = append(route, endpoint{other, first.model})
 		default:
-			route = append(route, endpoint{other, other.models[0]})
+			route = append(route, endpoint{other, other.models.first()})
 		}
 	}
 	return route, p.Provider != "" || p.Model != "", nil
@@ -58,15 +57,15 @@ func (r *Router) choose(p chat.Params) (endpoint, error) {
 			continue
 		}
 		if p.Model == "" {
-			return endpoint{o, o.models[0]}, nil
+			return endpoint{o, o.models.first()}, nil
 		}
-		if slices.Contains(o.models, p.Model) {
+		if o.models.has(p.Model) {
 			return endpoint{o, p.Model}, nil
 		}
 	}
 	if name, model, ok := strings.Cut(p.Model, "/"); ok && (p.Provider == "" || p.Provider == name) {
 		for _, o := range r.providers {
-			if o.name == name && slices.Contains(o.models, model) {
+			if o.name == name && o.models.has(model) {
 				return endpoint{o, model}, nil
 			}
 		}

@@ -13,7 +13,7 @@ import (
 func TestRouter_Route(t *testing.T) {
 	a, b := &scripted{name: "a"}, &scripted{name: "b"}
 	r := routerOf(nil, a, b)
-	r.providers[1].models = append(r.providers[1].models, "meta/llama", "a/a-1")
+	r.providers[1].models.set("b-1", "common", "meta/llama", "a/a-1")
 	for name, c := range map[string]struct {
 		params chat.Params
 		want   []string
@@ -83,7 +83,7 @@ func TestNew(t *testing.T) {
 	})
 	t.Run("OrderIsAsSaid", func(t *testing.T) {
 		got := models(t, Config{Order: []string{"demo", "openai"}, OpenAI: Provider{BaseURL: "http://localhost:11434/v1"}})
-		if got[0].Provider != "demo" || got[1].Model != DefaultOpenAI {
+		if got[0].Provider != "demo" || got[1].Provider != "openai" || got[1].Model != "" {
 			t.Errorf("%v", got)
 		}
 	})

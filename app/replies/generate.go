@@ -141,6 +141,8 @@ func failure(err error) (code, reason string) {
 		return FailureTimeout, "deadline"
 	case fault.Is(err, fault.AIUnavailable):
 		return FailureUnavailable, reason
+	case reason == FailureKey:
+		return FailureKey, reason
 	case strings.HasSuffix(reason, "_timeout"):
 		return FailureTimeout, reason
 	}

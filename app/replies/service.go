@@ -156,6 +156,7 @@ var (
 const (
 	FailureUnavailable = "ai_unavailable"     // no provider could be asked
 	FailureProvider    = "ai_failed"          // asked, and it went wrong
+	FailureKey         = "provider_auth"      // the provider refuses the configured key
 	FailureTimeout     = "timeout"            // a time limit passed
 	FailureEmpty       = "empty_reply"        // it ended well, without a word
 	FailureAttempts    = "attempts_exhausted" // its instances kept dying

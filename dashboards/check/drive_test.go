@@ -290,6 +290,17 @@ func (w *world) drive() {
 			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
 		})
 	})
+	phase("keys refused", func() {
+		w.openai.Store("unauthorized")
+		w.anthropic.Store("unauthorized")
+		ann.say(w.one, "!echo anybody?")
+		time.Sleep(2 * time.Second)
+		w.openai.Store("well")
+		w.anthropic.Store("well")
+		until(t, "breakers close again", 40*time.Second, func() bool {
+			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
+		})
+	})
 	phase("saturation", func() {
 		until(t, "more than one provider takes", 30*time.Second, func() bool {
 			t.Log(crowd(130, func() answer { return ann.say(w.one, "!slow 3s") }))

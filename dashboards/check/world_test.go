@@ -116,6 +116,8 @@ func (w *world) script(c stub.Call) stub.Reply {
 		return stub.Refuse(http.StatusTooManyRequests, "rate_limit_exceeded", "Retry-After", "1")
 	case "broken":
 		return stub.Refuse(http.StatusInternalServerError, "server_error")
+	case "unauthorized":
+		return stub.Refuse(http.StatusUnauthorized, "invalid_api_key")
 	case "late":
 		r := stub.Refuse(http.StatusInternalServerError, "server_error")
 		r.Delay = 500 * time.Millisecond

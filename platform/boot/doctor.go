@@ -289,9 +289,14 @@ func (r *report) models(ctx context.Context, c config.Config, ask bool) {
 		return
 	}
 	defer router.Close()
+	failed := router.Check(ctx)
 	for _, m := range router.Models() {
-		name := m.Provider + "/" + m.Model
+		name := strings.TrimSuffix(m.Provider+"/"+m.Model, "/")
 		switch {
+		case m.Problem != "":
+			r.fail("ai", "%s: %s", name, m.Detail)
+		case failed[m.Provider] != nil && !ask:
+			r.fail("ai", "%s cannot be asked for its models: %v", name, failed[m.Provider])
 		case m.Demo && len(c.AI.AIProviders) == 0:
 			r.warn("ai", "no provider is configured: the demo provider answers, which is not AI")
 		case !ask || m.Demo:
@@ -312,7 +317,13 @@ func (r *report) question(ctx context.Context, router *providers.Router, m ports
 		Messages: []ports.PromptMessage{{Role: chat.User, Text: "Answer with the word yes."}},
 	}, func(chat.Delta) {})
 	if err != nil {
-		r.fail("ai", "%s/%s: %v", m.Provider, m.Model, err)
+		detail := err.Error()
+		for _, now := range router.Models() {
+			if now.Provider == m.Provider && now.Model == m.Model && now.Problem != "" {
+				detail = now.Detail
+			}
+		}
+		r.fail("ai", "%s/%s: %s", m.Provider, m.Model, detail)
 		return
 	}
 	price := "price unknown"

@@ -137,15 +137,29 @@ func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.He
 			add(c.name, httpapi.Component{Status: state, Note: note})
 		}
 		for _, m := range models.Models() {
-			c := httpapi.Component{Status: httpapi.HealthOK}
-			if m.Demo {
-				c.Note = "demo, not AI"
-			}
-			if m.State == "open" { // history and other providers still serve
-				c.Status, c.Note = httpapi.HealthDegraded, "failing; resting for a moment"
-			}
-			add("ai:"+m.Provider+"/"+m.Model, c)
+			add(modelName(m), modelHealth(m))
 		}
 		return out
 	}
+}
+
+// modelName names a model in health and doctor.
+func modelName(m ports.ModelInfo) string {
+	if m.Model == "" {
+		return "ai:" + m.Provider
+	}
+	return "ai:" + m.Provider + "/" + m.Model
+}
+
+// modelHealth is never down: history and other providers still serve.
+func modelHealth(m ports.ModelInfo) httpapi.Component {
+	switch {
+	case m.Problem != "":
+		return httpapi.Component{Status: httpapi.HealthDegraded, Note: m.Detail}
+	case m.State == "open":
+		return httpapi.Component{Status: httpapi.HealthDegraded, Note: "it failed too often, and is not asked for a moment"}
+	case m.Demo:
+		return httpapi.Component{Status: httpapi.HealthOK, Note: "demo, not AI"}
+	}
+	return httpapi.Component{Status: httpapi.HealthOK}
 }

@@ -1,6 +1,11 @@
 package boot
 
 import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
 	"parley/adapters/observe"
 	"parley/adapters/providers"
 	"parley/adapters/providers/upstream"
@@ -8,17 +13,56 @@ import (
 	"parley/ports"
 )
 
-// openModels returns who writes the replies, watched by observer, which learns
-// here which models there are.
-func openModels(c config.Config, observer *observe.Observer, cache ports.Cache) (*providers.Router, error) {
-	given := modelConfig(c)
-	given.Cache, given.Observer, given.Decorate = cache, observer, observer.Model
-	router, err := providers.New(given)
+// openModels returns the configured providers, watched by observer, which learns
+// here which models there are. Each provider is asked once for its list of
+// models, in the background; closeModels ends that and the connections.
+func openModels(ctx context.Context, c config.Config, observer *observe.Observer, cache ports.Cache, log *slog.Logger) (router *providers.Router, closeModels func(), err error) {
+	settings := modelConfig(c)
+	settings.Cache, settings.Observer, settings.Decorate, settings.Discovered = cache, observer, observer.Model, observer.Know
+	router, err = providers.New(settings)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
 	observer.Know(router.Models())
-	return router, nil
+	ctx, cancel := context.WithCancel(ctx)
+	checked := make(chan struct{})
+	go func() {
+		defer close(checked)
+		checkModels(ctx, router, log)
+	}()
+	return router, func() {
+		cancel()
+		<-checked
+		router.Close()
+	}, nil
+}
+
+// checkEvery is how often providers are asked again while a model has a problem.
+const checkEvery = 30 * time.Second
+
+// checkModels asks the providers for their models at the start, and again while
+// a model has a problem, until ctx ends. What is found is logged when it changes.
+func checkModels(ctx context.Context, router *providers.Router, log *slog.Logger) {
+	known := map[string]string{}
+	for first := true; ; first = false {
+		models := router.Models()
+		if first || slices.ContainsFunc(models, func(m ports.ModelInfo) bool { return m.Problem != "" }) {
+			router.Check(ctx)
+			models = router.Models()
+		}
+		for _, m := range models {
+			name := modelName(m)
+			if m.Detail != known[name] && m.Problem != "" && ctx.Err() == nil {
+				log.WarnContext(ctx, "a model cannot be used", "provider", m.Provider, "model", m.Model, "problem", m.Problem, "detail", m.Detail)
+			}
+			known[name] = m.Detail
+		}
+		select {
+		case <-time.After(checkEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func modelConfig(c config.Config) providers.Config {

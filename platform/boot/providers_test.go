@@ -3,6 +3,8 @@ package boot_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -127,5 +129,98 @@ func TestServe_RetryAfter(t *testing.T) {
 				t.Errorf("%d calls", n)
 			}
 		})
+	}
+}
+
+// doctor runs the command with these settings and returns its report.
+func doctor(t *testing.T, env []string, args ...string) (report string, err error) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"doctor"}, args...)...)
+	cmd.Env = environment(env)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// A key that the provider refuses shows in the run, in health, in metrics and
+// in doctor.
+func TestServe_RefusedKey(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]stub.Reply{
+		"401": stub.Refuse(401, "invalid_api_key"), "403": stub.Refuse(403, "permission_error"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			openai := provider(t, stub.Always(refusal))
+			env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=canary", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+			p := start(t, env...)
+			a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice"))
+			if a.status != http.StatusBadGateway || at(a.json(t), "error", "code") != "AI_FAILED" || len(openai.Calls()) != 1 {
+				t.Fatalf("%d after %d calls: %s", a.status, len(openai.Calls()), a.body)
+			}
+			health := call(t, "GET", p.url+"/api/health", "").json(t)
+			if at(health, "status") != "degraded" || at(health, "components", "ai:openai/m", "note") != "the provider refuses the key" {
+				t.Errorf("health %v", health)
+			}
+			eventually(t, "the run's failure in the log", func() bool { return strings.Contains(p.out.String(), `"failure":"provider_auth"`) })
+			eventually(t, "metrics", func() bool {
+				metrics := call(t, "GET", p.admin+"/metrics", "").body
+				return strings.Contains(metrics, `chat_turns_total{model="m",outcome="provider_auth",provider="openai"} 1`) &&
+					strings.Contains(metrics, `chat_provider_key_refused{provider="openai"} 1`)
+			})
+			report, err := doctor(t, env, "--ask")
+			if err == nil || !strings.Contains(report, "FAIL") || !strings.Contains(report, "provider refuses the key") {
+				t.Errorf("doctor: %v\n%s", err, report)
+			}
+			if strings.Contains(p.out.String()+report, "canary") {
+				t.Error("the key was shown")
+			}
+		})
+	}
+}
+
+// OPENAI_BASE_URL alone is enough for a server with one model, and the others
+// are told what to set.
+func TestServe_ModelOfTheServer(t *testing.T) {
+	t.Parallel()
+	openai := provider(t, stub.Say("hi there"))
+	openai.Offer("llama3.2:latest")
+	env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+	p := start(t, env...)
+	auth := bearer(t, env, "alice")
+	a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), auth)
+	if a.status != http.StatusCreated || openai.Calls()[0].Model != "llama3.2:latest" {
+		t.Fatalf("%d %s, asked for %+v", a.status, a.body, openai.Calls())
+	}
+	if metrics := call(t, "GET", p.admin+"/metrics", "").body; !strings.Contains(metrics, `chat_breaker_state{breaker="openai/llama3.2:latest",state="closed"} 1`) {
+		t.Error("the model that was found has no metrics")
+	}
+	if report, err := doctor(t, env); err != nil || !strings.Contains(report, "openai/llama3.2:latest") {
+		t.Errorf("doctor: %v\n%s", err, report)
+	}
+
+	several := provider(t, stub.Say("no"))
+	several.Offer("llama3.2", "qwen3")
+	env = []string{"DATA_DIR=" + t.TempDir(), "OPENAI_BASE_URL=" + several.OpenAIURL()}
+	p = start(t, env...)
+	if a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice")); a.status != http.StatusBadGateway || len(several.Calls()) > 0 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	health := call(t, "GET", p.url+"/api/health", "").json(t)
+	const want = "set OPENAI_MODEL: the server has llama3.2, qwen3"
+	if at(health, "status") != "degraded" || at(health, "components", "ai:openai", "note") != want {
+		t.Errorf("health %v", health)
+	}
+	if report, err := doctor(t, env); err == nil || !strings.Contains(report, want) {
+		t.Errorf("doctor: %v\n%s", err, report)
+	}
+
+	env = append(env, "OPENAI_MODEL=gone")
+	p = start(t, env...)
+	eventually(t, "health names the missing model", func() bool {
+		note, _ := at(call(t, "GET", p.url+"/api/health", "").json(t), "components", "ai:openai/gone", "note").(string)
+		return note == "not among the server's models: llama3.2, qwen3"
+	})
+	if report, err := doctor(t, env); err == nil || !strings.Contains(report, "openai/gone: not among") {
+		t.Errorf("doctor: %v\n%s", err, report)
 	}
 }

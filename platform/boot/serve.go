@@ -120,11 +120,11 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 
 	// AI providers.
-	models, err := openModels(c, observer, backends.cache)
+	models, closeModels, err := openModels(ctx, c, observer, backends.cache, tel.Log)
 	if err != nil {
 		return err
 	}
-	defer models.Close()
+	defer closeModels()
 
 	// Use cases.
 	callers, closeCallers, err := newCallers(c, authSecrets, store)
@@ -198,6 +198,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		collectors.NewDBStatsCollector(store.DB(), "parley"),
 		observer.Dependencies(status.up),
 		observer.Breakers(models),
+		observer.Keys(models),
 		observer.Schema(schema.Current, len(schema.Pending)),
 	)
 

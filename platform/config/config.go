@@ -90,7 +90,7 @@ type AI struct {
 	AIProviders       []string      `env:"AI_PROVIDERS" desc:"Providers in order of preference, separated by commas: openai, anthropic, demo. Unset: openai and anthropic if they have a key or a base URL, or else demo."`
 	OpenAIKey         Secret        `env:"OPENAI_API_KEY" desc:"Key for OpenAI, or for the server at OPENAI_BASE_URL."`
 	OpenAIBaseURL     string        `env:"OPENAI_BASE_URL" desc:"A server with OpenAI's chat completions API, with its version, such as http://localhost:11434/v1."`
-	OpenAIModels      []string      `env:"OPENAI_MODEL" desc:"Models that may be used, separated by commas; the first one is the default. Unset: one of middling price."`
+	OpenAIModels      []string      `env:"OPENAI_MODEL" desc:"Models that may be used, separated by commas; the first one is the default. Unset: one of middling price, or, with OPENAI_BASE_URL, the only model that the server lists."`
 	AnthropicKey      Secret        `env:"ANTHROPIC_API_KEY" desc:"Key for Anthropic."`
 	AnthropicBaseURL  string        `env:"ANTHROPIC_BASE_URL" desc:"A server with Anthropic's messages API."`
 	AnthropicModels   []string      `env:"ANTHROPIC_MODEL" desc:"Models that may be used, as with OPENAI_MODEL."`
