@@ -58,14 +58,20 @@ func (f *facts) failures() (out []ports.BackgroundFailed) {
 	return out
 }
 
-// each runs a test on both databases.
+// each runs a test on both databases, at the same time as others.
 func each(t *testing.T, test func(b *bench)) {
-	t.Run("SQLite", func(t *testing.T) { test(setup(t, filepath.Join(t.TempDir(), "parley.db"))) })
-	t.Run("Postgres", func(t *testing.T) { test(setup(t, hasty(testenv.Postgres(t)))) })
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		test(setup(t, filepath.Join(t.TempDir(), "parley.db")))
+	})
+	t.Run("Postgres", func(t *testing.T) {
+		t.Parallel()
+		test(setup(t, withoutSync(testenv.Postgres(t))))
+	})
 }
 
-// hasty does not wait for the disk: no power is lost here.
-func hasty(url string) string {
+// withoutSync does not wait for the disk: no power is lost here.
+func withoutSync(url string) string {
 	if strings.Contains(url, "?") {
 		return url + "&synchronous_commit=off"
 	}
@@ -81,7 +87,7 @@ func setup(t *testing.T, url string) *bench {
 		t.Fatal(err)
 	}
 	if !b.postgres {
-		b.exec("PRAGMA synchronous = off") // as in hasty
+		b.exec("PRAGMA synchronous = off") // as in withoutSync
 	}
 	b.service = b.newService(b.store, appaudit.Options{Batch: 7}, "secret")
 	return b

@@ -83,6 +83,7 @@ func (b *bench) traces(text string) (found []string) {
 }
 
 func TestErase_LeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		service := b.newService(b.store, appaudit.Options{EraseRows: 4, StopWait: time.Millisecond}, "secret")
 		b.chats(doomed)
@@ -148,6 +149,7 @@ func (b *bench) userTables() []string {
 // A table that is added later must be thought of: its rows go with the user's
 // row, or EraseSome deletes them.
 func TestErase_KnowsEveryTable(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		handled := map[string]bool{"chat_users": true, "audit_logs": true, "audit_unsealed": true, "audit_keys": true, "audit_erasures": true}
 		for _, table := range b.userTables() {
@@ -165,6 +167,7 @@ func TestErase_KnowsEveryTable(t *testing.T) {
 
 // A live reply is asked to stop, and gets a moment to do so.
 func TestErase_StopsLiveReplies(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		run := b.chats(doomed)
 		service := b.newService(b.store, appaudit.Options{StopWait: 30 * time.Second}, "secret")
@@ -194,6 +197,7 @@ func TestErase_StopsLiveReplies(t *testing.T) {
 
 // A reply that does not stop loses its run: its end finds nothing to write to.
 func TestErase_DoesNotWaitForever(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		run := b.chats(doomed)
 		service := b.newService(b.store, appaudit.Options{StopWait: time.Millisecond}, "secret")
@@ -213,6 +217,7 @@ func TestErase_DoesNotWaitForever(t *testing.T) {
 
 // An erasure whose instance died is finished by another one.
 func TestErase_IsResumed(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.chats(doomed)
 		b.seal()
@@ -235,6 +240,7 @@ func TestErase_IsResumed(t *testing.T) {
 
 // A user who goes on writing while being erased leaves a chain that verifies.
 func TestErase_WhileTheUserWrites(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.chats(doomed)
 		b.seal()
@@ -283,6 +289,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 // An erasure that was declared without the chain's key, as somebody can who has
 // the application's rights in the database, is one finding that says so.
 func TestVerify_ForgedErasure(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.chats("bystander")
 		b.chats(doomed)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestSeal_EveryFactOnce(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		slow, quick := b.entry("ann", audit.Pending), b.entry("ann", audit.Pending)
 		b.record(slow, quick, b.entry("bob", audit.Success), b.entry("", audit.Failure))
@@ -45,6 +46,7 @@ func TestSeal_EveryFactOnce(t *testing.T) {
 
 // Transactions that commit late are sealed late, and never missed.
 func TestSeal_LateCommit(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		if !b.postgres {
 			return // one writer: nobody commits behind another
@@ -73,14 +75,16 @@ func TestSeal_LateCommit(t *testing.T) {
 	})
 }
 
-// Writers, sealers and verifiers all at once: the chain is dense, nothing is
-// missing or double, and nobody is alarmed.
+// Writers, sealers and a verifier at the same time: the chain has no gap, nothing
+// is missing or double, and there are no findings. Writers go on until heads were
+// exported and the verifier has looked more than once, however slow the machine.
 func TestSeal_UnderConcurrentWriters(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
-		const writers, entries = 6, 40
+		const writers, entries = 6, 24
 		ctx, stop := context.WithCancel(b.Context())
 		var sealing, writing sync.WaitGroup
-		var checks atomic.Int64
+		var checks, written atomic.Int64
 		for range 2 {
 			service := b.newService(b.open(), appaudit.Options{Interval: time.Millisecond, Batch: 5, HeadEvery: 20 * time.Millisecond}, "secret")
 			sealing.Go(func() { service.Serve(ctx) })
@@ -94,7 +98,8 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 		for w := range writers {
 			writing.Go(func() {
 				user := string(rune('a' + w%4))
-				for i := range entries {
+				for i := 0; i < entries || checks.Load() < 2 || len(b.heads()) < 2; i++ {
+					written.Add(1)
 					if i%2 == 0 {
 						b.record(b.entry(user, audit.Success))
 						continue
@@ -112,15 +117,15 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 		stop()
 		sealing.Wait()
 		closed := b.count("SELECT count(*) FROM audit_chain WHERE kind = 'closed'")
-		if closed != writers*entries {
-			b.Errorf("%d closed links for %d entries", closed, writers*entries)
+		if closed != int(written.Load()) {
+			b.Errorf("%d closed links for %d entries", closed, written.Load())
 		}
 		b.dense(closed + b.count("SELECT count(*) FROM audit_chain WHERE kind = 'opened'"))
 		if n := b.count("SELECT count(*) FROM audit_unsealed"); n != 0 {
 			b.Errorf("%d facts were left over", n)
 		}
 		if report := b.clean(); report.Heads < 2 || checks.Load() < 2 {
-			b.Errorf("%d heads, %d checks: too few to mean anything", report.Heads, checks.Load())
+			b.Errorf("%d heads, %d checks", report.Heads, checks.Load())
 		}
 		if failed := b.facts.failures(); len(failed) > 0 {
 			b.Errorf("in the background: %v", failed)
@@ -131,6 +136,7 @@ func TestSeal_UnderConcurrentWriters(t *testing.T) {
 // An instance that looks for the chain's key just before another one begins the
 // chain takes that one's, and raises no alarm.
 func TestSeal_TwoBeginAtOnce(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.record(b.entry("ann", audit.Success), b.entry("bob", audit.Success))
 		late := b.newService(b.open(), appaudit.Options{}, "secret")
@@ -161,6 +167,7 @@ func (o overtaken) AuditRoots(ctx context.Context) ([][]byte, error) {
 
 // A sealer that dies in the middle leaves nothing half done.
 func TestSeal_CrashBetween(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		for range 20 {
 			b.record(b.entry("ann", audit.Success))
@@ -194,6 +201,7 @@ func TestSeal_CrashBetween(t *testing.T) {
 
 // One instance at a time; the other one does not wait for it.
 func TestSeal_OneAtATime(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		if !b.postgres {
 			return // one writer
@@ -225,6 +233,7 @@ func TestSeal_OneAtATime(t *testing.T) {
 }
 
 func TestServe_SealsWithinASecond(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		ctx, stop := context.WithCancel(b.Context())
 		service := b.newService(b.store, appaudit.Options{}, "secret")
@@ -232,7 +241,7 @@ func TestServe_SealsWithinASecond(t *testing.T) {
 		go func() { defer close(done); service.Serve(ctx) }()
 		b.record(b.entry("ann", audit.Success))
 		for begun := time.Now(); b.count("SELECT count(*) FROM audit_chain") == 0; {
-			if time.Since(begun) > 30*time.Second {
+			if time.Since(begun) > 2*time.Minute {
 				b.Fatal("not sealed")
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -255,6 +264,7 @@ func TestServe_SealsWithinASecond(t *testing.T) {
 
 // The operator's secret may change; the chain stays the same.
 func TestKeys_Rotation(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.record(b.entry("ann", audit.Success))
 		b.seal()
@@ -281,6 +291,7 @@ func TestKeys_Rotation(t *testing.T) {
 
 // A chain that was cut while the service runs is noticed by the next head.
 func TestServe_NoticesCut(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		ctx, stop := context.WithCancel(b.Context())
 		defer stop()
@@ -300,7 +311,7 @@ func TestServe_NoticesCut(t *testing.T) {
 func until(b *bench, ok func() bool) {
 	b.Helper()
 	for begun := time.Now(); !ok(); {
-		if time.Since(begun) > 30*time.Second {
+		if time.Since(begun) > 2*time.Minute {
 			b.Fatal("waited too long")
 		}
 		time.Sleep(2 * time.Millisecond)

@@ -37,6 +37,7 @@ func each(t *testing.T, test func(*bench)) {
 		"Postgres": func(t *testing.T) string { return testenv.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url(t), Timeout: 30 * time.Second, AcquireTimeout: 30 * time.Second})
 			if err != nil {
 				t.Fatal(err)
@@ -98,18 +99,19 @@ func (b *bench) texts(user, conversation string) (list []string) {
 }
 
 func TestExport_HoldsEverythingOfOneUser(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		b.say("ann", "", "alone")
 		var want []string
 		want = append(want, "#", "alone", "re: alone")
 		long, short := b.create("ann", false), b.create("ann", false)
-		for i := range 120 { // more than is read at a time
+		for i := range 51 { // more messages than are read at a time
 			b.say("ann", long, fmt.Sprint(i))
 		}
 		b.say("ann", short, "last")
 		b.say("bob", b.create("bob", false), "secret")
 		want = append(want, "#"+short, "last", "re: last", "#"+long)
-		for i := range 120 {
+		for i := range 51 {
 			want = append(want, fmt.Sprint(i), "re: "+fmt.Sprint(i))
 		}
 		var got []string
@@ -135,6 +137,7 @@ func TestExport_HoldsEverythingOfOneUser(t *testing.T) {
 }
 
 func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
+	t.Parallel()
 	each(t, func(b *bench) {
 		keeper := &conversations.Keeper{Service: b.Service, Expiry: b.store, Observer: b, Retention: 30 * 24 * time.Hour}
 		old, busy, temporary := b.create("ann", false), b.create("ann", false), b.create("ann", true)
