@@ -24,7 +24,7 @@ import (
 const (
 	maxMarkdownBytes = 64 << 10 // more than a user may send, and than nearly all replies
 	maxBlockDepth    = 50       // quotes and lists within each other
-	maxBrackets      = 1000     // each may be looked for again from the end of a link
+	maxBrackets      = 1000     // outside of code: each may be looked for again from the end of a link
 	stepsPerByte     = 100      // prose takes fewer than 10
 	minSteps         = 10_000
 	maxPageSteps     = 10_000_000 // all messages of a page together
@@ -42,6 +42,8 @@ type work struct {
 
 	spans map[codeRun]bool // runs of backticks that close nothing
 	pipes int
+	// brackets that may open the text of a link
+	brackets int
 }
 
 func newWork(ctx context.Context) *work { return &work{ctx: ctx, page: maxPageSteps} }
@@ -66,11 +68,11 @@ func (w *work) spend(steps int) {
 
 // render converts Markdown to HTML that must still be sanitized.
 func (w *work) render(markdown []byte, out io.Writer) (err error) {
-	if len(markdown) > maxMarkdownBytes || bytes.Count(markdown, []byte("[")) > maxBrackets {
+	if len(markdown) > maxMarkdownBytes {
 		return errTooComplex
 	}
 	steps := min(minSteps+stepsPerByte*len(markdown), w.page)
-	w.left, w.check, w.spans, w.pipes = steps, 0, nil, 0
+	w.left, w.check, w.spans, w.pipes, w.brackets = steps, 0, nil, 0, 0
 	defer func() {
 		w.page -= steps - max(w.left, 0)
 		if r := recover(); r != nil {
@@ -122,7 +124,7 @@ var markdownToHTML = sync.OnceValue(func() goldmark.Markdown {
 		goldmark.WithParser(parser.NewParser(
 			parser.WithBlockParsers(blocks...),
 			parser.WithInlineParsers(inlines...),
-			parser.WithParagraphTransformers(append(parser.DefaultParagraphTransformers(), util.Prioritized(tableBound{}, 199))...),
+			parser.WithParagraphTransformers(append(parser.DefaultParagraphTransformers(), util.Prioritized(paragraphBound{}, 50))...),
 		)),
 		goldmark.WithExtensions(extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(
@@ -242,6 +244,11 @@ func (l linkParser) Parse(parent ast.Node, block text.Reader, pc parser.Context)
 	w := workOf(pc)
 	line, segment := block.PeekLine()
 	w.spend(2)
+	if line[0] == '[' || len(line) > 1 && line[1] == '[' {
+		if w.brackets++; w.brackets > maxBrackets {
+			panic(stopped{errTooComplex})
+		}
+	}
 	if line[0] == ']' {
 		w.spend(parent.ChildCount() / 8)
 		if len(line) > 1 && (line[1] == '(' || line[1] == '[') {
@@ -305,17 +312,21 @@ func (d countedDelimiters) CanOpenCloser(opener, closer *parser.Delimiter) bool 
 
 func (d countedDelimiters) OnMatch(consumes int) ast.Node { return d.node(consumes) }
 
-// tableBound counts the cells that a table will have: each row gets as many as
-// the widest line has, so that a short text could make a very large table.
-type tableBound struct{}
+// paragraphBound counts the cells that a table will have (each row gets as many as
+// the header has, so that a short text could make a very large table), and the
+// lines that definitions of links are cut out of.
+type paragraphBound struct{}
 
 // Transform implements parser.ParagraphTransformer; it changes nothing.
-func (tableBound) Transform(node *ast.Paragraph, reader text.Reader, pc parser.Context) {
+func (paragraphBound) Transform(node *ast.Paragraph, reader text.Reader, pc parser.Context) {
 	w, lines, source := workOf(pc), node.Lines(), reader.Source()
 	for i := range lines.Len() {
 		segment := lines.At(i)
 		line := segment.Value(source)
 		w.spend(1 + len(line)/8)
+		if bytes.HasPrefix(bytes.TrimLeft(line, " "), []byte("[")) { // each is cut out of the paragraph
+			w.spend(lines.Len() / 16)
+		}
 		if columns := bytes.Count(line, []byte("|")); columns > 0 && len(bytes.Trim(line, "|:- \t\r\n")) == 0 {
 			w.spend((columns + 1) * (lines.Len() - i) * 4)
 		}
