@@ -55,7 +55,7 @@ type keyList struct {
 	User string `required:"" help:"Id of the user."`
 }
 
-// Run lists the keys without their secrets, which nobody has but their owners.
+// Run lists the keys. Their secrets are not stored.
 func (k keyList) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(_ config.Config, store *sqlstore.Store) error {
 		keys, err := store.Keys(ctx, k.User)
@@ -140,8 +140,8 @@ func (u userRevoke) Run(ctx context.Context, p Process) error {
 // revocationInterval is how often an instance reads the list of revocations.
 const revocationInterval = 5 * time.Second
 
-// withStore runs a command on the configured store, whose schema must be up to
-// date: an embedded one is brought there.
+// withStore runs a command on the configured store. The schema must be up to
+// date; that of an embedded database is migrated first.
 func withStore(ctx context.Context, p Process, run func(config.Config, *sqlstore.Store) error) error {
 	c, err := p.config()
 	if err != nil {
@@ -158,7 +158,7 @@ func withStore(ctx context.Context, p Process, run func(config.Config, *sqlstore
 	return run(c, store)
 }
 
-// operatorEntry is an audit entry for what is done by command.
+// operatorEntry returns an audit entry for an action of the command line.
 func operatorEntry(user, action, resource, id string) audit.Entry {
 	now := time.Now()
 	return audit.Entry{
@@ -167,7 +167,7 @@ func operatorEntry(user, action, resource, id string) audit.Entry {
 	}
 }
 
-// newCallers sets up every way to be recognised that is configured.
+// newCallers sets up every configured way to authenticate.
 func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*identity.Callers, func(), error) {
 	tokens, err := identity.New(secrets, time.Now)
 	if err != nil {
@@ -204,8 +204,8 @@ func openSessions(c config.Config) (*identity.Sessions, error) {
 	return sessions, nil
 }
 
-// checkSessions asks the database of the app for a session. Its error says
-// what to change if it is a mistake in the set-up; others may heal.
+// checkSessions looks a session up in the app's database. A fatal error is one
+// of the set-up, and says what to change; others may be temporary.
 func checkSessions(ctx context.Context, sessions *identity.Sessions) (fatal bool, err error) {
 	if err = sessions.Check(ctx); err == nil {
 		return false, nil

@@ -64,7 +64,7 @@ func (v auditVerify) Run(ctx context.Context, p Process) error {
 		case report.Findings > 0:
 			return fmt.Errorf("the audit log is not what was sealed")
 		case report.Heads == 0 && v.path(c) != "":
-			return fmt.Errorf("there are no heads in the file: nothing says that the chain is whole")
+			return fmt.Errorf("the file holds no heads: whether the chain is complete cannot be verified")
 		case report.Heads == 0:
 			fmt.Fprintln(p.Stderr, "no heads to compare with: a chain whose end was cut off would look like this one")
 		}
@@ -72,7 +72,7 @@ func (v auditVerify) Run(ctx context.Context, p Process) error {
 	})
 }
 
-// path is where heads are read from, "" for nowhere.
+// path returns the file that heads are read from, "" for none.
 func (v auditVerify) path(c config.Config) string {
 	if target := c.Store.AuditHeads.Reveal(); v.Heads == "" && !remote(target) {
 		return target
@@ -114,7 +114,7 @@ func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observ
 	return appaudit.New(deps, appaudit.Options{}), nil
 }
 
-// silence is the Observer of commands, whose errors are told to whoever runs them.
+// silence is the Observer of commands, which print their errors.
 type silence struct{}
 
 func (silence) Observe(context.Context, any) {}
@@ -131,7 +131,7 @@ func headExport(target string) func(context.Context, audit.Head) error {
 	return func(_ context.Context, h audit.Head) error { return appendHead(target, h) }
 }
 
-// appendHead adds a line to a file, which may have been moved away meanwhile.
+// appendHead appends a line to a file, which is created again if it was moved.
 func appendHead(path string, h audit.Head) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -143,9 +143,9 @@ func appendHead(path string, h audit.Head) (err error) {
 	if err != nil {
 		return err
 	}
-	var end [1]byte // a device or a pipe has no end to look at
+	var end [1]byte // a device or a pipe has none
 	if n, _ := f.ReadAt(end[:], info.Size()-1); n == 1 && end[0] != '\n' {
-		line = append([]byte{'\n'}, line...) // the last line was cut by a loss of power
+		line = append([]byte{'\n'}, line...) // a power cut left half a line
 	}
 	if _, err := f.Write(line); err != nil {
 		return err
@@ -153,8 +153,8 @@ func appendHead(path string, h audit.Head) (err error) {
 	return f.Sync()
 }
 
-// putHead makes an object named by the number of the link. One that is there
-// already is left as it is: another instance was faster.
+// putHead creates an object named by the number of the link. One that exists is
+// not replaced: another instance exported the head first.
 func putHead(ctx context.Context, target string, h audit.Head) error {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -171,7 +171,7 @@ func putHead(ctx context.Context, target string, h audit.Head) error {
 	req.Header.Set("If-None-Match", "*")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		var because *url.Error // which quotes the URL, and that may hold a password
+		var because *url.Error // it quotes the URL, which may hold a password
 		if errors.As(err, &because) {
 			err = because.Err
 		}

@@ -216,7 +216,7 @@ func (v auditVerdict) String() string {
 }
 
 // verifyLedger verifies the audit chain with the secrets that are configured.
-// Its error says that the database could not be read.
+// Its error means that the database could not be read.
 func verifyLedger(ctx context.Context, c config.Config, ledger ports.Ledger) (auditVerdict, error) {
 	wrapped, err := ledger.AuditRoots(ctx)
 	if err != nil {

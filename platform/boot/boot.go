@@ -1,6 +1,6 @@
-// Package boot is the program: its commands, and the wiring of everything
-// else. serve.go reads from top to bottom like a drawing of the service; nobody
-// imports this package but main.
+// Package boot holds the commands of the program and wires all other packages
+// together: serve.go, read from top to bottom, shows of what the service
+// consists. Only main imports this package.
 package boot
 
 import (
@@ -19,7 +19,7 @@ import (
 // Version is the release; the linker sets it.
 var Version = "dev"
 
-// Process is the world of one run of the program.
+// Process holds the arguments, environment and output of one run of the program.
 type Process struct {
 	Args           []string // without the program's name
 	Env            []string // as os.Environ
@@ -34,7 +34,7 @@ func (p Process) config() (config.Config, error) {
 	return c, nil
 }
 
-// usageError is a mistake of whoever started the program: exit code 2.
+// usageError marks a wrong command line or configuration: exit code 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -48,15 +48,15 @@ type commands struct {
 	Audit       auditCommand       `cmd:"" help:"The audit log: verify it."`
 	Backup      backupCommand      `cmd:"" help:"Write the whole database to a file, at one moment, while the service runs."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
-	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and everything that it names."`
-	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running instance of this configuration whether it is ready (for containers)."`
+	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and every service that it names."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Check whether the instance with this configuration is ready (for containers)."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 // Run runs one command until it is done or ctx is, and returns the exit code:
 // 0 for success, 1 for failure, 2 for a wrong command line or configuration.
 func Run(ctx context.Context, p Process) (code int) {
-	type exit int // kong's --help wants to leave from the middle of parsing
+	type exit int // kong's --help exits from within parsing
 	defer func() {
 		if r := recover(); r != nil {
 			c, ok := r.(exit)

@@ -20,19 +20,18 @@ import (
 )
 
 type doctorCommand struct {
-	URL string `placeholder:"URL" help:"Send requests to the API that runs there, as a test user, and check its answers."`
+	URL string `placeholder:"URL" help:"Send requests to the API at this address, as a test user, and check the responses."`
 	Ask bool   `help:"Ask every configured model one short question. This costs a little."`
 }
 
-// Run checks what can be checked before the first request, one line each. Its
-// error says that something has to be mended.
+// Run prints one line for each check. It returns an error if a check failed.
 func (d doctorCommand) Run(ctx context.Context, p Process) error {
 	c, err := p.config()
 	if err != nil {
 		return err
 	}
 	r := &report{out: p.Stdout}
-	r.ok("configuration", "every variable can be understood")
+	r.ok("configuration", "every variable is valid")
 	for _, sentence := range c.Warnings() {
 		r.warn("configuration", "%s", sentence)
 	}
@@ -48,7 +47,7 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 		r.live(ctx, d.URL, c)
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%d to mend", r.failed)
+		return fmt.Errorf("%d checks failed", r.failed)
 	}
 	return nil
 }
@@ -119,14 +118,14 @@ func (r *report) listeners(c config.Config) {
 	if loopback(c.Server.AdminAddr) {
 		r.ok("admin", "%s, this machine only", c.Server.AdminAddr)
 	} else {
-		r.warn("admin", "%s shows metrics and profiles: let nobody but your own network reach it", c.Server.AdminAddr)
+		r.warn("admin", "%s shows metrics and profiles: it must be reachable from your own network only", c.Server.AdminAddr)
 	}
 }
 
 func (r *report) database(ctx context.Context, c config.Config) {
 	if !c.Store.DatabaseURL.Set() {
 		if _, err := os.Stat(filepath.Join(c.Store.DataDir, "parley.db")); err != nil {
-			r.ok("database", "SQLite; serve will make it in %s", c.Store.DataDir)
+			r.ok("database", "SQLite; serve will create it in %s", c.Store.DataDir)
 			return
 		}
 	}
@@ -171,7 +170,7 @@ func (r *report) database(ctx context.Context, c config.Config) {
 	}
 }
 
-// audit looks whether what is recorded is sealed, and who was to be erased is.
+// audit checks that entries are sealed and erasures finished in time.
 func (r *report) audit(ctx context.Context, c config.Config, store *sqlstore.Store) {
 	lag, _, err := store.Unsealed(ctx)
 	if err == nil {
@@ -186,11 +185,11 @@ func (r *report) audit(ctx context.Context, c config.Config, store *sqlstore.Sto
 		r.fail("erasures", "%v", err)
 	}
 	if !c.Store.AuditHeads.Set() {
-		r.warn("audit heads", "AUDIT_HEADS is not set: nobody could tell if the end of the audit log were cut off")
+		r.warn("audit heads", "AUDIT_HEADS is not set: if the end of the audit log were cut off, that could not be detected")
 	}
 }
 
-// watching says who would notice when something breaks.
+// watching checks that errors and traces are exported.
 func (r *report) watching(p Process, c config.Config) {
 	if c.Operations.SentryDSN.Set() {
 		r.ok("error tracking", "SENTRY_DSN is set")
@@ -204,7 +203,7 @@ func (r *report) watching(p Process, c config.Config) {
 	}
 }
 
-// postgres asks the server what SQL can tell.
+// postgres checks version, schema, limits and durability of the server.
 func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.Store) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -240,7 +239,7 @@ func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.
 		r.warn("durability", "fsync or synchronous_commit is off: a crash of the server loses messages that were acknowledged")
 	}
 	if n, ok := ask("SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"); ok && n == 0 {
-		r.warn("slow queries", "pg_stat_statements is not installed: they cannot be looked up")
+		r.warn("slow queries", "pg_stat_statements is not installed: slow queries cannot be listed")
 	}
 	if n, ok := ask("SELECT (has_table_privilege('audit_logs', 'DELETE') OR has_table_privilege('audit_logs', 'TRUNCATE'))::int"); ok && n == 1 {
 		r.warn("role", "this role could delete entries of the audit log, were it not for triggers that it may drop; deploy/postgres/roles.sql makes one that cannot")
@@ -282,7 +281,7 @@ func (r *report) sharing(ctx context.Context, c config.Config) {
 
 func (r *report) models(ctx context.Context, c config.Config, ask bool) {
 	given := modelConfig(c)
-	given.CacheTTL = 0 // every question is asked
+	given.CacheTTL = 0 // the providers must answer
 	router, err := providers.New(given)
 	if err != nil {
 		r.fail("ai", "%v", err)

@@ -15,7 +15,7 @@ import (
 	"parley/platform/config"
 )
 
-// answer is what the API said.
+// answer is a response of the API.
 type answer struct {
 	status int
 	header http.Header
@@ -38,10 +38,10 @@ func (a answer) field(path ...string) string {
 	return s
 }
 
-// doctorUser is who the requests of doctor are from.
+// doctorUser is the user that sends doctor's requests.
 const doctorUser = "parley-doctor"
 
-// must is a finding that needs mending unless ok; because says what was found
+// must reports a check as passed or failed; because describes what was found
 // instead.
 func (r *report) must(ok bool, what, because string, args ...any) bool {
 	if ok {
@@ -52,8 +52,8 @@ func (r *report) must(ok bool, what, because string, args ...any) bool {
 	return ok
 }
 
-// live sends real requests to a running API as a test user, and cleans up
-// behind itself.
+// live sends requests to a running API as a test user, and deletes what it has
+// created.
 func (r *report) live(ctx context.Context, url string, c config.Config) {
 	client := &http.Client{Timeout: 60 * time.Second}
 	base := strings.TrimSuffix(url, "/")
@@ -83,7 +83,7 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 
 	health := ask("GET", "/api/health", "")
 	if health.status == 0 {
-		r.fail("api", "nothing answers at %s", base)
+		r.fail("api", "no response from %s", base)
 		return
 	}
 	r.must(health.status == http.StatusOK, "health is "+health.field("status"), "status %d", health.status)
@@ -131,14 +131,14 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 	sent := ask("POST", "/api/chat/messages", string(body))
 	if r.must(sent.status == http.StatusCreated, "a message gets a reply", "status %d, %s", sent.status, sent.field("message")) {
 		r.ok("api", "it took %s", time.Since(begun).Round(time.Millisecond))
-		r.must(sent.field("userMessage", "content") == text, "text comes back as it was sent", "it was changed")
+		r.must(sent.field("userMessage", "content") == text, "text is returned as it was sent", "it was changed")
 		if bytes.Contains(sent.body, []byte(`"demo":true`)) {
 			r.warn("api", "the demo provider wrote it, which is not AI")
 		}
 	}
 	r.must(sent.header.Get("X-RateLimit-Limit") != "", "rate limits are announced", "no X-RateLimit-Limit")
 	history := ask("GET", "/api/chat/messages?limit=10&conversationId="+id, "")
-	r.must(history.status == http.StatusOK && bytes.Contains(history.body, []byte(sent.field("userMessage", "id"))), "history shows it", "status %d", history.status)
+	r.must(history.status == http.StatusOK && bytes.Contains(history.body, []byte(sent.field("userMessage", "id"))), "the history contains it", "status %d", history.status)
 	stream := ask("POST", "/api/chat/stream", string(body))
 	r.must(stream.status == http.StatusOK && bytes.Contains(stream.body, []byte(`"type":"start"`)) && bytes.Contains(stream.body, []byte(`"type":"end"`)),
 		"a reply can be streamed", "status %d", stream.status)
@@ -146,8 +146,8 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 	r.metrics(ctx, c)
 }
 
-// audited looks for the entry of what live has sent. It can only do so in the
-// API's own database.
+// audited looks for the audit entry of the message that live has sent, in the
+// configured database, which must be the API's own.
 func (r *report) audited(ctx context.Context, c config.Config) {
 	store, err := openStore(ctx, c)
 	if err != nil {
@@ -157,7 +157,7 @@ func (r *report) audited(ctx context.Context, c config.Config) {
 	var n int
 	err = store.DB().QueryRowContext(ctx, "SELECT count(*) FROM audit_logs WHERE user_id = '"+doctorUser+
 		"' AND action = 'chat.message_sent' AND status = 'success'").Scan(&n)
-	r.must(err == nil && n > 0, "the audit shows it", "it does not; is this the API's own database?")
+	r.must(err == nil && n > 0, "the audit log has an entry for it", "no entry; is this the API's own database?")
 }
 
 func (r *report) metrics(ctx context.Context, c config.Config) {

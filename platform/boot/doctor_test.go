@@ -27,8 +27,8 @@ func TestDoctor_ExaminesARunningAPI(t *testing.T) {
 		}
 		for _, line := range []string{
 			"a request without a credential is refused", "errors are problem details with a request id", "CORS admits no unknown origin",
-			"messages over 10,000 characters are refused", "a message gets a reply", "text comes back as it was sent", "history shows it",
-			"a reply can be streamed", "the audit shows it", "sealed to the last minute", "finished within an hour", "SENTRY_DSN is not set", "the conversation can be deleted", "served at",
+			"messages over 10,000 characters are refused", "a message gets a reply", "text is returned as it was sent", "the history contains it",
+			"a reply can be streamed", "the audit log has an entry for it", "sealed to the last minute", "finished within an hour", "SENTRY_DSN is not set", "the conversation can be deleted", "served at",
 		} {
 			if !strings.Contains(report, line) {
 				t.Errorf("no word of %q in\n%s", line, report)

@@ -2,6 +2,6 @@ package boot
 
 import "parley/app/replies"
 
-// wrapStore stands between the maker of replies and the store. It does nothing
-// but in a build with the tag failpoints, which the crash harness makes.
+// wrapStore wraps the store that replies use. It adds failpoints in builds with
+// the tag failpoints, which the fault harness makes, and nothing in others.
 var wrapStore = func(s replies.Store) replies.Store { return s }

@@ -17,10 +17,10 @@ import (
 	"parley/domain/chat"
 )
 
-// FailpointVariable names where the process kills itself, and at which hit:
-// finish.before:3 is just before the third end of a run is written. The points
-// stand before and after every intention of the store that changes something:
-// before finish is between a checkpoint and the end, after admit is between the
+// FailpointVariable names the failpoint at which the process kills itself, and
+// at which hit: finish.before:3 is just before the end of the third run is
+// written. There is a point before and after every writing call of the store:
+// finish.before is between a checkpoint and the end, admit.after between the
 // commit and the response.
 const FailpointVariable = "PARLEY_FAILPOINT"
 
@@ -48,7 +48,7 @@ func init() {
 	wrapStore = func(s replies.Store) replies.Store { return failingStore{s, armed} }
 }
 
-// failpoint is the one place where this process will die.
+// failpoint is the point at which this process kills itself.
 type failpoint struct {
 	at   string
 	left atomic.Int64
@@ -57,11 +57,11 @@ type failpoint struct {
 func (f *failpoint) pass(point string) {
 	if point == f.at && f.left.Add(-1) == 0 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
-		time.Sleep(time.Hour) // whoever is here goes no further
+		time.Sleep(time.Hour) // until the signal arrives
 	}
 }
 
-// failingStore dies on the way into or out of a call.
+// failingStore passes a failpoint before and after each writing call.
 type failingStore struct {
 	replies.Store
 	fail *failpoint

@@ -14,10 +14,10 @@ import (
 	"parley/ports"
 )
 
-// health knows how the dependencies are. It asks each at most once a second,
-// however often it is asked itself.
+// health checks the dependencies, each at most once a second, however often it
+// is asked.
 type health struct {
-	log      *slog.Logger // told when a dependency fails and when it works again
+	log      *slog.Logger
 	checks   []check
 	draining atomic.Bool
 
@@ -26,16 +26,16 @@ type health struct {
 	last []condition
 }
 
-// check asks one dependency. Without a required one Parley cannot serve;
-// without another it serves with less.
+// check checks one dependency. While a required one is down, readiness fails;
+// while another is, Parley is degraded.
 type check struct {
 	name     string
-	note     string // what it is, for everybody to see
+	note     string // public
 	required bool
 	ping     func(context.Context) error
 }
 
-// condition is how a dependency was when it was last asked.
+// condition is the result of the last check of a dependency.
 type condition struct {
 	check
 	err error
@@ -47,7 +47,7 @@ func (h *health) conditions(ctx context.Context) []condition {
 	if time.Since(h.at) < time.Second {
 		return h.last
 	}
-	// Whoever asks first must not spoil the answer for the others by leaving.
+	// The result is shared, so that a caller who disconnects must not cancel it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	conditions := make([]condition, len(h.checks))
@@ -77,8 +77,8 @@ func (h *health) logChanges(now []condition) {
 	}
 }
 
-// failure says in a word or two how a dependency fails, and whether it still
-// does a part of its work.
+// failure describes in a word or two how a dependency fails. partly reports that
+// it still serves reads.
 func (c condition) failure() (what string, partly bool) {
 	switch {
 	case errors.Is(c.err, sqlstore.ErrDiskFull):
@@ -89,7 +89,7 @@ func (c condition) failure() (what string, partly bool) {
 	return "down", false
 }
 
-// ready says why no request should be sent here, or nothing.
+// ready returns why no request should be sent here, or "".
 func (h *health) ready(ctx context.Context) (because string) {
 	if h.draining.Load() {
 		return "draining"
@@ -103,7 +103,7 @@ func (h *health) ready(ctx context.Context) (because string) {
 	return ""
 }
 
-// up reports each dependency by name.
+// up reports by name which dependencies work.
 func (h *health) up(ctx context.Context) map[string]bool {
 	out := map[string]bool{}
 	for _, c := range h.conditions(ctx) {
@@ -112,7 +112,7 @@ func (h *health) up(ctx context.Context) map[string]bool {
 	return out
 }
 
-// public returns health as everybody may see it: names and states.
+// public returns the health that the API shows: names and states, no errors.
 func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.Health {
 	return func(ctx context.Context) httpapi.Health {
 		out := httpapi.Health{Status: httpapi.HealthOK, Components: map[string]httpapi.Component{}}

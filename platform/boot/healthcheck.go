@@ -10,7 +10,8 @@ import (
 
 type healthcheckCommand struct{}
 
-// Run asks the admin listener, so that a container needs no other program.
+// Run requests /readyz of the admin listener, so that a container needs no other
+// program for its health check.
 func (healthcheckCommand) Run(ctx context.Context, p Process) error {
 	c, err := p.config()
 	if err != nil {

@@ -129,7 +129,7 @@ func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *
 	switch err := store.CheckWritable(ctx); {
 	case sqlstore.Explain(err) != nil:
 		return status, err
-	case err != nil: // readiness says so until it can be written to
+	case err != nil: // readiness fails until it can be written to
 		log.Warn("the database cannot be written to", "error", err)
 	}
 	return status, store.CheckRowSecurity(ctx)

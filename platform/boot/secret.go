@@ -15,9 +15,9 @@ import (
 	"parley/platform/config"
 )
 
-// secrets returns what tokens are made and verified with, the current one
-// first. In development one is made and kept in the data directory; made says
-// that this has just happened.
+// secrets returns the secrets that tokens are signed and verified with, the
+// signing one first. In development mode one is generated and kept in DATA_DIR;
+// made reports that it was generated now.
 func secrets(c config.Config) (list []string, made bool, err error) {
 	if c.Development() {
 		secret, made, err := developmentSecret(c.Store.DataDir)
@@ -60,13 +60,13 @@ func readSecret(path string) (string, error) {
 	}
 	secret := strings.TrimSpace(string(raw))
 	if secret == "" {
-		return "", usageError{fmt.Errorf("%s is empty; remove it, and a new secret is made", path)}
+		return "", usageError{fmt.Errorf("%s is empty; remove it, and a new secret is generated", path)}
 	}
 	return secret, nil
 }
 
-// makeSecret writes aside and links, so that of two processes that start
-// together neither sees half a secret, and both see the same one.
+// makeSecret writes a temporary file and links it, so that two processes that
+// start at once read the same, complete secret.
 func makeSecret(dir string) (made bool, err error) {
 	aside, err := os.CreateTemp(dir, ".auth_secret-*") // mode 0600
 	if err != nil {
@@ -98,7 +98,7 @@ const minSecretBytes = 32
 
 const makeSecretCommand = "openssl rand -base64 33"
 
-// weakSecrets returns one error for each secret that somebody could guess.
+// weakSecrets returns one error for each secret that can be guessed.
 // Development mode makes its own. Later entries of AUDIT_KEY only open what was
 // wrapped with them, so that a weak key can be replaced.
 func weakSecrets(c config.Config) (weak []error) {

@@ -16,8 +16,8 @@ import (
 	"parley/platform/config"
 )
 
-// tierWire is one tier of TIERS_FILE. What is left out stays as the
-// environment has it; 0 takes a bound away.
+// tierWire is one tier of TIERS_FILE. Members that are left out keep the value of
+// the environment; 0 removes a limit.
 type tierWire struct {
 	RequestsPerMinute *int     `json:"requestsPerMinute"`
 	TokensPerDay      *int64   `json:"tokensPerDay"`
@@ -28,8 +28,8 @@ type tierWire struct {
 	OpenStreams       *int     `json:"openStreams"`
 }
 
-// tiers returns each tier's limit and budget: those of the environment, and
-// those of TIERS_FILE over them.
+// tiers returns each tier's limit and budget: those of TIERS_FILE, else those of
+// the environment.
 func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 	limits, budgets := limits(c), access.Budgets{}
 	for _, t := range access.Tiers {
@@ -55,7 +55,7 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 	for name, w := range given {
 		t, ok := access.ParseTier(string(name))
 		if !ok {
-			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: there is no tier %q", name)}
+			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: unknown tier %q", name)}
 		}
 		b := budgets[t]
 		if w.RequestsPerMinute != nil {
@@ -72,7 +72,7 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 			b.MonthMicros = micros(*w.USDPerMonth)
 		}
 		if limits[t] < 1 || b.DayTokens < 0 || b.MonthTokens < 0 || b.DayMicros < 0 || b.MonthMicros < 0 || b.Replies < 0 || b.Streams < 0 {
-			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: tier %q needs at least one request a minute, and no bound below 0", name)}
+			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: tier %q needs at least one request a minute, and no limit below 0", name)}
 		}
 		budgets[t] = b
 	}
@@ -87,8 +87,8 @@ func set[T any](to *T, from *T) {
 
 func micros(usd float64) int64 { return int64(math.Round(usd * 1e6)) }
 
-// followTiers reads TIERS_FILE again at every SIGHUP until ctx is done. A file
-// that cannot be read changes nothing.
+// followTiers reads TIERS_FILE again at every SIGHUP until ctx is done. If it
+// cannot be read, limits and budgets stay as they are.
 func followTiers(ctx context.Context, c config.Config, g *gate.Gate, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -24,7 +24,7 @@ func (u userErase) Run(ctx context.Context, p Process) error {
 			return err
 		}
 		defer shared.close()
-		auditor, err := newAuditor(c, store, &shared, complaints{p.Stderr})
+		auditor, err := newAuditor(c, store, &shared, taskWarnings{p.Stderr})
 		if err != nil {
 			return err
 		}
@@ -44,12 +44,12 @@ func (u userErase) Run(ctx context.Context, p Process) error {
 	})
 }
 
-// complaints says what could not be done but does not count as a failure.
-type complaints struct{ out io.Writer }
+// taskWarnings prints failures of background tasks, which do not fail the command.
+type taskWarnings struct{ out io.Writer }
 
 // Observe implements ports.Observer.
-func (c complaints) Observe(_ context.Context, fact any) {
+func (c taskWarnings) Observe(_ context.Context, fact any) {
 	if f, ok := fact.(ports.BackgroundFailed); ok {
-		fmt.Fprintf(c.out, "copies in Redis could not be removed, and go by themselves within 10 minutes: %v\n", f.Err)
+		fmt.Fprintf(c.out, "copies in Redis could not be removed; they expire within 10 minutes: %v\n", f.Err)
 	}
 }
