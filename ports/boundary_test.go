@@ -23,7 +23,7 @@ const module = "parley"
 // adapter has its own list of vendors.
 type rule struct {
 	pkg     string
-	ours    []string // of this module, each with what is below it
+	ours    []string // of this module, each with what is below it, or without if it ends in $
 	vendors []string // of other modules, each with what is below it; "*" is any
 	std     []string // of the standard library, exactly these; nil is any
 	notStd  []string // of the standard library, none of these
@@ -37,8 +37,11 @@ var rules = []rule{
 	{pkg: "ports/portstest", ours: []string{"domain", "ports"}, vendors: []string{"pgregory.net/rapid", "github.com/google/go-cmp"}},
 	{pkg: "app", ours: []string{"domain", "ports"}, std: append([]string{"context", "runtime/debug", "sync", "sync/atomic"}, pure...)},
 
-	{pkg: "adapters/httpapi", ours: []string{"domain", "app", "ports", "adapters/httpapi"},
-		vendors: []string{"github.com/go-kit/kit", "github.com/getkin/kin-openapi", "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},
+	{pkg: "adapters/httpapi", ours: []string{"domain", "app", "ports"},
+		vendors: []string{"github.com/go-kit/kit", "github.com/getkin/kin-openapi"}, notStd: []string{"database/sql"}},
+	{pkg: "adapters/httpapi/aisdk", ours: []string{"domain", "app", "ports", "adapters/httpapi$"}, notStd: []string{"database/sql"}},
+	{pkg: "adapters/httpapi/rest", ours: []string{"domain", "app", "ports", "adapters/httpapi$"},
+		vendors: []string{"github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/identity", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/go-jose/go-jose/v4", "github.com/coreos/go-oidc/v3", "github.com/jackc/pgx/v5"}},
 	{pkg: "adapters/memory", ours: []string{"domain", "ports"}},
@@ -147,6 +150,9 @@ func TestBoundary_CatchesBreaches(t *testing.T) {
 		{"app/gate/x.go", `_ "parley/adapters/memory"`, []string{"app/gate/x.go: app may not import parley/adapters/memory"}},
 		{"adapters/httpapi/x.go", `"net/http"; "github.com/go-kit/kit/endpoint"; "parley/app/gate"`, nil},
 		{"adapters/httpapi/x.go", `"parley/adapters/sqlstore"`, []string{"adapters/httpapi/x.go: adapters/httpapi may not import parley/adapters/sqlstore"}},
+		{"adapters/httpapi/rest/x.go", `"parley/adapters/httpapi"; "parley/app/replies"`, nil},
+		{"adapters/httpapi/rest/x.go", `"parley/adapters/httpapi/aisdk"`, []string{"adapters/httpapi/rest/x.go: adapters/httpapi/rest may not import parley/adapters/httpapi/aisdk"}},
+		{"adapters/httpapi/x.go", `"parley/adapters/httpapi/rest"`, []string{"adapters/httpapi/x.go: adapters/httpapi may not import parley/adapters/httpapi/rest"}},
 		{"adapters/redis/x.go", `"parley/adapters/memory"`, []string{"adapters/redis/x.go: adapters/redis may not import parley/adapters/memory"}},
 		{"adapters/redis/x.go", `"github.com/redis/go-redis/v9"`, nil},
 		{"adapters/redis/x.go", `"github.com/redis/go-redis/v99"`, []string{"adapters/redis/x.go: adapters/redis may not import github.com/redis/go-redis/v99"}},
@@ -226,7 +232,11 @@ func anyUnder(p string, dirs []string) bool {
 	return false
 }
 
-// under reports whether p is dir or lies below it.
+// under reports whether p is dir or lies below it. A dir that ends in $ has
+// nothing below it.
 func under(p, dir string) bool {
+	if exact, ok := strings.CutSuffix(dir, "$"); ok {
+		return p == exact
+	}
 	return p == dir || strings.HasPrefix(p, dir+"/")
 }

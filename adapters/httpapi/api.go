@@ -1,8 +1,8 @@
-// Package httpapi is Parley over HTTP: JSON for requests and answers,
-// server-sent events for replies in the making, problem details for refusals.
-// A route is one row of the table in routes.go; go-kit runs each row behind one
-// generic handle. What is refused, it refuses in this order: who are you, is
-// chat open, how often, what do you want.
+// Package httpapi is the transport of Parley's HTTP API: it routes requests,
+// reads their inputs, authenticates and limits them, and writes JSON,
+// server-sent events and problem details. What the routes are stands in the
+// packages below it, one for each wire: a wire maps requests to the inputs of
+// the use cases, and their results to its own format.
 package httpapi
 
 import (
@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"runtime/debug"
@@ -20,26 +19,19 @@ import (
 	"sync"
 	"time"
 
-	"parley/app/conversations"
 	"parley/app/gate"
-	"parley/app/replies"
 	"parley/domain/fault"
 	"parley/ports"
 )
 
-// Config is what the API is made of. All of the first block and Health are
-// required.
+// Config configures an API. Gate, Observer, Now and Health are required.
 type Config struct {
-	Replies       *replies.Service
-	Conversations *conversations.Service
-	Gate          *gate.Gate
-	Catalogue     ports.Catalogue
-	Observer      ports.Observer
-	Erase         func(ctx context.Context, user string) error // everything of a user
-	Now           ports.Clock
+	Gate     *gate.Gate
+	Observer ports.Observer
+	Now      ports.Clock
 
-	// Health says how Parley and its parts are. Anybody may ask, as often as they
-	// like, so it should remember its answer for a while.
+	// Health returns the state of Parley and its dependencies. The route is
+	// public and not limited, so it should cache its answer for a while.
 	Health  func(context.Context) Health
 	Version string
 
@@ -48,11 +40,11 @@ type Config struct {
 	AllowedOrigins []string
 	Proxies        Proxies
 
-	// StreamPadding hides how long the pieces of a stream are; see events.pad.
+	// StreamPadding hides the lengths of a stream's pieces; see Stream.pad.
 	StreamPadding bool
 
-	// CheckInterval is the time after which a stream presents its credential
-	// again, at the latest; 15 s. It does so at each heartbeat as well.
+	// CheckInterval is the maximum time between two checks of the credential of
+	// an open stream; 15 s. It is checked at each heartbeat as well.
 	CheckInterval time.Duration
 
 	MaxBody      int64         // bytes of a request's body; 128 KiB
@@ -60,16 +52,10 @@ type Config struct {
 	WriteTimeout time.Duration // for one write to a client before it is dropped; 15 s
 }
 
-// Proxies says how far X-Forwarded-For can be trusted.
-type Proxies struct {
-	Hops int            // how many proxies of ours stand in front; 0 ignores the header
-	From []netip.Prefix // whose header is read; none: anybody's
-}
-
 // API is the HTTP handler.
 type API struct {
 	Config
-	rows    []row
+	routes  []Route
 	mux     *http.ServeMux
 	csrf    *http.CrossOriginProtection
 	origins []string
@@ -77,8 +63,9 @@ type API struct {
 	description func() (json.RawMessage, error) // OpenAPI, made when it is first asked for
 }
 
-// New returns the handler. It fails on an origin that is none.
-func New(cfg Config) (*API, error) {
+// New returns a handler for the routes of the given wires, and for those of
+// the transport itself. It fails on an invalid origin.
+func New(cfg Config, wires ...[]Endpoint) (*API, error) {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 128 << 10
 	}
@@ -102,26 +89,37 @@ func New(cfg Config) (*API, error) {
 		}
 		a.origins = append(a.origins, origin)
 	}
-	a.rows = a.table()
 	a.description = sync.OnceValues(a.makeDescription)
 	byPath := map[string]methods{}
-	for _, r := range a.rows {
-		if byPath[r.Path] == nil {
-			byPath[r.Path] = methods{}
+	for _, e := range append(slices.Concat(wires...), a.systemRoutes()...) {
+		a.routes = append(a.routes, e.Route)
+		if byPath[e.Path] == nil {
+			byPath[e.Path] = methods{}
 		}
-		byPath[r.Path][r.Method] = r.handler
-		if r.Method == http.MethodGet && !r.Stream {
-			byPath[r.Path][http.MethodHead] = r.handler
+		handler := e.handler(a)
+		byPath[e.Path][e.Method] = handler
+		if e.Method == http.MethodGet && !e.Stream {
+			byPath[e.Path][http.MethodHead] = handler
 		}
 	}
 	for p, m := range byPath {
 		a.mux.Handle(p, m)
 	}
-	a.mux.HandleFunc("/", unknown)
+	a.mux.HandleFunc("/", notFound)
 	return a, nil
 }
 
-// originOf cuts a URL down to its origin, as browsers write it.
+// Routes lists every route.
+func (a *API) Routes() []Route { return slices.Clone(a.routes) }
+
+// Sends reports whether a route asks for a reply. path is its pattern.
+func (a *API) Sends(method, path string) bool {
+	return slices.ContainsFunc(a.routes, func(r Route) bool {
+		return r.Access == Sends && r.Method == method && r.Path == path
+	})
+}
+
+// originOf returns the origin of a URL, as browsers write it.
 func originOf(raw string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(raw))
 	if err != nil {
@@ -153,18 +151,18 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	problem(w, fault.New(fault.Method, "Method not allowed"))
+	writeProblem(w, fault.New(fault.Method, "Method not allowed"))
 }
 
-func unknown(w http.ResponseWriter, _ *http.Request) {
-	problem(w, fault.New(fault.NotFound, "There is nothing at this address"))
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	writeProblem(w, fault.New(fault.NotFound, "Not found"))
 }
 
 // ServeHTTP answers one request. It leaves the pattern of the route in
-// r.Pattern, for whoever counts outside; a request id that is already in the
+// r.Pattern, for middleware outside; a request id that is already in the
 // answer's header is kept.
 func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &writer{ResponseWriter: rw, timeout: a.WriteTimeout}
+	w := &responseWriter{ResponseWriter: rw, timeout: a.WriteTimeout}
 	h := w.Header()
 	if h.Get(requestID) == "" {
 		id := r.Header.Get(requestID)
@@ -176,7 +174,7 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
-	defer a.recover(w, r)
+	defer a.recoverPanic(w, r)
 	if r.Body != nil && r.Body != http.NoBody {
 		// For refused requests too: the server reads a body before it answers.
 		_ = http.NewResponseController(rw).SetReadDeadline(time.Now().Add(a.ReadTimeout))
@@ -188,15 +186,16 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	// The router would answer these with a redirect in HTML.
 	if p := r.URL.EscapedPath(); r.Method == http.MethodConnect || !strings.HasPrefix(p, "/") ||
 		path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
-		unknown(w, r)
+		notFound(w, r)
 		return
 	}
 	a.mux.ServeHTTP(w, r)
 }
 
-// recover turns a panic into an answer if there is none yet; otherwise the
-// connection is cut, so that half an answer is not taken for a whole one.
-func (a *API) recover(w *writer, r *http.Request) {
+// recoverPanic answers a panic with a problem if nothing has been written yet;
+// otherwise it cuts the connection, so that a part of an answer is not taken
+// for a complete one.
+func (a *API) recoverPanic(w *responseWriter, r *http.Request) {
 	value := recover()
 	if value == nil {
 		return
@@ -210,5 +209,5 @@ func (a *API) recover(w *writer, r *http.Request) {
 	if w.wrote {
 		panic(http.ErrAbortHandler)
 	}
-	problem(w, fault.New(fault.Internal, "Internal server error"))
+	writeProblem(w, fault.New(fault.Internal, "Internal server error"))
 }

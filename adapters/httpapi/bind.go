@@ -22,20 +22,21 @@ import (
 type Field struct {
 	In   string // path, query, header, body
 	Name string
-	// Names says what the value identifies: "conversation", "message", either
-	// with "new" before it when the caller chooses it, or "" when it is no id.
-	// Whoever asks with an id of somebody else must learn nothing.
-	Names string
-	Type  reflect.Type
-	Is    string // for the description: required, minimum=1, maxLength=200, enum=a|b ..., with commas between
+	// Ref says what the value identifies: "conversation", "message", either with
+	// "new" before it when the caller chooses it, or "" when it is no id. A
+	// request with the id of another user must reveal nothing about it.
+	Ref    string
+	Type   reflect.Type
+	Schema string // rules for the description, separated by commas: required, minimum=1, maxLength=200, enum=a|b
 
 	index  []int
-	refuse string // the sentence for a value of another type
+	errmsg string // the sentence for a value of another type
 }
 
 // fieldsOf reads the tags of a wire struct: path, query, header and json say
-// where a field stands, names, is and refuse as in Field. A handler sees nothing of
-// a request but the fields of its struct, so this list is complete.
+// where a field is in the request; schema, ref and errmsg are as in Field. A
+// decoder sees nothing of a request but the fields of its struct, so this list
+// is complete.
 func fieldsOf(t reflect.Type) []Field {
 	var out []Field
 	for _, f := range reflect.VisibleFields(t) {
@@ -48,8 +49,8 @@ func fieldsOf(t reflect.Type) []Field {
 				in = "body"
 			}
 			out = append(out, Field{
-				In: in, Name: name, Names: f.Tag.Get("names"), Type: f.Type, Is: f.Tag.Get("is"),
-				index: f.Index, refuse: f.Tag.Get("refuse"),
+				In: in, Name: name, Ref: f.Tag.Get("ref"), Type: f.Type, Schema: f.Tag.Get("schema"),
+				index: f.Index, errmsg: f.Tag.Get("errmsg"),
 			})
 		}
 	}
@@ -60,12 +61,11 @@ func fieldsOf(t reflect.Type) []Field {
 type binder struct {
 	fields   []Field
 	body     map[string]Field // by name
-	optional bool             // no body at all is as good as an empty object
-	maxBody  int64
+	optional bool             // the body may be left out
 }
 
-func newBinder(t reflect.Type, optional bool, maxBody int64) binder {
-	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional, maxBody: maxBody}
+func newBinder(t reflect.Type, optional bool) binder {
+	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional}
 	for _, f := range b.fields {
 		if f.In == "body" {
 			b.body[f.Name] = f
@@ -75,9 +75,10 @@ func newBinder(t reflect.Type, optional bool, maxBody int64) binder {
 }
 
 // bind fills the struct that dst points to from a request.
-func (b binder) bind(w http.ResponseWriter, r *http.Request, dst any) error {
+func (b binder) bind(r *http.Request, dst any) error {
+	v := reflect.ValueOf(dst).Elem()
 	if len(b.body) > 0 {
-		if err := b.bindBody(w, r, dst); err != nil {
+		if err := b.bindBody(r, v); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,6 @@ func (b binder) bind(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err != nil {
 		return fault.New(fault.Invalid, "Invalid query string")
 	}
-	v := reflect.ValueOf(dst).Elem()
 	for _, f := range b.fields {
 		var given []string
 		switch f.In {
@@ -104,15 +104,15 @@ func (b binder) bind(w http.ResponseWriter, r *http.Request, dst any) error {
 		if len(given) > 1 {
 			return fault.New(fault.Invalid, "%s is given more than once", f.Name)
 		}
-		if !set(v.FieldByIndex(f.index), given[0]) {
-			return f.refused()
+		if !parseText(v.FieldByIndex(f.index), given[0]) {
+			return f.invalid()
 		}
 	}
 	return nil
 }
 
-// set writes text into a string, *string, *int or bool.
-func set(v reflect.Value, text string) bool {
+// parseText reads text into a string, *string, *int or bool.
+func parseText(v reflect.Value, text string) bool {
 	switch p := v.Addr().Interface().(type) {
 	case *string:
 		*p = text
@@ -136,24 +136,21 @@ func set(v reflect.Value, text string) bool {
 	return true
 }
 
-func (b binder) bindBody(w http.ResponseWriter, r *http.Request, dst any) error {
+func (b binder) bindBody(r *http.Request, dst reflect.Value) error {
 	if b.optional && (r.Body == nil || r.Body == http.NoBody) {
 		return nil
 	}
 	if r.Header.Get("Content-Encoding") != "" {
 		return fault.New(fault.MediaType, "A compressed request body is not accepted")
 	}
-	if r.ContentLength > b.maxBody {
-		return tooLarge(b.maxBody)
-	}
-	body, err := b.read(w, r)
+	body, err := readBody(r)
 	if err != nil {
 		return err
 	}
 	if b.optional && len(body) == 0 {
 		return nil
 	}
-	if kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" ||
+	if kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != MediaJSON ||
 		params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
 		return fault.New(fault.MediaType, "Content-Type must be application/json")
 	}
@@ -170,44 +167,71 @@ func (b binder) bindBody(w http.ResponseWriter, r *http.Request, dst any) error 
 	if json.Unmarshal(body, &members) != nil {
 		return errNotJSON()
 	}
-	v := reflect.ValueOf(dst).Elem()
 	for name, raw := range members {
 		f := b.body[name]
-		if unmarshal(raw, v.FieldByIndex(f.index).Addr().Interface()) != nil {
-			return f.refused()
+		if unmarshal(raw, dst.FieldByIndex(f.index).Addr().Interface()) != nil {
+			return f.invalid()
 		}
 	}
 	return nil
 }
 
-// read takes the body within its bound. The deadline that the request came with
-// is lifted once all of it is there: left behind, it would end the wait for the
-// reply. After a failure it stays, or the server would wait for the rest.
-func (b binder) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, b.maxBody))
+// boundedBody is a request's body with a bound on its length. The deadline that
+// the request came with is lifted once all of it has been read: left behind, it
+// would end the wait for the reply. After a failure it stays, or the server
+// would wait for the rest.
+type boundedBody struct {
+	io.ReadCloser
+	conn *http.ResponseController
+	max  int64
+}
+
+// boundBody returns the request with a bounded body. It needs the response
+// writer, which is told to close the connection when the body is too long.
+func boundBody(w http.ResponseWriter, r *http.Request, maxBody int64) *http.Request {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r
+	}
+	bounded := *r
+	bounded.Body = &boundedBody{http.MaxBytesReader(w, r.Body, maxBody), http.NewResponseController(w), maxBody}
+	return &bounded
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	if b, ok := r.Body.(*boundedBody); ok && r.ContentLength > b.max {
+		return nil, tooLarge(b.max)
+	}
+	body, err := io.ReadAll(r.Body)
 	if err == nil {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		return body, nil
 	}
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return nil, tooLarge(b.maxBody)
+		return nil, tooLarge(over.Limit)
 	case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, r.Context().Err() // the client has gone
 	}
 	return nil, fault.Wrap(err, fault.Invalid, "The request body could not be read")
 }
 
-func (f Field) refused() error {
-	if f.refuse != "" {
-		return fault.New(fault.Invalid, "%s", f.refuse)
+func (f Field) invalid() error {
+	if f.errmsg != "" {
+		return fault.New(fault.Invalid, "%s", f.errmsg)
 	}
 	return fault.New(fault.Invalid, "Invalid %s", f.Name)
 }
 
-func tooLarge(most int64) error {
-	return fault.New(fault.TooLarge, "Request body cannot exceed %d bytes", most)
+func tooLarge(limit int64) error {
+	return fault.New(fault.TooLarge, "Request body cannot exceed %d bytes", limit)
 }
 
 // unknownField names a member only if it looks like one: anything else may be
@@ -217,4 +241,37 @@ func unknownField(name string) error {
 		return fault.New(fault.Invalid, "Unknown field %s", strconv.Quote(name))
 	}
 	return fault.New(fault.Invalid, "Unknown field in request body")
+}
+
+// accepts reports whether the client accepts an answer of this media type.
+func accepts(r *http.Request, offered string) bool {
+	given := strings.Join(r.Header.Values("Accept"), ",")
+	if strings.TrimSpace(given) == "" {
+		return true
+	}
+	group, _, _ := strings.Cut(offered, "/")
+	best, found := 0.0, -1 // the most specific range decides
+	for part := range strings.SplitSeq(given, ",") {
+		kind, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		specific := -1
+		switch kind {
+		case offered:
+			specific = 2
+		case group + "/*":
+			specific = 1
+		case "*/*":
+			specific = 0
+		}
+		if specific <= found {
+			continue
+		}
+		found, best = specific, 1
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			best = q
+		}
+	}
+	return best > 0
 }

@@ -50,7 +50,7 @@ func badInput(t *testing.T, b *bench) {
 		"Null":              {`null`, 400, "INVALID_INPUT", json, nil},
 		"Array":             {`[{"content":"x"}]`, 400, "INVALID_INPUT", json, nil},
 		"Trailing":          {text("x") + `{}`, 400, "INVALID_INPUT", json, nil},
-		"SameKey":           {`{"content":"x","content":"y"}`, 400, "INVALID_INPUT", "Invalid JSON in request body: a key stands twice in one object", nil},
+		"SameKey":           {`{"content":"x","content":"y"}`, 400, "INVALID_INPUT", "Invalid JSON in request body: duplicate key", nil},
 		"WrongCase":         {`{"Content":"x"}`, 400, "INVALID_INPUT", `Unknown field "Content"`, nil},
 		"UnknownField":      {`{"content":"x","api_base":"http://evil"}`, 400, "INVALID_INPUT", `Unknown field "api_base"`, nil},
 		"UnknownFieldText":  {`{"content":"x","my dearest secret":1}`, 400, "INVALID_INPUT", "Unknown field in request body", nil},

@@ -125,7 +125,7 @@ func (c *checker) object() (names []string, err error) {
 			return nil, err
 		}
 		if seen[name] {
-			return nil, fault.New(fault.Invalid, "Invalid JSON in request body: a key stands twice in one object")
+			return nil, fault.New(fault.Invalid, "Invalid JSON in request body: duplicate key")
 		}
 		seen[name] = true
 		names = append(names, name)

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -14,13 +13,9 @@ import (
 	"parley/domain/fault"
 )
 
-// describe returns the description of the API, OpenAPI 3.1. It is generated
-// from the routes: from the fields that a route reads, the types that its
-// encoder writes, and the refusals of its kind of access.
-func (a *API) describe(context.Context, call) (json.RawMessage, error) { return a.description() }
-
-func itself(raw json.RawMessage) json.RawMessage { return raw }
-
+// makeDescription returns the description of the API, OpenAPI 3.1. It is
+// generated from the routes: from the fields that a route reads, the types that
+// its encoder writes, and the refusals of its kind of access.
 func (a *API) makeDescription() (json.RawMessage, error) {
 	t := schemas{}
 	paths := openapi3.NewPaths()
@@ -32,9 +27,10 @@ func (a *API) makeDescription() (json.RawMessage, error) {
 		}
 		item.SetOperation(r.Method, t.operation(r))
 	}
+	details := t.details(a.routes)
 	responses := openapi3.ResponseBodies{}
 	for status, kinds := range kindsByStatus() {
-		responses[refusedName(status)] = &openapi3.ResponseRef{Value: t.refusal(status, kinds)}
+		responses[refusedName(status)] = &openapi3.ResponseRef{Value: t.refusal(status, kinds, details)}
 	}
 	version := a.Version
 	if version == "" {
@@ -57,7 +53,7 @@ func (a *API) makeDescription() (json.RawMessage, error) {
 }
 
 func (t schemas) operation(r Route) *openapi3.Operation {
-	op := &openapi3.Operation{OperationID: operationID(r), Summary: r.Does, Responses: &openapi3.Responses{}}
+	op := &openapi3.Operation{OperationID: operationID(r), Summary: r.Summary, Responses: &openapi3.Responses{}}
 	body := openapi3.NewObjectSchema().WithoutAdditionalProperties()
 	for _, f := range r.Fields {
 		schema, required := t.input(f)
@@ -73,7 +69,7 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 	}
 	if len(body.Properties) > 0 {
 		op.RequestBody = &openapi3.RequestBodyRef{
-			Value: openapi3.NewRequestBody().WithRequired(!r.NoBody).WithContent(openapi3.NewContentWithSchema(body, []string{mediaJSON})),
+			Value: openapi3.NewRequestBody().WithRequired(!r.NoBody).WithContent(openapi3.NewContentWithSchema(body, []string{MediaJSON})),
 		}
 	}
 	for _, answer := range r.Answers {
@@ -111,7 +107,7 @@ func (r Route) refusals() []int {
 		switch {
 		case f.chosen() && f.In == "body":
 			out = append(out, http.StatusConflict)
-		case f.Names != "":
+		case f.Ref != "":
 			out = append(out, http.StatusNotFound)
 		}
 		if f.In == "body" {
@@ -126,7 +122,7 @@ func (r Route) refusals() []int {
 }
 
 // chosen reports whether the caller makes the id up.
-func (f Field) chosen() bool { return strings.HasPrefix(f.Names, "new ") }
+func (f Field) chosen() bool { return strings.HasPrefix(f.Ref, "new ") }
 
 func kindsByStatus() map[int][]fault.Kind {
 	out := map[int][]fault.Kind{}
@@ -142,14 +138,20 @@ func kindsByStatus() map[int][]fault.Kind {
 func refusedName(status int) string { return "Refused" + strconv.Itoa(status) }
 
 // details returns the members that a problem may have besides the standard ones.
-func (t schemas) details() openapi3.Schemas {
-	return openapi3.Schemas{
+func (t schemas) details(routes []Route) openapi3.Schemas {
+	out := openapi3.Schemas{
 		"limit": openapi3.NewIntegerSchema().NewRef(), "reset": openapi3.NewDateTimeSchema().NewRef(),
-		"budget": openapi3.NewStringSchema().NewRef(), "runId": openapi3.NewStringSchema().NewRef(), "userMessage": schemaOf[messageJSON](t),
+		"budget": openapi3.NewStringSchema().NewRef(), "runId": openapi3.NewStringSchema().NewRef(),
 	}
+	for _, r := range routes {
+		for name, of := range r.Details {
+			out[name] = t.of(of)
+		}
+	}
+	return out
 }
 
-func (t schemas) refusal(status int, kinds []fault.Kind) *openapi3.Response {
+func (t schemas) refusal(status int, kinds []fault.Kind, details openapi3.Schemas) *openapi3.Response {
 	text := openapi3.NewStringSchema().WithMinLength(1)
 	codes := openapi3.NewStringSchema()
 	for _, kind := range kinds {
@@ -157,14 +159,14 @@ func (t schemas) refusal(status int, kinds []fault.Kind) *openapi3.Response {
 	}
 	inner := openapi3.NewObjectSchema().WithoutAdditionalProperties().
 		WithProperty("code", codes).WithProperty("message", text).WithRequired([]string{"code", "message"})
-	maps.Copy(inner.Properties, t.details())
+	maps.Copy(inner.Properties, details)
 	problem := openapi3.NewObjectSchema().WithoutAdditionalProperties().
 		WithProperty("status", openapi3.NewIntegerSchema().WithEnum(status)).WithProperty("error", inner)
 	for _, name := range []string{"type", "title", "detail", "requestId", "message"} {
 		problem.WithProperty(name, text)
 	}
 	problem.Required = slices.Sorted(maps.Keys(problem.Properties))
-	maps.Copy(problem.Properties, t.details())
+	maps.Copy(problem.Properties, details)
 
 	headers := openapi3.Headers{requestID: requiredHeader(text)}
 	switch status {
@@ -176,7 +178,7 @@ func (t schemas) refusal(status int, kinds []fault.Kind) *openapi3.Response {
 		headers["Allow"] = requiredHeader(text)
 	}
 	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
-		WithContent(openapi3.NewContentWithSchema(problem, []string{mediaProblem}))
+		WithContent(openapi3.NewContentWithSchema(problem, []string{MediaProblem}))
 	out.Headers = headers
 	return out
 }
@@ -202,7 +204,7 @@ func (t schemas) addAnswer(responses *openapi3.Responses, a Answer) {
 		all = append(all, t.of(answered))
 	}
 	content := openapi3.NewMediaType().WithSchemaRef(all[0])
-	if a.Media == eventStream {
+	if a.Media == MediaEvents {
 		content = openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())
 		content.Extensions = map[string]any{"x-events": &openapi3.Schema{OneOf: all}}
 	}

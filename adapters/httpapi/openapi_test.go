@@ -24,7 +24,7 @@ type described struct{ *openapi3.T }
 // readDescription loads what an API says of itself. It is the same for all, so
 // one is read for all tests.
 var readDescription = sync.OnceValues(func() (described, error) {
-	api, err := httpapi.New(httpapi.Config{})
+	api, err := newAPI()
 	if err != nil {
 		return described{}, err
 	}
@@ -265,14 +265,14 @@ func TestOpenAPI_Answers(t *testing.T) {
 			note(route, b.do("ann", route.Method, target, body, headers...))
 		}
 		for _, f := range route.Fields {
-			if f.Names != "" && !strings.HasPrefix(f.Names, "new ") {
+			if f.Ref != "" && !strings.HasPrefix(f.Ref, "new ") {
 				target, body := fill(route, f, "0199a5f0-1111-7111-8111-111111111111")
 				note(route, b.do("ann", route.Method, target, body)).must(404)
 			}
 		}
 		if body != "" || route.NoBody {
 			note(route, b.do("ann", route.Method, target, `{}`, "Content-Type", "text/plain")).must(415)
-			most := max(128<<10, int(route.MaxBody))
+			most := (128 << 10) * int(max(route.BodyFactor, 1))
 			note(route, b.do("ann", route.Method, target, `{"`+strings.Repeat("x", most)+`":1}`)).must(413)
 			note(route, b.do("ann", route.Method, target, `{"content":`)).must(400)
 		}

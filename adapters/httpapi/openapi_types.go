@@ -26,19 +26,24 @@ var enums = map[reflect.Type][]any{
 	reflect.TypeFor[chat.WhenBusy](): {chat.Reject, chat.Queue, chat.Supersede},
 	reflect.TypeFor[access.Tier]():   {access.Anonymous, access.Authenticated, access.APIKey, access.Admin, access.Webhook},
 	reflect.TypeFor[fault.Kind](): { // of error events
-		fault.AIFailed, fault.AIUnavailable, codeInterrupted, fault.Unauthenticated},
+		fault.AIFailed, fault.AIUnavailable, CodeInterrupted, fault.Unauthenticated},
 }
 
-// lenient are the types that may have members which are not read.
-var lenient = map[reflect.Type]bool{reflect.TypeFor[uiMessage](): true, reflect.TypeFor[uiPart](): true}
+// OpenMembers is embedded by types of inputs that may have members which are
+// not read.
+type OpenMembers struct{}
+
+// isOpen reports whether a type embeds OpenMembers.
+func isOpen(t reflect.Type) bool {
+	f, ok := t.FieldByName("OpenMembers")
+	return ok && f.Type == reflect.TypeFor[OpenMembers]()
+}
 
 // schemaName makes Message of messageJSON.
 func schemaName(t reflect.Type) string {
 	name := strings.TrimSuffix(t.Name(), "JSON")
 	return strings.ToUpper(name[:1]) + name[1:]
 }
-
-func schemaOf[T any](t schemas) *openapi3.SchemaRef { return t.of(reflect.TypeFor[T]()) }
 
 // of returns the schema of a type. A struct is added to the named schemas and
 // referred to.
@@ -82,7 +87,7 @@ func (t schemas) object(r reflect.Type) *openapi3.SchemaRef {
 		return ref
 	}
 	out := openapi3.NewObjectSchema()
-	if out.WithoutAdditionalProperties(); lenient[r] {
+	if out.WithoutAdditionalProperties(); isOpen(r) {
 		out.WithAnyAdditionalProperties()
 	}
 	t[name] = out.NewRef()
@@ -92,7 +97,7 @@ func (t schemas) object(r reflect.Type) *openapi3.SchemaRef {
 			continue
 		}
 		schema := t.of(f.Type)
-		restrict(schema.Value, f.Tag.Get("is"))
+		restrict(schema.Value, f.Tag.Get("schema"))
 		out.WithPropertyRef(member, schema)
 		if option != "omitempty" {
 			out.Required = append(out.Required, member)
@@ -125,10 +130,10 @@ func (t schemas) input(f Field) (ref *openapi3.SchemaRef, required bool) {
 		r = r.Elem()
 	}
 	ref = t.of(r)
-	required = restrict(ref.Value, f.Is) || f.In == "path"
-	if f.Names != "" {
+	required = restrict(ref.Value, f.Schema) || f.In == "path"
+	if f.Ref != "" {
 		ref.Value.WithMinLength(1).WithMaxLength(chat.MaxID).Pattern = `^[!-.0-\[\]-~]+$`
-		ref.Value.Description = "Names a " + f.Names + "."
+		ref.Value.Description = "Names a " + f.Ref + "."
 	}
 	if f.In == "body" && !required {
 		ref = nullable(ref)

@@ -81,7 +81,7 @@ func ownership(t *testing.T, b *bench) {
 	places := 0
 	for _, route := range b.api.Routes() {
 		for _, field := range route.Fields {
-			if field.Names == "" {
+			if field.Ref == "" {
 				continue
 			}
 			places++
@@ -92,7 +92,7 @@ func ownership(t *testing.T, b *bench) {
 					target, body := fill(route, field, id)
 					return b.do(bob, route.Method, target, body)
 				}
-				if strings.HasPrefix(field.Names, "new ") {
+				if strings.HasPrefix(field.Ref, "new ") {
 					for _, id := range ids {
 						bob += "+"
 						if a := ask(id); a.status/100 != 2 && a.status != http.StatusNotFound || strings.Contains(a.raw, "ecret") {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -10,12 +9,10 @@ import (
 	"time"
 
 	"parley/domain/access"
-	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/ports"
 )
 
-// statusOf is the only place where a kind of fault meets HTTP.
+// statusOf maps kinds of faults to HTTP. It is the only place that does.
 var statusOf = map[fault.Kind]int{
 	fault.Invalid:         http.StatusBadRequest,
 	fault.Unauthenticated: http.StatusUnauthorized,
@@ -39,8 +36,8 @@ var statusOf = map[fault.Kind]int{
 	fault.Internal:        http.StatusInternalServerError,
 }
 
-// asFault returns what may be said about an error. What is no fault is told as
-// an internal one, without a word of the cause.
+// asFault returns the fault that may be shown for an error. An error that is no
+// fault becomes an internal one, without its cause.
 func asFault(err error) (*fault.Error, int) {
 	f := fault.As(err)
 	kind := fault.KindOf(err)
@@ -54,17 +51,14 @@ func asFault(err error) (*fault.Error, int) {
 	return f, status
 }
 
-// problem writes err as an RFC 9457 problem. Beside its standard members stand
-// error.code and error.message, which the clients of the reference system read,
-// and message, which its hook reads. A fault's details are members of both.
-func problem(w http.ResponseWriter, err error) {
+// writeProblem writes err as an RFC 9457 problem. Beside its standard members it
+// has error.code and error.message, which the clients of the reference system
+// read, and message, which its hook reads. A fault's details are members of both.
+func writeProblem(w http.ResponseWriter, err error) {
 	f, status := asFault(err)
 	inner := map[string]any{}
 	body := map[string]any{}
 	for name, value := range f.Details {
-		if m, ok := value.(chat.Message); ok {
-			value = messageOf(m)
-		}
 		inner[name], body[name] = value, value
 	}
 	inner["code"], inner["message"] = f.Kind, f.Message
@@ -77,7 +71,7 @@ func problem(w http.ResponseWriter, err error) {
 	body["error"] = inner
 
 	h := w.Header()
-	h.Set("Content-Type", mediaProblem)
+	h.Set("Content-Type", MediaProblem)
 	h.Set("Cache-Control", "no-store")
 	switch status {
 	case http.StatusUnauthorized:
@@ -87,46 +81,25 @@ func problem(w http.ResponseWriter, err error) {
 	}
 	if limit, ok := f.Details["limit"].(int); ok && f.Kind == fault.Limited && h.Get("RateLimit") == "" {
 		reset, _ := f.Details["reset"].(string)
-		limitHeaders(h, "all", limit, 0, reset, f.RetryAfter)
+		setLimitHeaders(h, "all", limit, 0, reset, f.RetryAfter)
 	}
 	raw, err := json.Marshal(body)
 	if err != nil { // a detail that is no JSON
 		raw = []byte(`{"type":"about:blank","status":` + strconv.Itoa(status) + `}`)
 	}
-	write(w, status, raw)
+	writeBody(w, status, raw)
 }
 
-// seconds is a Retry-After: whole ones, and never "at once".
+// seconds is a Retry-After: whole seconds, at least one.
 func seconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }
 
-// limitHeaders tells where the caller stands: the X- fields of the reference
+// setLimitHeaders says what is left of the caller's limit: the X- fields of the reference
 // system, and the fields of the IETF's draft. t of the latter is at most the
 // window, of which the limiters may count a second more.
-func limitHeaders(h http.Header, policy string, limit, remaining int, reset string, wait time.Duration) {
+func setLimitHeaders(h http.Header, policy string, limit, remaining int, reset string, wait time.Duration) {
 	h.Set("X-RateLimit-Limit", strconv.Itoa(limit))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(remaining))
 	h.Set("X-RateLimit-Reset", reset)
 	h.Set("RateLimit-Policy", `"`+policy+`";q=`+strconv.Itoa(limit)+";w="+strconv.Itoa(int(access.Window.Seconds())))
 	h.Set("RateLimit", `"`+policy+`";r=`+strconv.Itoa(remaining)+";t="+strconv.Itoa(seconds(min(wait, access.Window))))
-}
-
-// fail is what kit does with errors of decoders, use cases and encoders: it
-// answers, and states the fact.
-func (a *API) fail(ctx context.Context, err error, w http.ResponseWriter) {
-	if fault.KindOf(err) == fault.Canceled && ctx.Err() != nil {
-		return // nobody is listening
-	}
-	problem(w, err)
-	c := callOf(ctx)
-	f, status := asFault(err)
-	switch {
-	case f.Kind == fault.AIFailed || f.Kind == fault.AIUnavailable || f.Kind == fault.Limited:
-		// The first two are ends of runs, and the gate has told of the third.
-	case f.Kind == fault.NotFound || f.Kind == fault.Forbidden:
-		a.Gate.Refuse(ctx, c.principal, c.caller, c.route.Label(), f.Kind)
-	case status < 500 || f.Kind == fault.QueueFull || f.Kind == fault.Overloaded || f.Kind == fault.Unavailable && f.Cause == nil:
-		a.Observer.Observe(ctx, ports.Refused{Kind: f.Kind, Tier: c.principal.Tier, UserID: c.principal.UserID})
-	default:
-		a.Observer.Observe(ctx, ports.RequestFailed{Route: c.route.Label(), Sends: c.route.Access == Sends, Kind: f.Kind, Err: err})
-	}
 }

@@ -44,8 +44,8 @@ func timeRefusals(b *testing.B, database string) {
 	for _, route := range w.api.Routes() {
 		for _, field := range route.Fields {
 			switch {
-			case field.Names == "" || strings.HasPrefix(field.Names, "new "):
-			case strings.Contains(field.Names, "conversation"):
+			case field.Ref == "" || strings.HasPrefix(field.Ref, "new "):
+			case strings.Contains(field.Ref, "conversation"):
 				places = append(places, place{route, field, conversation})
 			default:
 				places = append(places, place{route, field, sent.text("assistantMessage", "id")})

@@ -92,9 +92,9 @@ func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller acc
 	return access.Principal{}, err
 }
 
-// Enter is asked for every request of a known caller, before its body is
+// CheckRequest is called for every request of a known caller, before its body is
 // read: the kill switch, then ten times the tier's limit.
-func (g *Gate) Enter(ctx context.Context, p access.Principal) (access.Decision, error) {
+func (g *Gate) CheckRequest(ctx context.Context, p access.Principal) (access.Decision, error) {
 	if err := g.Open(); err != nil {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Unavailable, Tier: p.Tier, UserID: p.UserID})
 		return access.Decision{}, err
@@ -114,9 +114,9 @@ func (g *Gate) Open() error {
 	return nil
 }
 
-// Spend counts a request that sends against the tier's limit. Its refusal is
+// ConsumeSend counts a request that sends against the tier's limit. Its refusal is
 // audited once per user and window.
-func (g *Gate) Spend(ctx context.Context, p access.Principal, caller access.Caller) (access.Decision, error) {
+func (g *Gate) ConsumeSend(ctx context.Context, p access.Principal, caller access.Caller) (access.Decision, error) {
 	d, err := g.take(ctx, "send", "send:"+p.UserID, p.Tier, 1)
 	if fault.Is(err, fault.Limited) {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})

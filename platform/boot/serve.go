@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"parley/adapters/httpapi"
+	"parley/adapters/httpapi/aisdk"
+	"parley/adapters/httpapi/rest"
 	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
 	"parley/app/conversations"
@@ -186,11 +188,12 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		status.checks = append(status.checks, *backends.check)
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Replies: replyService, Conversations: conversationService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Observer: observer, Now: time.Now,
-		Health: status.public(models), Version: Version,
+		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models), Version: Version,
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
-	})
+	}, rest.Routes(rest.Services{
+		Replies: replyService, Conversations: conversationService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Now: time.Now,
+	}), aisdk.Routes(replyService))
 	if err != nil {
 		return usageError{err}
 	}

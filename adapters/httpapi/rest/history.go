@@ -1,54 +1,54 @@
-package httpapi
+package rest
 
 import (
 	"context"
 
+	"parley/adapters/httpapi"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
 )
 
 type historyWire struct {
-	Conversation string `query:"conversationId" names:"conversation"`
-	Leaf         string `query:"leaf" names:"message"`
+	Conversation string `query:"conversationId" ref:"conversation"`
+	Leaf         string `query:"leaf" ref:"message"`
 	pageQuery
 	renderWire
 }
 
-type reading struct {
-	call
+type historyCall struct {
+	httpapi.Call
 	html               bool
 	conversation, leaf string
 	page               ports.Page
 }
 
 type messagePage struct {
-	asked  reading
+	asked  historyCall
 	list   []chat.Message
 	more   bool
 	render messageRenderer
 }
 
-func acceptHistory(c call, in historyWire) (reading, error) {
+func decodeHistory(c httpapi.Call, in historyWire) (historyCall, error) {
 	page, err := in.page(50)
 	if err == nil && in.Leaf != "" && (page.Offset > 0 || page.Before != nil || page.After != nil) {
 		err = fault.New(fault.Invalid, "A branch is read from its leaf: leave out offset, before and after")
 	}
 	if err != nil {
-		return reading{}, err
+		return historyCall{}, err
 	}
 	html, err := in.html()
-	return reading{c, html, in.Conversation, in.Leaf, page}, err
+	return historyCall{c, html, in.Conversation, in.Leaf, page}, err
 }
 
-// history reads what was said: the newest page of a thread, or the end of one
-// of its branches.
-func (a *API) history(ctx context.Context, in reading) (out messagePage, err error) {
+// history reads a page of a thread, or the end of one of its branches.
+func (s Services) history(ctx context.Context, in historyCall) (out messagePage, err error) {
 	out.asked, out.render = in, renderMessages(ctx, in.html)
 	if in.leaf != "" {
-		out.list, out.more, err = a.Conversations.Branch(ctx, in.principal, in.conversation, in.leaf, in.page.Limit)
+		out.list, out.more, err = s.Conversations.Branch(ctx, in.Principal, in.conversation, in.leaf, in.page.Limit)
 	} else {
-		out.list, out.more, err = a.Conversations.Messages(ctx, in.principal, in.conversation, in.page)
+		out.list, out.more, err = s.Conversations.Messages(ctx, in.Principal, in.conversation, in.page)
 	}
 	return out, err
 }
@@ -78,11 +78,11 @@ type modelJSON struct {
 	Model    string `json:"model"`
 	Default  bool   `json:"default"`
 	State    string `json:"state,omitempty"` // of its breaker
-	Demo     bool   `json:"demo"`            // not AI
+	Demo     bool   `json:"demo"`            // the demo provider, which is not AI
 }
 
-func (a *API) models(context.Context, call) ([]ports.ModelInfo, error) {
-	return a.Catalogue.Models(), nil
+func (s Services) models(context.Context, httpapi.Call) ([]ports.ModelInfo, error) {
+	return s.Catalogue.Models(), nil
 }
 
 type modelsJSON struct {

@@ -1,4 +1,4 @@
-package httpapi
+package rest
 
 import (
 	"bytes"
@@ -12,13 +12,14 @@ import (
 	"github.com/yuin/goldmark/renderer"
 	"github.com/yuin/goldmark/util"
 
+	"parley/adapters/httpapi"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
 
 // renderWire asks for messages that can be put into a page as they come.
 type renderWire struct {
-	Render string `query:"render" is:"enum=html"`
+	Render string `query:"render" schema:"enum=html"`
 }
 
 func (in renderWire) html() (bool, error) {
@@ -48,7 +49,7 @@ func renderMessages(ctx context.Context, asHTML bool) messageRenderer {
 func (r messageRenderer) message(m chat.Message) messageJSON {
 	out := messageOf(m)
 	if r.work != nil {
-		out.ContentHTML = optional(contentHTML(r.work, m.Content))
+		out.ContentHTML = httpapi.Optional(contentHTML(r.work, m.Content))
 	}
 	return out
 }

@@ -24,6 +24,8 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/adapters/httpapi"
+	"parley/adapters/httpapi/aisdk"
+	"parley/adapters/httpapi/rest"
 	"parley/adapters/identity"
 	"parley/adapters/memory"
 	"parley/adapters/providers/demo"
@@ -57,6 +59,7 @@ const secret = "a-secret-for-tests-0123456789abcdef"
 type bench struct {
 	t      testing.TB
 	config httpapi.Config
+	wires  [][]httpapi.Endpoint
 	api    *httpapi.API
 	server *httptest.Server
 	store  *sqlstore.Store
@@ -144,17 +147,19 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		Store: b.store, Model: s.model, Tokens: func(s string) int { return len(s) / 4 }, Feed: feed,
 		Observer: b, Now: time.Now, NewID: newID,
 	}, s.opt)
-	s.Replies, s.Gate, s.Observer, s.Now = making, b.gate, b, time.Now
-	s.Conversations = &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID}
-	s.Catalogue = catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}}
+	s.Gate, s.Observer, s.Now = b.gate, b, time.Now
 	s.Health = func(context.Context) httpapi.Health { return b.health }
 	erasing := appaudit.New(appaudit.Deps{
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
 	}, appaudit.Options{})
-	s.Erase = erasing.EraseUser
+	b.wires = [][]httpapi.Endpoint{rest.Routes(rest.Services{
+		Replies: making, Gate: b.gate, Erase: erasing.EraseUser, Now: time.Now,
+		Conversations: &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID},
+		Catalogue:     catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}},
+	}), aisdk.Routes(making)}
 	s.Version = "test"
 	b.config = s.Config
-	if b.api, err = httpapi.New(s.Config); err != nil {
+	if b.api, err = httpapi.New(s.Config, b.wires...); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -231,7 +231,7 @@ func TestPanic(t *testing.T) {
 	b := setup(t, func(s *settings) { s.model = nil })
 	b.health.Components = nil
 	api, err := httpapi.New(httpapi.Config{
-		Gate: b.gate, Observer: b, Catalogue: broken{}, Health: func(context.Context) httpapi.Health { panic("sk-secret") },
+		Gate: b.gate, Observer: b, Health: func(context.Context) httpapi.Health { panic("sk-secret") },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -246,15 +246,11 @@ func TestPanic(t *testing.T) {
 		t.Fatalf("%v", failed)
 	}
 	var p ports.Panic
-	if !errors.As(failed[0].Err, &p) || !strings.Contains(string(p.Stack), "admit_test.go") {
+	if !errors.As(failed[0].Err, &p) || !strings.Contains(string(p.Stack), "client_test.go") {
 		t.Errorf("no stack in %v", failed[0].Err)
 	}
 	b.do("", "GET", "/nope", "").must(404)
 }
-
-type broken struct{}
-
-func (broken) Models() []ports.ModelInfo { panic("broken") }
 
 func TestProxies(t *testing.T) {
 	b := setup(t)
@@ -284,7 +280,7 @@ func TestProxies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := b.config
 			config.Proxies = tt.proxies
-			api, err := httpapi.New(config)
+			api, err := httpapi.New(config, b.wires...)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"parley/domain/fault"
+)
+
+// requestID is the header in which a request's id travels, in both directions.
+const requestID = "X-Request-Id"
+
+// validRequestID accepts what is safe to repeat in headers and logs.
+func validRequestID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// responseWriter remembers whether an answer has begun, and gives each write a
+// deadline: a client that does not read is dropped.
+type responseWriter struct {
+	http.ResponseWriter
+	timeout time.Duration
+	wrote   bool
+}
+
+// Unwrap lets http.ResponseController through.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *responseWriter) WriteHeader(status int) {
+	w.wrote = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	w.wrote = true
+	// Not every writer has deadlines (a test's recorder has none).
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+	return w.ResponseWriter.Write(p)
+}
+
+// Response writes the answer to one request.
+type Response struct {
+	http.ResponseWriter
+	api     *API
+	request *request
+}
+
+// Unwrap lets http.ResponseController through.
+func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// JSON writes v as a complete answer.
+func (w *Response) JSON(status int, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fault.Wrap(err, fault.Internal, "Internal server error")
+	}
+	w.Header().Set("Content-Type", MediaJSON)
+	w.Body(status, raw)
+	return nil
+}
+
+// Body writes a complete body.
+func (w *Response) Body(status int, body []byte) { writeBody(w, status, body) }
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // an error means that the client has gone
+}

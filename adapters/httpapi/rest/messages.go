@@ -1,0 +1,209 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"parley/adapters/httpapi"
+	"parley/app/replies"
+	"parley/domain/access"
+	"parley/domain/chat"
+	"parley/domain/fault"
+)
+
+// deliveryMode is how the caller gets the reply.
+type deliveryMode int
+
+const (
+	complete   deliveryMode = iota // when it has ended
+	streamed                       // while it is made
+	background                     // later, by another request
+)
+
+// deliveryWire is what all requests for a reply have in common.
+type deliveryWire struct {
+	Background  bool          `json:"background" errmsg:"background must be true or false"`
+	Stream      bool          `json:"stream" errmsg:"stream must be true or false"`
+	StreamQuery bool          `query:"stream" errmsg:"stream must be true or false"`
+	WhenBusy    chat.WhenBusy `json:"whenBusy" errmsg:"whenBusy must be reject, queue or interrupt"`
+	httpapi.IdempotencyKey
+	renderWire
+}
+
+func (in deliveryWire) mode() (deliveryMode, error) {
+	switch stream := in.Stream || in.StreamQuery; {
+	case stream && in.Background:
+		return complete, fault.New(fault.Invalid, "A reply is either streamed or made in the background")
+	case stream:
+		return streamed, nil
+	case in.Background:
+		return background, nil
+	}
+	return complete, nil
+}
+
+// replyRequest is a request for a reply: the input of its use case, and how the
+// caller gets the reply.
+type replyRequest[In any] struct {
+	in        In
+	principal access.Principal
+	mode      deliveryMode
+	html      bool
+}
+
+// OpensStream reports whether the answer is a stream.
+func (r replyRequest[In]) OpensStream() bool { return r.mode == streamed }
+
+// sendWire is a new message.
+type sendWire struct {
+	Content      string         `json:"content" schema:"required,minLength=1,maxLength=10000" errmsg:"Message content is required"`
+	Conversation string         `json:"conversationId" ref:"conversation" errmsg:"Invalid conversation ID"`
+	Metadata     map[string]any `json:"metadata" errmsg:"metadata must be an object"`
+	ID           string         `json:"id" ref:"new message" errmsg:"Invalid message ID"` // the client's own
+	Parent       string         `json:"parentId" ref:"message" errmsg:"Invalid parent ID"`
+	httpapi.ReplyParams
+	deliveryWire
+}
+
+func decodeSend(c httpapi.Call, in sendWire) (out replyRequest[replies.Send], err error) {
+	out.principal = c.Principal
+	if out.mode, err = in.mode(); err != nil {
+		return out, err
+	}
+	if out.html, err = in.html(); err != nil {
+		return out, err
+	}
+	params, err := in.ReplyParams.Decode()
+	if err != nil {
+		return out, err
+	}
+	key, err := in.IdempotencyKey.Decode()
+	if err != nil {
+		return out, err
+	}
+	if c.ReplayOnlyReason != nil && key == "" && in.ID == "" {
+		return out, c.ReplayOnlyReason // there is nothing by which a repeat could be recognised
+	}
+	out.in = replies.Send{
+		Principal: c.Principal, Caller: c.Caller, MessageID: in.ID, ConversationID: in.Conversation, Leaf: in.Parent,
+		Content: in.Content, Metadata: in.Metadata, Params: params,
+		Background: in.Background, WhenBusy: in.WhenBusy, Key: key, OnlyReplay: c.ReplayOnlyReason,
+	}
+	return out, nil
+}
+
+func decodeStream(c httpapi.Call, in sendWire) (replyRequest[replies.Send], error) {
+	in.Stream = true
+	return decodeSend(c, in)
+}
+
+// editWire is a message that replaces an earlier one.
+type editWire struct {
+	Target   string         `path:"id" ref:"message"`
+	Content  string         `json:"content" schema:"required,minLength=1,maxLength=10000" errmsg:"Message content is required"`
+	Metadata map[string]any `json:"metadata" errmsg:"metadata must be an object"`
+	ID       string         `json:"id" ref:"new message" errmsg:"Invalid message ID"`
+	httpapi.ReplyParams
+	deliveryWire
+}
+
+func decodeEdit(c httpapi.Call, in editWire) (replyRequest[replies.Edit], error) {
+	sent, err := decodeSend(c, sendWire{
+		Content: in.Content, Metadata: in.Metadata, ID: in.ID, ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire,
+	})
+	return replyRequest[replies.Edit]{replies.Edit{Send: sent.in, Target: in.Target}, c.Principal, sent.mode, sent.html}, err
+}
+
+// regenerateWire asks for another reply, or for the rest of one.
+type regenerateWire struct {
+	Target string `path:"id" ref:"message"`
+	httpapi.ReplyParams
+	deliveryWire
+}
+
+func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.Again], error) {
+	sent, err := decodeSend(c, sendWire{ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire})
+	return replyRequest[replies.Again]{replies.Again{
+		Principal: c.Principal, Caller: c.Caller, Target: in.Target, Params: sent.in.Params,
+		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, OnlyReplay: sent.in.OnlyReplay,
+	}, c.Principal, sent.mode, sent.html}, err
+}
+
+// replyResult is the result of a request for a reply.
+type replyResult struct {
+	mode  deliveryMode
+	html  bool
+	turn  replies.Turn
+	reply replies.Reply // complete only
+	followed
+}
+
+// deliver makes the operation of a use case that accepts a message: it waits for
+// the reply, or follows it, as the caller asked.
+func deliver[In any](r *replies.Service, accept func(context.Context, In) (replies.Turn, error)) func(context.Context, replyRequest[In]) (replyResult, error) {
+	return func(ctx context.Context, req replyRequest[In]) (out replyResult, err error) {
+		out.mode, out.html = req.mode, req.html
+		if out.turn, err = accept(ctx, req.in); err != nil {
+			return out, err
+		}
+		switch req.mode {
+		case complete:
+			out.reply, err = r.Wait(ctx, req.principal, out.turn)
+		case streamed:
+			out.followed = followed{r.FollowTurn(ctx, req.principal, out.turn), req.html}
+		case background:
+		}
+		return out, withMessage(err)
+	}
+}
+
+// withMessage converts the message that a fault carries, which is kept although
+// there is no reply to it.
+func withMessage(err error) error {
+	if f := fault.As(err); f != nil {
+		if m, ok := f.Details["userMessage"].(chat.Message); ok {
+			f.Details["userMessage"] = messageOf(m)
+		}
+	}
+	return err
+}
+
+// sentJSON is a message with the complete reply to it.
+type sentJSON struct {
+	UserMessage      messageJSON `json:"userMessage"`
+	AssistantMessage messageJSON `json:"assistantMessage"`
+}
+
+// queuedJSON is a message whose reply is made in the background.
+type queuedJSON struct {
+	UserMessage messageJSON `json:"userMessage"`
+	RunID       string      `json:"runId"`
+	State       chat.State  `json:"state"`
+}
+
+// replyEncoder encodes a reply in whichever way it was asked for.
+var replyEncoder = httpapi.Encoder[replyResult]{
+	Answers: []httpapi.Answer{
+		httpapi.JSONAnswer[sentJSON](http.StatusCreated), httpapi.JSONAnswer[queuedJSON](http.StatusAccepted), replyEvents,
+	},
+	Encode: encodeReply,
+}
+
+// replyStreamEncoder is replyEncoder for routes that always stream.
+var replyStreamEncoder = httpapi.Encoder[replyResult]{Answers: []httpapi.Answer{replyEvents}, Encode: encodeReply}
+
+func encodeReply(ctx context.Context, w *httpapi.Response, out replyResult) error {
+	httpapi.SetTurnHeaders(w.Header(), out.turn)
+	render := renderMessages(ctx, out.html)
+	switch out.mode {
+	case streamed:
+		return encodeFollow(ctx, w, out.followed)
+	case background:
+		return w.JSON(http.StatusAccepted, queuedJSON{render.message(out.turn.UserMessage), out.turn.Run.ID, out.turn.Run.State})
+	}
+	return w.JSON(http.StatusCreated, sentJSON{render.message(out.reply.UserMessage), render.message(out.reply.AssistantMessage)})
+}
+
+func (s Services) stop(ctx context.Context, in resourceCall) (chat.Run, error) {
+	return s.Replies.Stop(ctx, in.Principal, in.Caller, in.id)
+}

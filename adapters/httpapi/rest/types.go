@@ -1,0 +1,127 @@
+package rest
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"parley/adapters/httpapi"
+	"parley/domain/chat"
+	"parley/domain/fault"
+	"parley/ports"
+)
+
+type messageJSON struct {
+	ID             string         `json:"id"`
+	ConversationID *string        `json:"conversationId"`
+	UserID         string         `json:"userId"`
+	Content        string         `json:"content"`
+	Role           chat.Role      `json:"role"`
+	Metadata       map[string]any `json:"metadata"`
+	CreatedAt      string         `json:"createdAt" schema:"format=date-time"`
+	UpdatedAt      string         `json:"updatedAt" schema:"format=date-time"`
+	ParentID       *string        `json:"parentId"`
+	Siblings       []string       `json:"siblings,omitempty"`
+	ContentHTML    *string        `json:"contentHtml,omitempty"` // if asked for
+}
+
+func messageOf(m chat.Message) messageJSON {
+	return messageJSON{
+		ID: m.ID, ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Role: m.Role,
+		Metadata: m.Metadata, CreatedAt: httpapi.Timestamp(m.CreatedAt), UpdatedAt: httpapi.Timestamp(m.CreatedAt),
+		ParentID: httpapi.Optional(m.ParentID), Siblings: m.Siblings,
+	}
+}
+
+type conversationJSON struct {
+	ID            string  `json:"id"`
+	UserID        string  `json:"userId"`
+	Title         *string `json:"title"`
+	LastMessageAt string  `json:"lastMessageAt" schema:"format=date-time"`
+	CreatedAt     string  `json:"createdAt" schema:"format=date-time"`
+	UpdatedAt     string  `json:"updatedAt" schema:"format=date-time"`
+	SystemPrompt  string  `json:"systemPrompt,omitempty"`
+	Model         string  `json:"model,omitempty"`
+	ExpiresAt     *string `json:"expiresAt,omitempty" schema:"format=date-time"` // of a temporary one
+}
+
+func conversationOf(c chat.Conversation) conversationJSON {
+	out := conversationJSON{
+		ID: c.ID, UserID: c.UserID, Title: httpapi.Optional(c.Title), LastMessageAt: httpapi.Timestamp(c.LastMessageAt),
+		CreatedAt: httpapi.Timestamp(c.CreatedAt), UpdatedAt: httpapi.Timestamp(c.UpdatedAt), SystemPrompt: c.System, Model: c.Model,
+	}
+	if !c.ExpiresAt.IsZero() {
+		out.ExpiresAt = httpapi.Optional(httpapi.Timestamp(c.ExpiresAt))
+	}
+	return out
+}
+
+// successJSON is the answer to a deletion.
+type successJSON struct {
+	Success bool `json:"success"`
+}
+
+func successOf(httpapi.NoInput) successJSON { return successJSON{true} }
+
+type paginationJSON struct {
+	Limit   int    `json:"limit"`
+	Offset  int    `json:"offset"`
+	HasMore bool   `json:"hasMore"`
+	Before  string `json:"before,omitempty"` // cursor of the page of older entries
+	After   string `json:"after,omitempty"`  // cursor of the page of newer entries
+}
+
+// pageQuery selects a page of a list: by offset from the newest, as in the
+// reference system, or by the cursors of an earlier answer, which do not move
+// when something new is written.
+type pageQuery struct {
+	Limit  *int    `query:"limit" schema:"minimum=1,maximum=100" errmsg:"Limit must be between 1 and 100"`
+	Offset *int    `query:"offset" schema:"minimum=0,maximum=2147483647" errmsg:"Offset must be non-negative"`
+	Before *string `query:"before"`
+	After  *string `query:"after"`
+}
+
+func (q pageQuery) page(defaultLimit int) (ports.Page, error) {
+	p := ports.Page{Limit: defaultLimit}
+	if q.Limit != nil {
+		p.Limit = *q.Limit
+	}
+	if p.Limit < 1 || p.Limit > 100 {
+		return p, fault.New(fault.Invalid, "Limit must be between 1 and 100")
+	}
+	if q.Offset != nil {
+		p.Offset = *q.Offset
+	}
+	// No thread is longer; a store may not take larger numbers.
+	const maxOffset = 1<<31 - 1
+	if p.Offset < 0 || p.Offset > maxOffset {
+		return p, fault.New(fault.Invalid, "Offset must be non-negative")
+	}
+	if q.Before != nil && q.After != nil || p.Offset > 0 && (q.Before != nil || q.After != nil) {
+		return p, fault.New(fault.Invalid, "Give only one of offset, before and after")
+	}
+	var err error
+	if q.Before != nil {
+		p.Before, err = parsePosition(*q.Before)
+	}
+	if q.After != nil {
+		p.After, err = parsePosition(*q.After)
+	}
+	return p, err
+}
+
+// formatPosition makes an opaque cursor of a position in a list.
+func formatPosition(p ports.Position) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.At.UnixNano(), 36) + "." + p.ID))
+}
+
+func parsePosition(cursor string) (*ports.Position, error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	at, id, _ := strings.Cut(string(raw), ".")
+	nanos, failed := strconv.ParseInt(at, 36, 64)
+	if err != nil || failed != nil || nanos < 0 || !chat.ValidID(id) {
+		return nil, fault.New(fault.Invalid, "Invalid cursor")
+	}
+	return &ports.Position{At: time.Unix(0, nanos).UTC(), ID: id}, nil
+}
