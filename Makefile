@@ -86,7 +86,7 @@ crash-short: ## The same for two minutes
 .PHONY: dashboards-check
 dashboards-check: build ## Run every panel and every alert against a running Parley
 	go vet -tags gate ./dashboards/check
-	go test -tags gate -count=1 -timeout 10m -run '^TestGate$$' ./dashboards/check
+	go test -tags gate -count=1 -timeout 40m -run '^TestGate$$' ./dashboards/check
 
 .PHONY: dashboards-render
 dashboards-render: dashboards-check ## Draw docs/img from the data of that run

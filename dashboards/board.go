@@ -20,7 +20,7 @@ func base(uid, title, about string, vars ...Variable) Dashboard {
 			Name: "Starts and deploys", Datasource: prometheus, Enable: true, IconColor: "blue", Step: "60s",
 			Expr: words.Replace(`max by (job, instance, version) (process_start_time_seconds{AT}` +
 				` * on (job, instance) group_left (version) chat_build_info{AT}) * 1000`),
-			TitleFormat: "{{instance}} started", TextFormat: "version {{version}}", UseValueForTime: "on",
+			TitleFormat: "{{instance}} started", TextFormat: "version {{version}}", UseValueForTime: true,
 		}}},
 	}
 }

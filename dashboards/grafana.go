@@ -81,7 +81,7 @@ type Annotation struct {
 	Step            string `json:"step"`
 	TitleFormat     string `json:"titleFormat"`
 	TextFormat      string `json:"textFormat"`
-	UseValueForTime string `json:"useValueForTime"`
+	UseValueForTime bool   `json:"useValueForTime"`
 }
 
 // Ref names a data source.

@@ -192,6 +192,7 @@ var setting = regexp.MustCompile("`([A-Z][A-Z0-9_]{3,})[`=]")
 // settings are those that Parley reads, or Go, or OpenTelemetry.
 var settings = func() map[string]bool {
 	out := map[string]bool{"ADMIN": true, // stands for an address
+		"AI_FAILED": true, "AI_UNAVAILABLE": true, "OVERLOADED": true, "RATE_LIMITED": true, "BUDGET_EXCEEDED": true, // codes of errors
 		"GOMEMLIMIT": true, "OTEL_TRACES_SAMPLER": true, "OTEL_TRACES_SAMPLER_ARG": true, "OTEL_EXPORTER_OTLP_PROTOCOL": true}
 	for _, v := range config.Variables() {
 		out[v.Name] = true

@@ -63,7 +63,7 @@ func (u *user) request(ctx context.Context, p *process, method, path string, bod
 }
 
 func (u *user) do(p *process, method, path string, body any) answer {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	resp, err := u.request(ctx, p, method, path, body)
 	if err != nil {
@@ -174,6 +174,22 @@ func until(t *testing.T, what string, patience time.Duration, done func() bool) 
 	}
 }
 
+// untilRecorded does something again until Prometheus has recorded its effect.
+func (w *world) untilRecorded(expr string, do func()) {
+	w.t.Helper()
+	until(w.t, expr, 3*time.Minute, func() bool {
+		do()
+		for range 4 { // scrapes are a second apart
+			got, err := w.prometheus.Instant(context.Background(), expr, time.Now())
+			if err == nil && len(got) > 0 {
+				return true
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		return false
+	})
+}
+
 // murmur keeps an ordinary day going on both instances until it is stopped.
 func (w *world) murmur() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -245,12 +261,11 @@ func (w *world) drive() {
 	})
 	phase("limits and budgets", func() {
 		key := w.user("key", "--tier", "api_key")
-		until(t, "the rate limit", 20*time.Second, func() bool { return key.say(w.one, "!echo hi").status == http.StatusTooManyRequests })
-		rich := w.user("rich", "--tier", "webhook")
-		until(t, "the budget", 30*time.Second, func() bool {
-			a := rich.say(w.two, "!long 8000")
-			return a.status == http.StatusTooManyRequests || a.status == http.StatusPaymentRequired
+		w.untilRecorded(`sum(chat_ratelimit_decisions_total{decision="deny"}) > 0`, func() {
+			crowd(12, func() answer { return key.say(w.one, "!echo hi") }) // at once: within a minute however slow the machine
 		})
+		rich := w.user("rich", "--tier", "webhook")
+		w.untilRecorded(`sum(chat_turns_total{outcome="quota"}) > 0`, func() { rich.say(w.two, "!long 8000") })
 	})
 	phase("nonsense", func() {
 		ann.say(w.one, "")
@@ -279,14 +294,14 @@ func (w *world) drive() {
 	phase("both broken", func() {
 		w.openai.Store("broken")
 		w.anthropic.Store("broken")
-		until(t, "nobody is asked any more", 30*time.Second, func() bool {
+		until(t, "nobody is asked any more", 3*time.Minute, func() bool {
 			ann.say(w.one, "!echo anybody?")
 			return ann.say(w.two, "!echo anybody?").status == http.StatusServiceUnavailable
 		})
 		time.Sleep(4 * time.Second)
 		w.openai.Store("well")
 		w.anthropic.Store("well")
-		until(t, "breakers close again", 40*time.Second, func() bool {
+		until(t, "breakers close again", 3*time.Minute, func() bool {
 			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
 		})
 	})
@@ -297,15 +312,13 @@ func (w *world) drive() {
 		time.Sleep(2 * time.Second)
 		w.openai.Store("well")
 		w.anthropic.Store("well")
-		until(t, "breakers close again", 40*time.Second, func() bool {
+		until(t, "breakers close again", 3*time.Minute, func() bool {
 			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
 		})
 	})
 	phase("saturation", func() {
-		until(t, "more than one provider takes", 30*time.Second, func() bool {
+		w.untilRecorded(`sum(chat_provider_skips_total{reason="saturated"}) > 0`, func() {
 			t.Log(crowd(130, func() answer { return ann.say(w.one, "!slow 3s") }))
-			got, err := w.prometheus.Instant(context.Background(), `sum(chat_provider_skips_total{reason="saturated"}) > 0`, time.Now())
-			return err == nil && len(got) > 0
 		})
 	})
 	phase("crash", func() {
@@ -329,7 +342,9 @@ func (w *world) drive() {
 		w.redis.Resume()
 		w.redis.Kill9()
 		key := w.user("key-2", "--tier", "api_key")
-		until(t, "the limit of an instance alone", 10*time.Second, func() bool { return key.say(w.one, "!echo hi").status == http.StatusTooManyRequests })
+		until(t, "the limit of an instance alone", 3*time.Minute, func() bool {
+			return crowd(6, func() answer { return key.say(w.one, "!echo hi") })["429 RATE_LIMITED"] > 0
+		})
 		time.Sleep(2 * time.Second)
 		w.redis.Restart()
 	})

@@ -131,7 +131,7 @@ func (w *world) script(c stub.Call) stub.Reply {
 	}
 	if strings.Contains(c.Last(), "flood") {
 		for range 48 {
-			r.Pieces = append(r.Pieces, strings.Repeat("flood ", 1300))
+			r.Chunks = append(r.Chunks, strings.Repeat("flood ", 1300))
 		}
 	}
 	if strings.Contains(c.Last(), "think") {
