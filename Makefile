@@ -1,4 +1,4 @@
-# make help lists the targets.
+# make help lists the targets. What they take: CONTRIBUTING.md.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,12 +21,16 @@ run: build ## Build Parley and serve on 127.0.0.1:8080
 build: ## Build bin/parley
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
 
+.PHONY: test-short
+test-short: ## Run the fast tests of all packages, on SQLite, without servers or other programs
+	GOGC=400 go test -short -vet=off -p 4 -timeout 5m ./...
+
 .PHONY: test
-test: ## Run all tests, with a private Postgres and Redis and the race detector (RACE= without it)
+test: ## Run all tests with the race detector (RACE= without it); starts Postgres, Redis and whatever else they need
 	$(TESTENV) go test $(RACE) -timeout 20m ./...
 
 .PHONY: check
-check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything but the tests that CI runs
+check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything that CI runs beside make test and make dashboards-check
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -46,7 +50,7 @@ lint: ## Run the linter
 	$(LINT) run
 
 .PHONY: boundary
-boundary: ## Check who imports whom
+boundary: ## Check which package imports which
 	go test -count=1 -run '^TestBoundary' ./ports
 
 .PHONY: verify
@@ -55,7 +59,7 @@ verify:
 	go mod tidy -diff
 
 .PHONY: generate
-generate: ## Make everything that is generated
+generate: ## Write all generated files anew
 	go generate ./...
 	go run ./adapters/sqlstore/migrations/hash
 
@@ -64,42 +68,42 @@ migrate: build ## Run parley migrate, e.g. make migrate ARGS=status
 	bin/parley migrate $(ARGS)
 
 .PHONY: migrate-check
-migrate-check: ## Check the migrations: checksums, order, replay, drift, on both databases
+migrate-check: ## Check the migrations on both databases: checksums, order, replay, drift
 	@test "$$(go test -list '^TestMigrations' ./adapters/sqlstore/... | grep -c '^TestMigrations')" -gt 0 \
 		|| { echo "there are no tests of the migrations"; exit 1; }
 	$(TESTENV) go test -count=1 -run '^TestMigrations' ./adapters/sqlstore/...
 
 .PHONY: up
-up: ## Start two instances, a proxy, the databases and the monitoring in containers
+up: ## Start two instances, a proxy, Postgres, Redis and the monitoring in containers
 	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET POSTGRES_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
 		echo "$$v=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > deploy/.env)
 	docker compose -f deploy/compose.yaml up --build --detach --wait
 
 .PHONY: crash
-crash: ## Inject N faults (200) into two instances under load, from SEED, and check every promise
+crash: ## Inject N faults (200) into two instances under load, from SEED, and check every invariant
 	go run ./platform/testing/chaostest -n $(or $(N),200) $(if $(SEED),-seed $(SEED))
 
 .PHONY: crash-short
-crash-short: ## The same for two minutes
+crash-short: ## Inject 30 faults, about a minute
 	go run ./platform/testing/chaostest -n 30
 
 .PHONY: dashboards-check
-dashboards-check: build ## Run every panel and every alert against a running Parley
+dashboards-check: build ## Run every panel's queries and every alert against a running Parley and Prometheus
 	go vet -tags gate ./dashboards/check
 	go test -tags gate -count=1 -timeout 40m -run '^TestGate$$' ./dashboards/check
 
 .PHONY: dashboards-render
-dashboards-render: dashboards-check ## Draw docs/img from the data of that run
+dashboards-render: dashboards-check ## Draw docs/img from the data that dashboards-check recorded
 	cd dashboards/render && npm ci --silent --no-audit --no-fund
 	go run ./dashboards/render -run bin/dashboards/run.json -out docs/img
 
 .PHONY: ui-check
-ui-check: build ## Let the Vercel AI SDK itself (from npm, with Node 20) talk to a running Parley
+ui-check: build ## Run the Vercel AI SDK (from npm, with Node 20) against a running Parley
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cp adapters/httpapi/testdata/ui/* "$$dir"; \
 	npm install --prefix "$$dir" --no-package-lock --silent; node "$$dir/check.mjs" "$$PWD/bin/parley"
 
 .PHONY: bench
-bench: ## Measure turns and streams of the real binary; ARGS are its flags
+bench: ## Measure turns and streams of the built binary; ARGS are flags of platform/testing/bench
 	go run ./platform/testing/bench $(ARGS)
 
 .PHONY: bench-go
@@ -107,9 +111,9 @@ bench-go: ## Run the Go benchmarks
 	$(TESTENV) go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: fuzz
-fuzz: ## Send N generated requests (10000) and look at every answer; SEED repeats a run
+fuzz: ## Send N generated requests (10000) and check every answer; SEED repeats a run
 	go test -count=1 -timeout 0 -v -run '^TestFuzz$$' ./adapters/httpapi -requests $(or $(N),10000) -seed $(or $(SEED),0)
 
 .PHONY: clean
-clean: ## Remove what was built; data is kept
+clean: ## Remove build output; data is kept
 	rm -rf bin

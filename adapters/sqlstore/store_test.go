@@ -22,10 +22,12 @@ import (
 )
 
 func TestSQLite(t *testing.T) {
+	t.Parallel()
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle { return bundle(openSQLite(t)) })
 }
 
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle { return bundle(openPostgres(t)) })
 }
 
