@@ -16,11 +16,11 @@ import (
 // Runs is the store as the makers of replies need it. Each method is one
 // intention and one transaction. Times of leases are the database's own.
 type Runs interface {
-	// Admit makes everything durable that must be so before a provider is
-	// asked, and returns the context to send. Faults: NotFound (conversation,
-	// source, leaf), Busy (Details "runId"), Mismatch, QueueFull, Conflict (the
-	// source is not one that can be continued), Invalid, a.OnlyReplay.
-	Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error)
+	// Admit loads the state that decide asks for, and makes its plan durable as
+	// a whole: everything that must be so before a provider is asked. It calls
+	// decide as often as it asks for more, and again after a conflict. Faults:
+	// those of decide, and Invalid for text that cannot be stored.
+	Admit(ctx context.Context, request chat.AdmitRequest, decide AdmitDecision) (chat.Admitted, error)
 	// Resume returns what is needed to make the reply of a claimed run: its
 	// conversation and the branch up to its parent, oldest first, at most n.
 	Resume(ctx context.Context, run chat.Run, n int) (chat.Conversation, []chat.Message, error)
@@ -33,10 +33,11 @@ type Runs interface {
 	// make, because it never heard that it got them, expire. It is asked often,
 	// to learn of stops, and so mostly reads.
 	Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) ([]chat.Run, error)
-	// Finish ends a run: state, message, conversation, audit entry. It reports
-	// whether another run waits in the conversation. Fenced when a newer attempt
-	// exists or the run has ended.
-	Finish(ctx context.Context, o chat.Outcome) (waiting bool, err error)
+	// Finish loads the state of a run, and makes durable how decide ends it:
+	// state, message, thread, audit entry, usage. It reports whether another run
+	// waits in the conversation. Faults: those of decide; Fenced when a newer
+	// attempt exists or the run has ended.
+	Finish(ctx context.Context, o chat.Outcome, decide FinishDecision) (waiting bool, err error)
 	// Claim takes at most n runs that nobody works on: queued ones whose
 	// conversation has no live run, and those whose lease has expired. Attempt
 	// counts the claim.
@@ -55,6 +56,13 @@ type Runs interface {
 	// newest first, at most 100, without output.
 	Recent(ctx context.Context, user string, since time.Time) ([]chat.Run, error)
 }
+
+// AdmitDecision decides an admission by the state that is loaded. A *chat.Needs
+// error asks for more. Production passes chat.Admit.
+type AdmitDecision func(chat.AdmitRequest, chat.AdmitState) (chat.AdmitPlan, error)
+
+// FinishDecision decides how a run ends. Production passes chat.Finish.
+type FinishDecision func(chat.Outcome, chat.FinishState) (chat.FinishPlan, error)
 
 // Page asks for a slice of a list that is ordered newest first. Offset counts
 // from the newest; Before and After are positions from an earlier answer, and
@@ -76,8 +84,12 @@ type History interface {
 	CreateConversation(ctx context.Context, c chat.Conversation, audit audit.Entry) (chat.Conversation, error)
 	// UpdateConversation sets what is not nil.
 	UpdateConversation(ctx context.Context, user, id string, change ConversationChange, audit audit.Entry) (chat.Conversation, error)
-	// DeleteConversation removes it with its messages and runs. Whoever makes a
-	// reply for it finds its run gone at the next heartbeat.
+	// StopConversation asks the running replies of a conversation to stop and
+	// ends those that wait. It returns how many are running.
+	StopConversation(ctx context.Context, user, id string, at time.Time) (running int, err error)
+	// DeleteConversation removes it with its messages and runs. Use of a reply
+	// that is still being made is estimated by what is recorded of it; the owner
+	// of the run finds it gone at the next heartbeat.
 	DeleteConversation(ctx context.Context, user, id string, audit audit.Entry) error
 	Conversation(ctx context.Context, user, id string) (chat.Conversation, error)
 	// Conversations lists by last message. more says whether there are further ones.

@@ -117,7 +117,7 @@ type Run struct {
 // RunOf converts a run.
 func RunOf(r chat.Run) Run {
 	out := Run{
-		RunID: r.ID, ConversationID: Optional(r.ConversationID), ParentID: Optional(r.ParentID), Kind: r.Kind,
+		RunID: r.ID, ConversationID: Optional(r.ConversationID), ParentID: Optional(chat.ClientID(r.ParentID)), Kind: r.Kind,
 		State: r.State, StopRequested: r.StopRequested, Failure: r.Failure, CreatedAt: Timestamp(r.CreatedAt),
 	}
 	if !r.EndedAt.IsZero() {

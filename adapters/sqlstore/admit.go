@@ -4,32 +4,57 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
-// Admit makes a message and its run durable, or finds the run that an earlier
-// request with the same key made. Admissions of one user go one after another;
-// those of different users do not meet.
-func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
-	var (
-		out chat.Admitted
-		in  *admission
-	)
-	err := s.writeOnto(ctx, "admit", forUserLocked(a.Run.UserID), func() []statement {
-		in = &admission{Admission: a, s: s, run: a.Run, now: rows.Time(a.Now)}
-		return in.look()
+// maxLoads bounds how often a decision may ask for more state.
+const maxLoads = 8
+
+// Admit decides a request and makes the result durable. Admissions of one user
+// go one after another; those of different users do not meet. What the request
+// alone says that its decision needs is read on the way in, under the user's
+// lock; what is written goes with the COMMIT.
+func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide ports.AdmitDecision) (out chat.Admitted, err error) {
+	first, err := admitNeeds(decide(request, chat.AdmitState{}))
+	if err != nil {
+		return chat.Admitted{}, err
+	}
+	var load *admitLoad
+	err = s.writeOnto(ctx, "admit", forUserLocked(request.Run.UserID), func() []statement {
+		load = &admitLoad{s: s, request: request}
+		return load.statements(first)
 	}, func(ctx context.Context, tx bun.IDB) error {
-		in.tx = tx
-		var err error
-		out, err = in.do(ctx)
-		return err
+		if !locked(tx) { // a new user, or SQLite
+			if err := s.lockUser(ctx, tx, request.Run.UserID, request.Now); err != nil {
+				return err
+			}
+			if s.dialect.lockRow != "" { // what was read was read without a lock
+				load = &admitLoad{s: s, request: request}
+				if err := s.send(ctx, tx, load.statements(first)...); err != nil {
+					return err
+				}
+			}
+		}
+		plan, err := load.decide(ctx, tx, decide)
+		if err != nil {
+			return err
+		}
+		if out = plan.Result; out.Replayed {
+			return nil
+		}
+		statements, err := s.admitStatements(plan)
+		if err != nil {
+			return err
+		}
+		return s.sendLast(ctx, tx, statements...)
 	})
 	if err != nil {
 		return chat.Admitted{}, err
@@ -37,50 +62,250 @@ func (s *Store) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, err
 	return out, nil
 }
 
-// admission is one Admit on its way. The steps fill the fields below.
-type admission struct {
-	chat.Admission
-	s   *Store
-	tx  bun.IDB
-	now time.Time
-
-	// What stands in the tables: see look.
-	first string // the run of an earlier request with the same key
-	taken bool   // one of the ids is
-	leaf  string // where the default thread ends
-	usage access.Usage
-	found thread
-
-	run     chat.Run
-	message *chat.Message
-	conv    rows.Conversation // zero for the default thread
-	newConv bool
-	branch  []chat.Message
-	pre     []statement // which make room for the run
-	over    string      // the superseded run
-	left    access.Remaining
+// admitNeeds returns the state that a decision without any asks for.
+func admitNeeds(plan chat.AdmitPlan, err error) (*chat.Needs, error) {
+	var needs *chat.Needs
+	switch {
+	case errors.As(err, &needs):
+		return needs, nil
+	case err == nil:
+		return nil, fault.New(fault.Internal, "A request was admitted without a look at the store")
+	}
+	return nil, err
 }
 
-func (in *admission) do(ctx context.Context) (chat.Admitted, error) {
-	if in.run.UserID == "" {
-		return chat.Admitted{}, fault.New(fault.Unauthenticated, "Authentication required")
-	}
-	if out, known, err := in.replay(ctx); err != nil || known {
-		return out, err
-	}
-	if in.OnlyReplay != nil {
-		return chat.Admitted{}, in.OnlyReplay
-	}
-	for _, step := range []func(context.Context) error{in.place, in.conversation, in.busy, in.room, in.afford, in.attach, in.record} {
-		if err := step(ctx); err != nil {
-			return chat.Admitted{}, err
+// admitLoad reads the state of one admission.
+type admitLoad struct {
+	s       *Store
+	request chat.AdmitRequest
+	state   chat.AdmitState
+}
+
+// decide asks for a decision until it has all the state that it needs.
+func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDecision) (chat.AdmitPlan, error) {
+	for range maxLoads {
+		plan, err := decide(l.request, l.state)
+		var needs *chat.Needs
+		if !errors.As(err, &needs) {
+			return plan, err
+		}
+		if err := l.s.send(ctx, tx, l.statements(needs)...); err != nil {
+			return plan, err
 		}
 	}
-	out := chat.Admitted{Run: in.run, UserMessage: in.branch[len(in.branch)-1], Context: in.branch, Left: in.left, Superseded: in.over}
-	if in.run.ConversationID != "" {
-		out.Conversation = in.conv.Domain()
+	return chat.AdmitPlan{}, fault.New(fault.Internal, "An admission asked for state too often")
+}
+
+// statements read what a decision needs, in one round trip.
+func (l *admitLoad) statements(n *chat.Needs) (list []statement) {
+	user, state := l.request.Run.UserID, &l.state
+	if n.Account {
+		state.Account = &chat.Account{}
+		list = append(list, say(`SELECT COALESCE((SELECT leaf_id FROM chat_users WHERE user_id = ?), ''),
+			COALESCE((SELECT id FROM chat_runs WHERE user_id = ? AND idempotency_key = ?), '')`,
+			user, user, orNull(l.request.Run.IdempotencyKey),
+		).into(func(scan func(...any) error) error { return scan(&state.Account.Leaf, &state.Account.KeyRun) }))
+		if l.request.Budget.Metered() {
+			list = append(list, l.s.spent(user, l.request.Now, &state.Account.Usage))
+		}
+		if l.request.Budget.Replies > 0 {
+			list = append(list, live(user, &state.Account.Usage))
+		}
 	}
-	return out, nil
+	if n.Replay != "" {
+		list = append(list, l.replay(n.Replay)...)
+	}
+	if len(n.Nodes) > 0 {
+		list = append(list, l.nodes(n.Nodes))
+	}
+	if n.Thread {
+		list = append(list, l.thread(n.ThreadID)...)
+	}
+	if n.Branch != "" {
+		branch := &chat.Branch{Leaf: n.Branch}
+		state.Branch = branch
+		list = append(list, l.s.branch(user, state.Thread.ID, n.Branch, max(l.request.Context, 1), func(m chat.Message) {
+			m.Metadata = nil
+			branch.Messages = append([]chat.Message{m}, branch.Messages...)
+		}))
+	}
+	if n.Waiting {
+		waiting := 0
+		state.Waiting = &waiting
+		list = append(list, l.s.withAllUsersScope(
+			say("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(l.request.MaxQueue, 1)).
+				into(func(scan func(...any) error) error { return scan(&waiting) }))...)
+	}
+	return list
+}
+
+// replay reads the run of an earlier request with the same key, the message
+// that it answers, and its conversation.
+func (l *admitLoad) replay(id string) []statement {
+	user := l.request.Run.UserID
+	replay := &chat.Replay{}
+	l.state.Replay = replay
+	of := func(column string) statement {
+		return say("(SELECT o."+column+" FROM chat_runs AS o WHERE o.user_id = ? AND o.id = ?)", user, id)
+	}
+	return []statement{
+		run(say("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { replay.Run = r }),
+		message(user, say("m.id = ?", of("parent_id")), func(m chat.Message) { replay.UserMessage = &m }),
+		conversations(user, say("c.id = ?", of("conversation_id")), func(c rows.Conversation) { replay.Conversation = c.Domain() }),
+	}
+}
+
+// nodes reads which messages and runs have the ids.
+func (l *admitLoad) nodes(ids []string) statement {
+	user := l.request.Run.UserID
+	if l.state.Nodes == nil {
+		l.state.Nodes = map[string]*chat.Node{}
+	}
+	nodes := l.state.Nodes
+	args := []any{user}
+	for _, id := range ids {
+		nodes[id] = nil
+		args = append(args, id)
+	}
+	among := "id IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
+	return say(`SELECT id, conversation_id, parent_id, role, content, '' FROM chat_messages WHERE user_id = ? AND `+among+`
+		UNION ALL SELECT id, conversation_id, parent_id, '', text, state FROM chat_runs WHERE user_id = ? AND `+among,
+		append(args, args...)...,
+	).into(func(scan func(...any) error) error {
+		var id string
+		var found chat.Node
+		err := scan(&id, rows.NullText{Dest: &found.ConversationID}, rows.NullText{Dest: &found.ParentID}, (*string)(&found.Role), &found.Content, (*string)(&found.State))
+		if n := nodes[id]; n != nil { // a run and the message that it made
+			if found.Role == "" {
+				n.State = found.State
+				return err
+			}
+			found.State = n.State
+		}
+		nodes[id] = &found
+		return err
+	})
+}
+
+// thread reads a conversation or the default thread. The live runs of a
+// conversation are locked, so that none of them ends, or is begun, before this
+// admission is decided; what else is read is read behind that: a reply that has
+// ended is the conversation's leaf by then.
+func (l *admitLoad) thread(id string) []statement {
+	user := l.request.Run.UserID
+	thread := &chat.Thread{ID: id}
+	l.state.Thread, l.state.Branch = thread, nil
+	list := []statement{l.s.liveRuns(user, ofThread("r", id), id != "", func(r chat.LiveRun) { thread.Live = append(thread.Live, r) })}
+	if id != "" {
+		list = append(list, conversations(user, say("c.id = ?", id), func(c rows.Conversation) {
+			found := c.Domain()
+			thread.Conversation = &found
+		}))
+	}
+	return append(list, say("SELECT "+recentColumns.List("m.")+` FROM chat_messages AS m
+		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`,
+		user, ofThread("m", id), max(l.request.Context, 1),
+	).into(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
+}
+
+var recentColumns = rows.MessageColumns.Without("metadata")
+
+// liveRuns reads the runs for which a condition holds and that have not ended,
+// oldest first, and locks them if asked to.
+func (s *Store) liveRuns(user string, which statement, lock bool, found func(chat.LiveRun)) statement {
+	text := "SELECT " + liveColumns + " FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id"
+	if lock {
+		text += s.dialect.lockOf("r")
+	}
+	return say(text, user, which).into(scanLive(found))
+}
+
+// liveColumns are what scanLive scans.
+const liveColumns = `r.id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
+	octet_length(r.reasoning) + octet_length(r.text) - octet_length(r.prefix),
+	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id)`
+
+func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
+		var r chat.LiveRun
+		err := scan(&r.ID, (*string)(&r.State), &r.StopRequested, &r.ParentID, &r.AuditID, rows.NullTime{Dest: &r.CreatedAt},
+			&r.Hold.Tokens, &r.Hold.Micros, &r.OutputBytes, &r.Followed)
+		found(r)
+		return err
+	}
+}
+
+// ofThread restricts a statement to one thread: a conversation, or the default
+// thread when id is "".
+func ofThread(alias, id string) statement {
+	if id == "" {
+		return say(alias + ".conversation_id IS NULL")
+	}
+	return say(alias+".conversation_id = ?", id)
+}
+
+// admitStatements write what an admission changes.
+func (s *Store) admitStatements(plan chat.AdmitPlan) (list []statement, err error) {
+	user := plan.Run.UserID
+	if plan.ExpiredKey != "" {
+		list = append(list, say("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?", user, plan.ExpiredKey))
+	}
+	for _, id := range plan.Stop {
+		list = append(list, requestStop(user, id))
+	}
+	for _, end := range plan.End {
+		list = append(list, endRun(user, end)...)
+	}
+	if plan.Thread != nil {
+		list = append(list, changeThread(user, plan.Thread))
+	}
+	if plan.Message != nil {
+		row, err := rows.FromMessage(*plan.Message)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, insertMessage(row))
+	}
+	run, err := rows.FromRun(plan.Run)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := rows.FromEntry(plan.Audit)
+	if err != nil {
+		return nil, err
+	}
+	values := rows.RunColumns.Values(&run)
+	if plan.Lease > 0 {
+		rows.RunColumns.Set(values, "lease_until", s.dialect.clock(plan.Lease))
+	}
+	return append(list,
+		say("INSERT INTO chat_runs ("+rows.RunColumns.List("")+") VALUES ("+rows.RunColumns.Placeholders()+")", values...),
+		insertEntry(entry), reserveUsage(user, plan.Reserve)), nil
+}
+
+func insertMessage(m rows.Message) statement {
+	return say("INSERT INTO chat_messages ("+rows.MessageColumns.List("")+") VALUES ("+rows.MessageColumns.Placeholders()+")",
+		rows.MessageColumns.Values(&m)...)
+}
+
+func insertEntry(e rows.Entry) statement {
+	return say("INSERT INTO audit_logs ("+rows.EntryColumns.List("")+") VALUES ("+rows.EntryColumns.Placeholders()+")",
+		rows.EntryColumns.Values(&e)...)
+}
+
+// changeThread moves the current end of a thread.
+func changeThread(user string, c *chat.ThreadChange) statement {
+	switch {
+	case c.ConversationID == "":
+		return say("UPDATE chat_users SET leaf_id = COALESCE(?, leaf_id) WHERE user_id = ?", orNull(c.Leaf), user)
+	case c.Create != nil:
+		row := rows.FromConversation(*c.Create)
+		return say("INSERT INTO chat_conversations ("+rows.ConversationColumns.List("")+") VALUES ("+rows.ConversationColumns.Placeholders()+")",
+			rows.ConversationColumns.Values(&row)...)
+	}
+	return say(`UPDATE chat_conversations SET leaf_id = COALESCE(?, leaf_id), title = COALESCE(title, ?), last_message_at = ?, updated_at = ?
+		WHERE user_id = ? AND id = ?`,
+		orNull(c.Leaf), orNull(c.Title), rows.Time(c.LastMessageAt), rows.Time(c.UpdatedAt), user, c.ConversationID)
 }
 
 // lockUser makes the caller the only one who admits, creates or deletes for
@@ -97,132 +322,4 @@ func (s *Store) lockUser(ctx context.Context, tx bun.IDB, user string, now time.
 			return err
 		}
 	}
-}
-
-// replay finds an earlier request with the same key, and refuses ids that are
-// taken.
-func (in *admission) replay(ctx context.Context) (out chat.Admitted, known bool, err error) {
-	if !locked(in.tx) { // somebody new, or SQLite
-		if err := in.s.lockUser(ctx, in.tx, in.run.UserID, in.now); err != nil {
-			return out, false, err
-		}
-		if in.s.dialect.lockRow != "" { // what was seen was seen without a lock
-			if err := in.s.send(ctx, in.tx, in.look()...); err != nil {
-				return out, false, err
-			}
-		}
-	}
-	if in.first != "" {
-		first, err := in.s.selectRun(ctx, in.tx, "r.user_id = ? AND r.id = ?", in.run.UserID, in.first)
-		switch {
-		case err != nil:
-			return out, false, err
-		case in.now.Sub(first.CreatedAt) >= chat.IdempotencyTTL:
-			in.pre = append(in.pre, say("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?", in.run.UserID, first.ID))
-		case first.Fingerprint != in.run.Fingerprint:
-			return out, false, fault.New(fault.Mismatch, "This idempotency key was used for a different request")
-		default:
-			out, err := in.replayed(ctx, first)
-			return out, true, err
-		}
-	}
-	if in.taken {
-		return out, false, fault.New(fault.Conflict, "This message ID is already in use")
-	}
-	return out, false, nil
-}
-
-// replayed returns what an earlier admission led to, as it stands now.
-func (in *admission) replayed(ctx context.Context, run chat.Run) (chat.Admitted, error) {
-	out := chat.Admitted{Replayed: true, Run: run}
-	var err error
-	if out.UserMessage, err = selectMessage(ctx, in.tx, run.UserID, run.ParentID); err != nil {
-		return out, err
-	}
-	if run.ConversationID != "" {
-		conv, err := in.s.selectConversation(ctx, in.tx, run.UserID, run.ConversationID)
-		if err != nil {
-			return out, err
-		}
-		out.Conversation = conv.Domain()
-	}
-	return out, nil
-}
-
-// busy applies WhenBusy: one live reply per conversation, any number in the
-// default thread. It decides whether the run starts at once.
-func (in *admission) busy(ctx context.Context) error {
-	in.run.State = chat.Running
-	if in.Owner == "" {
-		in.run.State = chat.Queued
-	}
-	if in.run.ConversationID == "" || len(in.found.live) == 0 {
-		return nil
-	}
-	switch in.WhenBusy {
-	case chat.Queue:
-		in.run.State = chat.Queued
-	case chat.Supersede:
-		return in.supersede(ctx)
-	default:
-		current := in.found.live[0]
-		for _, r := range in.found.live {
-			if r.State == string(chat.Running) {
-				current = r
-			}
-		}
-		return fault.New(fault.Busy, "A reply is already being made in this conversation").With("runId", current.ID)
-	}
-	return nil
-}
-
-// supersede asks the running reply to stop and ends those that wait.
-func (in *admission) supersede(ctx context.Context) error {
-	waiting := false
-	for _, r := range in.found.live {
-		if r.State == string(chat.Running) {
-			waiting, in.over = true, r.ID
-			in.usage.Live-- // this one takes its place
-			in.pre = append(in.pre, say("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'",
-				in.run.UserID, r.ID))
-		}
-	}
-	kept := in.found.live[:0]
-	for _, r := range in.found.live {
-		if r.State != string(chat.Queued) {
-			kept = append(kept, r)
-			continue
-		}
-		if err := in.s.endQueued(ctx, in.tx, in.run.UserID, r.ID, r.ParentID, r.AuditID, in.now); err != nil {
-			return err
-		}
-		in.usage.Live--
-		if in.over == "" {
-			in.over = r.ID
-		}
-	}
-	in.found.live = kept
-	if waiting {
-		in.run.State = chat.Queued
-	}
-	return nil
-}
-
-// room refuses a run that would have to wait when enough do.
-func (in *admission) room(ctx context.Context) error {
-	if in.run.State != chat.Queued {
-		return nil
-	}
-	var waiting int
-	err := in.s.withAllUsersScope(ctx, in.tx, func() error {
-		return in.tx.NewRaw("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(in.MaxQueue, 1)).
-			Scan(ctx, &waiting)
-	})
-	if err != nil {
-		return err
-	}
-	if waiting >= in.MaxQueue {
-		return fault.New(fault.QueueFull, "Too many replies are waiting; please try again").After(5 * time.Second)
-	}
-	return nil
 }

@@ -60,7 +60,7 @@ func BenchmarkCheckpoint(b *testing.B) {
 		var points []chat.Checkpoint
 		for i := range 100 {
 			a := sending(fmt.Sprint("user-", i), "hi")
-			if _, err := store.Admit(b.Context(), a); err != nil {
+			if _, err := store.Admit(b.Context(), a, chat.Admit); err != nil {
 				b.Fatal(err)
 			}
 			points = append(points, chat.Checkpoint{UserID: a.Run.UserID, RunID: a.Run.ID, Attempt: 1})
@@ -94,7 +94,7 @@ func turn(b *testing.B, store *sqlstore.Store, n int64) {
 	a := sending(fmt.Sprint("user-", n%1000), fmt.Sprintf("%600s", id))
 	a.Run.ID, a.Message.ID, a.Run.AuditID, a.Run.IdempotencyKey = "run-"+id, "msg-"+id, "audit-"+id, "key-"+id
 	a.Run.ConversationID, a.CreateConversation, a.WhenBusy = fmt.Sprint("conv-", n%1000), true, chat.Reject
-	out, err := store.Admit(context.Background(), a)
+	out, err := store.Admit(context.Background(), a, chat.Admit)
 	if err != nil {
 		b.Error(err)
 		return
@@ -102,7 +102,7 @@ func turn(b *testing.B, store *sqlstore.Store, n int64) {
 	_, err = store.Finish(context.Background(), chat.Outcome{
 		UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
 		State: chat.Completed, Output: chat.Output{Text: a.Message.Content}, At: time.Now(),
-	})
+	}, chat.Finish)
 	if err != nil {
 		b.Error(err)
 	}

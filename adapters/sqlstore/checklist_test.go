@@ -257,12 +257,12 @@ func TestChecklist_TableStructure(t *testing.T) {
 func send(t *testing.T, store *sqlstore.Store, user, conversation string, state chat.State, id string, sent time.Time, took time.Duration) {
 	t.Helper()
 	ctx := context.Background()
-	admitted, err := store.Admit(ctx, chat.Admission{
+	admitted, err := store.Admit(ctx, chat.AdmitRequest{
 		Run:     chat.Run{ID: "run-" + id, UserID: user, ConversationID: conversation, Kind: chat.Reply, AuditID: "audit-" + id},
 		Message: &chat.Message{ID: "msg-" + id, Content: id, CreatedAt: sent}, CreateConversation: true,
 		Audit: audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, CreatedAt: sent, UpdatedAt: sent},
 		Owner: "here", Lease: time.Minute, Context: 50, Now: sent,
-	})
+	}, chat.Admit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func send(t *testing.T, store *sqlstore.Store, user, conversation string, state 
 	if state == chat.Completed {
 		o.Output.Text = "re: " + id
 	}
-	if _, err := store.Finish(ctx, o); err != nil {
+	if _, err := store.Finish(ctx, o, chat.Finish); err != nil {
 		t.Fatal(err)
 	}
 }

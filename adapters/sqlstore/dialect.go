@@ -20,6 +20,14 @@ type dialect struct {
 	clock func(d time.Duration) any
 }
 
+// lockOf is lockRow for one of the tables of a SELECT.
+func (d dialect) lockOf(alias string) string {
+	if d.lockRow == "" {
+		return ""
+	}
+	return d.lockRow + " OF " + alias
+}
+
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }

@@ -17,29 +17,14 @@ import (
 	"parley/ports"
 )
 
-// StopRuns asks a user's live runs to stop and ends those that wait, which gives
-// back what they hold of the user's budget.
-func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (live int, err error) {
+// StopRuns asks a user's running replies to stop and ends those that wait, which
+// gives back what they hold of the user's budget. It returns how many are running.
+func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (running int, err error) {
 	err = s.write(ctx, "stop_runs", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		_, err := tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND state = 'running' AND NOT stop_requested", user).Exec(ctx)
-		if err != nil {
-			return err
-		}
-		var queued []rows.Run
-		err = tx.NewRaw(`UPDATE chat_runs SET state = 'stopped', ended_at = ? WHERE user_id = ? AND state = 'queued'
-			RETURNING created_at, hold_tokens, hold_micros`, rows.Time(at), user).Scan(ctx, &queued)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		for _, r := range queued {
-			hold := access.Hold{Tokens: r.HoldTokens, Micros: r.HoldMicros}
-			if err := s.send(ctx, tx, account(user, hold, 0, 0, r.CreatedAt)...); err != nil {
-				return err
-			}
-		}
-		return tx.NewRaw("SELECT count(*) FROM chat_runs WHERE user_id = ? AND state = 'running'", user).Scan(ctx, &live)
+		running, err = s.stopRuns(ctx, tx, user, say("TRUE"), at)
+		return err
 	})
-	return live, err
+	return running, err
 }
 
 // DeclareErasure ends the user's credentials, destroys the user's key and says

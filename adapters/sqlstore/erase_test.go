@@ -35,7 +35,7 @@ func TestErase_KeepsUsage(t *testing.T) {
 			a.Run.ID, a.Message.ID, a.Run.AuditID, a.Audit.ID = fmt.Sprint("r", sent), fmt.Sprint("m", sent), fmt.Sprint("a", sent), fmt.Sprint("a", sent)
 			a.Run.IdempotencyKey = ""
 			a.Now, a.Run.Hold, a.Owner, a.MaxQueue = at, access.Hold{Tokens: hold, Micros: 2 * hold}, owner, 10
-			out, err := store.Admit(t.Context(), a)
+			out, err := store.Admit(t.Context(), a, chat.Admit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestErase_KeepsUsage(t *testing.T) {
 		}
 		a := sending("ann", "hi")
 		a.Now, a.Run.Hold, a.Budget = now, access.Hold{Tokens: 10}, access.Budget{DayTokens: 140}
-		if _, err := store.Admit(t.Context(), a); err == nil {
+		if _, err := store.Admit(t.Context(), a, chat.Admit); err == nil {
 			t.Error("admitted beyond the budget")
 		}
 		// The next day, and the next month, begin anew.

@@ -4,16 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
-	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/domain/fault"
+	"parley/ports"
 )
 
 // Checkpoint records output in one statement, whatever the number of runs.
@@ -35,7 +32,7 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		fenced = missing(points, kept)
+		fenced = fencedIDs(points, kept)
 		return nil
 	})
 	if err != nil {
@@ -44,9 +41,10 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 	return fenced, nil
 }
 
-func missing(points []chat.Checkpoint, kept []string) (ids []string) {
-	found := make(map[string]bool, len(kept))
-	for _, id := range kept {
+// fencedIDs lists the runs whose output was not recorded.
+func fencedIDs(points []chat.Checkpoint, recorded []string) (ids []string) {
+	found := make(map[string]bool, len(recorded))
+	for _, id := range recorded {
 		found[id] = true
 	}
 	for _, p := range points {
@@ -58,161 +56,114 @@ func missing(points []chat.Checkpoint, kept []string) (ids []string) {
 }
 
 // Finish ends a run, and reports whether another one waits in its conversation.
-func (s *Store) Finish(ctx context.Context, o chat.Outcome) (waiting bool, err error) {
-	if !o.State.Terminal() {
-		return false, fault.New(fault.Internal, "A run cannot end as %s", o.State)
-	}
-	if o.UserID == "" { // nobody's run is nobody's to end
-		return false, fenced()
-	}
-	ended, err := rows.FromRun(chat.Run{Metadata: o.Metadata})
-	if err != nil {
-		return false, err
-	}
+func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (waiting bool, err error) {
 	who := forUser(o.UserID)
 	if o.ConversationID == "" {
 		// The default thread's leaf is the user's: taken before the run, as
 		// admissions do, and read again when they are through.
 		who = forUserLocked(o.UserID)
 	}
-	at := rows.Time(o.At)
-	var run *endedRun
+	var state chat.FinishState
 	err = s.writeOnto(ctx, "finish", who, func() []statement {
-		run = nil
-		return []statement{
-			say(`UPDATE chat_runs SET state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = '', reasoning = ?,
-					provider = ?, model = ?, finish_reason = ?, failure = ?,
-					usage_input = ?, usage_output = ?, usage_cache_read = ?, usage_cache_write = ?, usage_reasoning = ?, usage_estimated = ?,
-					cost_micros = ?, metadata = ?
-				WHERE user_id = ? AND id = ? AND attempt = ? AND state IN ('queued', 'running')
-				RETURNING conversation_id, parent_id, audit_id, created_at, hold_tokens, hold_micros, (SELECT m.created_at FROM chat_messages AS m
-					WHERE m.user_id = chat_runs.user_id AND m.id = chat_runs.parent_id)`,
-				string(o.State), notBefore(at), o.Output.Reasoning, orNull(o.Provider), orNull(o.Model), orNull(o.FinishReason), orNull(o.Failure),
-				o.Usage.Input, o.Usage.Output, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Reasoning, o.Usage.Estimated,
-				o.CostMicros, orNull(ended.Metadata), o.UserID, o.RunID, o.Attempt,
-			).into(func(scan func(...any) error) error {
-				run = &endedRun{}
-				return scan(nullText{&run.conversation}, &run.parent, &run.audit, nullTime{&run.created},
-					&run.hold.Tokens, &run.hold.Micros, nullTime{&run.asked})
-			}),
-		}
+		state = chat.FinishState{}
+		return s.finishState(o.UserID, o.RunID, &state)
 	}, func(ctx context.Context, tx bun.IDB) error {
-		if run == nil {
-			return fenced()
-		}
-		statements, err := run.settle(o, at)
+		plan, err := decide(o, state)
 		if err != nil {
 			return err
 		}
-		waiting = false
-		if run.conversation != "" {
-			// Whoever was admitted to wait for this run was so before it was ours to
-			// end: admissions lock the live runs of their conversation.
-			statements = append(statements, say(`SELECT 1 FROM chat_runs WHERE user_id = ? AND conversation_id = ? AND ended_at IS NULL LIMIT 1`,
-				o.UserID, run.conversation,
-			).into(func(func(...any) error) error { waiting = true; return nil }))
+		statements, err := finishStatements(plan)
+		if err != nil {
+			return err
 		}
+		waiting = plan.Waiting
 		return s.sendLast(ctx, tx, statements...)
 	})
-	return waiting, err
+	return waiting && err == nil, err
 }
 
-// endedRun is what the end of a run needs to know of it.
-type endedRun struct {
-	conversation, parent, audit string
-	created                     time.Time
-	asked                       time.Time // when the message that it answers was sent
-	hold                        access.Hold
-}
-
-// settle is what a run's end writes besides the run.
-func (r *endedRun) settle(o chat.Outcome, at time.Time) ([]statement, error) {
-	status, code := audit.Success, ""
-	if o.State == chat.Failed || o.State == chat.Interrupted {
-		status, code = audit.Failure, o.Failure
-		if code == "" {
-			code = string(o.State)
-		}
+// finishState reads what the end of a run is decided by. The run is locked
+// first: an admission locks the live runs of its conversation before it puts a
+// message behind one of them, so that what is read next stays true.
+func (s *Store) finishState(user, id string, state *chat.FinishState) []statement {
+	of := func(column string) statement {
+		return say("(SELECT r."+column+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)", user, id)
 	}
-	statements := []statement{completeEntry(o.UserID, r.audit, status, code, at)}
-	o.ConversationID, o.ParentID = r.conversation, r.parent
-	if m, ok := o.Message(); ok {
-		m.CreatedAt = after(at, rows.Time(r.asked))
-		row, err := rows.FromMessage(m)
+	return []statement{
+		say(`SELECT conversation_id, parent_id, audit_id, state, attempt, created_at, hold_tokens, hold_micros
+			FROM chat_runs WHERE user_id = ? AND id = ?`+s.dialect.lockRow, user, id,
+		).into(func(scan func(...any) error) error {
+			run := &chat.Run{ID: id, UserID: user}
+			state.Run = run
+			return scan(rows.NullText{Dest: &run.ConversationID}, &run.ParentID, &run.AuditID, (*string)(&run.State), &run.Attempt,
+				rows.NullTime{Dest: &run.CreatedAt}, &run.Hold.Tokens, &run.Hold.Micros)
+		}),
+		say(`SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = ?),
+				EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?),
+				(SELECT c.last_message_at FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ?),
+				EXISTS (SELECT 1 FROM chat_runs AS o WHERE o.user_id = ? AND o.conversation_id = ? AND o.ended_at IS NULL AND o.id <> ?)`,
+			user, of("parent_id"), user, id, user, of("conversation_id"), user, of("conversation_id"), id,
+		).into(func(scan func(...any) error) error {
+			return scan(rows.NullTime{Dest: &state.AskedAt}, &state.Followed, rows.NullTime{Dest: &state.LastMessageAt}, &state.Waiting)
+		}),
+	}
+}
+
+// finishStatements write what the end of a run changes.
+func finishStatements(plan chat.FinishPlan) ([]statement, error) {
+	o := plan.Outcome
+	run, err := rows.FromRun(chat.Run{
+		Output: chat.Output{Reasoning: o.Output.Reasoning}, Provider: o.Provider, Model: o.Model, FinishReason: o.FinishReason, Failure: o.Failure,
+		Usage: o.Usage, CostMicros: o.CostMicros, Metadata: o.Metadata,
+	})
+	if err != nil {
+		return nil, err
+	}
+	outcome := say("("+outcomeColumns.List("")+") = ("+outcomeColumns.Placeholders()+")", outcomeColumns.Values(&run)...)
+	statements := endRun(o.UserID, plan.End, outcome)
+	if plan.Message != nil {
+		row, err := rows.FromMessage(*plan.Message)
 		if err != nil {
 			return nil, err
 		}
-		statements = append(statements, insertMessage(row), endThread(row, at))
-	} else {
-		statements = append(statements, moveUp(o.UserID, o.RunID, r.parent))
+		statements = append(statements, insertMessage(row))
 	}
-	cost := int64(0)
-	if o.CostMicros != nil {
-		cost = *o.CostMicros
+	if plan.Thread != nil {
+		statements = append(statements, changeThread(o.UserID, plan.Thread))
 	}
-	return append(statements, account(o.UserID, r.hold, o.Usage.Input+o.Usage.Output, cost, r.created)...), nil
+	return statements, nil
 }
 
-func fenced() *fault.Error {
-	return fault.New(fault.Fenced, "This run has ended or belongs to another attempt")
-}
+// outcomeColumns are what the maker of a run says of its end.
+var outcomeColumns = rows.RunColumns.Only("reasoning", "provider", "model", "finish_reason", "failure",
+	"usage_input", "usage_output", "usage_cache_read", "usage_cache_write", "usage_reasoning", "usage_estimated", "cost_micros", "metadata")
 
-// endThread makes a reply the end of its thread, unless a message was put
-// behind it while it was being made.
-func endThread(m rows.Message, at time.Time) statement {
-	unfollowed := say("NOT EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?)", m.UserID, m.ID)
-	if m.ConversationID == "" {
-		return say("UPDATE chat_users SET leaf_id = ? WHERE user_id = ? AND ?", m.ID, m.UserID, unfollowed)
+// endRun writes the end of a run and what goes with it. A run that nobody has
+// begun has no outcome. The text of a run that has ended is its message's.
+func endRun(user string, e chat.Ending, outcome ...statement) []statement {
+	set := say("state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = ''", string(e.State), rows.Time(e.At))
+	for _, more := range outcome {
+		set = say("?, ?", set, more)
 	}
-	return say(`UPDATE chat_conversations SET leaf_id = CASE WHEN ? THEN ? ELSE leaf_id END,
-		last_message_at = CASE WHEN last_message_at < ? THEN ? ELSE last_message_at END, updated_at = ?
-		WHERE user_id = ? AND id = ?`,
-		unfollowed, m.ID, m.CreatedAt, m.CreatedAt, at, m.UserID, m.ConversationID)
-}
-
-// moveUp puts what stands behind a run that left no text behind the message
-// that the run should have answered, so that no branch has a hole.
-func moveUp(user, run, parent string) statement {
-	return say("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", parent, user, run)
-}
-
-// notBefore is at, or when the row was made if that is later: instances read
-// their clocks before they wait for their turn, and not all clocks agree.
-// Nothing ends before it began.
-func notBefore(at time.Time) statement {
-	return say("CASE WHEN created_at > ? THEN created_at ELSE ? END", at, at)
-}
-
-// completeEntry gives a pending audit entry its final status, once.
-func completeEntry(user, id string, status audit.Status, code string, at time.Time) statement {
-	return say("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
-		string(status), orNull(code), notBefore(at), user, id)
-}
-
-// endQueued stops a run that nobody has begun.
-func (s *Store) endQueued(ctx context.Context, tx bun.IDB, user, id, parent, entryID string, at time.Time) error {
-	var run *endedRun
-	err := s.send(ctx, tx, say(`UPDATE chat_runs SET state = 'stopped', ended_at = ?, text = '' WHERE user_id = ? AND id = ? AND state = 'queued'
-		RETURNING created_at, hold_tokens, hold_micros`, notBefore(at), user, id,
-	).into(func(scan func(...any) error) error {
-		run = &endedRun{}
-		return scan(nullTime{&run.created}, &run.hold.Tokens, &run.hold.Micros)
-	}))
-	if err != nil || run == nil {
-		return err
+	statements := []statement{say("UPDATE chat_runs SET ? WHERE user_id = ? AND id = ?", set, user, e.RunID)}
+	if e.Reparent != "" {
+		statements = append(statements, say("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, user, e.RunID))
 	}
-	return s.send(ctx, tx, append([]statement{
-		completeEntry(user, entryID, audit.Success, "", at),
-		moveUp(user, id, parent),
-	}, account(user, run.hold, 0, 0, run.created)...)...)
+	return append(statements, settleRun(user, e)...)
 }
 
-// whenOrNull is t, or NULL for no time.
-func whenOrNull(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t
+// settleRun completes the audit entry of a run and replaces its hold with what
+// it has used.
+func settleRun(user string, e chat.Ending) []statement {
+	return append([]statement{
+		say("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
+			string(e.Audit.Status), orNull(e.Audit.Error), rows.Time(e.Audit.At), user, e.Audit.ID),
+	}, settleUsage(user, e.Settle)...)
+}
+
+// requestStop marks a running run, for its owner to stop it.
+func requestStop(user, id string) statement {
+	return say("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'", user, id)
 }
 
 // orNull is s, or NULL for "".

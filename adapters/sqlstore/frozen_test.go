@@ -21,11 +21,11 @@ func TestPostgres_FrozenInTransaction(t *testing.T) {
 	ctx := t.Context()
 	now := time.Now()
 	message := chat.Message{ID: "m", UserID: "u", Role: chat.User, Content: "hello", CreatedAt: now}
-	_, err := frozen.Admit(ctx, chat.Admission{
+	_, err := frozen.Admit(ctx, chat.AdmitRequest{
 		Run:     chat.Run{ID: "r", UserID: "u", Kind: chat.Reply, AuditID: "a", CreatedAt: now},
 		Message: &message, Owner: "frozen", Lease: time.Millisecond, MaxQueue: 1, Context: 1, Now: now,
 		Audit: audit.Entry{ID: "a", UserID: "u", Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, CreatedAt: now, UpdatedAt: now},
-	})
+	}, chat.Admit)
 	if err != nil {
 		t.Fatal(err)
 	}

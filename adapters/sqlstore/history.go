@@ -6,7 +6,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -84,48 +83,53 @@ func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry au
 	})
 }
 
-// DeleteConversation removes a conversation with all that it holds. The audit
-// entries of its live runs are completed, since nobody else will.
+// DeleteConversation removes a conversation with all that it holds. Of its live
+// runs, the audit entries are completed and the holds settled, since nobody
+// else will.
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEntry audit.Entry) error {
 	return s.write(ctx, "delete_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		at := rows.Time(auditEntry.CreatedAt)
-		if err := s.lockUser(ctx, tx, user, at); err != nil {
+		if err := s.lockUser(ctx, tx, user, auditEntry.CreatedAt); err != nil {
 			return err
 		}
+		var (
+			live        []chat.LiveRun
+			promptBytes int64
+			known       bool
+		)
 		// Live runs first, and then the conversation: Finish takes them in this order.
-		var live []rows.Run
-		err := tx.NewRaw(`UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND conversation_id = ? AND ended_at IS NULL
-			RETURNING audit_id, state, created_at, hold_tokens, hold_micros`, user, id).Scan(ctx, &live)
+		err := s.send(ctx, tx,
+			s.liveRuns(user, ofThread("r", id), true, func(r chat.LiveRun) { live = append(live, r) }),
+			say(`SELECT octet_length(content) FROM chat_messages WHERE user_id = ? AND conversation_id = ?
+				ORDER BY created_at DESC, id DESC LIMIT ?`, user, id, promptMessages,
+			).into(func(scan func(...any) error) error {
+				var n int64
+				err := scan(&n)
+				promptBytes += n
+				return err
+			}),
+			say("DELETE FROM chat_conversations WHERE user_id = ? AND id = ? RETURNING id", user, id).
+				into(func(func(...any) error) error { known = true; return nil }))
 		if err != nil {
 			return err
 		}
-		var statements []statement
-		for _, run := range live {
-			// Nobody will say what a run that is deleted under way has used, and
-			// deleting must be no way to use something for nothing.
-			hold, used := access.Hold{Tokens: run.HoldTokens, Micros: run.HoldMicros}, access.Hold{}
-			if run.State == string(chat.Running) {
-				used = hold
-			}
-			statements = append(statements, completeEntry(user, run.AuditID, audit.Success, "", at))
-			statements = append(statements, account(user, hold, used.Tokens, used.Micros, run.CreatedAt)...)
+		if !known {
+			return noConversation()
 		}
 		entry, err := rows.FromEntry(owned(auditEntry, user))
 		if err != nil {
 			return err
 		}
-		done, err := tx.NewRaw("DELETE FROM chat_conversations WHERE user_id = ? AND id = ?", user, id).Exec(ctx)
-		if err != nil {
-			return err
+		statements := []statement{insertEntry(entry)}
+		for _, end := range chat.Delete(live, promptBytes, auditEntry.CreatedAt) {
+			statements = append(statements, settleRun(user, end)...)
 		}
-		if n, err := done.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
-			return noConversation()
-		}
-		return s.sendLast(ctx, tx, append(statements, insertEntry(entry))...)
+		return s.sendLast(ctx, tx, statements...)
 	})
 }
+
+// promptMessages is how many of the newest messages of a conversation count as
+// the prompt of a reply that is deleted while it is made.
+const promptMessages = 50
 
 // Conversation returns one conversation.
 func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Conversation, error) {
@@ -184,17 +188,15 @@ func cut[T any](found []T, page ports.Page) (kept []T, more bool) {
 	return found, more
 }
 
-// conversations reads those of a user's that a condition holds for.
+// conversations reads those of a user's for which a condition holds.
 func conversations(user string, which statement, found func(rows.Conversation)) statement {
-	return say(`SELECT c.id, c.title, c.system, c.model, c.leaf_id, c.last_message_at, c.created_at, c.updated_at, c.expires_at
-		FROM chat_conversations AS c WHERE c.user_id = ? AND ?`, user, which,
-	).into(func(scan func(...any) error) error {
-		c := rows.Conversation{UserID: user}
-		err := scan(&c.ID, nullText{&c.Title}, nullText{&c.System}, nullText{&c.Model}, nullText{&c.LeafID},
-			nullTime{&c.LastMessageAt}, nullTime{&c.CreatedAt}, nullTime{&c.UpdatedAt}, nullTime{&c.ExpiresAt})
-		found(c)
-		return err
-	})
+	return say("SELECT "+rows.ConversationColumns.List("c.")+" FROM chat_conversations AS c WHERE c.user_id = ? AND ?", user, which).
+		into(func(scan func(...any) error) error {
+			var c rows.Conversation
+			err := scan(rows.ConversationColumns.Dests(&c)...)
+			found(c)
+			return err
+		})
 }
 
 func (s *Store) selectConversation(ctx context.Context, db bun.IDB, user, id string) (row rows.Conversation, err error) {

@@ -19,9 +19,9 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 		known := conversation == ""
 		bounds, order := paged(page, "m.created_at", "m.id")
 		statements := []statement{
-			say(`SELECT m.id, m.conversation_id, m.parent_id, m.role, m.content, m.metadata, m.created_at
-				FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?`, user, ofThread("m", conversation), bounds, order,
-			).into(intoMessages(&list, user)),
+			say("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?",
+				user, ofThread("m", conversation), bounds, order,
+			).into(scanMessage(rows.MessageColumns, func(m chat.Message) { list = append(list, m) })),
 		}
 		if conversation != "" {
 			statements = append(statements, say("SELECT 1 FROM chat_conversations WHERE user_id = ? AND id = ?", user, conversation).
@@ -43,17 +43,15 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 	return list, more, nil
 }
 
-// intoMessages appends rows of id, conversation, parent, role, content,
-// metadata and time to a list.
-func intoMessages(list *[]chat.Message, user string) func(scan func(...any) error) error {
+// scanMessage scans columns of messages.
+func scanMessage(columns rows.Columns, found func(chat.Message)) func(scan func(...any) error) error {
 	return func(scan func(...any) error) error {
-		row := rows.Message{UserID: user}
-		err := scan(&row.ID, nullText{&row.ConversationID}, nullText{&row.ParentID}, &row.Role, &row.Content, nullText{&row.Metadata}, nullTime{&row.CreatedAt})
-		if err != nil {
+		var row rows.Message
+		if err := scan(columns.Dests(&row)...); err != nil {
 			return err
 		}
 		m, err := row.Domain()
-		*list = append(*list, m)
+		found(m)
 		return err
 	}
 }
@@ -72,7 +70,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 				return nil
 			}
 		}
-		if list, err = s.branch(ctx, db, user, conversation, leaf, limit+1); err != nil {
+		if list, err = s.loadBranch(ctx, db, user, conversation, leaf, limit+1); err != nil {
 			return err
 		}
 		if len(list) == 0 {
@@ -92,7 +90,11 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 // Message returns one message.
 func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, err error) {
 	err = s.read(ctx, "message", forUser(user), func(ctx context.Context, db bun.IDB) error {
-		m, err = selectMessage(ctx, db, user, id)
+		known := false
+		err := s.send(ctx, db, message(user, say("m.id = ?", id), func(found chat.Message) { m, known = found, true }))
+		if err == nil && !known {
+			err = noMessage()
+		}
 		return err
 	})
 	return m, err
@@ -113,28 +115,29 @@ func (s *Store) currentLeaf(ctx context.Context, db bun.IDB, user, conversation 
 	return found[0].LeafID, nil
 }
 
-// branch reads at most limit messages from id towards the root, oldest first.
-// On the way it steps over replies that are still being made: a message that
-// waits behind one belongs to the branch already. A thread that id is not part
-// of gives nothing.
-func (s *Store) branch(ctx context.Context, db bun.IDB, user, conversation, id string, limit int) ([]chat.Message, error) {
-	var found []rows.Message
-	err := db.NewRaw(`WITH RECURSIVE branch (id, n) AS (
-			SELECT CAST(?0 AS text), 1
+// branch reads at most limit messages from id towards the root, the newest
+// first. On the way it passes over replies that are still being made: a message
+// that follows one belongs to the branch already. A client's id of a message is
+// looked for in this thread first. A thread that id is not part of has none.
+func (s *Store) branch(user, conversation, id string, limit int, found func(chat.Message)) statement {
+	return say(`WITH RECURSIVE branch (id, n) AS (
+			SELECT CAST(COALESCE((SELECT s.id FROM chat_messages AS s WHERE s.user_id = ? AND s.id = ?), ?) AS text), 1
 			UNION ALL
 			SELECT COALESCE(
-				(SELECT m.parent_id FROM chat_messages AS m WHERE m.user_id = ?1 AND m.id = b.id),
-				(SELECT r.parent_id FROM chat_runs AS r WHERE r.user_id = ?1 AND r.id = b.id)), b.n + 1
-			FROM branch AS b WHERE b.id IS NOT NULL AND b.n < ?2)
-		SELECT m.user_id, m.id, m.conversation_id, m.parent_id, m.role, m.content, m.metadata, m.created_at
-		FROM branch AS b JOIN chat_messages AS m ON m.user_id = ?1 AND m.id = b.id
-		WHERE ?3 ORDER BY b.n LIMIT ?4`,
-		id, user, 2*limit+1, ofThread("m", conversation), limit).Scan(ctx, &found)
-	if err != nil {
-		return nil, err
-	}
-	reverse(found)
-	return messages(found)
+				(SELECT m.parent_id FROM chat_messages AS m WHERE m.user_id = ? AND m.id = b.id),
+				(SELECT r.parent_id FROM chat_runs AS r WHERE r.user_id = ? AND r.id = b.id)), b.n + 1
+			FROM branch AS b WHERE b.id IS NOT NULL AND b.n < ?)
+		SELECT `+rows.MessageColumns.List("m.")+` FROM branch AS b JOIN chat_messages AS m ON m.user_id = ? AND m.id = b.id
+		WHERE ? ORDER BY b.n LIMIT ?`,
+		user, chat.ScopedID(conversation, id), id, user, user, 2*limit+1, user, ofThread("m", conversation), limit,
+	).into(scanMessage(rows.MessageColumns, found))
+}
+
+// loadBranch runs branch. The list is oldest first.
+func (s *Store) loadBranch(ctx context.Context, db bun.IDB, user, conversation, id string, limit int) (list []chat.Message, err error) {
+	err = s.send(ctx, db, s.branch(user, conversation, id, limit, func(m chat.Message) { list = append(list, m) }))
+	slices.Reverse(list)
+	return list, err
 }
 
 // siblings fills in which messages stand beside each of a list: under the same
@@ -157,18 +160,13 @@ func (s *Store) siblings(ctx context.Context, db bun.IDB, user, conversation str
 	if root {
 		under = say("(? OR m.parent_id IS NULL AND ?)", under, ofThread("m", conversation))
 	}
-	type place struct{ parent, role string }
-	beside := map[place][]string{}
-	err := s.send(ctx, db, say("SELECT m.id, m.parent_id, m.role FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
-		into(func(scan func(...any) error) error {
-			var id string
-			var at place
-			err := scan(&id, nullText{&at.parent}, &at.role)
-			beside[at] = append(beside[at], id)
-			return err
-		}))
+	var beside []chat.Message
+	columns := rows.MessageColumns.Only("id", "parent_id", "role")
+	err := s.send(ctx, db, say("SELECT "+columns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
+		into(scanMessage(columns, func(m chat.Message) { beside = append(beside, m) })))
+	tree := chat.NewTree(beside, nil)
 	for i, m := range list {
-		list[i].Siblings = beside[place{m.ParentID, string(m.Role)}]
+		list[i].Siblings = tree.Siblings(m.ID)
 	}
 	return err
 }
@@ -182,24 +180,10 @@ func jsonText(ids []string) string {
 	return string(text)
 }
 
-func selectMessage(ctx context.Context, db bun.IDB, user, id string) (chat.Message, error) {
-	var row rows.Message
-	if err := db.NewSelect().Model(&row).Where("m.user_id = ? AND m.id = ?", user, id).Scan(ctx); err != nil {
-		return chat.Message{}, one(err, noMessage())
-	}
-	return row.Domain()
-}
-
-func messages(found []rows.Message) ([]chat.Message, error) {
-	list := make([]chat.Message, 0, len(found))
-	for _, row := range found {
-		m, err := row.Domain()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, m)
-	}
-	return list, nil
+// message reads the messages for which a condition holds.
+func message(user string, which statement, found func(chat.Message)) statement {
+	return say("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ?", user, which).
+		into(scanMessage(rows.MessageColumns, found))
 }
 
 func reverse[T any](list []T) { slices.Reverse(list) }

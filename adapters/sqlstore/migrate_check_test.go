@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
+	"parley/domain/chat"
 	"parley/platform/testing/testenv"
 )
 
@@ -43,7 +44,7 @@ func TestMigrations_TablesOfAnotherProgram(t *testing.T) {
 					return
 				}
 				beside := migrated(t, sqlstore.Options{URL: url, SearchPath: []string{"Parley's"}})
-				if _, err := beside.Admit(t.Context(), sending("ann", "hi")); err != nil {
+				if _, err := beside.Admit(t.Context(), sending("ann", "hi"), chat.Admit); err != nil {
 					t.Errorf("beside them: %v", err)
 				}
 				status, err := beside.MigrationStatus(t.Context())
@@ -72,7 +73,7 @@ func TestMigrations_SchemasSideBySide(t *testing.T) {
 		}
 		a := sending("ann", "hi")
 		a.Run.ConversationID, a.CreateConversation = "conv", true
-		if _, err := store.Admit(t.Context(), a); err != nil {
+		if _, err := store.Admit(t.Context(), a, chat.Admit); err != nil {
 			t.Errorf("%v: %v", opt.SearchPath, err)
 		}
 		if list, err := store.Recent(t.Context(), "ann", time.Time{}); err != nil || len(list) != 1 {
@@ -93,7 +94,7 @@ func TestMigrations_SearchPathOfTheRole(t *testing.T) {
 	execAll(t, admin, "CREATE SCHEMA apart", "ALTER DATABASE "+name+" SET search_path = apart, public")
 	execAll(t, admin, appsTables...)
 	store := migrated(t, sqlstore.Options{URL: plain})
-	if _, err := store.Admit(t.Context(), sending("ann", "hi")); err != nil {
+	if _, err := store.Admit(t.Context(), sending("ann", "hi"), chat.Admit); err != nil {
 		t.Fatal(err)
 	}
 	var there string

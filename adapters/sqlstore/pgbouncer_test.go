@@ -45,7 +45,7 @@ func TestPostgres_Prepares(t *testing.T) {
 			c.opt.MaxConns = 1 // the session that made the turn is the one that is asked
 			store := open(t, c.opt)
 			a := sending("user of "+name, "hi")
-			out, err := store.Admit(t.Context(), a)
+			out, err := store.Admit(t.Context(), a, chat.Admit)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -127,7 +127,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 		a := sending("ann", "hi")
 		a.Run.ID, a.Message.ID, a.Run.AuditID = "run"+suffix, "msg"+suffix, "audit"+suffix
 		a.Run.ConversationID, a.Run.IdempotencyKey = conv, "key"+suffix
-		out, err := store.Admit(ctx, a)
+		out, err := store.Admit(ctx, a, chat.Admit)
 		check(err)
 		_, err = store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Text: "some"}}})
 		check(err)
@@ -155,11 +155,11 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 	}
 	a := sending("ann", "later")
 	a.Owner, a.Run.ID, a.Message.ID, a.Run.AuditID = "", "runq", "msgq", "auditq"
-	_, err = store.Admit(ctx, a)
+	_, err = store.Admit(ctx, a, chat.Admit)
 	check(err)
 	a = sending("ann", "")
 	a.Message, a.Source, a.Run.Kind, a.Run.ID, a.Run.AuditID = nil, "runx", chat.Regeneration, "runr", "auditr"
-	_, err = store.Admit(ctx, a)
+	_, err = store.Admit(ctx, a, chat.Admit)
 	check(err)
 	_, err = store.RequestStop(ctx, "ann", "runq", entry("stopq"))
 	check(err)

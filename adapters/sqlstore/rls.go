@@ -56,20 +56,13 @@ func (c rlsScope) statements() []statement {
 // else has begun.
 const setAllUsers = "SET LOCAL parley.scope = 'all'"
 
-// withAllUsersScope runs fn with the scope allUsers within a transaction of one
-// user, whose scope is set again afterwards.
-func (s *Store) withAllUsersScope(ctx context.Context, tx bun.IDB, fn func() error) error {
+// withAllUsersScope returns statements about all users, for the transaction of
+// one user, whose scope is set again afterwards.
+func (s *Store) withAllUsersScope(statements ...statement) []statement {
 	if !s.rls {
-		return fn()
+		return statements
 	}
-	if _, err := tx.ExecContext(ctx, setAllUsers); err != nil {
-		return err
-	}
-	if err := fn(); err != nil {
-		return err // the transaction is rolled back
-	}
-	_, err := tx.ExecContext(ctx, "SET LOCAL parley.scope = 'user'")
-	return err
+	return append(append([]statement{say(setAllUsers)}, statements...), say("SET LOCAL parley.scope = 'user'"))
 }
 
 // rlsTables are the tables that have the policy.

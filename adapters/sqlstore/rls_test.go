@@ -13,6 +13,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/access"
 	"parley/domain/audit"
+	"parley/domain/chat"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
@@ -60,7 +61,7 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 	for _, user := range []string{"ann", "bob"} {
 		a := sending(user, "hi")
 		a.Run.ConversationID, a.CreateConversation = "conv-"+user, true
-		if _, err := store.Admit(t.Context(), a); err != nil {
+		if _, err := store.Admit(t.Context(), a, chat.Admit); err != nil {
 			t.Fatal(err)
 		}
 		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
@@ -138,7 +139,7 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 // nothing sees nothing.
 func TestRowSecurity_Role(t *testing.T) {
 	store, super := openRowSecurity(t)
-	if _, err := store.Admit(t.Context(), sending("ann", "hi")); err != nil {
+	if _, err := store.Admit(t.Context(), sending("ann", "hi"), chat.Admit); err != nil {
 		t.Fatal(err)
 	}
 	db := raw(store)

@@ -27,7 +27,7 @@ func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conv
 			conv = row.Domain()
 		}
 		var err error
-		branch, err = s.branch(ctx, db, run.UserID, run.ConversationID, run.ParentID, max(n, 1))
+		branch, err = s.loadBranch(ctx, db, run.UserID, run.ConversationID, run.ParentID, max(n, 1))
 		if err == nil && (len(branch) == 0 || branch[len(branch)-1].ID != run.ParentID) {
 			return noMessage()
 		}
@@ -104,7 +104,7 @@ func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.
 		UPDATE chat_runs SET state = 'running', attempt = attempt + 1, owner = ?3, lease_until = ?4,
 			started_at = COALESCE(started_at, ?0)
 		WHERE (user_id, id) IN (SELECT picked_user, picked_run FROM picked)
-		RETURNING `+runColumns(""),
+		RETURNING `+rows.RunColumns.List(""),
 		s.dialect.clock(0), n, bun.Safe(s.dialect.skipLocked), owner, s.dialect.clock(lease)).Scan(ctx, &taken)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
@@ -132,44 +132,75 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 }
 
 // RequestStop marks a run to be stopped, or ends it if it waits. The audit
-// entry is written the first time, when it changes something.
+// entry is written when that changes something.
 func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
 	err = s.write(ctx, "request_stop", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		var row rows.Run
-		err := tx.NewRaw("SELECT user_id, id, state, stop_requested, parent_id, audit_id FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
-			Scan(ctx, &row)
-		if err != nil {
-			return one(err, noMessage())
-		}
-		at := rows.Time(entry.CreatedAt)
-		changed := false
-		switch chat.State(row.State) {
-		case chat.Queued:
-			changed = true
-			err = s.endQueued(ctx, tx, user, id, row.ParentID, row.AuditID, at)
-		case chat.Running:
-			if changed = !row.StopRequested; changed {
-				_, err = tx.NewRaw("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ?", user, id).Exec(ctx)
-			}
-		}
-		if err == nil && changed {
-			entry.UserID = user
-			err = insertEntries(ctx, tx, entry)
-		}
+		var live *chat.LiveRun
+		err := s.send(ctx, tx, say("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, id).
+			into(scanLive(func(r chat.LiveRun) { live = &r })))
 		if err != nil {
 			return err
 		}
-		run, err = s.selectRun(ctx, tx, "r.user_id = ? AND r.id = ?", user, id)
+		if live == nil {
+			return noMessage()
+		}
+		if plan := chat.Stop(*live, entry.CreatedAt); plan.Changes() {
+			entry, err := rows.FromEntry(owned(entry, user))
+			if err != nil {
+				return err
+			}
+			statements := []statement{insertEntry(entry)}
+			if plan.Request {
+				statements = append(statements, requestStop(user, id))
+			} else {
+				statements = append(statements, endRun(user, *plan.End)...)
+			}
+			if err := s.send(ctx, tx, statements...); err != nil {
+				return err
+			}
+		}
+		run, err = s.selectRun(ctx, tx, user, id)
 		return err
 	})
 	return run, err
 }
 
+// StopConversation asks the running replies of a conversation to stop, and ends
+// those that wait. It returns how many are running.
+func (s *Store) StopConversation(ctx context.Context, user, id string, at time.Time) (running int, err error) {
+	err = s.write(ctx, "stop_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+		running, err = s.stopRuns(ctx, tx, user, ofThread("r", id), at)
+		return err
+	})
+	return running, err
+}
+
+// stopRuns stops the live runs of a user for which a condition holds.
+func (s *Store) stopRuns(ctx context.Context, tx bun.IDB, user string, which statement, at time.Time) (running int, err error) {
+	var live []chat.LiveRun
+	if err := s.send(ctx, tx, s.liveRuns(user, which, true, func(r chat.LiveRun) { live = append(live, r) })); err != nil {
+		return 0, err
+	}
+	var statements []statement
+	for _, r := range live {
+		switch plan := chat.Stop(r, at); {
+		case plan.End != nil:
+			statements = append(statements, endRun(user, *plan.End)...)
+		default:
+			running++
+			if plan.Request {
+				statements = append(statements, requestStop(user, r.ID))
+			}
+		}
+	}
+	return running, s.sendLast(ctx, tx, statements...)
+}
+
 // Run returns one run with its output.
 func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err error) {
 	err = s.read(ctx, "run", forUser(user), func(ctx context.Context, db bun.IDB) error {
-		run, err = s.selectRun(ctx, db, "r.user_id = ? AND r.id = ?", user, id)
-		return one(err, noMessage())
+		run, err = s.selectRun(ctx, db, user, id)
+		return err
 	})
 	return run, err
 }
@@ -190,21 +221,34 @@ func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list 
 	return list, err
 }
 
-// selectRun reads one run. The text of one that has ended is its message's.
-func (s *Store) selectRun(ctx context.Context, db bun.IDB, where string, args ...any) (chat.Run, error) {
-	var row struct {
-		rows.Run
-		Content string `bun:"content"`
+// selectRun reads one run.
+func (s *Store) selectRun(ctx context.Context, db bun.IDB, user, id string) (found chat.Run, err error) {
+	known := false
+	err = s.send(ctx, db, run(say("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { found, known = r, true }))
+	if err == nil && !known {
+		err = noMessage()
 	}
-	err := db.NewRaw("SELECT "+runColumns("r.")+`, m.content FROM chat_runs AS r
-		LEFT JOIN chat_messages AS m ON m.user_id = r.user_id AND m.id = r.id WHERE `+where, args...).Scan(ctx, &row)
-	if err != nil {
-		return chat.Run{}, err
-	}
-	if row.Content != "" {
-		row.Text = row.Content
-	}
-	return row.Run.Domain()
+	return found, err
+}
+
+// run reads the runs for which a condition holds. The text of one that has
+// ended is its message's.
+func run(which statement, found func(chat.Run)) statement {
+	return say("SELECT "+rows.RunColumns.List("r.")+`, m.content FROM chat_runs AS r
+		LEFT JOIN chat_messages AS m ON m.user_id = r.user_id AND m.id = r.id WHERE ?`, which,
+	).into(func(scan func(...any) error) error {
+		var row rows.Run
+		var content string
+		if err := scan(append(rows.RunColumns.Dests(&row), rows.NullText{Dest: &content})...); err != nil {
+			return err
+		}
+		if content != "" {
+			row.Text = content
+		}
+		r, err := row.Domain()
+		found(r)
+		return err
+	})
 }
 
 func runs(found []rows.Run) ([]chat.Run, error) {
@@ -217,9 +261,4 @@ func runs(found []rows.Run) ([]chat.Run, error) {
 		list = append(list, run)
 	}
 	return list, nil
-}
-
-// runColumns lists the columns of chat_runs, each with the prefix.
-func runColumns(prefix string) string {
-	return prefix + strings.Join(rows.RunColumns, ", "+prefix)
 }

@@ -280,7 +280,7 @@ func TestAudit_ApplicationRole(t *testing.T) {
 		t.Errorf("migration status: %+v, %v", status, err)
 	}
 
-	out, err := store.Admit(t.Context(), sending("ann", "hi"))
+	out, err := store.Admit(t.Context(), sending("ann", "hi"), chat.Admit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestAudit_ApplicationRole(t *testing.T) {
 	}
 	chained(t, store, 10)
 	if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed,
-		Output: chat.Output{Text: "yes"}, At: time.Now()}); err != nil {
+		Output: chat.Output{Text: "yes"}, At: time.Now()}, chat.Finish); err != nil {
 		t.Fatal(err)
 	}
 	if links := chained(t, store, 10); len(links) != 1 {

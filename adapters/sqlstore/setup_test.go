@@ -263,7 +263,7 @@ func TestHostileSettings_Values(t *testing.T) {
 			at := time.Date(2026, 7, 9, 1, 2, 3, 456789000, time.UTC)
 			a := sending("ann", text)
 			a.Message.CreatedAt, a.Now = at, at
-			out, err := store.Admit(t.Context(), a)
+			out, err := store.Admit(t.Context(), a, chat.Admit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -329,7 +329,7 @@ func TestDiskFull(t *testing.T) {
 			send := func(id string) error {
 				a := sending("ann", long)
 				a.Run.ID, a.Message.ID, a.Run.AuditID, a.Run.ConversationID, a.CreateConversation = id, "m"+id, "a"+id, "c"+id, true
-				_, err := store.Admit(t.Context(), a)
+				_, err := store.Admit(t.Context(), a, chat.Admit)
 				return err
 			}
 			if err := send("1"); err != nil {

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strconv"
 	"strings"
@@ -211,49 +210,3 @@ func exchange(ctx context.Context, conn *pgx.Conn, list []statement) error {
 	}
 	return results.Close()
 }
-
-// nullText scans a column of text, or of JSON, that may be NULL, which is "".
-type nullText struct{ dest *string }
-
-// Scan implements sql.Scanner.
-func (t nullText) Scan(src any) error {
-	switch v := src.(type) {
-	case nil:
-		*t.dest = ""
-	case string:
-		*t.dest = v
-	case []byte:
-		*t.dest = string(v)
-	default:
-		return fmt.Errorf("read %T as text", src)
-	}
-	return nil
-}
-
-// nullTime scans a time that may be NULL, which is the zero one.
-type nullTime struct{ dest *time.Time }
-
-// Scan implements sql.Scanner. An expression of SQLite has no type, so that its
-// driver gives a time as it is kept: as text.
-func (t nullTime) Scan(src any) error {
-	switch v := src.(type) {
-	case nil:
-		*t.dest = time.Time{}
-	case time.Time:
-		*t.dest = v.UTC()
-	case string:
-		at, err := time.Parse("2006-01-02 15:04:05.999999999-07:00", v)
-		if err != nil {
-			return err
-		}
-		*t.dest = at.UTC()
-	default:
-		return fmt.Errorf("read %T as a time", src)
-	}
-	return nil
-}
-
-var (
-	_ sql.Scanner = nullText{}
-	_ sql.Scanner = nullTime{}
-)

@@ -85,7 +85,7 @@ func bundle(store *sqlstore.Store) portstest.StoreBundle {
 
 // end ends a run.
 func end(ctx context.Context, store *sqlstore.Store, o chat.Outcome) error {
-	_, err := store.Finish(ctx, o)
+	_, err := store.Finish(ctx, o, chat.Finish)
 	return err
 }
 

@@ -37,7 +37,7 @@ func TestPostgres_RoundTrips(t *testing.T) {
 			want int64
 			do   func() error
 		}{
-			{"admit", 2, func() error { _, err := store.Admit(t.Context(), a); return err }},
+			{"admit", 2, func() error { _, err := store.Admit(t.Context(), a, chat.Admit); return err }},
 			{"checkpoint", 1, func() error {
 				_, err := store.Checkpoint(t.Context(), "here", []chat.Checkpoint{{UserID: "ann", RunID: a.Run.ID, Attempt: 1, Output: chat.Output{Text: "y"}}})
 				return err

@@ -131,7 +131,7 @@ func TestErrors_QuoteNoText(t *testing.T) {
 		const canary = "canary-of-ann"
 		a := sending("ann", canary)
 		a.Run.Kind = "nonsense"
-		_, err := store.Admit(t.Context(), a)
+		_, err := store.Admit(t.Context(), a, chat.Admit)
 		if !fault.Is(err, fault.Internal) {
 			t.Errorf("got %v, want %s", err, fault.Internal)
 		}
@@ -179,11 +179,11 @@ func TestExecModes(t *testing.T) {
 	for _, mode := range []string{"", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement"} {
 		t.Run(mode, func(t *testing.T) {
 			store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), ExecMode: mode})
-			out, err := store.Admit(t.Context(), sending("ann", `what's \ "this"?`))
+			out, err := store.Admit(t.Context(), sending("ann", `what's \ "this"?`), chat.Admit)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.Output{Text: "that"}, At: time.Now()}); err != nil {
+			if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.Output{Text: "that"}, At: time.Now()}, chat.Finish); err != nil {
 				t.Fatal(err)
 			}
 			list, _, err := store.Messages(t.Context(), "ann", "", ports.Page{Limit: 10})
@@ -228,7 +228,7 @@ func TestPostgres_NoDeadlocks(t *testing.T) {
 			a.Run.ID, a.Message.ID, a.Run.AuditID = id("run"), id("msg"), id("audit")
 			a.Run.ConversationID, a.CreateConversation = conversations[i%3], true
 			a.WhenBusy = []chat.WhenBusy{chat.Supersede, chat.Queue, chat.Reject}[n.Load()%3]
-			out, err := store.Admit(ctx, a)
+			out, err := store.Admit(ctx, a, chat.Admit)
 			if err != nil {
 				return err
 			}
@@ -275,9 +275,9 @@ func TestPostgres_NoDeadlocks(t *testing.T) {
 	}
 }
 
-func sending(user, content string) chat.Admission {
+func sending(user, content string) chat.AdmitRequest {
 	now := time.Now()
-	return chat.Admission{
+	return chat.AdmitRequest{
 		Run:     chat.Run{ID: "run", UserID: user, Kind: chat.Reply, AuditID: "audit"},
 		Message: &chat.Message{ID: "msg", Content: content, CreatedAt: now},
 		Audit:   audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage},

@@ -8,6 +8,7 @@ import (
 
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
+	"parley/domain/chat"
 )
 
 // Usage returns what a user has used and set aside at a moment.
@@ -27,15 +28,14 @@ func (s *Store) SetUserHash(hash func(user string) string) { s.userHash = hash }
 // had used before an erasure in the same day or month counts too.
 func (s *Store) spent(user string, at time.Time, u *access.Usage) statement {
 	day, month := access.Day(at), access.Month(at)
-	query := say("SELECT period, tokens, cost_micros, held_tokens, held_micros, replies FROM chat_usage WHERE user_id = ? AND period IN (?, ?)",
-		user, day, month)
+	query := say("SELECT "+usageColumns.List("")+" FROM chat_usage WHERE user_id = ? AND period IN (?, ?)", user, day, month)
 	if s.userHash != nil {
 		query = say("? UNION ALL SELECT period, tokens, cost_micros, 0, 0, replies FROM chat_erased_usage WHERE user_hash = ? AND period IN (?, ?)",
 			query, s.userHash(user), day, month)
 	}
 	return query.into(func(scan func(...any) error) error {
 		var row rows.Usage
-		if err := scan(&row.Period, &row.Tokens, &row.CostMicros, &row.HeldTokens, &row.HeldMicros, &row.Replies); err != nil {
+		if err := scan(usageColumns.Dests(&row)...); err != nil {
 			return err
 		}
 		if row.Period == day {
@@ -53,36 +53,26 @@ func live(user string, u *access.Usage) statement {
 		into(func(scan func(...any) error) error { return scan(&u.Live) })
 }
 
-// afford refuses a run that the user's budget does not cover, and says what is
-// left behind it. The user's lock makes check and hold one step.
-func (in *admission) afford(context.Context) error {
-	if in.Budget == (access.Budget{}) {
-		return nil
-	}
-	if err := in.Budget.Admits(in.usage, in.run.Hold, in.now); err != nil {
-		return err
-	}
-	in.left = in.Budget.Left(in.usage.Add(in.run.Hold), in.now)
-	return nil
-}
+var usageColumns = rows.UsageColumns.Only("period", "tokens", "cost_micros", "held_tokens", "held_micros", "replies")
 
-// setAside puts a run's hold on the account. Everybody takes the month's row
-// before the day's, so that two who do so at once do not wait for each other.
-func setAside(user string, h access.Hold, at time.Time) statement {
-	return say(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES (?, ?, ?, ?), (?, ?, ?, ?)
+// reserveUsage adds a hold to the user's account.
+func reserveUsage(user string, c chat.UsageChange) statement {
+	row := say("(?, ?, ?, ?)", user, c.Periods[0], c.Held.Tokens, c.Held.Micros)
+	for _, period := range c.Periods[1:] {
+		row = say("?, (?, ?, ?, ?)", row, user, period, c.Held.Tokens, c.Held.Micros)
+	}
+	return say(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES ?
 		ON CONFLICT (user_id, period) DO UPDATE SET
 			held_tokens = chat_usage.held_tokens + excluded.held_tokens,
-			held_micros = chat_usage.held_micros + excluded.held_micros`,
-		user, access.Month(at), h.Tokens, h.Micros, user, access.Day(at), h.Tokens, h.Micros)
+			held_micros = chat_usage.held_micros + excluded.held_micros`, row)
 }
 
-// account gives a hold back for what was used. The periods are those of the
-// admission, where the hold stands.
-func account(user string, h access.Hold, tokens, micros int64, admitted time.Time) []statement {
-	settle := func(period string) statement {
-		return say(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + 1,
-			held_tokens = held_tokens - ?, held_micros = held_micros - ? WHERE user_id = ? AND period = ?`,
-			tokens, micros, h.Tokens, h.Micros, user, period)
+// settleUsage replaces a hold with what was used.
+func settleUsage(user string, c chat.UsageChange) (statements []statement) {
+	for _, period := range c.Periods {
+		statements = append(statements, say(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + ?,
+			held_tokens = held_tokens + ?, held_micros = held_micros + ? WHERE user_id = ? AND period = ?`,
+			c.Tokens, c.Micros, c.Replies, c.Held.Tokens, c.Held.Micros, user, period))
 	}
-	return []statement{settle(access.Month(admitted)), settle(access.Day(admitted))}
+	return statements
 }

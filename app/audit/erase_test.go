@@ -33,13 +33,13 @@ func (b *bench) chats(user string) chat.Run {
 		b.Fatal(err)
 	}
 	admit := func(id, conversation string) chat.Run {
-		a := chat.Admission{
+		a := chat.AdmitRequest{
 			Run:     chat.Run{ID: "run-" + id, UserID: user, ConversationID: conversation, Kind: chat.Reply, CreatedAt: now, AuditID: "audit-" + id},
 			Message: &chat.Message{ID: "msg-" + id, UserID: user, ConversationID: conversation, Role: chat.User, Content: "I am " + user, CreatedAt: now},
 			Audit:   audit.Entry{ID: "audit-" + id, UserID: user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, Status: audit.Pending, CreatedAt: now},
 			Owner:   "here", Lease: time.Minute, MaxQueue: 10, Context: 50, Now: now, WhenBusy: chat.Reject,
 		}
-		out, err := b.store.Admit(b.Context(), a)
+		out, err := b.store.Admit(b.Context(), a, chat.Admit)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func (b *bench) chats(user string) chat.Run {
 	for i := range 6 {
 		run := admit(fmt.Sprintf("%s-%d", user[:3], i), []string{conversation.ID, ""}[i%2])
 		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: run.ID, Attempt: 1, State: chat.Completed,
-			Output: chat.Output{Text: "hello " + user}, At: time.Now()})
+			Output: chat.Output{Text: "hello " + user}, At: time.Now()}, chat.Finish)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestErase_StopsLiveReplies(t *testing.T) {
 				}
 				return len(held) == 1 && held[0].StopRequested
 			})
-			_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Stopped, At: time.Now()})
+			_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Stopped, At: time.Now()}, chat.Finish)
 			if err != nil {
 				b.Errorf("the reply could not end: %v", err)
 			}
@@ -205,7 +205,7 @@ func TestErase_DoesNotWaitForever(t *testing.T) {
 			b.Fatal(err)
 		}
 		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Completed,
-			Output: chat.Output{Text: "too late"}, At: time.Now()})
+			Output: chat.Output{Text: "too late"}, At: time.Now()}, chat.Finish)
 		if !fault.Is(err, fault.Fenced) {
 			b.Errorf("got %v", err)
 		}

@@ -58,6 +58,9 @@ func (k *Keeper) Sweep(ctx context.Context) (gone int, err error) {
 		}
 		for _, c := range due {
 			p := access.Principal{UserID: c.UserID}
+			if err := stopReplies(ctx, k.History, k.Feed, k.Now, c.UserID, c.ID); err != nil {
+				return gone, err
+			}
 			err := k.History.DeleteConversation(ctx, c.UserID, c.ID, k.entry(p, access.Caller{}, audit.ActionConversationExpired, c.ID))
 			if err != nil && !fault.Is(err, fault.NotFound) { // another instance was faster
 				return gone, err

@@ -70,17 +70,17 @@ func (b *bench) say(user, conversation, text string) {
 	b.Helper()
 	b.now = b.now.Add(time.Millisecond)
 	run := chat.Run{ID: b.NewID(), UserID: user, ConversationID: conversation, Kind: chat.Reply, AuditID: b.NewID(), CreatedAt: b.now}
-	out, err := b.store.Admit(b.Context(), chat.Admission{
+	out, err := b.store.Admit(b.Context(), chat.AdmitRequest{
 		Run: run, Message: &chat.Message{ID: b.NewID(), UserID: user, ConversationID: conversation, Role: chat.User, Content: text, CreatedAt: b.now},
 		Audit: audit.Entry{ID: run.AuditID, UserID: user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, Status: audit.Pending, CreatedAt: b.now, UpdatedAt: b.now},
 		Owner: "here", Lease: time.Minute, Context: 50, Now: b.now,
-	})
+	}, chat.Admit)
 	if err != nil {
 		b.Fatal(err)
 	}
 	r := out.Run
 	_, err = b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: r.ID, Attempt: r.Attempt, ConversationID: conversation, ParentID: r.ParentID,
-		AuditID: r.AuditID, State: chat.Completed, Output: chat.Output{Text: "re: " + text}, At: b.now})
+		AuditID: r.AuditID, State: chat.Completed, Output: chat.Output{Text: "re: " + text}, At: b.now}, chat.Finish)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package conversations
 
 import (
 	"context"
+	"time"
 
 	"parley/domain/access"
 	"parley/domain/audit"
@@ -106,6 +107,9 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.
 	if !chat.ValidID(id) {
 		return notFound()
 	}
+	if err := stopReplies(ctx, s.History, s.Feed, s.Now, p.UserID, id); err != nil {
+		return err
+	}
 	err := s.History.DeleteConversation(ctx, p.UserID, id, s.entry(p, caller, audit.ActionConversationDeleted, id))
 	if err != nil {
 		return err
@@ -114,6 +118,32 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.
 	s.Feed.Notify(ctx, ports.TopicStop)
 	s.Feed.Notify(ctx, ports.TopicUser(p.UserID))
 	return nil
+}
+
+// stopTimeout bounds the wait for replies to end before their conversation is
+// deleted. A stop closes the provider's connection within a second.
+const stopTimeout = 3 * time.Second
+
+// stopReplies asks the running replies of a conversation to stop, and waits for
+// their ends: only their makers know what they have used. One whose maker does
+// not answer is deleted all the same, and its use estimated.
+func stopReplies(ctx context.Context, history ports.History, feed ports.Feed, now ports.Clock, user, id string) error {
+	deadline := time.NewTimer(stopTimeout)
+	defer deadline.Stop()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		running, err := history.StopConversation(ctx, user, id, now())
+		if err != nil || running == 0 {
+			return err
+		}
+		feed.Notify(ctx, ports.TopicStop)
+		select {
+		case <-time.After(wait):
+		case <-deadline.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Messages returns a page of a conversation, or of the default thread when id

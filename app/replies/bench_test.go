@@ -243,12 +243,12 @@ type flaky struct {
 	checkpoint chan error
 }
 
-func (f flaky) Finish(ctx context.Context, o chat.Outcome) (bool, error) {
+func (f flaky) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (bool, error) {
 	select {
 	case err := <-f.finish:
 		return false, err
 	default:
-		return f.Store.Finish(ctx, o)
+		return f.Store.Finish(ctx, o, decide)
 	}
 }
 

@@ -159,7 +159,7 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 	var waiting bool // another run, for this one to end
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
-		behind, err := s.Store.Finish(ctx, o)
+		behind, err := s.Store.Finish(ctx, o, chat.Finish)
 		cancel()
 		if err == nil {
 			waiting = behind

@@ -334,16 +334,16 @@ type unheard struct {
 	from *atomic.Bool
 }
 
-func (u unheard) Admit(ctx context.Context, a chat.Admission) (chat.Admitted, error) {
-	out, err := u.Store.Admit(ctx, a)
+func (u unheard) Admit(ctx context.Context, a chat.AdmitRequest, decide ports.AdmitDecision) (chat.Admitted, error) {
+	out, err := u.Store.Admit(ctx, a, decide)
 	if err == nil && u.from.Load() {
 		return chat.Admitted{}, errAway
 	}
 	return out, err
 }
 
-func (u unheard) Finish(ctx context.Context, o chat.Outcome) (bool, error) {
-	waiting, err := u.Store.Finish(ctx, o)
+func (u unheard) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (bool, error) {
+	waiting, err := u.Store.Finish(ctx, o, decide)
 	if err == nil && u.from.Load() {
 		return false, errAway
 	}

@@ -95,15 +95,15 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	}
 	key := in.Key
 	if key == "" && in.MessageID != "" {
-		key = "id:" + in.MessageID
+		key = messageKey(in, editOf)
 	}
 	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
 	s.bound(&run, in.Principal, in.Content)
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
-	return s.submit(ctx, chat.Admission{
-		Run: run, Message: &message, ParentOf: editOf, Leaf: in.Leaf,
-		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
+	return s.submit(ctx, chat.AdmitRequest{
+		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
+		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnly: in.OnlyReplay,
 		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, message.ID),
 	})
 }
@@ -136,35 +136,45 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 	run.ConversationID = in.ConversationID
 	s.bound(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, asked, in.Params)
-	return s.submit(ctx, chat.Admission{
-		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, OnlyReplay: in.OnlyReplay,
+	return s.submit(ctx, chat.AdmitRequest{
+		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, ReplayOnly: in.OnlyReplay,
 		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, in.Target),
 	})
 }
 
+// messageKey is the idempotency key of a message that a client gave an id. Ids
+// may count per conversation, and so the key names it, or what is edited.
+func messageKey(in Send, editOf string) string {
+	scope := in.ConversationID
+	if scope == "" && editOf != "" {
+		scope = "edit/" + editOf
+	}
+	return "id:" + scope + "/" + in.MessageID
+}
+
 // submit admits a run and, unless it has to wait its turn, begins it.
-func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
+func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error) {
 	a.Now, a.Lease, a.MaxQueue, a.Context = a.Run.CreatedAt, s.opt.Lease, s.opt.MaxQueue, s.opt.ContextMessages
 	if a.WhenBusy == "" {
 		a.WhenBusy = chat.Reject
 	}
 	reserved := false
 	switch {
-	case a.OnlyReplay != nil:
+	case a.ReplayOnly != nil:
 	case s.isDraining():
-		a.OnlyReplay = errDraining()
+		a.ReplayOnly = errDraining()
 	case a.Run.Background:
 	case s.roster.reserve():
 		reserved = true
 		a.Owner = s.opt.Owner
 	default:
-		a.OnlyReplay = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
+		a.ReplayOnly = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 
 	// An admission that has begun is finished even if the caller leaves: half
 	// an answer to "was it taken?" is no use to anyone.
 	admitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.AdmitTimeout)
-	admitted, err := s.Store.Admit(admitCtx, a)
+	admitted, err := s.Store.Admit(admitCtx, a, chat.Admit)
 	cancel()
 	ours := err == nil && !admitted.Replayed && admitted.Run.State == chat.Running
 	if reserved && !ours {
@@ -179,7 +189,7 @@ func (s *Service) submit(ctx context.Context, a chat.Admission) (Turn, error) {
 	if !admitted.Replayed {
 		s.announce(ctx, admitted)
 	}
-	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Left: admitted.Left}, nil
+	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Left: admitted.Remaining}, nil
 }
 
 // announce tells whoever has to act on an admission.

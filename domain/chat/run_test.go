@@ -21,6 +21,11 @@ func TestState_TerminalIsForEver(t *testing.T) {
 	if chat.Running.CanBecome(chat.Queued) || chat.Queued.CanBecome(chat.Completed) {
 		t.Error("a run goes back, or skips its making")
 	}
+	for _, s := range states {
+		if s != chat.Queued && s.CanBecome(chat.Running) {
+			t.Errorf("a run that is %s can be claimed as if it waited", s)
+		}
+	}
 }
 
 func TestRun_Fate(t *testing.T) {
@@ -54,7 +59,11 @@ func TestTree_Regenerate(t *testing.T) {
 		{ID: "u2", ParentID: "a1", Role: chat.User},
 		{ID: "a1b", ParentID: "u1", Role: chat.Assistant},
 		{ID: "u1b", Role: chat.User},
-	})
+	}, nil)
+	path := func(leaf string) []string {
+		list, _ := tree.Path(leaf, 10)
+		return ids(list)
+	}
 	t.Run("KeepsSiblings", func(t *testing.T) {
 		if d := cmp.Diff([]string{"a1", "a1b"}, tree.Siblings("a1b")); d != "" {
 			t.Error(d)
@@ -64,17 +73,17 @@ func TestTree_Regenerate(t *testing.T) {
 		}
 	})
 	t.Run("LeavesTheOtherBranch", func(t *testing.T) {
-		if d := cmp.Diff([]string{"u1", "a1", "u2"}, ids(tree.Path("u2"))); d != "" {
+		if d := cmp.Diff([]string{"u1", "a1", "u2"}, path("u2")); d != "" {
 			t.Error(d)
 		}
-		if d := cmp.Diff([]string{"u1", "a1b"}, ids(tree.Path("a1b"))); d != "" {
+		if d := cmp.Diff([]string{"u1", "a1b"}, path("a1b")); d != "" {
 			t.Error(d)
 		}
 	})
 	t.Run("ALoopEnds", func(t *testing.T) {
-		loop := chat.NewTree([]chat.Message{{ID: "x", ParentID: "y"}, {ID: "y", ParentID: "x"}})
-		if n := len(loop.Path("x")); n > 3 {
-			t.Errorf("path of %d messages through two", n)
+		loop := chat.NewTree([]chat.Message{{ID: "x", ParentID: "y"}, {ID: "y", ParentID: "x"}}, nil)
+		if path, whole := loop.Path("x", 100); whole {
+			t.Errorf("path of %d messages through two", len(path))
 		}
 	})
 }

@@ -1,40 +1,58 @@
 package chat
 
-// Tree is the messages of one thread by id, for questions about branches.
+import "slices"
+
+// Tree is messages of one thread by id, for questions about branches. It may
+// hold a part of the thread only.
 type Tree struct {
 	byID     map[string]Message
 	children map[string][]string // by parent, in the order given
+	live     map[string]string   // parents of replies that are being made
 }
 
-// NewTree builds a tree from messages in their order of creation.
-func NewTree(messages []Message) Tree {
-	t := Tree{byID: make(map[string]Message, len(messages)), children: map[string][]string{}}
+// NewTree builds a tree from messages in any order, and from the live runs of
+// their thread: a message that follows an unfinished reply belongs to the
+// branch of the message that the reply answers.
+func NewTree(messages []Message, live []LiveRun) Tree {
+	t := Tree{
+		byID:     make(map[string]Message, len(messages)),
+		children: make(map[string][]string, len(messages)),
+		live:     make(map[string]string, len(live)),
+	}
 	for _, m := range messages {
 		t.byID[m.ID] = m
 		t.children[m.ParentID] = append(t.children[m.ParentID], m.ID)
 	}
+	for _, r := range live {
+		t.live[r.ID] = r.ParentID
+	}
 	return t
 }
 
-// Path returns the branch that ends at leaf, oldest first; nil when leaf is unknown.
-func (t Tree) Path(leaf string) []Message {
-	var path []Message
-	for id := leaf; id != "" && len(path) <= len(t.byID); {
-		m, ok := t.byID[id]
-		if !ok {
-			break
+// Path returns the end of the branch at leaf, oldest first, at most n messages.
+// whole is false when the tree lacks a message on the way there.
+func (t Tree) Path(leaf string, n int) (path []Message, whole bool) {
+	for id, steps := leaf, 0; id != "" && len(path) < n; steps++ {
+		m, stored := t.byID[id]
+		parent, live := t.live[id]
+		switch {
+		case steps > len(t.byID)+len(t.live): // a circle
+			return nil, false
+		case stored:
+			path = append(path, m)
+			id = m.ParentID
+		case live:
+			id = parent
+		default:
+			return nil, false
 		}
-		path = append(path, m)
-		id = m.ParentID
 	}
-	for i, j := 0, len(path)-1; i < j; i, j = i+1, j-1 {
-		path[i], path[j] = path[j], path[i]
-	}
-	return path
+	slices.Reverse(path)
+	return path, true
 }
 
-// Siblings returns the ids of the messages that stand where id stands (same
-// parent, same role), itself included, in order of creation.
+// Siblings returns the ids of the messages beside a message (same parent, same
+// role), itself included, in the order in which the tree was given them.
 func (t Tree) Siblings(id string) []string {
 	m, ok := t.byID[id]
 	if !ok {

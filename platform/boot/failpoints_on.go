@@ -15,6 +15,7 @@ import (
 	"parley/app/replies"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/ports"
 )
 
 // FailpointVariable names the failpoint at which the process kills itself, and
@@ -74,8 +75,8 @@ func around(f *failpoint, name string, do func()) {
 	f.pass(name + ".after")
 }
 
-func (s failingStore) Admit(ctx context.Context, a chat.Admission) (out chat.Admitted, err error) {
-	around(s.fail, "admit", func() { out, err = s.Store.Admit(ctx, a) })
+func (s failingStore) Admit(ctx context.Context, a chat.AdmitRequest, decide ports.AdmitDecision) (out chat.Admitted, err error) {
+	around(s.fail, "admit", func() { out, err = s.Store.Admit(ctx, a, decide) })
 	return out, err
 }
 
@@ -94,8 +95,8 @@ func (s failingStore) Heartbeat(ctx context.Context, owner string, made []string
 	return held, err
 }
 
-func (s failingStore) Finish(ctx context.Context, o chat.Outcome) (waiting bool, err error) {
-	around(s.fail, "finish", func() { waiting, err = s.Store.Finish(ctx, o) })
+func (s failingStore) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (waiting bool, err error) {
+	around(s.fail, "finish", func() { waiting, err = s.Store.Finish(ctx, o, decide) })
 	return waiting, err
 }
 

@@ -90,14 +90,14 @@ func (b *storeBench) tick() time.Time {
 }
 
 // sending is the admission of a new message, as a use case would build it.
-func (b *storeBench) sending(conversation, content string) chat.Admission {
+func (b *storeBench) sending(conversation, content string) chat.AdmitRequest {
 	now := b.tick()
 	run := chat.Run{
 		ID: newID("run"), UserID: b.user, ConversationID: conversation, Kind: chat.Reply,
 		AuditID: newID("audit"), CreatedAt: now, Fingerprint: content,
 	}
 	message := &chat.Message{ID: newID("msg"), UserID: b.user, ConversationID: conversation, Role: chat.User, Content: content, CreatedAt: now}
-	return chat.Admission{
+	return chat.AdmitRequest{
 		Run: run, Message: message, WhenBusy: chat.Reject,
 		Audit: audit.Entry{
 			ID: run.AuditID, UserID: b.user, Action: audit.ActionMessageSent, Resource: audit.ResourceMessage,
@@ -109,25 +109,25 @@ func (b *storeBench) sending(conversation, content string) chat.Admission {
 }
 
 // again is the admission of another reply, or the rest of one.
-func (b *storeBench) again(kind chat.Kind, source string) chat.Admission {
+func (b *storeBench) again(kind chat.Kind, source string) chat.AdmitRequest {
 	a := b.sending("", "")
 	a.Run.Kind, a.Message, a.Source = kind, nil, source
 	a.Audit.Action, a.Audit.ResourceID = audit.ActionReplyRegenerated, source
 	return a
 }
 
-func (b *storeBench) admit(a chat.Admission) chat.Admitted {
+func (b *storeBench) admit(a chat.AdmitRequest) chat.Admitted {
 	b.Helper()
-	out, err := b.Runs.Admit(b.ctx(), a)
+	out, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 	if err != nil {
 		b.Fatalf("admit: %v", err)
 	}
 	return out
 }
 
-func (b *storeBench) refused(a chat.Admission, kind fault.Kind) *fault.Error {
+func (b *storeBench) refused(a chat.AdmitRequest, kind fault.Kind) *fault.Error {
 	b.Helper()
-	out, err := b.Runs.Admit(b.ctx(), a)
+	out, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 	if !fault.Is(err, kind) {
 		b.Fatalf("admit: got %+v, %v; want %s", out.Run, err, kind)
 	}
@@ -148,7 +148,7 @@ func (b *storeBench) outcome(run chat.Run, state chat.State, text string) chat.O
 
 func (b *storeBench) finish(run chat.Run, state chat.State, text string) {
 	b.Helper()
-	if _, err := b.Runs.Finish(b.ctx(), b.outcome(run, state, text)); err != nil {
+	if _, err := b.Runs.Finish(b.ctx(), b.outcome(run, state, text), chat.Finish); err != nil {
 		b.Fatalf("finish: %v", err)
 	}
 }
@@ -156,7 +156,7 @@ func (b *storeBench) finish(run chat.Run, state chat.State, text string) {
 // end is what comes of an attempt to end a run.
 func (b *storeBench) end(o chat.Outcome) error {
 	b.Helper()
-	_, err := b.Runs.Finish(b.ctx(), o)
+	_, err := b.Runs.Finish(b.ctx(), o, chat.Finish)
 	return err
 }
 

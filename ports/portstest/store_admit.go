@@ -2,6 +2,7 @@ package portstest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -62,14 +63,6 @@ func admitTests(b *storeBench) {
 		})
 	})
 
-	b.run("TitleFromTheFirstMessageOnly", func(b *storeBench) {
-		conv := b.conversation()
-		b.say(conv, "first")
-		b.say(conv, "second")
-		c, _ := b.History.Conversation(b.ctx(), b.user, conv)
-		b.want("title", c.Title, "first")
-	})
-
 	b.run("UnknownConversation", func(b *storeBench) {
 		f := b.refused(b.sending("nowhere", "hello"), fault.NotFound)
 		b.want("sentence", f.Message, "Conversation not found or access denied")
@@ -97,29 +90,17 @@ func admitTests(b *storeBench) {
 			[]any{chat.Queued, 0, "", time.Time{}, time.Time{}, true})
 	})
 
-	b.run("DefaultThreadIsNeverBusy", func(b *storeBench) {
-		first := b.admit(b.sending("", "one"))
-		second := b.admit(b.sending("", "two"))
-		b.want("both run", []chat.State{first.Run.State, second.Run.State}, []chat.State{chat.Running, chat.Running})
-		b.want("no conversation", second.Conversation, chat.Conversation{})
-		b.finish(second.Run, chat.Completed, "2")
-		b.finish(first.Run, chat.Completed, "1")
-		b.want("branch", contents(b.current("")), "one | 1 | two | 2")
-		third := b.admit(b.sending("", "three"))
-		b.want("goes on", contents(third.Context), "one | 1 | two | 2 | three")
-	})
-
 	b.run("DefaultThreadStaysOneLine", func(b *storeBench) {
 		const senders, each = 4, 8
 		var wg sync.WaitGroup
 		for range senders {
-			var admissions []chat.Admission
+			var admissions []chat.AdmitRequest
 			for i := range each {
 				admissions = append(admissions, b.sending("", fmt.Sprint(i)))
 			}
 			wg.Go(func() {
 				for i, a := range admissions {
-					out, err := b.Runs.Admit(b.ctx(), a)
+					out, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 					if err != nil {
 						b.Errorf("admit: %v", err)
 						return
@@ -128,7 +109,7 @@ func admitTests(b *storeBench) {
 					if i%3 == 0 {
 						o.State, o.Output.Text = chat.Failed, ""
 					}
-					if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
+					if _, err := b.Runs.Finish(b.ctx(), o, chat.Finish); err != nil {
 						b.Errorf("finish: %v", err)
 					}
 				}
@@ -149,32 +130,76 @@ func admitTests(b *storeBench) {
 		b.want("context", contents(b.admit(a).Context), "re: 2 | 3 | re: 3 | last")
 	})
 
-	b.run("OrderHoldsWhenClocksDisagree", func(b *storeBench) {
-		conv := b.conversation()
-		_, run := b.say(conv, "early")
-		behind := b.sending(conv, "from an instance whose clock is late")
-		behind.Now = behind.Now.Add(-time.Hour)
-		behind.Run.CreatedAt, behind.Message.CreatedAt = behind.Now, behind.Now
-		out := b.admit(behind)
-		o := b.outcome(out.Run, chat.Completed, "answer")
-		o.At = behind.Now.Add(-time.Hour)
-		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
-			b.Fatal(err)
+	b.run("ClientIDsArePerConversation", func(b *storeBench) {
+		one, two := b.conversation(), b.conversation()
+		var replies []chat.Run
+		for _, conv := range []string{one, two, ""} {
+			a := b.sending(conv, "in "+conv)
+			a.Message.ID = "q1"
+			out := b.admit(a)
+			b.finish(out.Run, chat.Completed, "re")
+			replies = append(replies, out.Run)
+			a = b.sending(conv, "again")
+			a.Message.ID = "q1"
+			b.refused(a, fault.Conflict)
 		}
-		b.want("order", messageIDs(b.all(conv))[1:], []string{run.ID, out.UserMessage.ID, out.Run.ID})
+		for i, conv := range []string{one, two, ""} {
+			list, _, err := b.History.Branch(b.ctx(), b.user, conv, "q1", 10)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.want("by the client's id", contents(list), "in "+conv)
+			b.want("its id", chat.ClientID(list[0].ID), "q1")
+			again := b.again(chat.Regeneration, "q1")
+			again.Run.ConversationID = conv
+			b.want("regenerated", b.admit(again).Run.ParentID, replies[i].ParentID)
+		}
 	})
 
-	b.run("IDs", func(b *storeBench) {
+	b.run("AnIDThatIsTakenIsRefused", func(b *storeBench) {
 		conv := b.conversation()
-		asked, run := b.say(conv, "one")
-		taken := b.sending(conv, "two")
-		taken.Message.ID = asked.ID
-		b.refused(taken, fault.Conflict)
-		taken.Message.ID = run.ID
-		b.refused(taken, fault.Conflict)
-		live := b.admit(b.sending("", "elsewhere"))
-		taken.Message.ID = live.Run.ID // a message that is not there yet
-		b.refused(taken, fault.Conflict)
+		live := b.admit(b.sending(conv, "one"))
+		for _, id := range []string{live.UserMessage.ID, live.Run.ID} { // of a message that is not there yet
+			a := b.sending(conv, "two")
+			a.Message.ID = id
+			b.refused(a, fault.Conflict)
+		}
+	})
+
+	b.run("CarriesOutWhatIsDecided", func(b *storeBench) {
+		conv := b.conversation()
+		refusal := fault.New(fault.Forbidden, "No")
+		_, err := b.Runs.Admit(b.ctx(), b.sending(conv, "x"), func(r chat.AdmitRequest, s chat.AdmitState) (chat.AdmitPlan, error) {
+			if _, err := chat.Admit(r, s); err != nil {
+				return chat.AdmitPlan{}, err
+			}
+			return chat.AdmitPlan{}, refusal
+		})
+		if !errors.Is(err, refusal) {
+			b.Errorf("got %v", err)
+		}
+		b.want("nothing is stored", len(b.all(conv)), 0)
+
+		out, err := b.Runs.Admit(b.ctx(), b.sending(conv, "x"), func(r chat.AdmitRequest, s chat.AdmitState) (chat.AdmitPlan, error) {
+			plan, err := chat.Admit(r, s)
+			if err == nil {
+				plan.Thread.Title, plan.Message.Content, plan.Run.Fingerprint = "decided", "decided too", "decided as well"
+			}
+			return plan, err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c, _ := b.History.Conversation(b.ctx(), b.user, conv)
+		b.want("stored", []string{c.Title, contents(b.all(conv)), b.stored(out.Run.ID).Fingerprint}, []string{"decided", "decided too", "decided as well"})
+
+		_, err = b.Runs.Finish(b.ctx(), b.outcome(out.Run, chat.Completed, "y"), func(chat.Outcome, chat.FinishState) (chat.FinishPlan, error) {
+			return chat.FinishPlan{}, refusal
+		})
+		if !errors.Is(err, refusal) {
+			b.Errorf("got %v", err)
+		}
+		b.want("goes on", b.stored(out.Run.ID).State, chat.Running)
 	})
 
 	b.run("NothingRemainsOfARefusal", func(b *storeBench) {
@@ -195,7 +220,7 @@ func admitTests(b *storeBench) {
 }
 
 func idempotencyTests(b *storeBench) {
-	keyed := func(b *storeBench, conv, key, print string) chat.Admission {
+	keyed := func(b *storeBench, conv, key, print string) chat.AdmitRequest {
 		a := b.sending(conv, "hello")
 		a.Run.IdempotencyKey, a.Run.Fingerprint = key, print
 		return a
@@ -216,12 +241,6 @@ func idempotencyTests(b *storeBench) {
 		repeat = b.admit(keyed(b, conv, "k", "f"))
 		b.want("its end", []any{repeat.Run.State, repeat.Run.Output.Text}, []any{chat.Completed, "hi"})
 		b.want("stored once", contents(b.all(conv)), "hello | hi")
-	})
-
-	b.run("OtherPayload", func(b *storeBench) {
-		b.admit(keyed(b, "", "k", "f"))
-		f := b.refused(keyed(b, "", "k", "other"), fault.Mismatch)
-		b.want("sentence", f.Message, "This idempotency key was used for a different request")
 	})
 
 	b.run("OfOneUser", func(b *storeBench) {
@@ -248,27 +267,9 @@ func idempotencyTests(b *storeBench) {
 		}
 	})
 
-	b.run("OnlyReplay", func(b *storeBench) {
-		spent := fault.New(fault.Limited, "Too many requests").After(time.Second)
-		a := keyed(b, "", "k", "f")
-		a.OnlyReplay = spent
-		if _, err := b.Runs.Admit(b.ctx(), a); fault.As(err) != spent {
-			b.Errorf("got %v, want the refusal as given", err)
-		}
-		first := b.admit(keyed(b, "", "k", "f"))
-		a = keyed(b, "", "k", "f")
-		a.OnlyReplay = spent
-		if out := b.admit(a); !out.Replayed || out.Run.ID != first.Run.ID {
-			b.Error("a known key was not served")
-		}
-		a = keyed(b, "", "k", "other")
-		a.OnlyReplay = spent
-		b.refused(a, fault.Mismatch)
-	})
-
 	b.run("FiftyAtOnce", func(b *storeBench) {
 		conv := b.conversation()
-		admissions := make([]chat.Admission, 50)
+		admissions := make([]chat.AdmitRequest, 50)
 		for i := range admissions {
 			admissions[i] = keyed(b, conv, "k", "f")
 		}
@@ -280,7 +281,7 @@ func idempotencyTests(b *storeBench) {
 		)
 		for _, a := range admissions {
 			wg.Go(func() {
-				out, err := b.Runs.Admit(b.ctx(), a)
+				out, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 				if err != nil {
 					b.Errorf("admit: %v", err)
 					return
@@ -302,34 +303,16 @@ func idempotencyTests(b *storeBench) {
 }
 
 func busyTests(b *storeBench) {
-	b.run("Reject", func(b *storeBench) {
-		conv := b.conversation()
-		live := b.admit(b.sending(conv, "one"))
-		f := b.refused(b.sending(conv, "two"), fault.Busy)
-		b.want("run", f.Details["runId"], any(live.Run.ID))
-		b.finish(live.Run, chat.Completed, "1")
-		b.admit(b.sending(conv, "two"))
-	})
-
-	b.run("RejectBehindAQueuedRun", func(b *storeBench) {
-		conv := b.conversation()
-		a := b.sending(conv, "one")
-		a.Owner = ""
-		waiting := b.admit(a)
-		f := b.refused(b.sending(conv, "two"), fault.Busy)
-		b.want("run", f.Details["runId"], any(waiting.Run.ID))
-	})
-
 	b.run("ManyAtOnce", func(b *storeBench) {
 		conv := b.conversation()
-		admissions := make([]chat.Admission, 12)
+		admissions := make([]chat.AdmitRequest, 12)
 		for i := range admissions {
 			admissions[i] = b.sending(conv, fmt.Sprint(i))
 		}
 		var wg sync.WaitGroup
 		errs := make([]error, len(admissions))
 		for i, a := range admissions {
-			wg.Go(func() { _, errs[i] = b.Runs.Admit(b.ctx(), a) })
+			wg.Go(func() { _, errs[i] = b.Runs.Admit(b.ctx(), a, chat.Admit) })
 		}
 		wg.Wait()
 		won := 0
@@ -362,12 +345,6 @@ func busyTests(b *storeBench) {
 		b.want("context of the queued run", contents(branch), "one | 1 | two")
 	})
 
-	b.run("QueueWhenFree", func(b *storeBench) {
-		a := b.sending(b.conversation(), "one")
-		a.WhenBusy = chat.Queue
-		b.want("state", b.admit(a).Run.State, chat.Running)
-	})
-
 	b.run("QueueBehindAReplyThatNeverComes", func(b *storeBench) {
 		conv := b.conversation()
 		live := b.admit(b.sending(conv, "one"))
@@ -398,19 +375,6 @@ func busyTests(b *storeBench) {
 		b.want("its audit", b.audited(waiting.Run.AuditID).Status, audit.Success)
 		b.finish(live.Run, chat.Stopped, "half")
 		b.want("nothing said is lost", contents(b.current(conv)), "one | half | two | three")
-	})
-
-	b.run("SupersedeAQueuedRunAlone", func(b *storeBench) {
-		conv := b.conversation()
-		a := b.sending(conv, "one")
-		a.Owner = ""
-		waiting := b.admit(a)
-		a = b.sending(conv, "two")
-		a.WhenBusy = chat.Supersede
-		out := b.admit(a)
-		b.want("starts at once", []any{out.Run.State, out.Superseded}, []any{chat.Running, waiting.Run.ID})
-		b.want("ended", b.stored(waiting.Run.ID).State, chat.Stopped)
-		b.want("branch", contents(out.Context), "one | two")
 	})
 }
 

@@ -250,12 +250,12 @@ func isolationTests(b *storeBench) {
 		},
 		"Send": func() error { return admitError(spy, spy.sending(conv, "x")) },
 		"Edit": func() error {
-			return admitError(spy, with(spy.sending("", "x"), func(a *chat.Admission) { a.ParentOf = asked.ID }))
+			return admitError(spy, with(spy.sending("", "x"), func(a *chat.AdmitRequest) { a.EditOf = asked.ID }))
 		},
 		"Regenerate": func() error { return admitError(spy, spy.again(chat.Regeneration, done.ID)) },
 		"Continue":   func() error { return admitError(spy, spy.again(chat.Continuation, done.ID)) },
 		"Leaf": func() error {
-			return admitError(spy, with(spy.sending("", "x"), func(a *chat.Admission) { a.Leaf = done.ID }))
+			return admitError(spy, with(spy.sending("", "x"), func(a *chat.AdmitRequest) { a.Leaf = done.ID }))
 		},
 	} {
 		b.wantKind(name, try(), fault.NotFound)
@@ -275,12 +275,12 @@ func isolationTests(b *storeBench) {
 	b.want("the live run too", []any{run.State, run.StopRequested}, []any{chat.Running, false})
 	b.want("and the audit", len(b.Entries(b.T, b.user)), before)
 
-	_, err = b.Runs.Admit(b.ctx(), with(b.sending("", "x"), func(a *chat.Admission) { a.Run.UserID = "" }))
+	_, err = b.Runs.Admit(b.ctx(), with(b.sending("", "x"), func(a *chat.AdmitRequest) { a.Run.UserID = "" }), chat.Admit)
 	b.wantKind("nobody", err, fault.Unauthenticated)
 }
 
-func admitError(b *storeBench, a chat.Admission) error {
-	_, err := b.Runs.Admit(b.ctx(), a)
+func admitError(b *storeBench, a chat.AdmitRequest) error {
+	_, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 	return err
 }
 

@@ -21,7 +21,7 @@ func finishTests(b *storeBench) {
 		o.FinishReason, o.CostMicros = "stop", &cost
 		o.Usage = chat.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Reasoning: 5, Estimated: true}
 		o.Metadata = map[string]any{"demo": true}
-		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o, chat.Finish); err != nil {
 			b.Fatal(err)
 		}
 		run := b.stored(out.Run.ID)
@@ -91,7 +91,7 @@ func finishTests(b *storeBench) {
 		errs := make([]error, len(outcomes))
 		var wg sync.WaitGroup
 		for i, o := range outcomes {
-			wg.Go(func() { _, errs[i] = b.Runs.Finish(b.ctx(), o) })
+			wg.Go(func() { _, errs[i] = b.Runs.Finish(b.ctx(), o, chat.Finish) })
 		}
 		wg.Wait()
 		won := -1
@@ -210,24 +210,25 @@ func stopTests(b *storeBench) {
 		b.admit(b.sending(conv, "free again"))
 	})
 
-	b.run("ByAClockThatIsBehind", func(b *storeBench) {
-		queued := b.sending(b.conversation(), "why")
-		queued.Owner = ""
-		waits, live := b.admit(queued), b.admit(b.sending(b.conversation(), "why"))
-		early := b.entry(audit.ActionReplyStopped)
-		early.CreatedAt = early.CreatedAt.Add(-time.Hour)
-		if _, err := b.Runs.RequestStop(b.ctx(), b.user, waits.Run.ID, early); err != nil {
-			b.Fatal(err)
+	b.run("Conversation", func(b *storeBench) {
+		conv := b.conversation()
+		live := b.admit(b.sending(conv, "one"))
+		waits := b.admit(with(b.sending(conv, "two"), func(a *chat.AdmitRequest) { a.WhenBusy = chat.Queue }))
+		other := b.admit(b.sending(b.conversation(), "elsewhere"))
+		for range 2 {
+			running, err := b.History.StopConversation(b.ctx(), b.user, conv, b.tick())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.want("running", running, 1)
 		}
-		end := b.outcome(live.Run, chat.Completed, "so")
-		end.At = end.At.Add(-time.Hour)
-		if _, err := b.Runs.Finish(b.ctx(), end); err != nil {
-			b.Fatal(err)
-		}
-		for _, made := range []chat.Run{waits.Run, live.Run} {
-			run, e := b.stored(made.ID), b.audited(made.AuditID)
-			if run.EndedAt.Before(run.CreatedAt) || e.UpdatedAt.Before(e.CreatedAt) {
-				b.Errorf("%s ended before it began: run %v to %v, audit %v to %v", run.State, run.CreatedAt, run.EndedAt, e.CreatedAt, e.UpdatedAt)
+		b.want("asked", []bool{b.stored(live.Run.ID).StopRequested, b.stored(other.Run.ID).StopRequested}, []bool{true, false})
+		b.want("ended", b.stored(waits.Run.ID).State, chat.Stopped)
+		b.finish(live.Run, chat.Stopped, "half")
+		for _, id := range []string{conv, "nowhere"} {
+			running, err := b.History.StopConversation(b.ctx(), b.user, id, b.tick())
+			if err != nil || running != 0 {
+				b.Errorf("%d running, %v", running, err)
 			}
 		}
 	})
@@ -274,7 +275,7 @@ func recentTests(b *storeBench) {
 }
 
 func leaseTests(b *storeBench) {
-	short := func(b *storeBench) chat.Admission {
+	short := func(b *storeBench) chat.AdmitRequest {
 		a := b.sending(b.conversation(), "why")
 		a.Lease = 20 * time.Millisecond
 		return a
@@ -511,7 +512,7 @@ func claimTests(b *storeBench) {
 					return
 				}
 				for _, run := range got {
-					if _, err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()}); err != nil {
+					if _, err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()}, chat.Finish); err != nil {
 						b.Errorf("finish: %v", err)
 					}
 				}
@@ -524,7 +525,7 @@ func claimTests(b *storeBench) {
 			if i%3 == 0 {
 				a.Owner = ""
 			}
-			out, err := b.Runs.Admit(b.ctx(), a)
+			out, err := b.Runs.Admit(b.ctx(), a, chat.Admit)
 			if err != nil {
 				b.Errorf("admit: %v", err)
 				continue
@@ -567,7 +568,7 @@ func claimTests(b *storeBench) {
 }
 
 func queueTests(b *storeBench) {
-	background := func(b *storeBench) chat.Admission {
+	background := func(b *storeBench) chat.AdmitRequest {
 		a := b.sending("", "later")
 		a.Owner, a.MaxQueue = "", 3
 		return a
@@ -584,8 +585,8 @@ func queueTests(b *storeBench) {
 	b.want("nothing stored", len(b.all("")), 0)
 
 	conv := b.conversation()
-	b.admit(with(b.sending(conv, "now"), func(a *chat.Admission) { a.MaxQueue = 3 }))
-	b.refused(with(b.sending(conv, "then"), func(a *chat.Admission) { a.MaxQueue, a.WhenBusy = 3, chat.Queue }), fault.QueueFull)
+	b.admit(with(b.sending(conv, "now"), func(a *chat.AdmitRequest) { a.MaxQueue = 3 }))
+	b.refused(with(b.sending(conv, "then"), func(a *chat.AdmitRequest) { a.MaxQueue, a.WhenBusy = 3, chat.Queue }), fault.QueueFull)
 
 	got, err := b.Runs.Claim(b.ctx(), "there", time.Minute, 1)
 	if err != nil {

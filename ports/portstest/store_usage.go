@@ -1,6 +1,7 @@
 package portstest
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +22,7 @@ func (b *storeBench) account() access.Usage {
 }
 
 // holding is an admission to the default thread that sets tokens aside.
-func (b *storeBench) holding(tokens int64, budget access.Budget) chat.Admission {
+func (b *storeBench) holding(tokens int64, budget access.Budget) chat.AdmitRequest {
 	a := b.sending("", "hello")
 	a.Run.Hold, a.Budget = access.Hold{Tokens: tokens, Micros: 10 * tokens}, budget
 	return a
@@ -34,11 +35,11 @@ func usageTests(b *storeBench) {
 			Day: access.Spent{HeldTokens: 100, HeldMicros: 1000}, Month: access.Spent{HeldTokens: 100, HeldMicros: 1000}, Live: 1,
 		})
 		tokens, micros := int64(900), int64(4000)
-		b.want("left", out.Left, access.Remaining{Tokens: &tokens, Micros: &micros, Reset: access.NextDay(b.now)})
+		b.want("left", out.Remaining, access.Remaining{Tokens: &tokens, Micros: &micros, Reset: access.NextDay(b.now)})
 		cost := int64(77)
 		o := b.outcome(out.Run, chat.Completed, "hi")
 		o.Usage, o.CostMicros = chat.Usage{Input: 30, Output: 12, Reasoning: 5, CacheRead: 3}, &cost
-		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o, chat.Finish); err != nil {
 			b.Fatal(err)
 		}
 		spent := access.Spent{Tokens: 42, Micros: 77, Replies: 1}
@@ -55,7 +56,7 @@ func usageTests(b *storeBench) {
 		for range requests {
 			a := b.holding(50, budget)
 			wg.Go(func() {
-				switch _, err := b.Runs.Admit(b.ctx(), a); {
+				switch _, err := b.Runs.Admit(b.ctx(), a, chat.Admit); {
 				case err == nil:
 					admitted.Add(1)
 				case fault.Is(err, fault.OverBudget):
@@ -70,29 +71,6 @@ func usageTests(b *storeBench) {
 		b.want("held", b.account().Day.HeldTokens, int64(fits*50))
 	})
 
-	b.run("EachBound", func(b *storeBench) {
-		for name, c := range map[string]struct {
-			budget access.Budget
-			which  string
-		}{
-			"tokens a day":   {access.Budget{DayTokens: 150}, "tokens_day"},
-			"tokens a month": {access.Budget{MonthTokens: 150}, "tokens_month"},
-			"cost a day":     {access.Budget{DayMicros: 1500}, "cost_day"},
-			"cost a month":   {access.Budget{MonthMicros: 1500}, "cost_month"},
-			"replies":        {access.Budget{Replies: 1}, "replies"},
-		} {
-			b := newStoreBench(b.T, b.StoreBundle)
-			first := b.admit(b.holding(100, c.budget))
-			f := b.refused(b.holding(100, c.budget), fault.OverBudget)
-			b.want(name, f.Details["budget"], any(c.which))
-			if f.RetryAfter <= 0 || f.Details["reset"] == nil {
-				b.Errorf("%s: retry after %v, reset %v", name, f.RetryAfter, f.Details["reset"])
-			}
-			b.finish(first.Run, chat.Completed, "cheap") // used nothing: the hold comes back
-			b.admit(b.holding(100, c.budget))
-		}
-	})
-
 	b.run("ManyFirstRequestsNeverPassTheReplies", func(b *storeBench) {
 		const requests, fits = 64, 8
 		var admitted, refused atomic.Int64
@@ -103,7 +81,7 @@ func usageTests(b *storeBench) {
 				a.Owner, a.Run.Background = "", true
 			}
 			wg.Go(func() {
-				switch _, err := b.Runs.Admit(b.ctx(), a); {
+				switch _, err := b.Runs.Admit(b.ctx(), a, chat.Admit); {
 				case err == nil:
 					admitted.Add(1)
 				case fault.Is(err, fault.OverBudget):
@@ -118,34 +96,10 @@ func usageTests(b *storeBench) {
 		b.want("live", b.account().Live, fits)
 	})
 
-	b.run("AnInterruptTakesThePlaceOfWhatItInterrupts", func(b *storeBench) {
-		conv := b.conversation()
-		interrupt := func(text string) chat.Admission {
-			a := b.sending(conv, text)
-			a.WhenBusy, a.Budget = chat.Supersede, access.Budget{Replies: 1}
-			return a
-		}
-		first := b.admit(interrupt("one"))
-		b.want("interrupted", b.admit(interrupt("two")).Superseded, first.Run.ID)
-		b.admit(interrupt("three")) // "two" was waiting, and has ended
-		f := b.refused(b.holding(0, access.Budget{Replies: 1}), fault.OverBudget)
-		b.want("elsewhere", f.Details["budget"], any("replies"))
-	})
-
 	b.run("ARefusalLeavesNothing", func(b *storeBench) {
 		b.refused(b.holding(100, access.Budget{DayTokens: 99}), fault.OverBudget)
 		b.want("messages", len(b.all("")), 0)
 		b.want("account", b.account(), access.Usage{})
-	})
-
-	b.run("ARepeatHoldsNothing", func(b *storeBench) {
-		a := b.holding(100, access.Budget{DayTokens: 100})
-		a.Run.IdempotencyKey = "k"
-		b.admit(a)
-		again := b.holding(100, access.Budget{DayTokens: 100})
-		again.Run.IdempotencyKey, again.Run.Fingerprint = "k", a.Run.Fingerprint
-		b.want("replayed", b.admit(again).Replayed, true)
-		b.want("held", b.account().Day.HeldTokens, int64(100))
 	})
 
 	b.run("StoppedInTheQueue", func(b *storeBench) {
@@ -166,16 +120,27 @@ func usageTests(b *storeBench) {
 		out := b.admit(a)
 		o := b.outcome(out.Run, chat.Completed, "done")
 		o.Usage = chat.Usage{Input: 10, Output: 5}
-		if _, err := b.Runs.Finish(b.ctx(), o); err != nil {
+		if _, err := b.Runs.Finish(b.ctx(), o, chat.Finish); err != nil {
 			b.Fatal(err)
 		}
 		a = b.sending(conv, "two")
 		a.Run.Hold = access.Hold{Tokens: 100}
-		b.admit(a) // deleted while it is made: it counts as held
+		live := b.admit(a).Run // deleted while it is made: what is recorded counts, and the prompt
+		points := []chat.Checkpoint{{UserID: b.user, RunID: live.ID, Attempt: 1, Output: chat.Output{Reasoning: "hm", Text: strings.Repeat("word", 20)}}}
+		if fenced, err := b.Runs.Checkpoint(b.ctx(), "here", points); err != nil || len(fenced) > 0 {
+			b.Fatalf("checkpoint: fenced %v, %v", fenced, err)
+		}
 		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(audit.ActionConversationDeleted)); err != nil {
 			b.Fatal(err)
 		}
-		spent := access.Spent{Tokens: 115, Replies: 2}
+		spent := access.Spent{Tokens: 15 + (len64("one", "done", "two", "hm")+80+3)/4, Replies: 2}
 		b.want("account", b.account(), access.Usage{Day: spent, Month: spent})
 	})
+}
+
+func len64(texts ...string) (n int64) {
+	for _, text := range texts {
+		n += int64(len(text))
+	}
+	return n
 }

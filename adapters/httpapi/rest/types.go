@@ -27,10 +27,14 @@ type messageJSON struct {
 }
 
 func messageOf(m chat.Message) messageJSON {
+	var siblings []string
+	for _, id := range m.Siblings {
+		siblings = append(siblings, chat.ClientID(id))
+	}
 	return messageJSON{
-		ID: m.ID, ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Role: m.Role,
+		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Role: m.Role,
 		Metadata: m.Metadata, CreatedAt: httpapi.Timestamp(m.CreatedAt), UpdatedAt: httpapi.Timestamp(m.CreatedAt),
-		ParentID: httpapi.Optional(m.ParentID), Siblings: m.Siblings,
+		ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings,
 	}
 }
 
@@ -120,7 +124,7 @@ func parsePosition(cursor string) (*ports.Position, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
 	at, id, _ := strings.Cut(string(raw), ".")
 	nanos, failed := strconv.ParseInt(at, 36, 64)
-	if err != nil || failed != nil || nanos < 0 || !chat.ValidID(id) {
+	if err != nil || failed != nil || nanos < 0 || !chat.ValidID(strings.Replace(id, "/", "-", 1)) { // see chat.ScopedID
 		return nil, fault.New(fault.Invalid, "Invalid cursor")
 	}
 	return &ports.Position{At: time.Unix(0, nanos).UTC(), ID: id}, nil

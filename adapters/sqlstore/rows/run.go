@@ -3,7 +3,6 @@ package rows
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"parley/domain/access"
@@ -108,19 +107,4 @@ func unmarshal(text string) (map[string]any, error) {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
 	return m, nil
-}
-
-// RunColumns names the columns of chat_runs, for statements that Bun does not
-// build: never by a star, which breaks once after every migration.
-var RunColumns = columns(reflect.TypeFor[Run]())
-
-func columns(t reflect.Type) (names []string) {
-	for f := range t.Fields() {
-		if f.Name == "BaseModel" {
-			continue
-		}
-		name, _, _ := strings.Cut(f.Tag.Get("bun"), ",")
-		names = append(names, name)
-	}
-	return names
 }
