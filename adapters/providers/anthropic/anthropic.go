@@ -47,7 +47,10 @@ func New(c Config) (*Provider, error) {
 		base = BaseURL
 	}
 	endpoint, err := upstream.NewEndpoint(Name, base,
-		upstream.Client{Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap, OnHeader: headroom(c.Observer)}, "/messages", "/v1")
+		upstream.Client{
+			Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap,
+			OnHeader: upstream.ReportHeadroom(c.Observer, Name, "Anthropic-Ratelimit-%s-Limit", "Anthropic-Ratelimit-%s-Remaining"),
+		}, "/messages", "/v1")
 	if err != nil {
 		return nil, fmt.Errorf("anthropic: %w", err)
 	}

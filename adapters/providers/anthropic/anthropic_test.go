@@ -77,29 +77,29 @@ var (
 	stop  = [2]string{"message_stop", `{"type":"message_stop"}`}
 )
 
-func TestAnthropic_WholeReplies(t *testing.T) {
+func TestAnthropic_CompleteReplies(t *testing.T) {
 	const text = "one two — 三 😀 "
 	for name, c := range map[string]struct {
 		reply        stub.Reply
 		want, finish string
 	}{
-		"Plain":              {stub.Reply{Text: text}, text, "stop"},
-		"EveryByteForItself": {stub.Reply{Text: text, Split: 1}, text, "stop"},
-		"AllInOneWrite":      {stub.Reply{Text: text, Coalesce: true}, text, "stop"},
-		"WithPings":          {stub.Reply{Text: text, Ping: true}, text, "stop"},
-		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text, "stop"},
-		"PingsKeepItAlive":   {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond, Ping: true}, "a b c d", "stop"},
-		"UnknownEvents":      {stub.Reply{Raw: script(start, [2]string{"brand_new", `{"type":"brand_new"}`}, hello, delta, stop)}, "hello", "stop"},
-		"CutAtItsLimit":      {stub.Reply{Text: "a b", Finish: "max_tokens"}, "a b", "length"},
-		"WindowFull":         {stub.Reply{Text: "a b", Finish: "model_context_window_exceeded"}, "a b", "length"},
-		"Refusal":            {stub.Reply{Text: "a b", Finish: "refusal"}, "a b", "refusal"},
+		"Plain":            {stub.Reply{Text: text}, text, "stop"},
+		"ByteByByte":       {stub.Reply{Text: text, Split: 1}, text, "stop"},
+		"AllInOneWrite":    {stub.Reply{Text: text, Coalesce: true}, text, "stop"},
+		"WithPings":        {stub.Reply{Text: text, Ping: true}, text, "stop"},
+		"SlowFirstByte":    {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text, "stop"},
+		"PingsKeepItAlive": {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond, Ping: true}, "a b c d", "stop"},
+		"UnknownEvents":    {stub.Reply{Raw: script(start, [2]string{"brand_new", `{"type":"brand_new"}`}, hello, delta, stop)}, "hello", "stop"},
+		"CutAtItsLimit":    {stub.Reply{Text: "a b", Finish: "max_tokens"}, "a b", "length"},
+		"WindowFull":       {stub.Reply{Text: "a b", Finish: "model_context_window_exceeded"}, "a b", "length"},
+		"Refusal":          {stub.Reply{Text: "a b", Finish: "refusal"}, "a b", "refusal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.err != nil || r.text != c.want || r.answer.FinishReason != c.finish {
-				t.Errorf("said %q, answer %+v, error %v", r.text, r.answer, r.err)
+				t.Errorf("text %q, answer %+v, error %v", r.text, r.answer, r.err)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func TestAnthropic_Failures(t *testing.T) {
 		reply  stub.Reply
 		reason upstream.Reason
 		after  time.Duration
-		said   bool
+		text   bool
 	}{
 		"500":                {reply: stub.Refuse(500, "api_error"), reason: upstream.ServerError},
 		"529":                {reply: stub.Refuse(529, "overloaded_error"), reason: upstream.Overloaded},
@@ -127,13 +127,13 @@ func TestAnthropic_Failures(t *testing.T) {
 		"LineOf10MB":         {reply: stub.Reply{Raw: "event: content_block_delta\ndata: " + strings.Repeat("x", 10<<20)}, reason: upstream.LineTooLong},
 		"NoFirstByte":        {reply: stub.Reply{Hang: true}, reason: upstream.FirstToken},
 		"OnlyPings":          {reply: stub.Reply{Cut: stub.Stall}, reason: upstream.FirstToken},
-		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, said: true},
-		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, said: true},
-		"NoMessageStop":      {reply: stub.Reply{Raw: script(start, hello, delta)}, reason: upstream.Incomplete, said: true},
-		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, said: true},
-		"OverloadedInMiddle": {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, said: true},
+		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, text: true},
+		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, text: true},
+		"NoMessageStop":      {reply: stub.Reply{Raw: script(start, hello, delta)}, reason: upstream.Incomplete, text: true},
+		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, text: true},
+		"OverloadedInMiddle": {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, text: true},
 		"OverloadedAtOnce":   {reply: stub.Reply{Cut: stub.Overload}, reason: upstream.Overloaded},
-		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, said: true},
+		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, text: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -142,14 +142,14 @@ func TestAnthropic_Failures(t *testing.T) {
 			if got := upstream.ReasonOf(r.err); got != c.reason || upstream.RetryAfter(r.err) != c.after {
 				t.Errorf("reason %q after %v: %v", got, upstream.RetryAfter(r.err), r.err)
 			}
-			if (r.text != "") != c.said || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
-				t.Errorf("said %.20q, answer %+v", r.text, r.answer)
+			if (r.text != "") != c.text || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
+				t.Errorf("text %.20q, answer %+v", r.text, r.answer)
 			}
 			if n := len(s.Calls()); n != 1 {
 				t.Errorf("%d calls", n)
 			}
 			if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
-				t.Errorf("error says %v", r.err)
+				t.Errorf("error %v", r.err)
 			}
 		})
 	}
@@ -246,11 +246,11 @@ func TestAnthropic_Request(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(100*time.Millisecond, cancel)
 		if r := ask(ctx, p, chat.Params{}); !fault.Is(r.err, fault.Canceled) || r.text == "" {
-			t.Fatalf("said %q, error %v", r.text, r.err)
+			t.Fatalf("text %q, error %v", r.text, r.err)
 		}
-		for begun := time.Now(); !s.Calls()[0].Gone; time.Sleep(5 * time.Millisecond) {
+		for begun := time.Now(); !s.Calls()[0].Disconnected; time.Sleep(5 * time.Millisecond) {
 			if time.Since(begun) > time.Second {
-				t.Fatal("the provider was not told")
+				t.Fatal("the connection was not closed")
 			}
 		}
 	})

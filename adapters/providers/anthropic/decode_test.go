@@ -75,7 +75,7 @@ func TestDecode_Shapes(t *testing.T) {
 			_, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.text != c.text || r.reasoning != c.reasoning || upstream.ReasonOf(r.err) != c.reason {
-				t.Errorf("said %q (%q), error %v", r.text, r.reasoning, r.err)
+				t.Errorf("text %q (%q), error %v", r.text, r.reasoning, r.err)
 			}
 			if (r.answer.FinishReason == "") != (r.err != nil) || strings.Contains(fmt.Sprint(r.err), "canary") {
 				t.Errorf("finish %q, error %v", r.answer.FinishReason, r.err)
@@ -98,7 +98,7 @@ func TestDecode_StopReasons(t *testing.T) {
 			_, p := open(t, stub.Always(stub.Reply{Text: "one two", Finish: stop}))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.text != "one two" || r.answer.FinishReason != want.finish || upstream.ReasonOf(r.err) != want.reason {
-				t.Errorf("said %q, finish %q, %v", r.text, r.answer.FinishReason, r.err)
+				t.Errorf("text %q, finish %q, %v", r.text, r.answer.FinishReason, r.err)
 			}
 			if r.err != nil && !fault.Is(r.err, fault.AIFailed) {
 				t.Error(r.err)
@@ -205,6 +205,6 @@ func TestRequest_BaseURL(t *testing.T) {
 func TestDecode_SilenceAfterTheStopReason(t *testing.T) {
 	_, p := open(t, stub.Always(stub.Reply{Text: "one two three", FinishEach: true, Pace: 300 * time.Millisecond}))
 	if r := ask(t.Context(), p, chat.Params{}); r.err != nil || r.text != "one two three" {
-		t.Errorf("said %q, %v", r.text, r.err)
+		t.Errorf("text %q, %v", r.text, r.err)
 	}
 }

@@ -1,8 +1,6 @@
 package anthropic
 
 import (
-	"context"
-	"net/http"
 	"strings"
 
 	sdk "github.com/anthropics/anthropic-sdk-go"
@@ -115,19 +113,4 @@ func small(s string) (int, bool) {
 		return 0, false
 	}
 	return int(s[0] - '0'), true
-}
-
-// headroom tells the observer what the headers say of the rate limits.
-func headroom(o ports.Observer) func(context.Context, http.Header) {
-	if o == nil {
-		return nil
-	}
-	return func(ctx context.Context, h http.Header) {
-		for _, kind := range []string{"requests", "tokens"} {
-			prefix := "Anthropic-Ratelimit-" + kind
-			if ratio, ok := upstream.Headroom(h, prefix+"-Limit", prefix+"-Remaining"); ok {
-				o.Observe(ctx, ports.ProviderHeadroom{Provider: Name, Kind: kind, Ratio: ratio})
-			}
-		}
-	}
 }

@@ -1,7 +1,7 @@
-// Package demo is a provider without a mind and without a network: it says the
-// same words to the same message, says that it is not AI, and can be told to
-// be slow, long-winded or broken. It goes through the same breaker, limits and
-// accounts as the real ones, so that everything can be tried without a key.
+// Package demo is a provider that needs no network and no key. It is not AI: it
+// streams the same words to the same message, and a directive in the message
+// makes the reply slow, long, late or failed. Breakers, limits and budgets treat
+// it like any other provider, so that the whole service can be tried with it.
 package demo
 
 import (
@@ -25,15 +25,15 @@ type Provider struct {
 	Tokens ports.Tokens  // nil: every word is a token
 }
 
-// Generate implements ports.Model. What it says depends on the last message of
-// the user alone; a message may begin with a directive (see script). When the
-// prompt ends with the beginning of that very reply, the rest of it follows.
+// Generate implements ports.Model. The reply depends on the last message of the
+// user alone, which may begin with a directive (see scriptFor). When the prompt
+// ends with the beginning of the same reply, the rest of it is streamed.
 func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
 	s := scriptFor(lastOf(prompt.Messages, chat.User))
 	words := strings.SplitAfter(s.text, " ")
-	already := 0
+	sent := 0
 	if n := len(prompt.Messages); n > 0 && prompt.Messages[n-1].Role == chat.Assistant {
-		already = said(words, prompt.Messages[n-1].Text)
+		sent = wordsIn(words, prompt.Messages[n-1].Text)
 	}
 	free := int64(0)
 	a := ports.Answer{
@@ -50,10 +50,10 @@ func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(c
 		pace = s.spread / time.Duration(len(words))
 	}
 	var text strings.Builder
-	for i, word := range words[already:] {
+	for i, word := range words[sent:] {
 		err := pause(ctx, pace)
-		if err == nil && s.fail && already == 0 && i == len(words)/2 {
-			err = upstream.Fail(upstream.ServerError, errors.New("demo: told to fail"))
+		if err == nil && s.fail && sent == 0 && i == len(words)/2 {
+			err = upstream.Fail(upstream.ServerError, errors.New("demo: the message asks for a failure"))
 		}
 		if err != nil {
 			a.Usage.Output = p.count(text.String())
@@ -67,7 +67,7 @@ func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(c
 	return a, nil
 }
 
-// pause waits for the next word; with no pause it still notices the end of ctx.
+// pause waits for d, and returns the fault of a context that has ended.
 func pause(ctx context.Context, d time.Duration) error {
 	if d > 0 {
 		t := time.NewTimer(d)
@@ -80,9 +80,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	return upstream.Ended(ctx)
 }
 
-// said is how many of words the beginning of a reply holds; 0 when it is the
-// beginning of something else.
-func said(words []string, prefix string) int {
+// wordsIn returns how many of the words a prefix of the reply holds; 0 when it is
+// a prefix of another reply.
+func wordsIn(words []string, prefix string) int {
 	for i, w := range words {
 		if prefix == "" {
 			return i
@@ -96,10 +96,10 @@ func said(words []string, prefix string) int {
 	return 0
 }
 
-func lastOf(turns []ports.PromptMessage, role chat.Role) string {
-	for i := len(turns) - 1; i >= 0; i-- {
-		if turns[i].Role == role {
-			return turns[i].Text
+func lastOf(messages []ports.PromptMessage, role chat.Role) string {
+	for i := len(messages) - 1; i >= 0; i-- {
+		if messages[i].Role == role {
+			return messages[i].Text
 		}
 	}
 	return ""
@@ -120,11 +120,12 @@ func (p Provider) count(text string) int64 {
 	return int64(p.Tokens(text))
 }
 
-// label opens every reply that was not told what to be, so that nobody takes
-// it for an answer.
+// label begins every reply without a directive, so that it is not taken for an
+// answer.
 const label = "This is Parley's demo provider, which is not AI: it streams the same words to everyone, " +
 	"so that you can try the service before you give it a key."
 
+// greeting returns the reply to a message without a directive.
 func greeting(message string) string {
 	words := len(strings.Fields(message))
 	counted := fmt.Sprintf("%d words", words)

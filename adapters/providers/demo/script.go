@@ -7,19 +7,19 @@ import (
 	"unicode"
 )
 
-// Bounds of the directives, so that a word in a message cannot ask for more
-// than a provider would give.
+// Bounds of the directives: a message cannot ask for more than a real provider
+// would generate.
 const (
 	maxWords  = 20_000
 	maxSpread = 10 * time.Minute
 )
 
-// script is what the demo provider will do.
+// script is the reply to one message.
 type script struct {
 	text   string
-	spread time.Duration // over which the whole reply is spread; 0: the usual pace
-	fail   bool          // breaks off half way
-	hang   bool          // never says a word
+	spread time.Duration // over which the whole reply is spread; 0: Provider.Delay between two words
+	fail   bool          // ends with an error half way
+	hang   bool          // the first word never comes
 }
 
 // scriptFor reads a directive at the start of a message:
@@ -60,7 +60,8 @@ func scriptFor(message string) script {
 	return s
 }
 
-// filler is n words, numbered every hundred so that a gap or a repeat shows.
+// filler returns n words. Every hundredth is its number, which makes gaps and
+// repeats visible.
 func filler(n int) string {
 	var b strings.Builder
 	b.WriteString("[demo]")

@@ -15,7 +15,7 @@ import (
 // does not stream.
 type decoder struct {
 	choice int64 // the index of the choice that is the reply
-	chosen bool  // it has said something
+	chosen bool  // it has sent text
 }
 
 var done = []byte("[DONE]")
@@ -50,14 +50,18 @@ func (d *decoder) decode(e upstream.Event, r *upstream.Reply) error {
 			if value.Type != gjson.Null {
 				err = upstream.ParseRefusal(chunk, http.StatusOK, nil).Fault()
 			}
+		case "text", "content", "delta", "message", "response", "output", "token", "generated_text": // other protocols
+			if !isEmpty(value) {
+				r.UnknownMember(key.Str)
+			}
 		}
 		return err == nil
 	})
 	return err
 }
 
-// decodeChoice reads a choice. Where it says something is a delta, or in a
-// document a message, or the text of a legacy completion.
+// decodeChoice reads a choice. Its content is in a delta, in a message (of a
+// document), or in the text of a legacy completion.
 func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 	var delta, message, text, finish, failed gjson.Result
 	index := d.choice
@@ -79,17 +83,21 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 			failed = value
 		case "usage": // Moonshot
 			reportUsage(value, r)
+		case "content", "response", "output", "token", "generated_text":
+			if !isEmpty(value) {
+				r.UnknownMember(key.Str)
+			}
 		}
 		return true
 	})
-	said := d.read(delta, r)
-	if !said.spoke() && !d.chosen { // Perplexity repeats the whole message beside every delta
-		said.merge(d.read(message, r).Content)
+	c := d.read(delta, r)
+	if c.isEmpty() && !d.chosen { // Perplexity repeats the whole message beside every delta
+		c.merge(d.read(message, r).Content)
 	}
-	if !said.spoke() {
-		said.merge(upstream.ReadContent(text))
+	if c.isEmpty() {
+		c.merge(upstream.ReadContent(text))
 	}
-	if said.spoke() || said.Unsupported != "" {
+	if !c.isEmpty() || c.Unsupported != "" {
 		switch {
 		case !d.chosen:
 			d.choice, d.chosen = index, true
@@ -98,7 +106,7 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 			return nil
 		}
 	}
-	if err := r.Content(said.Content); err != nil {
+	if err := r.Content(c.Content); err != nil {
 		return err
 	}
 	switch {
@@ -112,49 +120,49 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 	return nil
 }
 
-// spoken is what a delta or a message says.
-type spoken struct{ upstream.Content }
+// content is that of a delta or a message, gathered from several members.
+type content struct{ upstream.Content }
 
-func (s *spoken) spoke() bool { return s.Text != "" || s.Reasoning != "" }
+func (c *content) isEmpty() bool { return c.Text == "" && c.Reasoning == "" }
 
-func (s *spoken) merge(c upstream.Content) {
-	s.Text += c.Text
-	s.addReasoning(c.Reasoning)
-	if s.Unsupported == "" {
-		s.Unsupported = c.Unsupported
+func (c *content) merge(more upstream.Content) {
+	c.Text += more.Text
+	c.addReasoning(more.Reasoning)
+	if c.Unsupported == "" {
+		c.Unsupported = more.Unsupported
 	}
 }
 
 // addReasoning adds reasoning once: some servers give it under several names.
-func (s *spoken) addReasoning(text string) {
+func (c *content) addReasoning(text string) {
 	switch {
-	case strings.Contains(s.Reasoning, text):
-	case strings.Contains(text, s.Reasoning):
-		s.Reasoning = text
+	case strings.Contains(c.Reasoning, text):
+	case strings.Contains(text, c.Reasoning):
+		c.Reasoning = text
 	default:
-		s.Reasoning += text
+		c.Reasoning += text
 	}
 }
 
 // read reads a delta or a message.
-func (d *decoder) read(v gjson.Result, r *upstream.Reply) (s spoken) {
+func (d *decoder) read(v gjson.Result, r *upstream.Reply) (c content) {
 	if !v.IsObject() {
-		s.merge(upstream.ReadContent(v))
-		return s
+		c.merge(upstream.ReadContent(v))
+		return c
 	}
 	v.ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "content", "refusal":
-			s.merge(upstream.ReadContent(value))
+			c.merge(upstream.ReadContent(value))
 		case "reasoning_content", // DeepSeek, vLLM, llama.cpp
 			"reasoning",         // OpenRouter, Ollama, Groq
 			"reasoning_details", // OpenRouter
 			"reasoning_text",
 			"thinking", "thinking_blocks": // LiteLLM
-			s.addReasoning(upstream.ReadReasoning(value))
+			c.addReasoning(upstream.ReadReasoning(value))
 		case "tool_calls", "function_call", "audio", "images":
-			if !isEmpty(value) && s.Unsupported == "" {
-				s.Unsupported = key.Str
+			if !isEmpty(value) && c.Unsupported == "" {
+				c.Unsupported = key.Str
 			}
 		case "usage":
 			reportUsage(value, r)
@@ -167,7 +175,7 @@ func (d *decoder) read(v gjson.Result, r *upstream.Reply) (s spoken) {
 		}
 		return true
 	})
-	return s
+	return c
 }
 
 // isEmpty reports whether a value can hold no text: null, a number, a truth

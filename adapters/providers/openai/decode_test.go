@@ -42,7 +42,7 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 			one := "data: " + `{"choices":[{"index":0,"delta":{"content":"word "},"finish_reason":"stop"}]}` + "\n\n"
 			r := askRecorded(t, &stub.RecordedTransport{Chunks: slices.Repeat([]string{one}, 20), Pace: 1900 * time.Millisecond})
 			if r.err != nil || r.text != strings.Repeat("word ", 20) || r.answer.FinishReason != "stop" {
-				t.Errorf("said %q, %+v, %v", r.text, r.answer, r.err)
+				t.Errorf("text %q, %+v, %v", r.text, r.answer, r.err)
 			}
 		})
 	})
@@ -53,7 +53,7 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 				"data: " + `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}` + "\n\n",
 			}})
 			if r.err != nil || r.text != "a" || r.answer.Usage.Input != 3 {
-				t.Errorf("said %q, %+v, %v", r.text, r.answer, r.err)
+				t.Errorf("text %q, %+v, %v", r.text, r.answer, r.err)
 			}
 		})
 	})
@@ -63,7 +63,7 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 			begun := time.Now()
 			r := askRecorded(t, &stub.RecordedTransport{Chunks: slices.Repeat([]string{one}, 2), Pace: time.Hour})
 			if took := time.Since(begun); r.err != nil || r.text != "a" || took != 2*time.Second {
-				t.Errorf("said %q after %v, %v", r.text, took, r.err)
+				t.Errorf("text %q after %v, %v", r.text, took, r.err)
 			}
 		})
 	})
@@ -74,7 +74,7 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 		}
 		_, p := open(t, stub.Always(raw(one("a"), one("b"), delta(`{"content":"c"}`))))
 		if r := ask(t.Context(), p, chat.Params{}); r.err != nil || r.text != "abc" {
-			t.Errorf("said %q, %v", r.text, r.err)
+			t.Errorf("text %q, %v", r.text, r.err)
 		}
 	})
 	t.Run("TheLastReasonCounts", func(t *testing.T) {
@@ -82,14 +82,14 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 		_, p := open(t, stub.Always(raw(`{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}`,
 			`{"choices":[{"delta":{"content":"b"},"finish_reason":"length"}]}`, doneMark)))
 		if r := ask(t.Context(), p, chat.Params{}); r.err != nil || r.text != "ab" || r.answer.FinishReason != "length" {
-			t.Errorf("said %q, %+v, %v", r.text, r.answer, r.err)
+			t.Errorf("text %q, %+v, %v", r.text, r.answer, r.err)
 		}
 	})
 	t.Run("ResetInTheMiddleIsNoEnd", func(t *testing.T) {
 		t.Parallel()
 		_, p := open(t, stub.Always(stub.Reply{Text: "one two three", FinishEach: true, Cut: stub.Reset, After: 2, Pace: 10 * time.Millisecond}))
 		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.Lost || r.text != "one two " {
-			t.Errorf("said %q, %v", r.text, r.err)
+			t.Errorf("text %q, %v", r.text, r.err)
 		}
 	})
 }
@@ -120,7 +120,7 @@ func TestDecode_FinishReasons(t *testing.T) {
 			_, p := open(t, stub.Always(stub.Reply{Text: "one two", Finish: finish}))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.text != "one two" || r.answer.FinishReason != want.finish || upstream.ReasonOf(r.err) != want.reason {
-				t.Errorf("said %q, finish %q, %v", r.text, r.answer.FinishReason, r.err)
+				t.Errorf("text %q, finish %q, %v", r.text, r.answer.FinishReason, r.err)
 			}
 			if r.err != nil && (!fault.Is(r.err, fault.AIFailed) || r.answer.Usage.Output == 0) {
 				t.Errorf("%+v, %v", r.answer, r.err)
@@ -131,7 +131,7 @@ func TestDecode_FinishReasons(t *testing.T) {
 		for _, finish := range []string{`1`, `{"reason":"x"}`, `true`} {
 			_, p := open(t, stub.Always(raw(`{"choices":[{"delta":{"content":"a"},"finish_reason":`+finish+`}]}`, doneMark)))
 			if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.UnknownFinish || r.text != "a" {
-				t.Errorf("%s: said %q, %v", finish, r.text, r.err)
+				t.Errorf("%s: text %q, %v", finish, r.text, r.err)
 			}
 		}
 	})
@@ -172,7 +172,10 @@ func TestDecode_Shapes(t *testing.T) {
 		"NoToolCalls":        {reply: raw(delta(`{"content":"a","tool_calls":[],"function_call":null,"audio":null}`), finished), text: "a"},
 		"UnknownMember":      {reply: raw(delta(`{"role":"assistant","output":"a"}`), finished), reason: upstream.UnsupportedOutput},
 		"UnknownMemberToo":   {reply: raw(delta(`{"content":"a","foo":"bar"}`), finished), text: "a"},
-		"NothingSaid":        {reply: raw(delta(`{"role":"assistant","content":""}`), finished)},
+		"UnknownProtocol":    {reply: raw(`{"content":"a"}`, finished), reason: upstream.UnsupportedOutput},
+		"UnknownInChoice":    {reply: raw(`{"choices":[{"token":{"text":"a"}}]}`, finished), reason: upstream.UnsupportedOutput},
+		"FilteredAtOnce":     {reply: raw(`{"choices":[{"delta":{"note":"x"},"finish_reason":"content_filter"}]}`)},
+		"NoText":             {reply: raw(delta(`{"role":"assistant","content":""}`), finished)},
 		"ErrorInTheChoice":   {reply: raw(delta(`{"content":"a"}`), `{"choices":[{"delta":{"content":"b"},"finish_reason":"error","error":{"code":502,"message":"canary"}}]}`), text: "ab", reason: upstream.ServerError},
 		"ErrorAsText":        {reply: raw(delta(`{"content":"a"}`), `{"error":"canary"}`), text: "a", reason: upstream.ServerError},
 		"ErrorObject":        {reply: raw(delta(`{"content":"a"}`), `{"object":"error","message":"canary","type":"x","code":503}`), text: "a", reason: upstream.Overloaded},
@@ -208,7 +211,7 @@ func TestDecode_Shapes(t *testing.T) {
 			_, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.text != c.text || r.reasoning != c.reasoning || upstream.ReasonOf(r.err) != c.reason {
-				t.Errorf("said %q (%q), error %v", r.text, r.reasoning, r.err)
+				t.Errorf("text %q (%q), error %v", r.text, r.reasoning, r.err)
 			}
 			if (r.answer.FinishReason == "") != (r.err != nil) || strings.Contains(fmt.Sprint(r.err), "canary") {
 				t.Errorf("finish %q, error %v", r.answer.FinishReason, r.err)

@@ -52,7 +52,10 @@ func New(c Config) (*Provider, error) {
 		base = BaseURL
 	}
 	endpoint, err := upstream.NewEndpoint(Name, base,
-		upstream.Client{Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap, OnHeader: headroom(c.Observer)}, "/chat/completions")
+		upstream.Client{
+			Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap,
+			OnHeader: upstream.ReportHeadroom(c.Observer, Name, "X-Ratelimit-Limit-%s", "X-Ratelimit-Remaining-%s"),
+		}, "/chat/completions")
 	if err != nil {
 		return nil, fmt.Errorf("openai: %w", err)
 	}

@@ -64,7 +64,7 @@ func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
 	return r
 }
 
-func TestOpenAI_WholeReplies(t *testing.T) {
+func TestOpenAI_CompleteReplies(t *testing.T) {
 	const text = "one two — 三 😀 "
 	frame := func(delta string) string { return `data: {"choices":[{"index":0,"delta":` + delta + `}]}` + "\n\n" }
 	const finish = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
@@ -72,13 +72,13 @@ func TestOpenAI_WholeReplies(t *testing.T) {
 		reply stub.Reply
 		want  string
 	}{
-		"Plain":              {stub.Reply{Text: text}, text},
-		"EveryByteForItself": {stub.Reply{Text: text, Split: 1}, text},
-		"AllInOneWrite":      {stub.Reply{Text: text, Coalesce: true}, text},
-		"WithComments":       {stub.Reply{Text: text, Ping: true}, text},
-		"SlowFirstByte":      {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text},
-		"SlowButAlive":       {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond}, "a b c d"},
-		"ControlCharacters":  {stub.Reply{Chunks: []string{"a\x00b", "\x1b[31mred", "\ttab\n"}}, "ab[31mred\ttab\n"},
+		"Plain":             {stub.Reply{Text: text}, text},
+		"ByteByByte":        {stub.Reply{Text: text, Split: 1}, text},
+		"AllInOneWrite":     {stub.Reply{Text: text, Coalesce: true}, text},
+		"WithComments":      {stub.Reply{Text: text, Ping: true}, text},
+		"SlowFirstByte":     {stub.Reply{Text: text, Delay: 600 * time.Millisecond}, text},
+		"SlowButAlive":      {stub.Reply{Text: "a b c d", Pace: 400 * time.Millisecond}, "a b c d"},
+		"ControlCharacters": {stub.Reply{Chunks: []string{"a\x00b", "\x1b[31mred", "\ttab\n"}}, "ab[31mred\ttab\n"},
 		"CharacterInTwoPieces": {stub.Reply{Raw: frame("{\"content\":\"a\xf0\x9f\"}") + frame("{\"content\":\"\x98\x80b\"}") +
 			finish + "data: [DONE]\n\n"}, "a😀b"},
 		"NoDoneMarker":     {stub.Reply{Raw: frame(`{"content":"fine"}`) + finish}, "fine"},
@@ -94,7 +94,7 @@ func TestOpenAI_WholeReplies(t *testing.T) {
 			_, p := open(t, stub.Always(c.reply))
 			r := ask(t.Context(), p, chat.Params{})
 			if r.err != nil || r.text != c.want || r.answer.FinishReason != "stop" {
-				t.Errorf("said %q, answer %+v, error %v", r.text, r.answer, r.err)
+				t.Errorf("text %q, answer %+v, error %v", r.text, r.answer, r.err)
 			}
 		})
 	}
@@ -106,7 +106,7 @@ func TestOpenAI_Failures(t *testing.T) {
 		reply  stub.Reply
 		reason upstream.Reason
 		after  time.Duration
-		said   bool
+		text   bool
 	}{
 		"500":                {reply: stub.Refuse(500, "server_error"), reason: upstream.ServerError},
 		"502WithAPage":       {reply: stub.Reply{Status: 502, Header: map[string]string{"Content-Type": "text/html"}, Raw: "<html>"}, reason: upstream.ServerError},
@@ -131,12 +131,12 @@ func TestOpenAI_Failures(t *testing.T) {
 		"EventOf10MB":        {reply: stub.Reply{Raw: strings.Repeat("data: "+long[:1000]+"\n", 10_000)}, reason: upstream.LineTooLong},
 		"NoFirstByte":        {reply: stub.Reply{Hang: true}, reason: upstream.FirstToken},
 		"NoFirstToken":       {reply: stub.Reply{Cut: stub.Stall}, reason: upstream.FirstToken},
-		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, said: true},
-		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, said: true},
-		"CutInTheFinish":     {reply: stub.Reply{Raw: `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"stop"`}, reason: upstream.Incomplete, said: true},
-		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, said: true},
-		"ErrorInTheMiddle":   {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, said: true},
-		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, said: true},
+		"Stall":              {reply: stub.Reply{Text: "a b c", Cut: stub.Stall, After: 2}, reason: upstream.Idle, text: true},
+		"CleanEarlyEnd":      {reply: stub.Reply{Text: "a b c", Cut: stub.EOF, After: 2}, reason: upstream.Incomplete, text: true},
+		"CutInTheFinish":     {reply: stub.Reply{Raw: `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"stop"`}, reason: upstream.Incomplete, text: true},
+		"Reset":              {reply: stub.Reply{Text: "a b c", Cut: stub.Reset, After: 2}, reason: upstream.Lost, text: true},
+		"ErrorInTheMiddle":   {reply: stub.Reply{Text: "a b c", Cut: stub.Overload, After: 2}, reason: upstream.Overloaded, text: true},
+		"EndlessReply":       {reply: stub.Reply{Text: stub.Words(3000)}, reason: upstream.ReplyTooLong, text: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,8 +146,8 @@ func TestOpenAI_Failures(t *testing.T) {
 			if got := upstream.ReasonOf(r.err); got != c.reason || upstream.RetryAfter(r.err) != c.after {
 				t.Errorf("reason %q after %v: %v", got, upstream.RetryAfter(r.err), r.err)
 			}
-			if (r.text != "") != c.said || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
-				t.Errorf("said %.20q, answer %+v", r.text, r.answer)
+			if (r.text != "") != c.text || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
+				t.Errorf("text %.20q, answer %+v", r.text, r.answer)
 			}
 			if n := len(s.Calls()); n != 1 {
 				t.Errorf("%d calls", n)
@@ -156,11 +156,11 @@ func TestOpenAI_Failures(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 			if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
-				t.Errorf("error says %v", r.err)
+				t.Errorf("error %v", r.err)
 			}
 		})
 	}
-	t.Run("NobodyListens", func(t *testing.T) {
+	t.Run("NotListening", func(t *testing.T) {
 		s, p := open(t, nil)
 		s.Kill()
 		r := ask(t.Context(), p, chat.Params{})
@@ -175,23 +175,23 @@ func TestOpenAI_Failures(t *testing.T) {
 		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(100), Pace: 10 * time.Millisecond}))
 		time.AfterFunc(100*time.Millisecond, s.Kill)
 		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.Lost || r.text == "" {
-			t.Errorf("said %q, error %v", r.text, r.err)
+			t.Errorf("text %q, error %v", r.text, r.err)
 		}
 	})
 }
 
 func TestOpenAI_Stop(t *testing.T) {
-	t.Run("ClosesTheProvidersConnection", func(t *testing.T) {
+	t.Run("ClosesTheConnection", func(t *testing.T) {
 		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(1000), Pace: 10 * time.Millisecond}))
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(100*time.Millisecond, cancel)
 		r := ask(ctx, p, chat.Params{})
 		if !fault.Is(r.err, fault.Canceled) || r.text == "" {
-			t.Fatalf("said %q, error %v", r.text, r.err)
+			t.Fatalf("text %q, error %v", r.text, r.err)
 		}
-		for begun := time.Now(); !s.Calls()[0].Gone; time.Sleep(5 * time.Millisecond) {
+		for begun := time.Now(); !s.Calls()[0].Disconnected; time.Sleep(5 * time.Millisecond) {
 			if time.Since(begun) > time.Second {
-				t.Fatal("the provider was not told")
+				t.Fatal("the connection was not closed")
 			}
 		}
 	})
@@ -215,7 +215,7 @@ func TestOpenAI_Usage(t *testing.T) {
 			t.Error(r.reasoning, r.text, d)
 		}
 	})
-	t.Run("IsEstimatedWhenItSaysNothing", func(t *testing.T) {
+	t.Run("IsEstimatedWhenNotReported", func(t *testing.T) {
 		_, p := open(t, stub.Always(stub.Reply{Text: "one two", NoUsage: true}))
 		if r := ask(t.Context(), p, chat.Params{}); r.err != nil || !r.answer.Usage.Estimated {
 			t.Errorf("%+v, %v", r.answer, r.err)
@@ -227,7 +227,7 @@ func TestOpenAI_Usage(t *testing.T) {
 		begun := time.Now()
 		r := ask(t.Context(), p, chat.Params{})
 		if r.err != nil || r.text != "a" || time.Since(begun) > 2*time.Second {
-			t.Errorf("said %q in %v, error %v", r.text, time.Since(begun), r.err)
+			t.Errorf("text %q in %v, error %v", r.text, time.Since(begun), r.err)
 		}
 	})
 	t.Run("ConnectionsAreKept", func(t *testing.T) {

@@ -1,8 +1,6 @@
 package openai
 
 import (
-	"context"
-	"net/http"
 	"strings"
 
 	sdk "github.com/openai/openai-go/v3"
@@ -91,18 +89,4 @@ func reasons(model string) bool {
 	}
 	rest, ok := strings.CutPrefix(model, "gpt-")
 	return ok && rest != "" && rest[0] >= '5' && rest[0] <= '9' && !strings.Contains(rest, "chat")
-}
-
-// headroom tells the observer what the headers say of the rate limits.
-func headroom(o ports.Observer) func(context.Context, http.Header) {
-	if o == nil {
-		return nil
-	}
-	return func(ctx context.Context, h http.Header) {
-		for _, kind := range []string{"requests", "tokens"} {
-			if ratio, ok := upstream.Headroom(h, "X-Ratelimit-Limit-"+kind, "X-Ratelimit-Remaining-"+kind); ok {
-				o.Observe(ctx, ports.ProviderHeadroom{Provider: Name, Kind: kind, Ratio: ratio})
-			}
-		}
-	}
 }

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Directives obeys the beginnings of the last user message that the demo
-// provider knows: !echo, !long, !slow, !hang and !fail. Anything else is echoed.
+// Directives is a Script that follows the directives of the demo provider in the
+// last message of the user: !echo, !long, !slow, !hang and !fail. Any other
+// message is echoed.
 func Directives(c Call) Reply {
 	message := ""
 	for _, m := range c.Messages {
@@ -33,7 +34,7 @@ func Directives(c Call) Reply {
 	return Reply{Text: c.Last()}
 }
 
-// Words is a text of n words.
+// Words returns a text of n words.
 func Words(n int) string {
 	var b strings.Builder
 	for i := range n {

@@ -32,7 +32,7 @@ func (e openAIEncoder) begin() error {
 	return e.delta(map[string]any{"role": "assistant", "content": "", "refusal": nil}, nil)
 }
 
-func (e openAIEncoder) reason(text string) error {
+func (e openAIEncoder) reasoning(text string) error {
 	if e.s.reply.Parts {
 		return e.delta(map[string]any{"content": []any{
 			map[string]any{"type": "thinking", "thinking": []any{map[string]any{"type": "text", "text": text}}},
@@ -52,7 +52,7 @@ func (e openAIEncoder) reasoningMembers() []string {
 	return e.s.reply.ReasoningMembers
 }
 
-func (e openAIEncoder) say(text string) error {
+func (e openAIEncoder) text(text string) error {
 	chunks := []string{text}
 	if e.s.reply.SplitSurrogates {
 		chunks = splitSurrogates(text)
@@ -167,7 +167,7 @@ func (e anthropicEncoder) delta(index int, delta map[string]any) error {
 	return e.event("content_block_delta", map[string]any{"index": index, "delta": delta})
 }
 
-func (e anthropicEncoder) reason(text string) error {
+func (e anthropicEncoder) reasoning(text string) error {
 	var err error
 	if e.s.reply.TextInStart {
 		err = e.start(0, map[string]any{"type": "thinking", "thinking": text, "signature": ""})
@@ -191,7 +191,7 @@ func (e anthropicEncoder) index() int {
 	return 0
 }
 
-func (e anthropicEncoder) say(text string) error {
+func (e anthropicEncoder) text(text string) error {
 	chunks := []string{text}
 	if e.s.reply.SplitSurrogates {
 		chunks = splitSurrogates(text)

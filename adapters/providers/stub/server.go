@@ -1,7 +1,8 @@
-// Package stub is a server for tests that speaks as OpenAI and as Anthropic
-// do, down to event names and blank lines, and misbehaves on request. It counts
-// what it was asked and what it said by its own simple rule (a word is a
-// token), so that usage and cost can be checked against it.
+// Package stub is a provider for tests: a server that implements the APIs of
+// OpenAI and Anthropic, down to event names and blank lines, and answers by a
+// script, which may ask for failures and for the shapes of other servers. It
+// counts input and output by a simple rule of its own (a word is a token), so
+// that usage and cost can be checked against it.
 package stub
 
 import (
@@ -19,26 +20,26 @@ const (
 	Anthropic = "anthropic"
 )
 
-// Call is one request, and what became of it.
+// Call is one request, and how it was answered.
 type Call struct {
-	N        int // from 1
-	Provider string
-	Model    string
-	Messages []Message // the system prompt included
-	Body     map[string]any
-	Header   http.Header
-	Query    string // of the address
-	At       time.Time
-	Input    int64 // tokens asked
-	Output   int64 // tokens said
-	Complete bool  // sent to its end
-	Gone     bool  // the client disconnected first
+	N            int // from 1
+	Provider     string
+	Model        string
+	Messages     []Message // the system prompt included
+	Body         map[string]any
+	Header       http.Header
+	Query        string // of the address
+	At           time.Time
+	Input        int64 // tokens of the messages
+	Output       int64 // tokens sent
+	Complete     bool  // sent to its end
+	Disconnected bool  // the client disconnected first
 }
 
 // Message is one message of a call.
 type Message struct{ Role, Text string }
 
-// Last is the text of the last message.
+// Last returns the text of the last message.
 func (c Call) Last() string {
 	if len(c.Messages) == 0 {
 		return ""
@@ -97,10 +98,10 @@ func (s *Server) Kill() {
 	}
 }
 
-// Close ends the server.
+// Close stops the server.
 func (s *Server) Close() { s.Kill() }
 
-// Play changes the script for calls to come.
+// Play sets the script of the calls from now on.
 func (s *Server) Play(script Script) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,13 +131,13 @@ func (s *Server) listModels(w http.ResponseWriter) {
 	_, _ = w.Write([]byte(encode(map[string]any{"object": "list", "data": list})))
 }
 
-// OpenAIURL is the base URL for an OpenAI client.
+// OpenAIURL returns the base URL for an OpenAI client.
 func (s *Server) OpenAIURL() string { return "http://" + s.addr + "/v1" }
 
-// AnthropicURL is the base URL for an Anthropic client.
+// AnthropicURL returns the base URL for an Anthropic client.
 func (s *Server) AnthropicURL() string { return "http://" + s.addr }
 
-// Calls returns what was asked so far, in order.
+// Calls returns the calls so far, in order.
 func (s *Server) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +148,7 @@ func (s *Server) Calls() []Call {
 	return out
 }
 
-// Connections counts how many were ever opened.
+// Connections returns how many connections were opened so far.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,37 +189,37 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.calls = append(s.calls, c)
 	c.N = len(s.calls)
-	script, closed, asked := s.script, s.closed, *c
+	script, closed, call := s.script, s.closed, *c
 	s.mu.Unlock()
 	if script == nil {
 		script = Echo
 	}
-	session := &session{w: w, r: r, reply: script(asked), call: asked, closed: closed}
-	complete, gone := session.run()
+	session := &session{w: w, r: r, reply: script(call), call: call, closed: closed}
+	complete, disconnected := session.run()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.Output, c.Complete, c.Gone = session.output, complete, gone
+	c.Output, c.Complete, c.Disconnected = session.output, complete, disconnected
 }
 
-// read takes from the body what both providers have, each in its own way.
+// read fills the fields that both APIs have from the body.
 func (c *Call) read() {
 	c.Model, _ = c.Body["model"].(string)
-	if system := text(c.Body["system"]); system != "" {
+	if system := contentText(c.Body["system"]); system != "" {
 		c.Messages = append(c.Messages, Message{Role: "system", Text: system})
 	}
 	list, _ := c.Body["messages"].([]any)
 	for _, item := range list {
 		m, _ := item.(map[string]any)
 		role, _ := m["role"].(string)
-		c.Messages = append(c.Messages, Message{Role: role, Text: text(m["content"])})
+		c.Messages = append(c.Messages, Message{Role: role, Text: contentText(m["content"])})
 	}
 	for _, m := range c.Messages {
 		c.Input += Tokens(m.Text)
 	}
 }
 
-// text reads content that is a string or a list of blocks.
-func text(content any) string {
+// contentText reads content that is a string or a list of blocks.
+func contentText(content any) string {
 	switch v := content.(type) {
 	case string:
 		return v
@@ -234,9 +235,10 @@ func text(content any) string {
 	return ""
 }
 
-// Tokens is the stub's own count: words.
+// Tokens returns the number of words, which are the stub's tokens.
 func Tokens(text string) int64 { return int64(len(strings.Fields(text))) }
 
+// reset closes a connection with a reset instead of an orderly end.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

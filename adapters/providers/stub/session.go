@@ -21,21 +21,21 @@ type session struct {
 	held   []byte // by Coalesce, and the end of an event by Unterminated
 }
 
-var errGone = errors.New("the client disconnected")
+var errDisconnected = errors.New("the client disconnected")
 
 // encoder writes a reply in a provider's events.
 type encoder interface {
 	begin() error
-	reason(text string) error
-	say(text string) error
+	reasoning(text string) error
+	text(chunk string) error
 	ping() error
 	fail(kind string) error
 	end() error
 	document() any
 }
 
-// run sends the reply. complete: to its end. gone: the client disconnected first.
-func (s *session) run() (complete, gone bool) {
+// run sends the reply. complete: to its end. disconnected: the client disconnected first.
+func (s *session) run() (complete, disconnected bool) {
 	if s.reply.Hang || !s.wait(s.reply.Delay) {
 		if s.reply.Hang {
 			s.wait(time.Hour)
@@ -63,7 +63,7 @@ func (s *session) run() (complete, gone bool) {
 	if err == nil && s.held != nil && !s.reply.Unterminated {
 		_, _ = s.w.Write(s.held)
 	}
-	return err == nil && s.reply.Cut == "", errors.Is(err, errGone) || s.r.Context().Err() != nil
+	return err == nil && s.reply.Cut == "", errors.Is(err, errDisconnected) || s.r.Context().Err() != nil
 }
 
 func (s *session) writeRaw() bool {
@@ -98,7 +98,7 @@ func (s *session) chunks() []string {
 func (s *session) stream(e encoder) error {
 	for _, raw := range s.reply.RawChunks {
 		if !s.wait(s.reply.Pace) {
-			return errGone
+			return errDisconnected
 		}
 		if err := s.write(raw); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (s *session) stream(e encoder) error {
 		return err
 	}
 	if s.reply.Reasoning != "" {
-		if err := e.reason(s.reply.Reasoning); err != nil {
+		if err := e.reasoning(s.reply.Reasoning); err != nil {
 			return err
 		}
 		s.output += Tokens(s.reply.Reasoning)
@@ -122,14 +122,14 @@ func (s *session) stream(e encoder) error {
 			return s.cut(e)
 		}
 		if !s.wait(s.reply.Pace) {
-			return errGone
+			return errDisconnected
 		}
 		if s.reply.Ping {
 			if err := e.ping(); err != nil {
 				return err
 			}
 		}
-		if err := e.say(chunk); err != nil {
+		if err := e.text(chunk); err != nil {
 			return err
 		}
 		s.output += Tokens(chunk)
@@ -144,7 +144,7 @@ func (s *session) cut(e encoder) error {
 	switch s.reply.Cut {
 	case Stall:
 		s.wait(time.Hour)
-		return errGone
+		return errDisconnected
 	case Reset:
 		if conn, _, err := http.NewResponseController(s.w).Hijack(); err == nil {
 			reset(conn)
@@ -219,10 +219,10 @@ func (s *session) write(text string) error {
 	for len(text) > 0 {
 		n = min(n, len(text))
 		if _, err := s.w.Write([]byte(text[:n])); err != nil {
-			return errGone
+			return errDisconnected
 		}
 		if http.NewResponseController(s.w).Flush() != nil {
-			return errGone
+			return errDisconnected
 		}
 		text = text[n:]
 	}

@@ -40,7 +40,7 @@ var errTooLong = errors.New("line or event too long")
 // end a stream like that. And bytes that are not UTF-8 are passed on as they
 // are, because some providers cut a character in two events.
 //
-// A body that begins with a brace is not a stream of events but one JSON
+// A body whose first character is a brace is not a stream of events but one JSON
 // document: a server that does not stream. It is returned as a single event.
 type EventReader struct {
 	lines    *bufio.Scanner
@@ -49,8 +49,10 @@ type EventReader struct {
 	data     bytes.Buffer
 	err      error
 
-	started  bool // the first bytes have been looked at
+	unmarked bool // a byte order mark has been looked for
+	started  bool // the kind of body is known
 	document bool // the body is one JSON document
+	scanned  int  // bytes of the next line that hold no line end
 	skipLF   bool // the last line ended with CR: a line feed that follows belongs to it
 	atEnd    bool // the last line had no line end
 }
@@ -132,12 +134,10 @@ var (
 func (r *EventReader) split(data []byte, atEOF bool) (advance int, line []byte, err error) {
 	skip := 0
 	if !r.started {
-		if !atEOF && bytes.HasPrefix(byteMark, data) {
-			return 0, nil, nil // empty, a part of the mark, or the mark and nothing after it yet
+		var decided bool
+		if skip, decided = r.start(data, atEOF); !decided {
+			return skip, nil, nil
 		}
-		r.started = true
-		skip = len(data) - len(bytes.TrimPrefix(data, byteMark))
-		r.document = bytes.HasPrefix(data[skip:], []byte("{"))
 	}
 	if r.document {
 		if atEOF && len(data) > skip {
@@ -152,7 +152,11 @@ func (r *EventReader) split(data []byte, atEOF bool) (advance int, line []byte, 
 		}
 	}
 	rest := data[skip:]
-	end := lineEnd(rest)
+	end := lineEnd(rest[r.scanned:])
+	if end >= 0 {
+		end += r.scanned
+	}
+	r.scanned = 0
 	switch {
 	case end > r.maxEvent, end < 0 && len(rest) > r.maxEvent:
 		return 0, nil, errTooLong
@@ -163,8 +167,33 @@ func (r *EventReader) split(data []byte, atEOF bool) (advance int, line []byte, 
 		r.atEnd = true
 		return len(data), rest, nil
 	}
+	r.scanned = len(rest)
 	return skip, nil, nil
 }
+
+// start looks at the first bytes of the body, which may be a byte order mark
+// and blank lines, and decides whether a JSON document follows. It returns what
+// to skip of them, and false when more bytes are needed.
+func (r *EventReader) start(data []byte, atEOF bool) (skip int, decided bool) {
+	if !r.unmarked {
+		if !atEOF && bytes.HasPrefix(byteMark, data) {
+			return 0, false // empty, a part of the mark, or the mark and nothing after it yet
+		}
+		r.unmarked = true
+		skip = len(data) - len(bytes.TrimPrefix(data, byteMark))
+	}
+	rest := data[skip:]
+	text := bytes.TrimLeft(rest, " \t\r\n")
+	if len(text) == 0 && !atEOF && len(rest) < maxBlank {
+		return skip + bytes.LastIndexAny(rest, "\r\n") + 1, false
+	}
+	r.started = true
+	r.document = bytes.HasPrefix(text, []byte("{"))
+	return skip, true
+}
+
+// maxBlank bounds the blank line before a JSON document.
+const maxBlank = 4096
 
 // lineEnd returns the index of the first CR or LF, or -1.
 func lineEnd(data []byte) int {

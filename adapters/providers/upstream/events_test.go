@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -19,7 +20,11 @@ func readEvents(body io.Reader) ([]string, error) {
 	list := []string{}
 	for r.Next() {
 		e := r.Event()
-		s := e.Name + "|" + string(e.Data)
+		data := string(e.Data)
+		if r.Document() {
+			data = strings.TrimLeft(data, " \t\r\n")
+		}
+		s := e.Name + "|" + data
 		if e.Unterminated {
 			s += "|unterminated"
 		}
@@ -64,6 +69,10 @@ func TestEventReader_Grammar(t *testing.T) {
 		"BytesThatAreNoText":     {"data: \xf0\x9f\n\n", []string{"|\xf0\x9f"}},
 		"JSONDocument":           {"{\n\"a\": 1\r\n\n}", []string{"|{\n\"a\": 1\r\n\n}"}},
 		"JSONDocumentWithMark":   {"\xef\xbb\xbf{}", []string{"|{}"}},
+		"BlanksBeforeADocument":  {"\r\n  \n\t{}", []string{"|{}"}},
+		"BlanksBeforeEvents":     {"\r\n\n \ndata: a\n\n", []string{"|a"}},
+		"SpaceBeforeAField":      {" data: a\n\ndata: b\n\n", []string{"|b"}},
+		"OnlyBlanks":             {" \r\n \t", []string{}},
 		"BraceInTheMiddleIsLine": {"data: a\n\n{\"data\": 1}\n\n", []string{"|a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +123,19 @@ func TestEventReader_Bounds(t *testing.T) {
 	r := NewEventReader(strings.NewReader(strings.Repeat(": keep-alive\n", 1000)+"data: a\n\n"), 1000, 3000)
 	if !r.Next() || string(r.Event().Data) != "a" {
 		t.Errorf("many comments: %v", r.Err())
+	}
+}
+
+// A line that comes byte by byte takes linear time.
+func TestEventReader_IsLinear(t *testing.T) {
+	line := "data: " + strings.Repeat("x", 1<<20-6)
+	r := NewEventReader(iotest.OneByteReader(strings.NewReader(line+"\n\n")), 1<<20, 1<<20)
+	begun := time.Now()
+	if !r.Next() || len(r.Event().Data) != len(line)-6 {
+		t.Fatal(r.Err())
+	}
+	if took := time.Since(begun); took > 10*time.Second { // it takes 20 ms; with a look at the whole line for every byte, minutes
+		t.Errorf("took %v", took)
 	}
 }
 
@@ -189,8 +211,8 @@ func FuzzEventReader(f *testing.F) {
 func eventsByTheBook(body string) []string {
 	list := []string{}
 	body = strings.TrimPrefix(body, "\xef\xbb\xbf")
-	if strings.HasPrefix(body, "{") {
-		return []string{"|" + body}
+	if text := strings.TrimLeft(body, " \t\r\n"); strings.HasPrefix(text, "{") {
+		return []string{"|" + text}
 	}
 	body = strings.ReplaceAll(strings.ReplaceAll(body, "\r\n", "\n"), "\r", "\n")
 	name, data, hasData := "", "", false

@@ -1,6 +1,7 @@
-// Package upstream is what every provider adapter shares: the reasons for
-// which a reply can go wrong and what follows from each, the limits on time
-// and size, the HTTP client that enforces them, and the cleaning of text.
+// Package upstream is what the provider adapters share: an Endpoint sends a
+// request and reads the reply within limits of time and size, an EventReader
+// decodes its server-sent events, a Reply collects text, finish reason and
+// usage, and a Reason says why a reply failed and what follows from that.
 package upstream
 
 import (
@@ -11,27 +12,27 @@ import (
 	"parley/domain/fault"
 )
 
-// Reason says why a reply could not be made, as a code. It is the detail
-// "reason" of the fault, and a metric label: the list is closed.
+// Reason is a code that says why a reply failed. It is the detail "reason" of
+// the fault, and a metric label: the list is closed.
 type Reason string
 
 const (
-	// Nothing was asked.
-	BreakerOpen Reason = "breaker_open" // the provider failed too often a moment ago
-	Saturated   Reason = "saturated"    // it has as many requests of ours as it may
+	// No request was sent.
+	BreakerOpen Reason = "breaker_open" // the provider has failed too often lately
+	Saturated   Reason = "saturated"    // AI_MAX_CONCURRENCY requests are running
 	Unreachable Reason = "unreachable"  // no connection
 
-	// The provider turned the request away.
+	// The provider refused the request.
 	RateLimited    Reason = "rate_limited"
-	QuotaExhausted Reason = "quota_exhausted" // somebody has to pay first
+	QuotaExhausted Reason = "quota_exhausted" // the account has no credit, or has reached its spending limit
 	Overloaded     Reason = "overloaded"
 	ServerError    Reason = "provider_error"
 	KeyRefused     Reason = "provider_auth"    // 401, 403: the configured key is wrong, expired or lacks a permission
-	UnknownModel   Reason = "model_not_found"  // our model list is not good
-	BadRequest     Reason = "request_refused"  // this request is not good
+	UnknownModel   Reason = "model_not_found"  // the configured model does not exist
+	BadRequest     Reason = "request_refused"  // this request is invalid
 	TooLong        Reason = "context_too_long" // more tokens than the model takes
 
-	// The reply began, or should have begun.
+	// The reply broke off, or did not begin.
 	FirstToken   Reason = "first_token_timeout"
 	Idle         Reason = "idle_timeout"
 	Deadline     Reason = "deadline"
@@ -40,29 +41,29 @@ const (
 	NotAStream   Reason = "not_a_stream"
 	LineTooLong  Reason = "line_too_long"
 	ReplyTooLong Reason = "reply_too_long"
-	Canceled     Reason = "canceled" // whoever asked does not want it any more
+	Canceled     Reason = "canceled" // by the caller
 	Unrecognised Reason = "unrecognised"
 
-	// The reply ended, but is not what can be shown as a complete one.
-	UnknownFinish     Reason = "unknown_finish_reason" // a reason to end that is not listed
+	// The reply ended, but cannot be shown as complete.
+	UnknownFinish     Reason = "unknown_finish_reason" // not in finishReasons
 	UnsupportedOutput Reason = "unsupported_output"    // it holds something other than text
 )
 
 const (
-	reasonDetail  = "reason"
-	sayFailed     = "The AI provider did not complete the reply"
-	sayTurnedAway = "The AI is temporarily unavailable"
+	reasonDetail       = "reason"
+	failedMessage      = "The AI provider did not complete the reply"
+	unavailableMessage = "The AI is temporarily unavailable"
 )
 
-// traits is what follows from a reason, as long as no token has been shown.
+// traits say what follows from a reason, as long as no text has been shown.
 type traits struct {
 	unavailable bool // AIUnavailable rather than AIFailed
-	retry       bool // the same provider may do better in a moment
-	failover    bool // another provider may do better
-	counts      bool // it speaks against the provider: the breaker counts it
+	retry       bool // the same provider may succeed in a moment
+	failover    bool // another provider may succeed
+	counts      bool // the breaker counts it as a failure of the provider
 }
 
-var table = map[Reason]traits{
+var traitsOf = map[Reason]traits{
 	BreakerOpen:    {unavailable: true, failover: true},
 	Saturated:      {unavailable: true, failover: true},
 	Unreachable:    {unavailable: true, retry: true, failover: true, counts: true},
@@ -90,27 +91,27 @@ var table = map[Reason]traits{
 }
 
 // Retry reports whether the same provider may be asked again.
-func (r Reason) Retry() bool { return table[r].retry }
+func (r Reason) Retry() bool { return traitsOf[r].retry }
 
 // Failover reports whether another provider may be asked instead.
-func (r Reason) Failover() bool { return table[r].failover }
+func (r Reason) Failover() bool { return traitsOf[r].failover }
 
-// Counts reports whether it speaks against the provider.
-func (r Reason) Counts() bool { return table[r].counts }
+// Counts reports whether the breaker counts it as a failure of the provider.
+func (r Reason) Counts() bool { return traitsOf[r].counts }
 
-// Fail is the fault for a reason. cause is for operators: it names codes and
+// Fail returns the fault of a reason. cause is for operators: it names codes and
 // statuses, never a provider's own sentence, which may quote a key or a message.
 func Fail(r Reason, cause error) *fault.Error {
 	switch {
 	case r == Canceled:
 		return fault.Wrap(cause, fault.Canceled, "The reply was cancelled").With(reasonDetail, string(r))
-	case table[r].unavailable:
-		return fault.Wrap(cause, fault.AIUnavailable, sayTurnedAway).With(reasonDetail, string(r))
+	case traitsOf[r].unavailable:
+		return fault.Wrap(cause, fault.AIUnavailable, unavailableMessage).With(reasonDetail, string(r))
 	}
-	return fault.Wrap(cause, fault.AIFailed, sayFailed).With(reasonDetail, string(r))
+	return fault.Wrap(cause, fault.AIFailed, failedMessage).With(reasonDetail, string(r))
 }
 
-// ReasonOf reads the reason from an error; a nil error has none.
+// ReasonOf returns the reason of an error; "" for nil.
 func ReasonOf(err error) Reason {
 	if err == nil {
 		return ""
@@ -123,7 +124,7 @@ func ReasonOf(err error) Reason {
 	return Unrecognised
 }
 
-// RetryAfter is how long the provider asked us to wait, or 0.
+// RetryAfter returns how long the provider asked to wait, or 0.
 func RetryAfter(err error) time.Duration {
 	if f := fault.As(err); f != nil {
 		return f.RetryAfter
@@ -131,8 +132,8 @@ func RetryAfter(err error) time.Duration {
 	return 0
 }
 
-// Ended is the fault of a context that is done, or nil: a limit of ours that
-// passed, the deadline of the whole reply, or a cancellation from outside.
+// Ended returns the fault of a context that is done, or nil: that of an exceeded
+// time limit, of the deadline of the whole reply, or of a cancellation.
 func Ended(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"parley/ports"
 )
 
 // Refusal is an error that a provider reports, instead of a stream or in the
@@ -218,9 +221,25 @@ func label(s string) string {
 	return s[:min(len(s), 64)]
 }
 
-// Headroom reads which part of a rate limit remains, from 0 to 1, from a pair
+// ReportHeadroom returns a Client.OnHeader that reports to o which part of each
+// rate limit remains. limit and remaining are the names of the two headers, in
+// which %s stands for requests or tokens. Without an observer it returns nil.
+func ReportHeadroom(o ports.Observer, provider, limit, remaining string) func(context.Context, http.Header) {
+	if o == nil {
+		return nil
+	}
+	return func(ctx context.Context, h http.Header) {
+		for _, kind := range []string{"requests", "tokens"} {
+			if ratio, ok := headroom(h, fmt.Sprintf(limit, kind), fmt.Sprintf(remaining, kind)); ok {
+				o.Observe(ctx, ports.ProviderHeadroom{Provider: provider, Kind: kind, Ratio: ratio})
+			}
+		}
+	}
+}
+
+// headroom reads which part of a rate limit remains, from 0 to 1, from a pair
 // of headers; ok is false when they are absent or not numbers.
-func Headroom(h http.Header, limit, remaining string) (ratio float64, ok bool) {
+func headroom(h http.Header, limit, remaining string) (ratio float64, ok bool) {
 	most, err := strconv.ParseFloat(h.Get(limit), 64)
 	if err != nil || most <= 0 {
 		return 0, false

@@ -142,7 +142,7 @@ func (r *Reply) end(ctx context.Context, err, readErr error, document bool) erro
 		err = Broken(ctx, readErr) // the reason to end was not the end, and neither is this
 	case r.unsupported != "":
 		err = Fail(UnsupportedOutput, errors.New("the reply holds "+label(r.unsupported)))
-	case !r.text && r.unknownMember != "":
+	case !r.text && r.unknownMember != "" && (r.finish == "stop" || r.finish == "length"):
 		err = Fail(UnsupportedOutput, errors.New("no text but a member "+label(r.unknownMember)))
 	}
 	return r.afterBegin(err)
@@ -155,7 +155,7 @@ func (r *Reply) afterBegin(err error) error {
 	if !r.begun || f == nil || f.Kind != fault.AIUnavailable {
 		return err
 	}
-	return fault.Wrap(f.Cause, fault.AIFailed, sayFailed).With(reasonDetail, string(ReasonOf(err)))
+	return fault.Wrap(f.Cause, fault.AIFailed, failedMessage).With(reasonDetail, string(ReasonOf(err)))
 }
 
 // promptAllowance is the number of input tokens beyond those of the messages'

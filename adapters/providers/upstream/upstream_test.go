@@ -159,8 +159,8 @@ func TestRefusal_IsPlain(t *testing.T) {
 }
 
 func TestEveryReasonHasItsTraits(t *testing.T) {
-	for r := range table {
-		if f := Fail(r, nil); f.Details["reason"] != string(r) || (f.Kind == fault.AIUnavailable) != table[r].unavailable {
+	for r := range traitsOf {
+		if f := Fail(r, nil); f.Details["reason"] != string(r) || (f.Kind == fault.AIUnavailable) != traitsOf[r].unavailable {
 			t.Errorf("%s: %+v", r, f)
 		}
 		if r.Retry() && !r.Failover() {

@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// word is the length of the first word of a text that is not empty. Words are
-// what the encoding never merges across: letters with the one character before
+// firstWord returns the length in bytes of the first word of a text that is not
+// empty. Tokens never span two words: letters with the one character before
 // them, up to three digits, punctuation, white space. It is the encoding's
-// regular expression written out, which is many times faster than running it.
-func word(s string) int {
+// regular expression written as code, which is many times faster.
+func firstWord(s string) int {
 	r, size := utf8.DecodeRuneInString(s)
 	if n := letters(s, 0); n > 0 && unicode.IsLetter(r) {
 		return n
@@ -29,25 +29,25 @@ func word(s string) int {
 	return space(s)
 }
 
-// letters is where a word of letters that begins at from ends, with a
-// contraction such as 's; from itself when there is none. Capitals begin a word
-// but for those that follow a small letter; letters without case do both.
+// letters returns the end of the word of letters that begins at from, with a
+// contraction such as 's, or from if there is none. An upper-case letter after
+// a lower-case one begins a new word; letters without case count as both.
 func letters(s string, from int) int {
 	i, lastBoth := from, from
 	for i < len(s) {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if !begins(r) {
+		if !startsWord(r) {
 			break
 		}
 		i += size
-		if goesOn(r) {
+		if continuesWord(r) {
 			lastBoth = i
 		}
 	}
 	capitals := i
 	for i < len(s) {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if !goesOn(r) {
+		if !continuesWord(r) {
 			break
 		}
 		i += size
@@ -61,20 +61,23 @@ func letters(s string, from int) int {
 	return i + contraction(s[i:])
 }
 
-func begins(r rune) bool {
+// startsWord reports whether the expression admits r in the first part of a word.
+func startsWord(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r >= 'A' && r <= 'Z'
 	}
 	return unicode.In(r, unicode.Lu, unicode.Lt, unicode.Lm, unicode.Lo, unicode.M)
 }
 
-func goesOn(r rune) bool {
+// continuesWord reports whether the expression admits r in the second part of a word.
+func continuesWord(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r >= 'a' && r <= 'z'
 	}
 	return unicode.In(r, unicode.Ll, unicode.Lm, unicode.Lo, unicode.M)
 }
 
+// contraction returns the length of a contraction at the start of s, or 0.
 func contraction(s string) int {
 	if len(s) < 2 || s[0] != '\'' {
 		return 0
@@ -87,6 +90,7 @@ func contraction(s string) int {
 	return 0
 }
 
+// digits returns the length of up to three digits at the start of s.
 func digits(s string) int {
 	i := 0
 	for n := 0; n < 3 && i < len(s); n++ {
@@ -99,7 +103,8 @@ func digits(s string) int {
 	return i
 }
 
-// punctuation may have a space before it, and line ends and slashes after.
+// punctuation returns the length of punctuation with a space before it, and
+// line ends and slashes after it.
 func punctuation(s string) int {
 	i := 0
 	if s[0] == ' ' {
@@ -122,8 +127,8 @@ func punctuation(s string) int {
 	return i
 }
 
-// space is white space up to its last line end; without one, all of it but
-// the last character, which goes with what follows.
+// space returns the length of white space up to its last line end; without a
+// line end, of all of it but the last character, which belongs to the next word.
 func space(s string) int {
 	end, line, last := 0, 0, 0
 	for end < len(s) {

@@ -1,0 +1,133 @@
+package tokens
+
+import (
+	"bytes"
+	"encoding/base64"
+	"hash/maphash"
+	"math"
+	"strconv"
+
+	"github.com/pkoukk/tiktoken-go-loader/assets"
+)
+
+// encoding holds the tokens of an encoding one after the other, and finds them
+// through an open hash table of their ranks, in a tenth of the memory of a map
+// of strings.
+type encoding struct {
+	seed  maphash.Seed
+	text  []byte   // all tokens
+	start []uint32 // by rank, and one more
+	slots []uint32 // rank+1 by hash; 0: empty
+}
+
+// noRank is the rank of bytes that are no token.
+const noRank = math.MaxUint32
+
+// load reads the vocabulary that is part of the program. It panics when that is
+// damaged, which only a broken build can cause.
+func load() *encoding {
+	data, err := assets.Assets.ReadFile("o200k_base.tiktoken")
+	if err != nil {
+		panic("tokens: " + err.Error())
+	}
+	e := &encoding{seed: maphash.MakeSeed(), slots: make([]uint32, 1<<19)}
+	e.text = make([]byte, 0, len(data)/2)
+	for line := range bytes.Lines(data) {
+		word, rank, ok := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+		if !ok {
+			continue
+		}
+		if n, err := strconv.Atoi(string(rank)); err != nil || n != len(e.start) {
+			panic("tokens: the vocabulary is not in order")
+		}
+		e.start = append(e.start, uint32(len(e.text)))
+		if e.text, err = base64.StdEncoding.AppendDecode(e.text, word); err != nil {
+			panic("tokens: " + err.Error())
+		}
+	}
+	e.start = append(e.start, uint32(len(e.text)))
+	for rank := range uint32(len(e.start) - 1) {
+		slot := e.slot(e.token(rank))
+		e.slots[slot] = rank + 1
+	}
+	return e
+}
+
+func (e *encoding) token(rank uint32) []byte { return e.text[e.start[rank]:e.start[rank+1]] }
+
+// slot returns the index of a token in the hash table, or of the empty slot for it.
+func (e *encoding) slot(token []byte) uint64 {
+	mask := uint64(len(e.slots) - 1)
+	i := maphash.Bytes(e.seed, token) & mask
+	for e.slots[i] != 0 && !bytes.Equal(e.token(e.slots[i]-1), token) {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+// rank returns a token's place in the order of merges, or noRank.
+func (e *encoding) rank(token []byte) uint32 {
+	if r := e.slots[e.slot(token)]; r != 0 {
+		return r - 1
+	}
+	return noRank
+}
+
+// maxMergeBytes bounds the bytes of a word that are merged together, because
+// merging takes quadratic time and a user may send a word of any length.
+const maxMergeBytes = 128
+
+// count returns the number of tokens of a text.
+func (e *encoding) count(text string) int {
+	n := 0
+	var parts [maxMergeBytes + 1]uint32
+	for len(text) > 0 {
+		end := firstWord(text)
+		for i := 0; i < end; i += maxMergeBytes {
+			n += e.merge([]byte(text[i:min(i+maxMergeBytes, end)]), parts[:])
+		}
+		text = text[end:]
+	}
+	return n
+}
+
+// merge returns the number of tokens of a word. It joins the two neighbours
+// whose union has the lowest rank, until no union is a token.
+func (e *encoding) merge(w []byte, starts []uint32) int {
+	if e.rank(w) != noRank {
+		return 1
+	}
+	starts = starts[:len(w)+1]
+	for i := range starts {
+		starts[i] = uint32(i)
+	}
+	var ranks [maxMergeBytes]uint32
+	pairs := ranks[:len(w)]
+	rank := func(i int) uint32 {
+		if i+2 >= len(starts) {
+			return noRank
+		}
+		return e.rank(w[starts[i]:starts[i+2]])
+	}
+	for i := range pairs {
+		pairs[i] = rank(i)
+	}
+	for {
+		best, at := uint32(noRank), 0
+		for i, r := range pairs[:len(starts)-1] {
+			if r < best {
+				best, at = r, i
+			}
+		}
+		if best == noRank {
+			return len(starts) - 1
+		}
+		starts = append(starts[:at+1], starts[at+2:]...)
+		copy(pairs[at:], pairs[at+1:])
+		pairs = pairs[:len(starts)-1]
+		pairs[at] = rank(at)
+		if at > 0 {
+			pairs[at-1] = rank(at - 1)
+		}
+	}
+}
