@@ -64,6 +64,7 @@ func TestCheckObject(t *testing.T) {
 		"SameKeyInside":     {`{"a":[{"b":1,"b":1}]}`, false},
 		"NUL":               {`{"a":"\u0000"}`, false},
 		"NULKey":            {`{"\u0000":1}`, false},
+		"NamedSurrogate":    {`{"surrogate":{"surrogate":nil}}`, false},
 		"LoneHigh":          {`{"a":"\ud800"}`, false},
 		"LoneHighThenText":  {`{"a":"\ud800abcdef"}`, false},
 		"LoneLow":           {`{"a":"\udc00"}`, false},
@@ -83,6 +84,10 @@ func TestCheckObject(t *testing.T) {
 			}
 			if err != nil && !fault.Is(err, fault.Invalid) {
 				t.Errorf("kind of %v", err)
+			}
+			lone := map[string]bool{"LoneHigh": true, "LoneHighThenText": true, "LoneLow": true, "TwoHigh": true, "InvalidUTF8": true, "EncodedSurrogate": true, "Overlong": true}
+			if err != nil && lone[name] != strings.Contains(err.Error(), "Unicode") {
+				t.Errorf("says %v", err)
 			}
 		})
 	}
