@@ -18,9 +18,8 @@ import (
 	"parley/domain/fault"
 )
 
-// translate gives a database error its kind, once, at the border of the
-// store. The cause that it keeps holds codes and names only: a server's
-// message may quote a value, and values are people's text.
+// translate turns a database error into a fault. Its cause holds codes and names
+// only: a message of the server may quote a value, and values may be message text.
 func translate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -49,7 +48,7 @@ func translate(ctx context.Context, err error) error {
 	case transient(code):
 		return unavailable(cause)
 	case code == "26000", code == "42P05":
-		cause = fmt.Errorf("%w: a pooler hands sessions from one transaction to another, and prepared statements with them; set DB_EXEC_MODE=exec", cause)
+		cause = fmt.Errorf("%w: the connection leads through a pooler that loses prepared statements; set DB_EXEC_MODE=exec", cause)
 	}
 	return fault.Wrap(cause, fault.Internal, "The database refused a statement")
 }
@@ -58,11 +57,11 @@ func unavailable(cause error) *fault.Error {
 	return fault.Wrap(redact(cause), fault.Unavailable, "The database is not available at the moment").After(time.Second)
 }
 
-// liveKey is the index that allows one running reply per conversation.
+// liveKey is the unique index on the live run of a conversation.
 const liveKey = "chat_runs_live_key"
 
-// retryable reports whether a transaction that failed so can be begun anew
-// with a better prospect.
+// retryable reports whether a transaction that failed with err may succeed when it
+// is run again.
 func retryable(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || setupError(err) != nil {
 		return false
@@ -81,10 +80,10 @@ func retryable(ctx context.Context, err error) bool {
 	return errors.As(err, &begin) && lostConnection(err)
 }
 
-// transient reports codes that say that the server cannot serve now: out of
-// resources (53), shutting down or restarting (57P), connection trouble (08),
-// read-only after a failover (25006), idle in a transaction for too long
-// (25P03), locks (55P03, 40), I/O (58).
+// transient reports whether a SQLSTATE means that the server cannot serve at the
+// moment: out of resources (53), shutting down or restarting (57P), connection
+// errors (08), read-only after a failover (25006), idle in a transaction for too
+// long (25P03), locks (55P03, 40), I/O errors (58).
 func transient(code string) bool {
 	if code == "25006" || code == "25P03" || code == "55P03" || code == "57014" {
 		return true
@@ -97,8 +96,8 @@ func transient(code string) bool {
 	return false
 }
 
-// sqlState returns the SQLSTATE of an error, or its equal for SQLite; "" when
-// it has none.
+// sqlState returns the SQLSTATE of an error, or the equivalent of SQLite's code;
+// "" if it has none.
 func sqlState(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -131,9 +130,8 @@ func sqlState(err error) string {
 	return ""
 }
 
-// lostConnection reports that there is no connection, or none any more. The
-// driver says of a statement on a connection that died before it that it was
-// never sent.
+// lostConnection reports whether an error means that there is no connection, or
+// none any more. Whether a statement was executed is then unknown.
 func lostConnection(err error) bool {
 	var (
 		connect *pgconn.ConnectError
@@ -147,8 +145,7 @@ func lostConnection(err error) bool {
 		errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err)
 }
 
-// redact returns an error that says what happened without quoting values. The
-// code of the database stays readable by sqlState.
+// redact returns an error without values. sqlState still returns its code.
 func redact(err error) error {
 	if setup := setupError(err); setup != nil {
 		return setup

@@ -16,15 +16,15 @@ import (
 	"parley/domain/fault"
 )
 
-// ErrDiskFull and ErrReadOnly are what keeps a database from being written to
-// while it still answers. CheckWritable wraps them.
+// ErrDiskFull and ErrReadOnly are wrapped by the errors of CheckWritable while the
+// database answers but refuses writes.
 var (
 	ErrDiskFull = errors.New("disk full")
 	ErrReadOnly = errors.New("read-only")
 )
 
-// Ping reports whether the database answers within 2 s. One that is too busy
-// to give Ping a connection does.
+// Ping returns an error unless the database answers within 2 s. It returns nil
+// when all connections are in use by calls that the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -38,9 +38,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// CheckWritable reports whether the database can be written to, by a write
-// that is rolled back. While the disk is full that write is large enough to
-// need room of its own.
+// CheckWritable returns an error unless the database accepts writes. It tries one
+// that is rolled back: of no row, or of probeSize bytes after a write has failed
+// because the disk was full.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -55,7 +55,7 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 		s.diskFull.Store(false)
 	}
 	switch {
-	case fault.Is(err, fault.Overloaded): // it works, on something else
+	case fault.Is(err, fault.Overloaded): // all connections are in use and answered
 		return nil
 	case diskFull(err) || s.diskFull.Load():
 		return fault.Wrap(errors.Join(ErrDiskFull, err), fault.Unavailable, diskFullMessage)
@@ -65,14 +65,14 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 	return err
 }
 
-// probeSize is more than the free room of the pages in use.
+// probeSize exceeds the free space of the pages in use.
 const probeSize = 128 << 10
 
-// errUndo ends a transaction whose writes are not wanted.
+// errUndo rolls a transaction back.
 var errUndo = errors.New("rolled back")
 
-// writeNothing writes to a table, and rolls it back: no row, or with large one
-// of probeSize.
+// writeNothing updates no row or, if large, inserts one of probeSize bytes, and
+// rolls back.
 func (s *Store) writeNothing(ctx context.Context, large bool) error {
 	err := s.write(ctx, "check_writable", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		statement := say("UPDATE chat_users SET session_version = session_version WHERE false")
@@ -93,8 +93,8 @@ func (s *Store) writeNothing(ctx context.Context, large bool) error {
 	return err
 }
 
-// checkFile looks at the file of SQLite without waiting for its writer, unless
-// the disk was full.
+// checkFile checks SQLite's file and the free space of its disk. It does not wait
+// for the writer, unless the disk was full.
 func (s *Store) checkFile(ctx context.Context, full bool) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *Store) checkFile(ctx context.Context, full bool) error {
 	return s.writeNothing(ctx, true)
 }
 
-// fillDisk writes a file of probeSize beside the database, and removes it.
+// fillDisk writes a file of probeSize bytes beside the database, and removes it.
 func (s *Store) fillDisk() error {
 	f, err := os.CreateTemp(filepath.Dir(s.file), ".parley-check-*")
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *Store) fillDisk() error {
 	return nil
 }
 
-// noteTrouble draws conclusions for other calls from the error of one.
+// noteTrouble records errors of a call that concern all calls.
 func (s *Store) noteTrouble(err error) {
 	switch {
 	case readOnly(err):
@@ -147,7 +147,7 @@ func (s *Store) noteTrouble(err error) {
 	}
 }
 
-const diskFullMessage = "The server's disk is full, so that nothing can be saved at the moment"
+const diskFullMessage = "The server's disk is full; nothing can be saved at the moment"
 
 func diskFull(err error) bool {
 	return sqlState(err) == "53100" || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrDiskFull)

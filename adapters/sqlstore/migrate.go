@@ -20,23 +20,23 @@ import (
 	"parley/adapters/sqlstore/migrations"
 )
 
-// migrationLock is the name that the Atlas CLI locks as well, so that the two
-// never migrate at once.
+// migrationLock is the name of the advisory lock, which the Atlas CLI takes as
+// well, so that the two never migrate at once.
 const migrationLock = "atlas_migrate_execute"
 
-// operator stands in the revision table as who migrated.
+// operator is recorded in the revision table as the program that migrated.
 const operator = "Parley"
 
-// Status is how a database stands to the migrations in this binary.
+// Status compares a database with the migrations of this binary.
 type Status struct {
 	Current string   // the version of the newest applied migration, "" when none is
 	Pending []string // file names, in order
-	Ahead   bool     // the database has migrations that this binary does not know: a newer release runs beside it
+	Ahead   bool     // a newer release has migrated the database
 }
 
-// Migrate applies what is pending, one transaction a file (none for files
-// that say "-- atlas:txmode none"), and returns the names of the files it
-// applied. Instances that start together do not disturb each other. It
+// Migrate applies pending migrations, each file in a transaction of its own, or
+// in none with "-- atlas:txmode none", and returns the names of the files that it
+// applied. Several instances may call it at the same time. It
 // refuses a directory whose atlas.sum does not match, and a schema that holds
 // tables of another program.
 func (s *Store) Migrate(ctx context.Context) ([]string, error) {
@@ -58,12 +58,12 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 	}
 	defer conn.Close()
 	if s.dialect.name == "sqlite" {
-		// Rebuilding a table drops it for a moment; rows that refer to it must
-		// stay. The step checks the references before it commits.
+		// Rebuilding a table drops it; rows that refer to it must stay. The step
+		// checks the references before it commits.
 		if _, err := conn.ExecContext(ctx, "PRAGMA foreign_keys = off"); err != nil {
 			return nil, fmt.Errorf("migrate: %w", err)
 		}
-		defer conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA foreign_keys = on") //nolint:errcheck // the connection serves on
+		defer conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA foreign_keys = on") //nolint:errcheck // the next write would fail
 	}
 	for {
 		name, err := s.migrateStep(ctx, conn, dir)
@@ -174,9 +174,9 @@ func (s *Store) preludeOf(conn *sql.Conn) string {
 	return text.String()
 }
 
-// migrateOutsideTx runs a file whose statements cannot run in a transaction
-// (CREATE INDEX CONCURRENTLY). What of it succeeded is on record, so that a
-// second run goes on behind it.
+// migrateOutsideTx applies a file whose statements cannot run in a transaction
+// (CREATE INDEX CONCURRENTLY). Each statement is recorded, so that a second attempt
+// continues after the last success.
 func (s *Store) migrateOutsideTx(ctx context.Context, conn *sql.Conn, dir migrate.Dir, table string, file migrate.File) error {
 	if s.dialect.name == "postgres" {
 		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockID()); err != nil {
@@ -273,8 +273,8 @@ func existing(table string, exists bool) string {
 	return ""
 }
 
-// migrationDir reads this dialect's files and refuses them if they are not
-// what atlas.sum says.
+// migrationDir reads the files of this dialect. It refuses them if they do not
+// match atlas.sum.
 func (s *Store) migrationDir(files fs.FS) (migrate.Dir, error) {
 	dir := &migrate.MemDir{}
 	entries, err := fs.ReadDir(files, s.dialect.name)

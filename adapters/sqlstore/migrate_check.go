@@ -82,7 +82,8 @@ var (
 	createdOr = regexp.MustCompile(`(?im)^\s*(?:(CREATE) TABLE ` + tableName + `|(DROP) TABLE ` + tableName + `|ALTER TABLE ` + tableName + ` (RENAME) TO "?([a-z_]+)"?)`)
 )
 
-// applyTables follows what the statements of a migration do to a set of tables.
+// applyTables adds the tables that a migration creates to a set, and removes those
+// that it drops or renames.
 func applyTables(text string, tables map[string]bool) {
 	for _, m := range createdOr.FindAllStringSubmatch(text, -1) {
 		switch {
@@ -126,7 +127,7 @@ func (s *Store) tables(ctx context.Context, db schema.ExecQuerier) (present, vis
 	return present, visible, found.Err()
 }
 
-// remedies say what to do about an error of a migration, by SQLSTATE.
+// remedies are the causes and fixes of failed migrations, by SQLSTATE.
 var remedies = map[string]string{
 	"55P03": "another session holds a lock that it needs; run it again when pg_stat_activity shows no long transaction",
 	"40P01": "it met a deadlock; run it again",
@@ -135,8 +136,8 @@ var remedies = map[string]string{
 	"53100": "the disk is full; make room and run it again",
 }
 
-// migrationError says in one sentence what kept a file from being applied, and
-// what to do. file is "" when it was not a file.
+// migrationError describes in one sentence why a file was not applied, and the
+// fix. file is "" if no file was being applied.
 func migrationError(file string, err error) error {
 	if setup := setupError(err); setup != nil {
 		if setup.statement {

@@ -35,8 +35,7 @@ func (s *Store) openPostgres() error {
 	}
 	config.DefaultQueryExecMode = mode
 	config.ConnectTimeout = s.opt.AcquireTimeout
-	// What PgBouncer accepts at connect, and then keeps for each client. Bun
-	// quotes text by the standard's rule, and errors are matched by their code.
+	// PgBouncer accepts these at connect, and keeps them for each client.
 	for name, value := range map[string]string{
 		"standard_conforming_strings": "on", "timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8",
 	} {
@@ -51,7 +50,7 @@ func (s *Store) openPostgres() error {
 	db.SetMaxOpenConns(s.opt.MaxConns)
 	db.SetMaxIdleConns(s.opt.MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	db.SetConnMaxLifetime(time.Hour) // a new password, or a new address, is noticed
+	db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
 	s.db = bun.NewDB(db, pgdialect.New())
 	s.dialect = dialect{
 		name:       "postgres",
@@ -65,19 +64,19 @@ func (s *Store) openPostgres() error {
 	return nil
 }
 
-// setting is a parameter of a session. The server, the database and the role
-// may have defaults for it under which Parley's statements mean something else.
+// setting is a session parameter that changes what statements mean. The server,
+// the database and the role may have another default for it.
 type setting struct {
 	name, value string
-	reads       bool // single statements depend on it as well, not only transactions
+	reads       bool // matters for single statements too, not only for transactions
 }
 
 // idleInTransaction ends the session of an instance that froze in the middle
 // of a transaction, and with it the locks that it held.
 const idleInTransaction = 5 * time.Second
 
-// pinned are the settings of every session. Those that the server does not
-// know are left out.
+// pinned returns the settings of every session. Those that the server's version
+// does not have are skipped.
 func pinned(searchPath []string) []setting {
 	list := []setting{
 		{"default_transaction_isolation", "read committed", true},
@@ -99,26 +98,26 @@ func pinned(searchPath []string) []setting {
 	return list
 }
 
-// session is what the store knows of one connection to Postgres.
+// session is the state of one connection to Postgres.
 type session struct {
 	generation int64
-	// direct: nothing stands between the connection and the server, so that
-	// what is set or prepared in the session stays.
+	// direct: there is no pooler, so that settings and prepared statements of the
+	// session stay.
 	direct bool
-	// prepares: statements of a turn are prepared.
+	// prepares: the statements of a turn are prepared.
 	prepares bool
-	// prelude is set at the beginning of each transaction behind a pooler, where
-	// the next transaction may have another session of the server.
+	// prelude begins every transaction behind a pooler, where each transaction may
+	// have another session of the server.
 	prelude []statement
-	// wraps: single statements need a transaction too, for the prelude's sake.
+	// wraps: single statements need a transaction, for the sake of the prelude.
 	wraps bool
 }
 
-// sessionKey is where a connection keeps its session.
+// sessionKey is the key of a connection's session in its custom data.
 const sessionKey = "parley.session"
 
-// openSession prepares a new connection in one round trip: it sets what the
-// server's defaults have otherwise or, behind a pooler, finds out what that is.
+// openSession prepares a new connection in one round trip. It pins the settings
+// whose defaults differ or, behind a pooler, finds out which ones differ.
 func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	if encoding := conn.PgConn().ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
 		return &SetupError{
@@ -126,7 +125,7 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 			Fix:  "create one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and name it in %s",
 		}
 	}
-	// A pooler gives clients a process id of its own.
+	// Poolers give clients a process id that is not the server's.
 	pid := strconv.FormatUint(uint64(conn.PgConn().PID()), 10)
 	var values strings.Builder
 	for i, set := range s.settings {
@@ -160,9 +159,9 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// OverriddenSettings lists the settings for which the server, the database or
-// the role has another default than Parley needs, as the newest connection found
-// them. Parley sets its own.
+// OverriddenSettings lists the settings for which the server, the database or the
+// role has another default than the one that Parley sets, as the newest connection
+// found them.
 func (s *Store) OverriddenSettings() []string {
 	differ := s.overridden.Load()
 	if differ == nil {
@@ -173,7 +172,8 @@ func (s *Store) OverriddenSettings() []string {
 	})
 }
 
-// local sets it for the rest of a transaction that has just begun.
+// local returns the statement that sets it for the rest of a transaction. It must
+// come before the first query.
 func (c setting) local() statement {
 	switch c.name {
 	case "default_transaction_isolation":
@@ -184,7 +184,8 @@ func (c setting) local() statement {
 	return say("SET LOCAL " + c.name + " = '" + c.value + "'")
 }
 
-// resetSession refuses connections that were opened before discardSessions.
+// resetSession discards connections that were opened before discardSessions was
+// called.
 func (s *Store) resetSession(_ context.Context, conn *pgx.Conn) error {
 	if c := sessionOf(conn); c != nil && c.generation < s.generation.Load() {
 		return driver.ErrBadConn
@@ -192,8 +193,8 @@ func (s *Store) resetSession(_ context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// discardSessions has every connection of the pool replaced before its next
-// use: after a failover they lead to a server that only reads.
+// discardSessions has every connection of the pool replaced before its next use.
+// After a failover they may lead to a standby.
 func (s *Store) discardSessions() { s.generation.Add(1) }
 
 func sessionOf(conn *pgx.Conn) *session {
@@ -201,10 +202,10 @@ func sessionOf(conn *pgx.Conn) *session {
 	return c
 }
 
-// session returns what is known of a connection.
+// session returns the state of a connection.
 func (s *Store) session(conn bun.Conn) session {
 	var known session
-	conn.Raw(func(driver any) error { //nolint:errcheck // the zero session is the careful one
+	conn.Raw(func(driver any) error { //nolint:errcheck // the zero session prepares nothing
 		if c := sessionOf(driver.(*stdlib.Conn).Conn()); c != nil {
 			known = *c
 		}
@@ -213,5 +214,5 @@ func (s *Store) session(conn bun.Conn) session {
 	return known
 }
 
-// readOnly reports whether a statement failed because its session only reads.
+// readOnly reports whether a statement failed because its session is read-only.
 func readOnly(err error) bool { return sqlState(err) == "25006" }

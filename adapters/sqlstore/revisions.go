@@ -26,8 +26,8 @@ const revisionName = "atlas_schema_revisions"
 const cloudIdentifier = ".atlas_cloud_identifier"
 
 // revisionTable names the table of revisions and reports whether it exists. As
-// with the Atlas CLI it stands in a schema of its own or, if Parley's tables do
-// not stand in the schema public, beside them, so that a database may hold
+// with the Atlas CLI it is in a schema of its own or, if Parley's tables are
+// not in the schema public, beside them, so that a database may hold
 // several.
 func (s *Store) revisionTable(ctx context.Context, db schema.ExecQuerier) (table string, exists bool, err error) {
 	if s.dialect.name == "sqlite" {

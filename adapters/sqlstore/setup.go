@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SetupError says that the database cannot be used as it is set up, and that
-// waiting does not help.
+// SetupError is a mistake in the configuration of the database, its role or its
+// schema. Unlike an outage it does not end by itself.
 type SetupError struct {
 	What      string // is wrong, such as "Database role does not exist"
 	Fix       string // with %s for the setting that names the database
@@ -22,8 +22,8 @@ type SetupError struct {
 
 func (e *SetupError) Error() string { return e.Sentence("the database URL") }
 
-// Sentence says what is wrong and how to fix it. setting is the name of the
-// variable that holds the database's URL.
+// Sentence describes the mistake and its fix. setting is the name of the variable
+// that holds the database's URL.
 func (e *SetupError) Sentence(setting string) string {
 	if strings.Contains(e.Fix, "%s") {
 		return e.What + "; " + fmt.Sprintf(e.Fix, setting)
@@ -31,8 +31,8 @@ func (e *SetupError) Sentence(setting string) string {
 	return e.What + "; " + e.Fix
 }
 
-// Explain returns the SetupError that an error of any Postgres client means,
-// or nil when a later attempt may succeed.
+// Explain returns the SetupError that an error of a Postgres client means, or nil
+// if a later attempt may succeed.
 func Explain(err error) *SetupError {
 	var known *SetupError
 	if errors.As(err, &known) {
@@ -41,8 +41,9 @@ func Explain(err error) *SetupError {
 	return setupError(err)
 }
 
-// setupError tells mistakes in the set-up from outages. Servers that start, are
-// full, refuse or drop connections, or do not answer may be well in a moment.
+// setupError distinguishes mistakes in the configuration from outages: servers
+// that start, have no free connections, refuse or drop connections, or do not
+// answer.
 func setupError(err error) *SetupError {
 	var known *SetupError
 	if errors.As(err, &known) {
@@ -87,7 +88,7 @@ func setupError(err error) *SetupError {
 	return nil
 }
 
-// setupOf reads an error of the server, or of a pooler before it.
+// setupOf classifies an error of the server, or of a pooler in front of it.
 func setupOf(pg *pgconn.PgError, connecting bool) *SetupError {
 	role := &SetupError{What: "Database role does not exist", Fix: "create it, or change the user in %s"}
 	database := &SetupError{What: "Database does not exist", Fix: "create it, or change the database in %s"}

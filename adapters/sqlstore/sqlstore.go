@@ -1,13 +1,12 @@
-// Package sqlstore keeps conversations, messages, runs and the audit in SQL:
+// Package sqlstore stores conversations, messages, runs and the audit log in SQL:
 // Postgres for many instances, SQLite for one. It is one store with two
-// dialects. What differs between them stands in dialect.go (and in the two
-// migration directories); everything else is written once, in SQL that both
-// understand, and held by one contract suite.
+// dialects. dialect.go, postgres.go, sqlite.go and the two migration directories
+// hold what differs between them. Everything else is SQL that both understand,
+// tested by one contract suite.
 //
-// Each port method is one transaction and says the user in every statement.
-// Nothing here waits for a provider, so a connection is never held for longer
-// than a few statements. Arguments are written into the statement's text by
-// Bun, which lets several statements travel in one round trip (see batch).
+// Each port method is one transaction, and every statement names the user. No
+// method waits for a provider, so that a connection is held for a few statements
+// only.
 package sqlstore
 
 import (
@@ -25,29 +24,30 @@ import (
 type Options struct {
 	// URL is postgres://... or postgresql://..., else the path of a SQLite file.
 	URL string
-	// ExecMode is pgx's default_query_exec_mode, for statements that Bun builds:
-	// it writes arguments into their text, so a statement cache would never hit.
-	// The default, "auto", sends them as "exec" does, in one round trip, and the
-	// statements of a turn prepared, on connections that reach Postgres itself.
-	// "exec" prepares nothing, as it must be behind PgBouncer; auto sees that too.
+	// ExecMode is pgx's default_query_exec_mode for statements that Bun builds. Bun
+	// writes arguments into their text, so that a statement cache would never hit.
+	// "auto", the default, sends them as "exec" does, in one round trip, and
+	// prepares the statements of a turn on connections to Postgres itself. "exec"
+	// prepares nothing, as PgBouncer requires; auto detects a pooler, too.
 	ExecMode string
 	// SearchPath names the schemas of Postgres in which tables are looked up.
 	// Migrate creates the first one, and all tables in it. Empty: the server's
 	// default.
 	SearchPath []string
-	// MaxConns bounds the pool; default 12. A URL's pool_max_conns is ignored.
+	// MaxConns bounds the pool; default 12.
 	MaxConns int
-	// AcquireTimeout bounds the wait for a connection; default 1s.
+	// AcquireTimeout bounds the wait for a connection, and opening one; default 1s.
 	AcquireTimeout time.Duration
-	// Timeout bounds one call of a port method, the wait included; default 2s.
+	// Timeout bounds one call of a port method, including that wait; default 2s.
 	Timeout time.Duration
 	// RowSecurity has Postgres restrict every transaction to the rows of the
 	// user that it is for; see CheckRowSecurity. SQLite has no such thing.
 	RowSecurity bool
-	// Now is the clock of leases on SQLite, which has one process; Postgres
-	// uses its own. Default time.Now.
+	// Now is the clock of leases on SQLite; on Postgres it is the server's.
+	// Default time.Now.
 	Now ports.Clock
-	// Hooks see every statement. StatementName tells them whose it is.
+	// Hooks are called for every statement. StatementName returns the method that
+	// it belongs to.
 	Hooks []bun.QueryHook
 }
 
@@ -78,9 +78,9 @@ var (
 	_ ports.Health   = (*Store)(nil)
 )
 
-// Open prepares a store. A SQLite file is created (mode 0600) if there is
-// none; Postgres is not asked for anything yet, so that a database that is
-// away delays nothing. Call Migrate before the first use.
+// Open opens a store. A SQLite file is created, with mode 0600, if it does not
+// exist. Postgres is not connected to yet, so that a server that is down causes no
+// delay. Call Migrate before the first use.
 func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.ExecMode == "" {
 		opt.ExecMode = "auto"
@@ -120,7 +120,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// Close closes all connections. Calls under way fail.
+// Close closes all connections. Concurrent calls fail.
 func (s *Store) Close() error {
 	err := s.readers.Close()
 	if s.db != s.readers {
@@ -131,8 +131,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// DB is the pool, for collectors of statistics.
+// DB returns the connection pool, for its statistics.
 func (s *Store) DB() *sql.DB { return s.db.DB }
 
-// Dialect names the database: "postgres" or "sqlite".
+// Dialect returns "postgres" or "sqlite".
 func (s *Store) Dialect() string { return s.dialect.name }

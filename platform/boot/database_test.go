@@ -129,7 +129,7 @@ func TestServe_WaitsOnlyForWhatHeals(t *testing.T) {
 	}
 }
 
-// A directory of sockets stands where the host does, as Prisma and libpq have it.
+// The host may be a directory of sockets, written as with Prisma and libpq.
 func TestServe_SocketPath(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(testenv.Postgres(t))

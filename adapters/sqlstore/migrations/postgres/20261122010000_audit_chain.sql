@@ -1,7 +1,7 @@
--- The audit log becomes append-only, and its entries links of a hash chain.
+-- The audit log becomes append-only, and its entries are sealed in a hash chain.
 
--- Facts that wait for their place in the chain. A trigger writes them in the
--- transaction of the entry, so none can be missed, however late it commits.
+-- The queue of the sealer. A trigger inserts into it in the transaction of the
+-- entry, so that no entry is missed, however late it commits.
 CREATE TABLE audit_unsealed (
   n bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
   user_id text NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE audit_chain (
 
 CREATE INDEX audit_chain_erased_idx ON audit_chain (subject) WHERE kind = 'erased';
 
--- Who a subject of the chain is, and the salt of the subject's digests.
+-- The user of each subject of the chain, and the salt of the subject's digests.
 CREATE TABLE audit_keys (
   user_id text NOT NULL,
   subject text NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE audit_keys (
 
 CREATE UNIQUE INDEX audit_keys_subject_key ON audit_keys (subject);
 
--- The chain's secret, wrapped with the operator's. One row.
+-- The key of the chain, encrypted with AUDIT_KEY. One row.
 CREATE TABLE audit_root (
   id integer NOT NULL,
   wrapped bytea NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE audit_root (
   CONSTRAINT audit_root_one_check CHECK (id = 1)
 );
 
--- Users whose erasure is declared in the chain and not done yet.
+-- Users whose erasure is recorded in the chain and not finished yet.
 CREATE TABLE audit_erasures (
   user_id text NOT NULL,
   subject text NOT NULL,
@@ -77,8 +77,8 @@ BEGIN
 END;
 $$;
 
--- The log and the queue may not part, whatever commits while an entry goes: the
--- row is locked by now, and this looks after those who held it before.
+-- Deletes the queue's rows of a deleted entry. The entry is locked by now, so this
+-- finds what transactions that held the lock before have queued.
 CREATE FUNCTION audit_dequeue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   DELETE FROM audit_unsealed WHERE user_id = OLD.user_id AND entry_id = OLD.id;
@@ -86,7 +86,7 @@ BEGIN
 END;
 $$;
 
--- What may happen to an entry is that its outcome becomes known, once.
+-- The only change that an entry permits: its outcome is set, once.
 CREATE TRIGGER audit_logs_complete BEFORE UPDATE ON audit_logs FOR EACH ROW
   WHEN (NOT (OLD.status = 'pending' AND NEW.status IN ('success', 'failure')
     AND (OLD.user_id, OLD.id, OLD.action, OLD.resource, OLD.resource_id, OLD.metadata::text, OLD.ip_address, OLD.user_agent, OLD.created_at)
@@ -112,8 +112,8 @@ CREATE TRIGGER audit_keys_delete BEFORE DELETE ON audit_keys FOR EACH ROW EXECUT
 
 CREATE TRIGGER audit_keys_truncate BEFORE TRUNCATE ON audit_keys FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 
--- Deletes entries of a user whose erasure is declared, with the rights of the
--- owner: so the application's role needs no DELETE on the log.
+-- Deletes entries of a user whose erasure is recorded. It runs with the rights of
+-- the owner, so that the application's role needs no DELETE on the log.
 CREATE FUNCTION audit_erase(erased text, most bigint) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
   WITH gone AS (
     DELETE FROM audit_logs WHERE user_id = erased
@@ -123,6 +123,6 @@ $$;
 
 REVOKE ALL ON FUNCTION audit_erase(text, bigint) FROM PUBLIC;
 
--- What is in the log already.
+-- Entries that exist already.
 INSERT INTO audit_unsealed (user_id, entry_id, kind)
 SELECT user_id, id, CASE status WHEN 'pending' THEN 'opened' ELSE 'closed' END FROM audit_logs ORDER BY created_at, id;

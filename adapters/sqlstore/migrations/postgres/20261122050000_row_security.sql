@@ -1,7 +1,7 @@
--- Row-level security, the second fence. It asks for nothing of sessions that
--- declare no scope. A transaction (or role) whose parley.scope is 'user' sees
--- and writes rows of parley.user_id alone; a setting that is neither unset nor
--- 'all' is as strict. FORCE: the owner of the tables is held to it as well.
+-- Row-level security. Sessions that set no scope are not restricted. A
+-- transaction (or role) whose parley.scope is 'user', or any value other than
+-- 'all', sees and writes only rows of parley.user_id. FORCE: the policies apply to
+-- the owner of the tables as well.
 
 ALTER TABLE chat_users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 

@@ -1,6 +1,6 @@
 -- Row-level security is enabled where DB_RLS asks for it, by the function
 -- below. Where it is enabled, PostgreSQL evaluates the policies in every
--- statement and refuses a plain pg_dump of the role that is held to them.
+-- statement and refuses a plain pg_dump of the role that they apply to.
 
 ALTER TABLE chat_users NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
 

@@ -1,5 +1,5 @@
--- The first schema. Keys begin with user_id, so that every access names the
--- user and the tables can be partitioned or distributed by it.
+-- The first schema. Keys begin with user_id, so that every query names the user
+-- and the tables can be partitioned or distributed by it.
 
 CREATE TABLE chat_users (
   user_id text NOT NULL,
@@ -101,7 +101,7 @@ CREATE INDEX chat_runs_ended_idx ON chat_runs (user_id, ended_at);
 
 CREATE INDEX chat_runs_parent_idx ON chat_runs (user_id, parent_id);
 
--- No foreign key: the audit outlives the user.
+-- No foreign key: audit entries outlive the user.
 CREATE TABLE audit_logs (
   user_id text NOT NULL DEFAULT '',
   id text NOT NULL,

@@ -1,7 +1,7 @@
--- The audit log becomes append-only, and its entries links of a hash chain.
+-- The audit log becomes append-only, and its entries are sealed in a hash chain.
 
--- Facts that wait for their place in the chain. A trigger writes them in the
--- transaction of the entry, so none can be missed.
+-- The queue of the sealer. A trigger inserts into it in the transaction of the
+-- entry, so that no entry is missed.
 CREATE TABLE audit_unsealed (
   n integer NOT NULL,
   user_id text NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE audit_chain (
 
 CREATE INDEX audit_chain_erased_idx ON audit_chain (subject) WHERE kind = 'erased';
 
--- Who a subject of the chain is, and the salt of the subject's digests.
+-- The user of each subject of the chain, and the salt of the subject's digests.
 CREATE TABLE audit_keys (
   user_id text NOT NULL,
   subject text NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE audit_keys (
 
 CREATE UNIQUE INDEX audit_keys_subject_key ON audit_keys (subject);
 
--- The chain's secret, wrapped with the operator's. One row.
+-- The key of the chain, encrypted with AUDIT_KEY. One row.
 CREATE TABLE audit_root (
   id integer NOT NULL,
   wrapped blob NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE audit_root (
   CONSTRAINT audit_root_one_check CHECK (id = 1)
 );
 
--- Users whose erasure is declared in the chain and not done yet.
+-- Users whose erasure is recorded in the chain and not finished yet.
 CREATE TABLE audit_erasures (
   user_id text NOT NULL,
   subject text NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE audit_erasures (
   PRIMARY KEY (user_id)
 );
 
--- What may happen to an entry is that its outcome becomes known, once.
+-- The only change that an entry permits: its outcome is set, once.
 CREATE TRIGGER audit_logs_complete BEFORE UPDATE ON audit_logs
 WHEN NOT (OLD.status = 'pending' AND NEW.status IN ('success', 'failure')
   AND OLD.user_id IS NEW.user_id AND OLD.id IS NEW.id AND OLD.action IS NEW.action AND OLD.resource IS NEW.resource
@@ -108,6 +108,6 @@ BEGIN
   SELECT RAISE(ABORT, 'audit_keys is append-only');
 END;
 
--- What is in the log already.
+-- Entries that exist already.
 INSERT INTO audit_unsealed (user_id, entry_id, kind)
 SELECT user_id, id, iif(status = 'pending', 'opened', 'closed') FROM audit_logs ORDER BY created_at, id;

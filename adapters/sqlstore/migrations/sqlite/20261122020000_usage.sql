@@ -1,6 +1,6 @@
--- What users have used, by day ('2026-11-22') and by month ('2026-11'). It
--- outlives the chats that it counts. A live run's hold is in its row, so that
--- whoever ends it can give it back.
+-- Usage of each user, by day ('2026-11-22') and by month ('2026-11'). It outlives
+-- the conversations that it counts. The hold of a live run is in the run's row,
+-- so that its end can release it.
 
 CREATE TABLE chat_usage (
   user_id text NOT NULL,

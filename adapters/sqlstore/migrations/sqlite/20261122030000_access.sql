@@ -1,5 +1,5 @@
--- API keys, of which only digests are kept, and the time before which a user's
--- sessions are good for nothing.
+-- API keys, stored as digests, and the time before which a user's sessions were
+-- revoked.
 
 CREATE TABLE chat_api_keys (
   user_id text NOT NULL,

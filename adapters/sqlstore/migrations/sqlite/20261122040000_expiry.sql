@@ -1,4 +1,4 @@
--- Temporary conversations, which are in no list and end by themselves.
+-- Temporary conversations: they are not listed, and expire.
 
 ALTER TABLE chat_conversations ADD COLUMN expires_at datetime NULL;
 
