@@ -137,7 +137,7 @@ func TestCompose_Settings(t *testing.T) {
 		}
 		for variable := range s.Environment {
 			if !known[variable] {
-				t.Errorf("%s: nobody reads %s", name, variable)
+				t.Errorf("%s: nothing reads %s", name, variable)
 			}
 		}
 		if !s.ReadOnly || !slices.Contains(s.Drop, "ALL") {

@@ -151,7 +151,7 @@ func copyTree(t *testing.T, source, target string, owned bool) {
 }
 
 // The image holds one static program, certificates and nothing else, and
-// serves as nobody in particular.
+// serves as a user without a name.
 func TestImage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the image")

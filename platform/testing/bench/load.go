@@ -140,10 +140,10 @@ func (s *server) drive(ctx context.Context, c int, length time.Duration) (took [
 	)
 	for i := range c {
 		all.Go(func() {
-			var mine []time.Duration
+			var durations []time.Duration
 			conversation, sorry := "", 0
 			for n := 0; time.Since(begun) < length && ctx.Err() == nil; n++ {
-				if n%turnsPerConversation == 0 && !s.floor {
+				if n%turnsPerConversation == 0 && !s.baseline {
 					var made struct{ ID string }
 					if err := s.post(ctx, i, "/api/chat/conversations", map[string]any{}, &made); err != nil && !errors.Is(err, errBusy) {
 						cancel(err)
@@ -159,13 +159,13 @@ func (s *server) drive(ctx context.Context, c int, length time.Duration) (took [
 					cancel(err)
 					return
 				default:
-					mine = append(mine, time.Since(at))
+					durations = append(durations, time.Since(at))
 				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			refused += sorry
-			took = append(took, mine...)
+			took = append(took, durations...)
 		})
 	}
 	all.Wait()

@@ -4,7 +4,7 @@
 //
 // It builds the real binary, starts a private Postgres, and sends turns over
 // HTTP to several servers that differ in one thing each: Parley as it ships, a
-// floor that does only what no chat backend can leave out, and Parley that logs,
+// baseline that does only what no chat backend can leave out, and Parley that logs,
 // counts and traces nothing, with tracing, with row-level security, and as a
 // superuser. The servers take turns, round after round, so that whatever else
 // the machine does strikes all alike; what is printed are medians over the
@@ -14,9 +14,9 @@
 //
 // A process and its database keep the luck that they were born with: how
 // PostgreSQL laid out its tables, and the plans that each session chose. Of two
-// alike, one may be a tenth faster for as long as it lives, which no number of
-// rounds evens out. -lives starts all of them anew, several times; the ratios
-// are then those of whole lives, and so are their intervals.
+// alike, one may be a tenth faster for as long as it runs, which no number of
+// rounds evens out. -restarts starts all of them anew, several times; the ratios
+// are then those of whole starts, and so are their intervals.
 // Afterwards it measures streams: CPU for each piece that is relayed, and
 // memory for each reader who waits.
 package main
@@ -38,8 +38,8 @@ import (
 
 var (
 	seconds   = flag.Float64("seconds", 2, "length of one measurement")
-	rounds    = flag.Int("rounds", 3, "measurements of each kind in each life")
-	lives     = flag.Int("lives", 1, "how often the servers are started anew, on new databases")
+	rounds    = flag.Int("rounds", 3, "measurements of each kind after each start")
+	restarts  = flag.Int("restarts", 1, "how often the servers are started anew, on new databases")
 	followers = flag.Int("followers", 2000, "readers who wait")
 	streams   = flag.Int("streams", 100, "replies that are streamed at once")
 	verbose   = flag.Bool("v", false, "print every measurement")
@@ -49,9 +49,9 @@ var (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "floor" {
-		if err := serveFloor(); err != nil {
-			fmt.Fprintln(os.Stderr, "floor:", err)
+	if len(os.Args) > 1 && os.Args[1] == "baseline" {
+		if err := serveBaseline(); err != nil {
+			fmt.Fprintln(os.Stderr, "baseline:", err)
 			os.Exit(1)
 		}
 		return
@@ -105,9 +105,9 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 	}
 	kinds := []kind{}
 	for _, k := range []kind{
-		{"floor", w.startFloor},
+		{"baseline", w.startBaseline},
 		{"parley", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role) }},
-		{"muted", func(n string) (*server, error) { return w.startParley(n, w.muted, w.role) }},
+		{"no telemetry", func(n string) (*server, error) { return w.startParley(n, w.withoutTelemetry, w.role) }},
 		{"tracing 10 %", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role, otlp...) }},
 		{"DB_RLS=true", func(n string) (*server, error) { return w.startParley(n, w.bin, w.role, "DB_RLS=true") }},
 		{"superuser", func(n string) (*server, error) { return w.startParley(n, w.bin, w.super) }},
@@ -116,10 +116,10 @@ func turns(ctx context.Context, w *world, out io.Writer) error {
 			kinds = append(kinds, k)
 		}
 	}
-	all := make([]results, *lives)
-	for life := range all {
-		all[life] = results{}
-		if err := all[life].measure(ctx, kinds, out); err != nil {
+	all := make([]results, *restarts)
+	for restart := range all {
+		all[restart] = results{}
+		if err := all[restart].measure(ctx, kinds, out); err != nil {
 			return err
 		}
 	}
@@ -133,7 +133,7 @@ type kind struct {
 	start func(name string) (*server, error)
 }
 
-// results are those of one life, by server and load, one a round.
+// results are those of one start, by server and load, one a round.
 type results map[string][]result
 
 func (rs results) measure(ctx context.Context, kinds []kind, out io.Writer) error {
@@ -149,7 +149,7 @@ func (rs results) measure(ctx context.Context, kinds []kind, out io.Writer) erro
 	for round := range *rounds {
 		for _, c := range loads {
 			order := slices.Clone(servers)
-			if round%2 == 1 { // whoever is first finds another machine than the last
+			if round%2 == 1 { // the first runs under other conditions than the last
 				slices.Reverse(order)
 			}
 			for _, s := range order {
@@ -169,14 +169,14 @@ func (rs results) measure(ctx context.Context, kinds []kind, out io.Writer) erro
 	return nil
 }
 
-func report(out io.Writer, kinds []kind, lives []results) {
-	fmt.Fprintf(out, "Turns over HTTP; medians of %d x %d interleaved rounds of %gs\n\n", len(lives), *rounds, *seconds)
+func report(out io.Writer, kinds []kind, restarts []results) {
+	fmt.Fprintf(out, "Turns over HTTP; medians of %d x %d interleaved rounds of %gs\n\n", len(restarts), *rounds, *seconds)
 	fmt.Fprintln(out, "| server | callers | turns/s | p50 | p99 | server CPU/turn | Postgres CPU/turn | refused |\n|---|---|---|---|---|---|---|---|")
 	for _, k := range kinds {
 		for _, c := range loads {
 			var list []result
-			for _, life := range lives {
-				list = append(list, life[fmt.Sprint(k.name, c)]...)
+			for _, restart := range restarts {
+				list = append(list, restart[fmt.Sprint(k.name, c)]...)
 			}
 			rate := spread(list, func(r result) float64 { return r.rate })
 			fmt.Fprintf(out, "| %s | %d | %.0f [%.0f..%.0f] | %.1f ms | %.1f ms | %.0f µs | %.0f µs | %.0f |\n", k.name, c, rate.median, rate.low, rate.high,
@@ -188,9 +188,9 @@ func report(out io.Writer, kinds []kind, lives []results) {
 	}
 	fmt.Fprint(out, "\n| ratio within a round | c="+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(loads)), " | c="), "[]")+" |\n|---|"+strings.Repeat("---|", len(loads))+"\n")
 	for _, pair := range [][2]string{
-		{"parley", "floor"}, {"parley", "muted"}, {"tracing 10 %", "muted"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"},
+		{"parley", "baseline"}, {"parley", "no telemetry"}, {"tracing 10 %", "no telemetry"}, {"DB_RLS=true", "parley"}, {"parley", "superuser"},
 	} {
-		if len(lives[0][fmt.Sprint(pair[0], loads[0])]) == 0 || len(lives[0][fmt.Sprint(pair[1], loads[0])]) == 0 {
+		if len(restarts[0][fmt.Sprint(pair[0], loads[0])]) == 0 || len(restarts[0][fmt.Sprint(pair[1], loads[0])]) == 0 {
 			continue
 		}
 		for _, what := range []struct {
@@ -199,7 +199,7 @@ func report(out io.Writer, kinds []kind, lives []results) {
 		}{{"turns/s", func(r result) float64 { return r.rate }}, {"CPU/turn", func(r result) float64 { return ms(r.cpu) }}, {"CPU/turn with Postgres", func(r result) float64 { return ms(r.cpu + r.database) }}} {
 			fmt.Fprintf(out, "| %s, %s ÷ %s |", what.name, pair[0], pair[1])
 			for _, c := range loads {
-				r := ratio(lives, fmt.Sprint(pair[0], c), fmt.Sprint(pair[1], c), what.of)
+				r := ratio(restarts, fmt.Sprint(pair[0], c), fmt.Sprint(pair[1], c), what.of)
 				fmt.Fprintf(out, " %.2f [%.2f..%.2f] |", r.median, r.low, r.high)
 			}
 			fmt.Fprintln(out)
@@ -208,16 +208,16 @@ func report(out io.Writer, kinds []kind, lives []results) {
 	fmt.Fprintln(out)
 }
 
-// ratio compares two servers within each round: the rounds of the only life, or
+// ratio compares two servers within each round: the rounds of the only start, or
 // the medians of several.
-func ratio(lives []results, a, b string, of func(result) float64) span {
+func ratio(restarts []results, a, b string, of func(result) float64) span {
 	var ratios []float64
-	for _, life := range lives {
+	for _, restart := range restarts {
 		var rounds []float64
-		for i := range life[a] {
-			rounds = append(rounds, of(life[a][i])/of(life[b][i]))
+		for i := range restart[a] {
+			rounds = append(rounds, of(restart[a][i])/of(restart[b][i]))
 		}
-		if len(lives) == 1 {
+		if len(restarts) == 1 {
 			return spreadOf(rounds)
 		}
 		ratios = append(ratios, spreadOf(rounds).median)

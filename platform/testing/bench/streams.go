@@ -22,7 +22,7 @@ func sink() (url string, stop func() error, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	s := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := &http.Server{ReadHeaderTimeout: readyTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	})}
@@ -130,7 +130,7 @@ func (s *server) idle(ctx context.Context, out io.Writer) error {
 	}()
 	first := make([]byte, 4096)
 	for range *followers {
-		conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", strings.TrimPrefix(s.url, "http://"))
+		conn, err := (&net.Dialer{Timeout: readyTimeout}).DialContext(ctx, "tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			return err
 		}

@@ -23,21 +23,21 @@ import (
 	"parley/platform/testing/testenv"
 )
 
-// patience bounds every step that waits for a process.
-const patience = 60 * time.Second
+// readyTimeout bounds every step that waits for a process.
+const readyTimeout = 60 * time.Second
 
 // world is what all servers share: a Postgres, the binary and the users.
 type world struct {
-	dir    string
-	pg     *testenv.Server
-	super  string // URL of the server's superuser
-	role   string // URL of a role that owns nothing yet and may make databases
-	bin    string
-	muted  string // the binary that tells nothing
-	secret string
-	tokens []string // a caller each
-	all    []*server
-	n      int
+	dir              string
+	pg               *testenv.Server
+	super            string // URL of the server's superuser
+	role             string // URL of a role that owns nothing yet and may make databases
+	bin              string
+	withoutTelemetry string // the binary without telemetry
+	secret           string
+	tokens           []string // a caller each
+	all              []*server
+	n                int
 }
 
 func newWorld(ctx context.Context) (_ *world, err error) {
@@ -50,8 +50,8 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	if w.dir, err = os.MkdirTemp("", "parley-bench-"); err != nil {
 		return nil, err
 	}
-	w.bin, w.muted = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
-	for bin, tags := range map[string]string{w.bin: "", w.muted: "muted"} {
+	w.bin, w.withoutTelemetry = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
+	for bin, tags := range map[string]string{w.bin: "", w.withoutTelemetry: "muted"} {
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -121,14 +121,14 @@ func (w *world) database(ctx context.Context, as string) (string, error) {
 
 // server is a process under load.
 type server struct {
-	name   string
-	url    string
-	cmd    *exec.Cmd
-	exited chan struct{}
-	log    *tail
-	tokens []string
-	floor  bool
-	admin  string // host:port of its profiles, "" if it has none
+	name     string
+	url      string
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	log      *tail
+	tokens   []string
+	baseline bool
+	admin    string // host:port of its profiles, "" if it has none
 
 	pg       *testenv.Server // which all share, and one loads at a time
 	database string          // its own there, as a URL
@@ -157,7 +157,7 @@ func (w *world) startParley(name, bin, as string, env ...string) (*server, error
 	return s, err
 }
 
-func (w *world) startFloor(name string) (*server, error) {
+func (w *world) startBaseline(name string) (*server, error) {
 	db, err := w.database(context.Background(), w.role)
 	if err != nil {
 		return nil, err
@@ -166,9 +166,9 @@ func (w *world) startFloor(name string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := w.start(name, []string{self, "floor"}, "/", []string{"DATABASE_URL=" + db})
+	s, err := w.start(name, []string{self, "baseline"}, "/", []string{"DATABASE_URL=" + db})
 	if s != nil {
-		s.floor, s.database = true, db
+		s.baseline, s.database = true, db
 	}
 	return s, err
 }
@@ -192,7 +192,7 @@ func (w *world) start(name string, command []string, probe string, env []string)
 		s.cmd.Wait()
 		close(s.exited)
 	}()
-	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(readyTimeout); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get(s.url + probe)
 		if err == nil {
 			resp.Body.Close()
@@ -251,7 +251,7 @@ func (s *server) cpu() (own, database time.Duration, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, pid := range s.pg.Family() {
+	for _, pid := range s.pg.Processes() {
 		spent, reaped, err := processorTime(pid)
 		if err != nil {
 			continue // a session that has just ended: its parent has its time

@@ -42,7 +42,7 @@ func check(h *history, s snapshot, limits map[string]int) verdict {
 	for _, w := range s.Wrongs {
 		v.add(w.Rule, "%s", w.Evidence)
 	}
-	b := newBooks(s)
+	b := newLedger(s)
 	b.intents(&v, h)
 	b.messages(&v)
 	b.runs(&v)
@@ -57,19 +57,19 @@ func check(h *history, s snapshot, limits map[string]int) verdict {
 
 type rowID struct{ user, id string }
 
-// books are the snapshot's rows by what they are looked up by.
-type books struct {
+// ledger is the snapshot's rows, indexed by what they are looked up by.
+type ledger struct {
 	s           snapshot
 	messageByID map[rowID]messageRow
 	runByID     map[rowID]runRow
 	byKey       map[rowID][]runRow
 	byNonce     map[string][]messageRow // messages of users
 	answers     map[rowID][]runRow      // runs by the message they answer
-	users       map[string]string       // whose a run or message is, by id
+	users       map[string]string       // the owner of a run or message, by id
 }
 
-func newBooks(s snapshot) *books {
-	b := &books{
+func newLedger(s snapshot) *ledger {
+	b := &ledger{
 		s: s, messageByID: map[rowID]messageRow{}, runByID: map[rowID]runRow{}, byKey: map[rowID][]runRow{},
 		byNonce: map[string][]messageRow{}, answers: map[rowID][]runRow{}, users: map[string]string{},
 	}
@@ -94,7 +94,7 @@ func newBooks(s snapshot) *books {
 
 // intents: what was acknowledged is stored, once, as it was sent; what was not
 // is stored once or not at all.
-func (b *books) intents(v *verdict, h *history) {
+func (b *ledger) intents(v *verdict, h *history) {
 	for _, in := range h.intents {
 		runs := b.byKey[rowID{in.user, in.key}]
 		if len(runs) > 1 {
@@ -126,12 +126,12 @@ func (b *books) intents(v *verdict, h *history) {
 		if run.Key != in.key || run.Kind != in.kind {
 			v.add("I1", "run %s of kind %s has key %q; acknowledged as %s for key %s", run.ID, run.Kind, run.Key, in.kind, in.key)
 		}
-		asked := cmp.Or(in.messageID, run.ParentID) // a start may come without its message
-		message, ok := b.messageByID[rowID{in.user, asked}]
+		callCounts := cmp.Or(in.messageID, run.ParentID) // a start may come without its message
+		message, ok := b.messageByID[rowID{in.user, callCounts}]
 		switch {
 		case !ok:
 			v.lost++
-			v.add("I1", "key %s was acknowledged with message %s, which is not stored", in.key, asked)
+			v.add("I1", "key %s was acknowledged with message %s, which is not stored", in.key, callCounts)
 		case in.kind == "reply" && message.Content != in.content:
 			v.lost++
 			v.add("I1", "message %s is stored as %q, was sent as %q", message.ID, clip(message.Content), clip(in.content))
@@ -142,7 +142,7 @@ func (b *books) intents(v *verdict, h *history) {
 }
 
 // messages: every message is its user's, and says what its author said.
-func (b *books) messages(v *verdict) {
+func (b *ledger) messages(v *verdict) {
 	for _, m := range b.s.Messages {
 		for _, n := range nonces(m.Content) {
 			if userOf(n) != m.UserID {
@@ -168,10 +168,10 @@ func (b *books) messages(v *verdict) {
 }
 
 // runs: every run has ended, by a way that a run may go.
-func (b *books) runs(v *verdict) {
+func (b *ledger) runs(v *verdict) {
 	last := map[rowID]step{}
 	ends := map[rowID]int{}
-	seen := map[rowID]bool{} // taken over when somebody may have seen something
+	seen := map[rowID]bool{} // taken over when a reader may have seen output
 	for _, st := range b.s.Steps {
 		id := rowID{st.UserID, st.RunID}
 		if before, ok := last[id]; ok && terminal(before.State) {
@@ -215,7 +215,7 @@ func (b *books) runs(v *verdict) {
 
 // readers: what anybody read is the beginning of what is stored, whole if the
 // reader saw the end, and the end that was told is the one that is stored.
-func (b *books) readers(v *verdict, h *history) {
+func (b *ledger) readers(v *verdict, h *history) {
 	for run, got := range h.received {
 		id := rowID{got.user, run}
 		row, ok := b.runByID[id]
@@ -232,14 +232,14 @@ func (b *books) readers(v *verdict, h *history) {
 				run, row.State, row.Attempt, len(got.text), len(stored), clip(string(got.text)), clip(stored))
 		}
 		if got.ended != "" && got.ended != row.State {
-			v.add("I2", "run %s is %s; somebody was told %s", run, row.State, got.ended)
+			v.add("I2", "run %s is %s; a reader was told %s", run, row.State, got.ended)
 		}
 		if got.content != "" && got.content != b.messageByID[id].Content {
 			v.add("I7", "run %s: a client was given a reply of %d bytes that is not the stored one of %d",
 				run, len(got.content), len(b.messageByID[id].Content))
 		}
 		if got.read && len(got.text) != len(stored) {
-			v.add("I7", "run %s: somebody read to the end and got %d of %d bytes", run, len(got.text), len(stored))
+			v.add("I7", "run %s: a reader read to the end and got %d of %d bytes", run, len(got.text), len(stored))
 		}
 	}
 	for seen := range h.sightings {
@@ -249,8 +249,8 @@ func (b *books) readers(v *verdict, h *history) {
 	}
 }
 
-// provider: nobody was asked about more often than there were attempts.
-func (b *books) provider(v *verdict) {
+// provider: no run was requested from the provider more often than it had attempts.
+func (b *ledger) provider(v *verdict) {
 	for nonce, calls := range b.s.Calls {
 		attempts := 0
 		for _, m := range b.byNonce[nonce] {

@@ -1,13 +1,13 @@
 package main
 
-// acts are the audited actions that make a run.
-var acts = map[string]string{
+// runActions are the audited actions that make a run.
+var runActions = map[string]string{
 	"chat.message_sent": "reply", "chat.message_edited": "reply",
 	"chat.reply_regenerated": "regeneration", "chat.reply_continued": "continuation",
 }
 
 // audit: every action has its entry, every entry its action.
-func (b *books) audit(v *verdict, h *history) {
+func (b *ledger) audit(v *verdict, h *history) {
 	entries := map[rowID]auditRow{}
 	stops, made := map[rowID]int{}, map[rowID]int{}
 	for _, a := range b.s.Audits {
@@ -21,7 +21,7 @@ func (b *books) audit(v *verdict, h *history) {
 		if a.Action == "chat.conversation_created" {
 			made[rowID{a.UserID, a.ResourceID}]++
 		}
-		if kind, ok := acts[a.Action]; ok {
+		if kind, ok := runActions[a.Action]; ok {
 			run, ok := b.runByID[rowID{a.UserID, a.RunID}]
 			if !ok || run.AuditID != a.ID || run.Kind != kind {
 				v.add("I3", "entry %s (%s) has no run", a.ID, a.Action)
@@ -43,7 +43,7 @@ func (b *books) audit(v *verdict, h *history) {
 		switch {
 		case !ok:
 			v.add("I3", "run %s has no audit entry", r.ID)
-		case acts[a.Action] != r.Kind || a.RunID != r.ID:
+		case runActions[a.Action] != r.Kind || a.RunID != r.ID:
 			v.add("I3", "the entry %s of run %s tells of %s, run %s", a.ID, r.ID, a.Action, a.RunID)
 		case terminal(r.State) && (a.Status == "pending" || a.UpdatedAt.Before(a.CreatedAt)):
 			v.add("I3", "run %s is %s, its entry %s", r.ID, r.State, a.Status)

@@ -11,8 +11,8 @@ import (
 // on top, but is not more than another burst. A request is counted in a minute
 // only if it was surely decided in it.
 func checkLimits(v *verdict, h *history, s snapshot, limits map[string]int) {
-	byUser := map[string][]gated{}
-	for _, g := range h.gated {
+	byUser := map[string][]limiterDecision{}
+	for _, g := range h.decisions {
 		byUser[g.user] = append(byUser[g.user], g)
 		if g.alone {
 			v.alone++
@@ -20,7 +20,7 @@ func checkLimits(v *verdict, h *history, s snapshot, limits map[string]int) {
 	}
 	for user, limit := range limits {
 		passed := byUser[user]
-		slices.SortFunc(passed, func(a, b gated) int { return a.sent.Compare(b.sent) })
+		slices.SortFunc(passed, func(a, b limiterDecision) int { return a.sent.Compare(b.sent) })
 		for i, first := range passed {
 			window := span{first.sent, first.sent.Add(time.Minute)}
 			together, alone := 0, 0

@@ -9,9 +9,9 @@ import (
 // more for a machine that is busy with faults.
 const stopLimit = 2 * time.Second
 
-// stops: whoever is stopped costs nothing any more. Runs that changed hands,
+// stops: the client that is stopped costs nothing any more. Runs that changed hands,
 // and times in which an owner could not learn of anything, do not count.
-func (b *books) stops(v *verdict, h *history) {
+func (b *ledger) stops(v *verdict, h *history) {
 	for _, in := range h.intents {
 		acked, left := h.stops[in.runID], b.s.Left[in.nonce]
 		run := b.runByID[rowID{in.user, in.runID}]
@@ -28,8 +28,8 @@ func (b *books) stops(v *verdict, h *history) {
 	}
 }
 
-// tenure is the time in which one owner held a run.
-type tenure struct {
+// leaseInterval is the time in which one owner held a run.
+type leaseInterval struct {
 	run      string
 	attempt  int
 	owner    string
@@ -37,8 +37,8 @@ type tenure struct {
 }
 
 // tenures reads from the steps who held what, and until when.
-func tenures(steps []step) []tenure {
-	var out []tenure
+func leaseIntervals(steps []step) []leaseInterval {
+	var out []leaseInterval
 	open := map[rowID]int{} // index in out
 	for _, st := range steps {
 		id := rowID{st.UserID, st.RunID}
@@ -52,33 +52,33 @@ func tenures(steps []step) []tenure {
 		}
 		if !terminal(st.State) && st.Owner != "" {
 			open[id] = len(out)
-			out = append(out, tenure{run: st.RunID, attempt: st.Attempt, owner: st.Owner, from: st.At})
+			out = append(out, leaseInterval{run: st.RunID, attempt: st.Attempt, owner: st.Owner, from: st.At})
 		}
 	}
 	return out
 }
 
-// recovery: whoever dies leaves nothing undecided for long. Time in which the
+// recovery: the client that dies leaves nothing undecided for long. Time in which the
 // database was away, or no instance was up, does not count.
-func (b *books) recovery(v *verdict) {
+func (b *ledger) recovery(v *verdict) {
 	dead := map[string][]time.Time{}
 	for _, d := range b.s.Deaths {
 		dead[d.Owner] = append(dead[d.Owner], d.At)
 	}
-	for _, t := range tenures(b.s.Steps) {
+	for _, t := range leaseIntervals(b.s.Steps) {
 		for _, died := range dead[t.owner] {
-			b.orphan(v, t, died)
+			b.checkOrphan(v, t, died)
 		}
-		b.living(v, t, dead[t.owner])
+		b.checkLiveOwner(v, t, dead[t.owner])
 	}
 }
 
 // longestReply is what the provider takes at most, and a little more.
 const longestReply = 10 * time.Second
 
-// living: who lives does not hold a run for longer than it takes, and to take
+// checkLiveOwner: a live owner does not hold a run for longer than it takes, and to take
 // it over when he never heard that he got it.
-func (b *books) living(v *verdict, t tenure, dead []time.Time) {
+func (b *ledger) checkLiveOwner(v *verdict, t leaseInterval, dead []time.Time) {
 	until := t.to
 	for _, died := range dead {
 		if until.IsZero() || died.Before(until) {
@@ -92,11 +92,11 @@ func (b *books) living(v *verdict, t tenure, dead []time.Time) {
 	took := until.Sub(t.from) - overlap(held, b.s.Outages) - overlap(held, b.s.Deaf)
 	v.longestHeld = max(v.longestHeld, took)
 	if took > longestReply+tolerance {
-		v.add("I2", "run %s, attempt %d, was held for %v by %s, who lived", t.run, t.attempt, took.Round(time.Millisecond), t.owner)
+		v.add("I2", "run %s, attempt %d, was held for %v by %s, which was alive", t.run, t.attempt, took.Round(time.Millisecond), t.owner)
 	}
 }
 
-func (b *books) orphan(v *verdict, t tenure, died time.Time) {
+func (b *ledger) checkOrphan(v *verdict, t leaseInterval, died time.Time) {
 	switch {
 	case !t.to.IsZero() && t.to.Before(died):
 		return

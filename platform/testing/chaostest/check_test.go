@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// peace is a small history in which every promise was kept: a message that was
+// flawless is a small history without a violation: a message that was
 // answered, one whose first owner died, one that was stopped, and a reply that
 // was made again.
-func peace() (*history, snapshot, map[string]int) {
+func flawless() (*history, snapshot, map[string]int) {
 	at := func(s float64) time.Time {
 		return time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).Add(time.Duration(s * float64(time.Second)))
 	}
@@ -52,11 +52,11 @@ func peace() (*history, snapshot, map[string]int) {
 			end = at(begun + 13)
 		}
 		s.Steps = append(s.Steps, step{At: end, UserID: "u01", RunID: id, Attempt: attempts, State: state, Recorded: text[:2]})
-		cursor := h.piece("u01", id, 0, 3, text[:3])
-		h.piece("u01", id, cursor, int64(len(text)), text[3:])
+		cursor := h.delta("u01", id, 0, 3, text[:3])
+		h.delta("u01", id, cursor, int64(len(text)), text[3:])
 		h.ended("u01", id, state, true)
-		h.whole("u01", id, text)
-		h.pass(gated{"u98", at(begun), at(begun + 1), false})
+		h.finalContent("u01", id, text)
+		h.pass(limiterDecision{"u98", at(begun), at(begun + 1), false})
 	}
 	turn("1", "reply", "completed", "re u01-00000001 one", 1, 0)
 	turn("2", "reply", "interrupted", "re u01-00000002 two", 2, 10)
@@ -77,8 +77,8 @@ func peace() (*history, snapshot, map[string]int) {
 	return h, s, map[string]int{"u98": 4}
 }
 
-func TestCheck_AcceptsPeace(t *testing.T) {
-	v := check(peace())
+func TestCheck_AcceptsFlawlessHistory(t *testing.T) {
+	v := check(flawless())
 	if len(v.violations) > 0 {
 		t.Fatalf("found fault with a history without any: %v", v.violations)
 	}
@@ -87,7 +87,7 @@ func TestCheck_AcceptsPeace(t *testing.T) {
 	}
 }
 
-// Every broken promise is found: a check that cannot fail proves nothing.
+// Every violation is found: a check that cannot fail proves nothing.
 func TestCheck_Finds(t *testing.T) {
 	run := func(s *snapshot, id string) *runRow {
 		for i := range s.Runs {
@@ -149,20 +149,20 @@ func TestCheck_Finds(t *testing.T) {
 			s.Messages = append(s.Messages, messageRow{UserID: "u01", ID: "x", ConversationID: "c1", ParentID: "m1", Role: "assistant", Content: "x"})
 		}},
 		{"a completed run without a reply", "I1", "completed without a reply", func(_ *history, s *snapshot) { without(s, "r1") }},
-		{"two texts of a reply", "I1", "was given as", func(h *history, _ *snapshot) { h.whole("u01", "r1", "another") }},
+		{"two texts of a reply", "I1", "was given as", func(h *history, _ *snapshot) { h.finalContent("u01", "r1", "another") }},
 		{"a run that never ends", "I2", "is running", func(_ *history, s *snapshot) { run(s, "r1").State = "running" }},
 		{"a run that ends twice", "I2", "was completed, then failed", func(_ *history, s *snapshot) {
 			end := s.Steps[len(s.Steps)-1]
 			end.State = "failed"
 			s.Steps = append(s.Steps, end)
 		}},
-		{"an end that was told otherwise", "I2", "somebody was told", func(_ *history, s *snapshot) { run(s, "r1").State = "failed" }},
+		{"an end that was told otherwise", "I2", "a reader was told", func(_ *history, s *snapshot) { run(s, "r1").State = "failed" }},
 		{"two ends that were told", "I2", "ended as completed, then as failed", func(h *history, _ *snapshot) { h.ended("u01", "r1", "failed", false) }},
 		{"a slow recovery", "I2", "undecided for", func(_ *history, s *snapshot) {
 			s.Deaths[0].At = s.Deaths[0].At.Add(-8 * time.Second)
 			s.Steps[2].At = s.Deaths[0].At
 		}},
-		{"a run that its owner does not know of", "I2", "who lived", func(_ *history, s *snapshot) {
+		{"a run that its owner does not know of", "I2", "which was alive", func(_ *history, s *snapshot) {
 			s.Deaths = nil
 			s.Steps[1].At = s.Steps[0].At.Add(26 * time.Second)
 		}},
@@ -197,18 +197,18 @@ func TestCheck_Finds(t *testing.T) {
 		{"an end before the text", "I7", "read to the end and got", func(_ *history, s *snapshot) { message(s, "r2").Content += " and more" }},
 		{"a reply that was given otherwise", "I7", "that is not the stored one", func(_ *history, s *snapshot) { message(s, "r2").Content += " and more" }},
 		{"recorded output that is gone", "I7", "does not begin with what had been recorded", func(_ *history, s *snapshot) { s.Steps[len(s.Steps)-1].Recorded = "xx" }},
-		{"a gap", "I7", "came with cursor", func(h *history, _ *snapshot) { h.piece("u01", "r1", 3, 9, "one") }},
-		{"a repeat", "I7", "one reader got", func(h *history, _ *snapshot) { h.piece("u01", "r1", 3, 6, "re ") }},
-		{"a cursor from nowhere", "I7", "were ever shown", func(h *history, _ *snapshot) { h.piece("u01", "r1", 900, 901, "x") }},
-		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.piece("u01", "r9", 0, 1, "x") }},
+		{"a gap", "I7", "came with cursor", func(h *history, _ *snapshot) { h.delta("u01", "r1", 3, 9, "one") }},
+		{"a repeat", "I7", "one reader got", func(h *history, _ *snapshot) { h.delta("u01", "r1", 3, 6, "re ") }},
+		{"a cursor from nowhere", "I7", "were ever shown", func(h *history, _ *snapshot) { h.delta("u01", "r1", 900, 901, "x") }},
+		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.delta("u01", "r9", 0, 1, "x") }},
 		{"too many questions", "provider", "asked 3 times", func(_ *history, s *snapshot) { s.Calls["u01-00000001"]++ }},
 		{"a question about nothing", "provider", "in 0 attempts", func(_ *history, s *snapshot) { s.Calls["u01-00000009"] = 1 }},
 		{"a stop that the provider does not hear of", "stop", "r3", func(_ *history, s *snapshot) {
 			s.Left["u01-00000003"] = s.Left["u01-00000003"].Add(2 * time.Second)
 		}},
-		{"too many requests", "I6", "the limit is 4", func(h *history, _ *snapshot) { h.pass(h.gated[0]) }},
+		{"too many requests", "I6", "the limit is 4", func(h *history, _ *snapshot) { h.pass(h.decisions[0]) }},
 		{"too many requests alone", "I6", "5 times by one instance", func(h *history, _ *snapshot) {
-			g := h.gated[0]
+			g := h.decisions[0]
 			g.alone = true
 			for range 5 {
 				h.pass(g)
@@ -216,7 +216,7 @@ func TestCheck_Finds(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, s, limits := peace()
+			h, s, limits := flawless()
 			tt.violate(h, &s)
 			for _, v := range check(h, s, limits).violations {
 				if v.rule == tt.rule && strings.Contains(v.evidence, tt.evidence) {
@@ -231,7 +231,7 @@ func TestCheck_Finds(t *testing.T) {
 // What a fault excuses is not held against anybody.
 func TestCheck_Excuses(t *testing.T) {
 	t.Run("an outage during a recovery", func(t *testing.T) {
-		h, s, limits := peace()
+		h, s, limits := flawless()
 		s.Deaths[0].At = s.Deaths[0].At.Add(-8 * time.Second)
 		s.Steps[2].At = s.Deaths[0].At
 		s.Outages = []span{{s.Steps[2].At, s.Steps[2].At.Add(5 * time.Second)}}
@@ -242,8 +242,8 @@ func TestCheck_Excuses(t *testing.T) {
 		}
 	})
 	t.Run("a burst after the limiter's loss", func(t *testing.T) {
-		h, s, limits := peace()
-		first := h.gated[0]
+		h, s, limits := flawless()
+		first := h.decisions[0]
 		h.pass(first)
 		s.Lost = []span{{first.back, first.back}}
 		if v := check(h, s, limits).violations; len(v) > 0 {
@@ -258,12 +258,12 @@ func TestCheck_Excuses(t *testing.T) {
 	})
 }
 
-func TestNobody(t *testing.T) {
+func TestOutages(t *testing.T) {
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	out := nobody([]span{{at(0), at(5)}, {at(7), at(9)}, {at(3), at(6)}, {at(12), time.Time{}}}, at(20))
+	out := outages([]span{{at(0), at(5)}, {at(7), at(9)}, {at(3), at(6)}, {at(12), time.Time{}}}, at(20))
 	want := []span{{at(6), at(7)}, {at(9), at(12)}}
 	if len(out) != 2 || out[0] != want[0] || out[1] != want[1] {
-		t.Errorf("nobody() = %v, want %v", out, want)
+		t.Errorf("outages() = %v, want %v", out, want)
 	}
 }
 

@@ -42,8 +42,8 @@ type answer struct {
 }
 
 // ask sends one request to one instance and reads the whole response.
-func (c *client) ask(ctx context.Context, s *slot, method, path, key string, body any, patience time.Duration) answer {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (c *client) ask(ctx context.Context, s *slot, method, path, key string, body any, replyTimeout time.Duration) answer {
+	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
 	begun := time.Now()
 	resp, err := c.open(ctx, s, method, path, key, nil, body)
@@ -162,8 +162,8 @@ func readEnvelope(body io.Reader) (e envelope) {
 	return e
 }
 
-// patience is what a whole reply may take: the longest one, and a recovery.
-const patience = 30 * time.Second
+// replyTimeout is how long a whole reply may take: the longest one, and a recovery.
+const replyTimeout = 30 * time.Second
 
 // request is something to be done once, under one key.
 type request struct {
@@ -184,7 +184,7 @@ func (c *client) submit(ctx context.Context, rng *rand.Rand, r request) (message
 			c.h.retried()
 			sleep(ctx, time.Duration(min(try, 10))*time.Duration(10+rng.IntN(40))*time.Millisecond)
 		}
-		a := c.ask(ctx, c.slots[(at+try)%len(c.slots)], r.method, r.path, r.key, r.body, patience)
+		a := c.ask(ctx, c.slots[(at+try)%len(c.slots)], r.method, r.path, r.key, r.body, replyTimeout)
 		messageID, runID, taken, final := c.settle(r, a)
 		if taken {
 			c.learn(runID, a)
@@ -225,7 +225,7 @@ func (c *client) learn(runID string, a answer) {
 		return
 	}
 	c.h.read(c.user, "a reply", m.Content)
-	c.h.whole(c.user, runID, m.Content)
+	c.h.finalContent(c.user, runID, m.Content)
 }
 
 func (c *client) pick(rng *rand.Rand) *slot { return c.slots[rng.IntN(len(c.slots))] }

@@ -85,7 +85,7 @@ func (r *reader) take(e event) bool {
 			r.c.h.violate("I7", "run %s: a piece came without a cursor", r.run)
 			return false
 		}
-		r.cursor = r.c.h.piece(r.c.user, r.run, max(r.cursor, 0), id, e.data.Content)
+		r.cursor = r.c.h.delta(r.c.user, r.run, max(r.cursor, 0), id, e.data.Content)
 	case "end", "error":
 		r.end(e, id, numbered)
 		return false
@@ -110,7 +110,7 @@ func (r *reader) end(e event, id int64, numbered bool) {
 	}
 	r.c.h.ended(r.c.user, r.run, e.data.State, true)
 	if m := e.data.AssistantMessage; m != nil && m.Content != "" {
-		r.c.h.whole(r.c.user, r.run, m.Content)
+		r.c.h.finalContent(r.c.user, r.run, m.Content)
 	}
 }
 

@@ -17,9 +17,9 @@ type history struct {
 	mu         sync.Mutex
 	intents    map[string]*intent // by key
 	received   map[string]*received
-	sightings  map[sighting]bool
+	sightings  map[ownedID]bool
 	stops      map[string]time.Time // when a stop of a run was first acknowledged
-	gated      []gated
+	decisions  []limiterDecision
 	violations []violation
 
 	acks, reconnects, retries, bytes int64
@@ -28,7 +28,7 @@ type history struct {
 	refusals                         map[kind]time.Duration // the longest that a 503 was waited for, by the fault
 }
 
-// violation is one broken promise with its evidence.
+// violation is one violated invariant with its evidence.
 type violation struct{ rule, evidence string }
 
 func (v violation) String() string { return v.rule + ": " + v.evidence }
@@ -49,15 +49,15 @@ type received struct {
 	ended string // the first terminal state that was told
 	read  bool   // a reader got to the end
 
-	content string // the finished message, as somebody was given it
+	content string // the finished message, as a reader got it
 }
 
 // sighting is a run or a message that a user was shown.
-type sighting struct{ user, id string }
+type ownedID struct{ user, id string }
 
 // gated is a request that the limiter let pass: it was decided between the two
 // times, by one instance alone if it could not ask the shared limiter in time.
-type gated struct {
+type limiterDecision struct {
 	user       string
 	sent, back time.Time
 	alone      bool
@@ -65,7 +65,7 @@ type gated struct {
 
 func newHistory() *history {
 	return &history{
-		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[sighting]bool{},
+		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[ownedID]bool{},
 		stops: map[string]time.Time{}, statuses: map[int]int64{}, refusals: map[kind]time.Duration{},
 	}
 }
@@ -93,12 +93,12 @@ func (h *history) acknowledge(key, messageID, runID string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	in := h.intents[key]
-	h.sightings[sighting{in.user, runID}] = true
+	h.sightings[ownedID{in.user, runID}] = true
 	if messageID == "" {
 		messageID = in.messageID
 	}
 	if messageID != "" {
-		h.sightings[sighting{in.user, messageID}] = true
+		h.sightings[ownedID{in.user, messageID}] = true
 	}
 	if !in.acked {
 		in.acked, in.messageID, in.runID = true, messageID, runID
@@ -126,7 +126,7 @@ func (h *history) saw(user string, ids ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
-		h.sightings[sighting{user, id}] = true
+		h.sightings[ownedID{user, id}] = true
 	}
 }
 
@@ -149,10 +149,10 @@ func (h *history) stopped(run string) {
 }
 
 // pass notes a request that the limiter let pass.
-func (h *history) pass(g gated) {
+func (h *history) pass(g limiterDecision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.gated = append(h.gated, g)
+	h.decisions = append(h.decisions, g)
 }
 
 // answer notes the status of any response and how long it took to come.
@@ -199,7 +199,7 @@ func (h *history) of(user, run string) *received {
 
 // piece notes output that a reader who stood at from got with a cursor behind
 // it, and returns where the reader stands now.
-func (h *history) piece(user, run string, from, cursor int64, text string) int64 {
+func (h *history) delta(user, run string, from, cursor int64, text string) int64 {
 	h.read(user, "run "+run, text)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -222,7 +222,7 @@ func (h *history) piece(user, run string, from, cursor int64, text string) int64
 	return cursor
 }
 
-// ended notes a terminal state that somebody was told; read says that it was a
+// ended records a terminal state that a reader was told; read says that it was a
 // reader, who then has everything.
 func (h *history) ended(user, run, state string, read bool) {
 	h.mu.Lock()
@@ -237,8 +237,8 @@ func (h *history) ended(user, run, state string, read bool) {
 	}
 }
 
-// whole notes a finished message that somebody was given.
-func (h *history) whole(user, run, content string) {
+// finalContent records a finished message as a reader got it.
+func (h *history) finalContent(user, run, content string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.of(user, run)

@@ -27,9 +27,9 @@ type slot struct {
 	env         []string
 	log         *os.File
 
-	mu    sync.Mutex
-	proc  *proc
-	lives []*proc
+	mu        sync.Mutex
+	proc      *proc
+	processes []*proc
 }
 
 // proc is one process in a slot.
@@ -38,12 +38,12 @@ type proc struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 
-	mu        sync.Mutex
-	ready     time.Time
-	dead      time.Time
-	told      bool // it was asked to end by itself
-	drained   bool // and did so, with code 0
-	unnatural string
+	mu              sync.Mutex
+	ready           time.Time
+	dead            time.Time
+	endRequested    bool // it was asked to end by itself
+	drained         bool // and did so, with code 0
+	unexpectedExits string
 }
 
 func freeAddr() (string, error) {
@@ -68,7 +68,7 @@ func (s *slot) start(failpoint string) (*proc, error) {
 func (s *slot) launch(failpoint string) (*proc, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &proc{name: fmt.Sprintf("%s-%d", s.letter, len(s.lives)+1), exited: make(chan struct{})}
+	p := &proc{name: fmt.Sprintf("%s-%d", s.letter, len(s.processes)+1), exited: make(chan struct{})}
 	p.cmd = exec.Command(s.bin, "serve")
 	p.cmd.Env = append(append([]string{}, s.env...), "INSTANCE="+p.name, "ADDR="+s.addr, "ADMIN_ADDR="+s.admin, "PARLEY_FAILPOINT="+failpoint)
 	p.cmd.Stdout, p.cmd.Stderr = s.log, s.log
@@ -79,7 +79,7 @@ func (s *slot) launch(failpoint string) (*proc, error) {
 		return nil, err
 	}
 	s.proc = p
-	s.lives = append(s.lives, p)
+	s.processes = append(s.processes, p)
 	go p.wait()
 	return p, nil
 }
@@ -93,10 +93,10 @@ func (p *proc) wait() {
 	status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	switch {
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:
-	case p.told && err == nil:
+	case p.endRequested && err == nil:
 		p.drained = true
 	default:
-		p.unnatural = p.cmd.ProcessState.String()
+		p.unexpectedExits = p.cmd.ProcessState.String()
 	}
 	p.mu.Unlock()
 	close(p.exited)
@@ -128,7 +128,7 @@ func (p *proc) mark() {
 }
 
 // freeze stops the process for a while; if that is longer than its lease, its
-// runs are somebody else's.
+// runs belong to other instances.
 func (p *proc) freeze(d time.Duration) error {
 	if err := syscall.Kill(p.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
 		return err
@@ -138,30 +138,30 @@ func (p *proc) freeze(d time.Duration) error {
 }
 
 // tell asks the process to end.
-func (p *proc) tell() {
+func (p *proc) requestEnd() {
 	p.mu.Lock()
-	p.told = true
+	p.endRequested = true
 	p.mu.Unlock()
 	syscall.Kill(p.cmd.Process.Pid, syscall.SIGTERM)
 }
 
 // drainedWell reports whether the process ended by itself, with code 0, after
 // it had been asked to.
-func (p *proc) drainedWell() bool {
+func (p *proc) drainSucceeded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.drained
 }
 
 // terminate asks the process to end and waits for it.
-func (p *proc) terminate(patience time.Duration) error {
-	p.tell()
+func (p *proc) terminate(replyTimeout time.Duration) error {
+	p.requestEnd()
 	select {
 	case <-p.exited:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(replyTimeout):
 		p.kill()
-		return fmt.Errorf("%s did not end within %v of SIGTERM", p.name, patience)
+		return fmt.Errorf("%s did not end within %v of SIGTERM", p.name, replyTimeout)
 	}
 }
 
@@ -252,11 +252,11 @@ func readGauges(r io.Reader) (gauges, error) {
 }
 
 // past returns when each process was up, when it died, and how, if it ended in
-// a way that nobody asked for.
-func (s *slot) past() (up []span, deaths []death, unnatural []string) {
+// a way that the harness did not cause.
+func (s *slot) lifetimes() (up []span, deaths []death, unexpectedExits []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.lives {
+	for _, p := range s.processes {
 		p.mu.Lock()
 		if !p.ready.IsZero() {
 			up = append(up, span{p.ready, p.dead})
@@ -264,12 +264,12 @@ func (s *slot) past() (up []span, deaths []death, unnatural []string) {
 		if !p.dead.IsZero() {
 			deaths = append(deaths, death{p.name, p.dead})
 		}
-		if p.unnatural != "" {
-			unnatural = append(unnatural, p.name+": "+p.unnatural)
+		if p.unexpectedExits != "" {
+			unexpectedExits = append(unexpectedExits, p.name+": "+p.unexpectedExits)
 		}
 		p.mu.Unlock()
 	}
-	return up, deaths, unnatural
+	return up, deaths, unexpectedExits
 }
 
 // current is the process that runs in the slot, or ran last.

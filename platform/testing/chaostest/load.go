@@ -21,7 +21,7 @@ type load struct {
 	seed  uint64
 
 	mu      sync.Mutex
-	strange []sighting // runs and conversations, and whose they are, for those who pry
+	foreign []ownedID // runs and conversations, and their owners, for accessForeignIDs
 }
 
 // user is one of them: a few threads, and what came of earlier turns.
@@ -73,23 +73,23 @@ func (u *user) act(ctx context.Context, rng *rand.Rand) {
 	case p < 68:
 		u.stop(ctx, rng)
 	case p < 75:
-		u.again(ctx, rng, "regenerate", "regeneration")
+		u.replyAgain(ctx, rng, "regenerate", "regeneration")
 	case p < 80:
 		u.edit(ctx, rng)
 	case p < 85:
-		u.again(ctx, rng, "continue", "continuation")
+		u.replyAgain(ctx, rng, "continue", "continuation")
 	case p < 87:
-		u.fifty(ctx, rng)
+		u.concurrentDuplicates(ctx, rng)
 	case p < 91:
 		u.race(ctx, rng)
 	case p < 96:
 		u.readHistory(ctx, rng)
 	default:
-		u.pry(ctx, rng)
+		u.accessForeignIDs(ctx, rng)
 	}
 }
 
-// message makes a request to send a message that nobody has sent before.
+// message makes a request to send a new message.
 func (u *user) message(rng *rand.Rand, conversation, whenBusy string) request {
 	n := u.l.seq.Add(1)
 	nonce := newNonce(u.user, n)
@@ -130,8 +130,8 @@ func (u *user) remember(t turn) {
 	}
 	u.l.mu.Lock()
 	defer u.l.mu.Unlock()
-	if u.l.strange = append(u.l.strange, sighting{u.user, t.runID}); len(u.l.strange) > 200 {
-		u.l.strange = u.l.strange[1:]
+	if u.l.foreign = append(u.l.foreign, ownedID{u.user, t.runID}); len(u.l.foreign) > 200 {
+		u.l.foreign = u.l.foreign[1:]
 	}
 }
 
@@ -169,7 +169,7 @@ func (u *user) newReader(run string, rng *rand.Rand) *reader {
 }
 
 // threads gives every user some conversations.
-func (l *load) threads(ctx context.Context) error {
+func (l *load) createConversations(ctx context.Context) error {
 	for _, u := range l.users {
 		for range 3 {
 			a := u.ask(ctx, l.slots[0], "POST", "/api/chat/conversations", "", map[string]any{}, 10*time.Second)

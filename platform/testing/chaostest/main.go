@@ -1,4 +1,4 @@
-// Crash proves what Parley promises about replies when things die. It starts
+// Command chaostest checks Parley's guarantees about replies while its processes and servers fail. It starts
 // two instances that share a private Postgres and a private Redis, through
 // proxies that can fall silent or swallow the acknowledgement of a commit; a
 // scripted provider; and twenty users who send, stream, follow, stop, edit,
@@ -8,7 +8,7 @@
 //
 //	go run ./platform/testing/chaostest -n 200 -seed 7 -out summary.json
 //
-// It exits with 1, the seed and the evidence when one promise is broken.
+// It exits with 1, the seed and the evidence when an invariant is violated.
 package main
 
 import (
@@ -39,13 +39,13 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.n, "n", 200, "how many faults")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1_000_000), "what the faults and the load are drawn from")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1_000_000), "seed of the faults and the load")
 	flag.StringVar(&o.out, "out", "", "write the summary to this file as JSON")
 	flag.BoolVar(&o.race, "race", false, "build the instances with the race detector")
-	flag.BoolVar(&o.keepOn, "keep-on", false, "go on after the first broken promise")
+	flag.BoolVar(&o.keepOn, "keep-on", false, "continue after the first violated invariant")
 	flag.StringVar(&o.only, "only", "", "inject faults of this kind only, as the summary names it")
-	flag.BoolVar(&o.keepLogs, "logs", false, "keep the instances' logs even if nothing was broken")
-	flag.BoolVar(&o.showPlan, "plan", false, "print the faults and leave")
+	flag.BoolVar(&o.keepLogs, "logs", false, "keep the instances' logs even if no invariant was violated")
+	flag.BoolVar(&o.showPlan, "plan", false, "print the faults and exit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -90,7 +90,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		}
 		base = append(base, g)
 	}
-	l, limited, limits, err := people(ctx, w, h, o.seed)
+	l, limited, limits, err := createUsers(ctx, w, h, o.seed)
 	if err != nil {
 		return false, err
 	}
@@ -103,7 +103,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	wg.Go(func() { l.run(begin, end) })
 	for i, u := range limited {
 		rng := l.rng()
-		wg.Go(func() { u.hammer(begin, end, rng, limits[u.user], time.Duration(250+150*i)*time.Millisecond) })
+		wg.Go(func() { u.sendOverLimit(begin, end, rng, limits[u.user], time.Duration(250+150*i)*time.Millisecond) })
 	}
 
 	c := newChaos(h, w)
@@ -131,9 +131,9 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s.Calls, s.Left = w.provider.asked(), w.provider.hungUp()
-	for _, strange := range c.record(&s) {
-		h.violate("process", "%s", strange)
+	s.Calls, s.Left = w.provider.callCounts(), w.provider.disconnects()
+	for _, foreign := range c.record(&s) {
+		h.violate("process", "%s", foreign)
 	}
 	if err := searchLogs(w, h); err != nil {
 		return false, err
@@ -175,16 +175,16 @@ func (c *chaos) all(ctx context.Context, faults []fault, keepOn bool) error {
 			last = time.Now()
 		}
 		if broken > 0 && !keepOn {
-			fmt.Printf("crash: a promise was broken around fault %d (%s); no more faults\n", i+1, f)
+			fmt.Printf("crash: an invariant was violated around fault %d (%s); no more faults\n", i+1, f)
 			return nil
 		}
 	}
 	return nil
 }
 
-// people makes the users, their tokens and their threads, and two users whose
+// createUsers creates the users, their tokens and their threads, and two users whose
 // limit is low enough to be reached.
-func people(ctx context.Context, w *world, h *history, seed uint64) (l *load, limited []*user, limits map[string]int, err error) {
+func createUsers(ctx context.Context, w *world, h *history, seed uint64) (l *load, limited []*user, limits map[string]int, err error) {
 	l = &load{h: h, slots: w.slots, seed: seed}
 	add := func(name, tier string) (*user, error) {
 		token, err := w.token(ctx, name, tier)
@@ -209,5 +209,5 @@ func people(ctx context.Context, w *world, h *history, seed uint64) (l *load, li
 		u.client.limited = true
 		limited = append(limited, u)
 	}
-	return l, limited, limits, l.threads(ctx)
+	return l, limited, limits, l.createConversations(ctx)
 }

@@ -7,7 +7,7 @@ import (
 
 // A nonce names a user and a message of that user: u07-0000002a. It stands in
 // the message and, by the provider's doing, in every reply to it, so that a
-// text tells whose it is.
+// text tells its owner.
 var noncePattern = regexp.MustCompile(`u\d\d-[0-9a-f]{8}`)
 
 func newNonce(user string, n int64) string { return fmt.Sprintf("%s-%08x", user, n) }

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// nobody returns the stretches in which no instance was up. An instance whose
+// outages returns the intervals in which no instance was up. An instance whose
 // end is not known is up until now.
-func nobody(up []span, now time.Time) []span {
+func outages(up []span, now time.Time) []span {
 	up = slices.Clone(up)
 	for i := range up {
 		if up[i].To.IsZero() {
@@ -17,7 +17,7 @@ func nobody(up []span, now time.Time) []span {
 	}
 	slices.SortFunc(up, func(a, b span) int { return a.From.Compare(b.From) })
 	var out []span
-	var until time.Time // somebody was up until then
+	var until time.Time // an instance was up until then
 	for _, s := range up {
 		if !until.IsZero() && s.From.After(until) {
 			out = append(out, span{until, s.From})

@@ -120,7 +120,7 @@ func plan(rng *rand.Rand, n int) []fault {
 	for i := range rest {
 		f := &rest[i]
 		// One instance suffers for a while before it is the other's turn:
-		// somebody has to live long enough to take over.
+		// an instance must live long enough to take over.
 		if rng.IntN(8) == 0 {
 			victim = 1 - victim
 		}

@@ -49,14 +49,14 @@ func newProvider(h *history) (*provider, error) {
 func (p *provider) url() string { return "http://" + p.listener.Addr().String() + "/v1" }
 
 // asked returns how often each nonce was asked about.
-func (p *provider) asked() map[string]int {
+func (p *provider) callCounts() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.calls)
 }
 
 // hungUp returns when callers left before the end of their reply, by nonce.
-func (p *provider) hungUp() map[string]time.Time {
+func (p *provider) disconnects() map[string]time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.left)
@@ -199,16 +199,16 @@ func (p *provider) play(w http.ResponseWriter, r *http.Request, s script) bool {
 	if !wait(s.first) || !chunk(map[string]any{"role": "assistant"}, nil) {
 		return false
 	}
-	for _, piece := range s.reasoning {
-		if !wait(s.gap) || !chunk(map[string]any{"reasoning_content": piece}, nil) {
+	for _, delta := range s.reasoning {
+		if !wait(s.gap) || !chunk(map[string]any{"reasoning_content": delta}, nil) {
 			return false
 		}
 	}
-	for i, piece := range s.text {
+	for i, delta := range s.text {
 		if s.cut && i == len(s.text)/2 {
 			panic(http.ErrAbortHandler)
 		}
-		if !wait(s.gap) || !chunk(map[string]any{"content": piece}, nil) {
+		if !wait(s.gap) || !chunk(map[string]any{"content": delta}, nil) {
 			return false
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// broken returns how many promises are known to be broken.
+// broken returns how many violations are known.
 func (h *history) broken() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -175,7 +175,7 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 		for _, id := range runID.FindAllString(one.evidence, -1) {
 			if !shown[id] && len(shown) < 5 {
 				shown[id] = true
-				tell(w, id, s)
+				requestEnd(w, id, s)
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 var runID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
 // tell prints what the database noted about a run.
-func tell(w io.Writer, run string, s snapshot) {
+func requestEnd(w io.Writer, run string, s snapshot) {
 	for _, st := range s.Steps {
 		if st.RunID == run {
 			fmt.Fprintf(w, "  %s run %s attempt %d %s owner %q, %d bytes recorded before\n",

@@ -184,8 +184,8 @@ func (w *world) close() {
 }
 
 // awaitRest waits until every run has ended.
-func (w *world) awaitRest(ctx context.Context, patience time.Duration) (open int, err error) {
-	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+func (w *world) awaitRest(ctx context.Context, replyTimeout time.Duration) (open int, err error) {
+	for deadline := time.Now().Add(replyTimeout); ; time.Sleep(200 * time.Millisecond) {
 		open, err = settled(ctx, w.postgres.URL())
 		if err == nil && open == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return open, err

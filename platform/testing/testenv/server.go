@@ -24,9 +24,9 @@ type Server struct {
 	url  string
 	pid  int
 	// ready returns nil once this very server answers.
-	ready func(ctx context.Context, s *Server) error
-	keep  keeper
-	fail  func(format string, args ...any)
+	ready      func(ctx context.Context, s *Server) error
+	supervisor supervisor
+	fail       func(format string, args ...any)
 }
 
 // StartPostgres starts a Postgres for this test alone, stopped when it ends.
@@ -92,12 +92,12 @@ func LaunchRedis(options ...string) (*Server, error) {
 	return s, s.launch("redis://127.0.0.1:%d/0", "KILL", "", append(command, "--port")...)
 }
 
-// launch starts the server under its keeper. Another process may take the free
+// launch starts the server under its supervisor. Another process may take the free
 // port first; then it tries the next one.
 func (s *Server) launch(url, stopSignal, prepare string, command ...string) error {
 	s.fail = func(format string, args ...any) { panic("testenv: " + fmt.Sprintf(format, args...)) }
 	var err error
-	if s.keep, err = newKeeper(s.dir, stopSignal, prepare, command); err != nil {
+	if s.supervisor, err = newSupervisor(s.dir, stopSignal, prepare, command); err != nil {
 		os.RemoveAll(s.dir)
 		return err
 	}
@@ -106,21 +106,21 @@ func (s *Server) launch(url, stopSignal, prepare string, command ...string) erro
 			break
 		}
 		s.url = fmt.Sprintf(url, s.port)
-		if err = s.begin(); err == nil {
+		if err = s.startServer(); err == nil {
 			return nil
 		}
 	}
-	s.keep.close()
+	s.supervisor.close()
 	return err
 }
 
-// begin has the keeper start the server and waits until it answers.
-func (s *Server) begin() error {
+// startServer has the supervisor start the server and waits until it answers.
+func (s *Server) startServer() error {
 	var err error
-	if s.pid, err = s.keep.start(s.port); err != nil {
+	if s.pid, err = s.supervisor.start(s.port); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	for {
 		if err = s.ready(ctx, s); err == nil {
@@ -148,21 +148,21 @@ func (s *Server) Dir() string { return s.dir }
 func (s *Server) Pid() int { return s.pid }
 
 // Family lists its processes, the parent first.
-func (s *Server) Family() []int { return family(s.pid) }
+func (s *Server) Processes() []int { return descendants(s.pid) }
 
 // Pause freezes the server with all its processes: connections stay open and
 // nothing answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() { s.signalAll(syscall.SIGSTOP) }
 
 // Resume wakes a server that was paused.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+func (s *Server) Resume() { s.signalAll(syscall.SIGCONT) }
 
 // Kill9 kills the server with all its processes, as a power cut would.
 func (s *Server) Kill9() {
 	// Stopped first, so that the parent neither replaces nor cleans up.
-	s.signal(syscall.SIGSTOP)
-	s.signal(syscall.SIGKILL)
-	for deadline := time.Now().Add(patience); alive(s.pid); time.Sleep(time.Millisecond) {
+	s.signalAll(syscall.SIGSTOP)
+	s.signalAll(syscall.SIGKILL)
+	for deadline := time.Now().Add(readyTimeout); alive(s.pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.fail("kill -9 of %d had no effect", s.pid)
 			return
@@ -176,18 +176,18 @@ func (s *Server) Restart() {
 	if alive(s.pid) {
 		s.Kill9()
 	}
-	if err := s.begin(); err != nil {
+	if err := s.startServer(); err != nil {
 		s.fail("restart: %v", err)
 	}
 }
 
 // Stop ends the server and removes its files. A second Stop does nothing.
-func (s *Server) Stop() { s.keep.close() }
+func (s *Server) Stop() { s.supervisor.close() }
 
 // signal reaches the server's processes, the parent first, so that it makes no
 // more of them meanwhile.
-func (s *Server) signal(sig syscall.Signal) {
-	for _, pid := range s.Family() {
+func (s *Server) signalAll(sig syscall.Signal) {
+	for _, pid := range s.Processes() {
 		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
 			s.fail("signal %v to %d: %v", sig, pid, err)
 			return
@@ -195,8 +195,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Whoever answers on the port may be somebody else's server, so both ask where
-// its files are.
+// Another server may listen on the port, so both ask where its files are.
 
 func postgresReady(ctx context.Context, s *Server) error {
 	conn, err := pgx.Connect(ctx, s.url)
@@ -208,7 +207,7 @@ func postgresReady(ctx context.Context, s *Server) error {
 	if err := conn.QueryRow(ctx, "SHOW data_directory").Scan(&data); err != nil {
 		return err
 	}
-	return mine(s, data)
+	return ownedByUs(s, data)
 }
 
 func redisReady(ctx context.Context, s *Server) error {
@@ -224,10 +223,10 @@ func redisReady(ctx context.Context, s *Server) error {
 	if err != nil {
 		return err
 	}
-	return mine(s, conf["dir"])
+	return ownedByUs(s, conf["dir"])
 }
 
-func mine(s *Server, path string) error {
+func ownedByUs(s *Server, path string) error {
 	if !strings.HasPrefix(path, s.dir) {
 		return fmt.Errorf("port %d belongs to another server", s.port)
 	}

@@ -1,7 +1,7 @@
 // Package testenv gives tests real servers: a private Postgres and a private
 // Redis, started from the binaries of this machine as an unprivileged user, in
-// a temporary directory, on a free loopback port, and gone when the test
-// process is gone, however it went. Only tests and their tools import it.
+// a temporary directory, on a free loopback port, and stopped when the test
+// process has ended, however it ended. Only tests and their tools import it.
 //
 // Postgres and Redis are what most tests want. StartPostgres and StartRedis
 // give a server of their own to tests that freeze, kill or flush it. A binary
@@ -32,11 +32,11 @@ const (
 	EnvRedis    = "TEST_REDIS_URL"
 )
 
-// patience bounds every step that waits for a server.
-const patience = 60 * time.Second
+// readyTimeout bounds every step that waits for a server.
+const readyTimeout = 60 * time.Second
 
-// own is this process's Postgres, for all tests that do not need their own.
-var own = sync.OnceValues(LaunchPostgres)
+// sharedPostgres is the Postgres of this process, for all tests that need none of their own.
+var sharedPostgres = sync.OnceValues(LaunchPostgres)
 
 // Postgres returns the URL of a new, empty database, which is dropped when the
 // test ends. It lives on the server that TEST_DATABASE_URL names, or on one
@@ -46,7 +46,7 @@ func Postgres(t testing.TB) string {
 	skipShort(t)
 	server := os.Getenv(EnvPostgres)
 	if server == "" {
-		s, err := own()
+		s, err := sharedPostgres()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func Redis(t testing.TB) string {
 	t.Helper()
 	skipShort(t)
 	if server := os.Getenv(EnvRedis); server != "" {
-		return borrowRedis(t, server)
+		return claimRedis(t, server)
 	}
 	return StartRedis(t).URL()
 }
@@ -91,7 +91,7 @@ func skipShort(t testing.TB) {
 }
 
 func onPostgres(server string, statements ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server)
 	if err != nil {
@@ -108,7 +108,7 @@ func onPostgres(server string, statements ...string) error {
 
 // borrowRedis takes one of the databases 1 to 15 of a shared server. The claim
 // is a key in database 0, which expires in case the holder dies.
-func borrowRedis(t testing.TB, server string) string {
+func claimRedis(t testing.TB, server string) string {
 	t.Helper()
 	opt, err := redis.ParseURL(server)
 	if err != nil {
@@ -116,7 +116,7 @@ func borrowRedis(t testing.TB, server string) string {
 	}
 	opt.DB = 0
 	claims := redis.NewClient(opt)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*readyTimeout)
 	defer cancel()
 	for {
 		for n := 1; n <= 15; n++ {

@@ -11,32 +11,32 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The floor is a server without a service: JSON in, the user's message
+// The baseline is a server without a service: JSON in, the user's message
 // committed, a reply out of thin air committed, JSON out. Nobody is
 // authenticated, limited, audited or billed; nothing can be repeated safely,
 // recovered, stopped or followed; no context is read. Each commit is one
 // statement in one round trip.
 
-const floorSchema = `
-CREATE TABLE floor_threads (user_id text NOT NULL PRIMARY KEY, leaf_id bigint NOT NULL, touched timestamptz NOT NULL);
-CREATE TABLE floor_messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id text NOT NULL, role text NOT NULL,
+const baselineSchema = `
+CREATE TABLE baseline_threads (user_id text NOT NULL PRIMARY KEY, leaf_id bigint NOT NULL, touched timestamptz NOT NULL);
+CREATE TABLE baseline_messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id text NOT NULL, role text NOT NULL,
 	content text NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
-CREATE INDEX ON floor_messages (user_id, id)`
+CREATE INDEX ON baseline_messages (user_id, id)`
 
-const floorStore = `WITH m AS (INSERT INTO floor_messages (user_id, role, content) VALUES ($1, $2, $3) RETURNING id, created_at),
-	t AS (INSERT INTO floor_threads (user_id, leaf_id, touched) SELECT $1, id, created_at FROM m
+const baselineStore = `WITH m AS (INSERT INTO baseline_messages (user_id, role, content) VALUES ($1, $2, $3) RETURNING id, created_at),
+	t AS (INSERT INTO baseline_threads (user_id, leaf_id, touched) SELECT $1, id, created_at FROM m
 		ON CONFLICT (user_id) DO UPDATE SET leaf_id = excluded.leaf_id, touched = excluded.touched)
 	SELECT id, created_at FROM m`
 
-type floorMessage struct {
+type baselineMessage struct {
 	ID        int64     `json:"id"`
 	Role      string    `json:"role"`
 	Content   string    `json:"content"`
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-// serveFloor serves at ADDR on an empty DATABASE_URL.
-func serveFloor() error {
+// serveBaseline serves at ADDR on an empty DATABASE_URL.
+func serveBaseline() error {
 	ctx := context.Background()
 	config, err := pgxpool.ParseConfig(os.Getenv("DATABASE_URL"))
 	if err != nil {
@@ -48,12 +48,12 @@ func serveFloor() error {
 		return err
 	}
 	defer db.Close()
-	if _, err := db.Exec(ctx, floorSchema); err != nil {
+	if _, err := db.Exec(ctx, baselineSchema); err != nil {
 		return err
 	}
-	store := func(ctx context.Context, user, role, content string) (floorMessage, error) {
-		m := floorMessage{Role: role, Content: content}
-		err := db.QueryRow(ctx, floorStore, user, role, content).Scan(&m.ID, &m.CreatedAt)
+	store := func(ctx context.Context, user, role, content string) (baselineMessage, error) {
+		m := baselineMessage{Role: role, Content: content}
+		err := db.QueryRow(ctx, baselineStore, user, role, content).Scan(&m.ID, &m.CreatedAt)
 		return m, err
 	}
 	mux := http.NewServeMux()
@@ -64,7 +64,7 @@ func serveFloor() error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		user := r.Header.Get("Authorization") // whoever says so
+		user := r.Header.Get("Authorization") // taken as it is
 		asked, err := store(r.Context(), user, "user", in.Content)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -79,6 +79,6 @@ func serveFloor() error {
 		w.WriteHeader(http.StatusCreated)
 		json.NewEncoder(w).Encode(map[string]any{"userMessage": asked, "assistantMessage": reply})
 	})
-	fmt.Println("the floor is at", os.Getenv("ADDR"))
+	fmt.Println("the baseline listens on", os.Getenv("ADDR"))
 	return http.ListenAndServe(os.Getenv("ADDR"), mux)
 }

@@ -14,11 +14,11 @@ import (
 	"syscall"
 )
 
-// keeperScript makes the server's files, then starts it whenever it is given a
-// port. When its standard input ends, which the kernel sees to even if this
-// process is killed, it stops the server and removes the files. A paused server
-// is woken first, or it would not hear.
-const keeperScript = `
+// supervisorScript makes the server's files, then starts it each time it reads a
+// port. When its standard input ends, as it does even if this process is
+// killed, it stops the server and removes the files. A paused server is resumed
+// first, so that it can handle the signal.
+const supervisorScript = `
 dir=$1 signal=$2 prepare=$3; shift 3
 eval "$prepare" >>"$dir/log" 2>&1
 pid=
@@ -36,20 +36,20 @@ fi
 rm -rf "$dir"
 `
 
-// keeper is the small process between us and a server. It runs as the server's
-// unprivileged user, in a session of its own, so that ^C reaches only us.
-type keeper struct {
+// supervisor is a shell process between this process and a server. It runs as the server's
+// unprivileged user, in a session of its own, so that ^C reaches only this process.
+type supervisor struct {
 	cmd  *exec.Cmd
 	in   *os.File // what keeps it waiting
 	out  *bufio.Reader
 	once *sync.Once
 }
 
-// newKeeper starts a keeper for the server in dir. prepare is shell; command
+// newSupervisor starts a supervisor for the server in dir. prepare is shell; command
 // wants the port as its last argument.
-func newKeeper(dir, stopSignal, prepare string, command []string) (keeper, error) {
+func newSupervisor(dir, stopSignal, prepare string, command []string) (supervisor, error) {
 	cmd := exec.Command("/bin/sh",
-		append([]string{"-c", keeperScript, "keeper", dir, stopSignal, prepare}, command...)...)
+		append([]string{"-c", supervisorScript, "supervisor", dir, stopSignal, prepare}, command...)...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = unprivileged()
 	cmd.SysProcAttr.Setsid = true
@@ -57,36 +57,36 @@ func newKeeper(dir, stopSignal, prepare string, command []string) (keeper, error
 	// leak check would find.
 	stdin, in, err := os.Pipe()
 	if err != nil {
-		return keeper{}, err
+		return supervisor{}, err
 	}
 	defer stdin.Close()
 	out, stdout, err := os.Pipe()
 	if err != nil {
 		in.Close()
-		return keeper{}, err
+		return supervisor{}, err
 	}
 	defer stdout.Close()
 	cmd.Stdin, cmd.Stdout = stdin, stdout
 	if err := cmd.Start(); err != nil {
 		in.Close()
 		out.Close()
-		return keeper{}, fmt.Errorf("start keeper: %w", err)
+		return supervisor{}, fmt.Errorf("start supervisor: %w", err)
 	}
-	return keeper{cmd: cmd, in: in, out: bufio.NewReader(out), once: new(sync.Once)}, nil
+	return supervisor{cmd: cmd, in: in, out: bufio.NewReader(out), once: new(sync.Once)}, nil
 }
 
-func (k keeper) start(port int) (pid int, err error) {
+func (k supervisor) start(port int) (pid int, err error) {
 	if _, err := fmt.Fprintln(k.in, port); err != nil {
-		return 0, fmt.Errorf("keeper: %w", err)
+		return 0, fmt.Errorf("supervisor: %w", err)
 	}
 	line, err := k.out.ReadString('\n')
 	if err != nil {
-		return 0, fmt.Errorf("keeper: %w", err)
+		return 0, fmt.Errorf("supervisor: %w", err)
 	}
 	return strconv.Atoi(strings.TrimSpace(line))
 }
 
-func (k keeper) close() {
+func (k supervisor) close() {
 	k.once.Do(func() {
 		k.in.Close()
 		k.cmd.Wait()
@@ -104,7 +104,7 @@ func unprivileged() *syscall.SysProcAttr {
 
 const nobody = 65534
 
-// makeDir makes a directory that belongs to the servers' user.
+// makeDir makes a directory owned by the user that runs the servers.
 func makeDir() (string, error) {
 	root := os.Geteuid() == 0
 	parent := ""
@@ -128,7 +128,7 @@ func freePort() (int, error) {
 }
 
 // family lists a process and its descendants, parents before children.
-func family(pid int) []int {
+func descendants(pid int) []int {
 	children := map[int][]int{}
 	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range entries {

@@ -223,17 +223,17 @@ func (c *chaos) failpoint(s *slot, f fault) error {
 		return err
 	}
 	limit := 4 * time.Second
-	if name := pointName(f.failpoint); name == "release" { // reached only by a process that is told to end, with replies of which nobody has seen anything
+	if name := pointName(f.failpoint); name == "release" { // reached only by a process that is told to end, with replies that no reader has seen
 		c.provider.silent.Store(true)
 		time.Sleep(1500 * time.Millisecond)
-		p.tell()
+		p.requestEnd()
 		c.provider.silent.Store(false)
 		limit = grace
 	}
 	var reached bool
 	select {
 	case <-p.exited:
-		reached = !p.drainedWell()
+		reached = !p.drainSucceeded()
 	case <-time.After(limit):
 		p.kill()
 	}
@@ -260,7 +260,7 @@ func (c *chaos) roll() error {
 		begun := time.Now()
 		if err := p.terminate(grace); err != nil {
 			c.h.violate("drain", "%v", err)
-		} else if !p.drainedWell() {
+		} else if !p.drainSucceeded() {
 			c.h.violate("drain", "%s did not end well after SIGTERM", p.name)
 		}
 		c.mu.Lock()
@@ -274,16 +274,16 @@ func (c *chaos) roll() error {
 }
 
 // record adds to a snapshot what happened to the instances and the servers.
-func (c *chaos) record(s *snapshot) (unnatural []string) {
+func (c *chaos) record(s *snapshot) (unexpectedExits []string) {
 	var up []span
 	s.Deaths = append(s.Deaths, c.deaths...)
 	for _, slot := range c.slots {
-		u, d, strange := slot.past()
+		u, d, foreign := slot.lifetimes()
 		up = append(up, u...)
 		s.Deaths = append(s.Deaths, d...)
-		unnatural = append(unnatural, strange...)
+		unexpectedExits = append(unexpectedExits, foreign...)
 	}
-	s.Outages = append(c.away, nobody(up, time.Now())...)
+	s.Outages = append(c.away, outages(up, time.Now())...)
 	s.Lost, s.Deaf = c.lost, c.deaf
-	return unnatural
+	return unexpectedExits
 }

@@ -71,7 +71,7 @@ func (u *user) openStream(ctx context.Context, rng *rand.Rand, r request) *reade
 func (u *user) streamOnce(ctx context.Context, s *slot, r request, reader *reader) answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wait := time.AfterFunc(patience, cancel)
+	wait := time.AfterFunc(replyTimeout, cancel)
 	defer wait.Stop()
 	begun := time.Now()
 	resp, err := u.open(ctx, s, r.method, r.path, r.key, nil, r.body)
@@ -133,7 +133,7 @@ func (u *user) stop(ctx context.Context, rng *rand.Rand) {
 }
 
 // again asks for another reply, or for the rest of one.
-func (u *user) again(ctx context.Context, rng *rand.Rand, verb, kind string) {
+func (u *user) replyAgain(ctx context.Context, rng *rand.Rand, verb, kind string) {
 	t, ok := u.recall(rng)
 	if !ok {
 		return
@@ -162,8 +162,8 @@ func (u *user) edit(ctx context.Context, rng *rand.Rand) {
 	u.take(ctx, rng, r, t.conversation)
 }
 
-// fifty sends one message fifty times at once.
-func (u *user) fifty(ctx context.Context, rng *rand.Rand) {
+// concurrentDuplicates sends one message fifty times at once.
+func (u *user) concurrentDuplicates(ctx context.Context, rng *rand.Rand) {
 	conversation, _ := u.place(rng)
 	r := u.message(rng, conversation, "queue")
 	r.body["background"], r.background = true, true
@@ -171,7 +171,7 @@ func (u *user) fifty(ctx context.Context, rng *rand.Rand) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			a := u.ask(ctx, u.slots[i%len(u.slots)], r.method, r.path, r.key, r.body, patience)
+			a := u.ask(ctx, u.slots[i%len(u.slots)], r.method, r.path, r.key, r.body, replyTimeout)
 			u.settle(r, a)
 		})
 	}
@@ -201,18 +201,18 @@ func (u *user) readHistory(ctx context.Context, rng *rand.Rand) {
 		u.h.saw(u.user, m.ID)
 		u.h.read(u.user, "history", m.Content)
 		if m.Role == "assistant" {
-			u.h.whole(u.user, m.ID, m.Content)
+			u.h.finalContent(u.user, m.ID, m.Content)
 		}
 	}
 }
 
-// pry asks for what belongs to somebody else, in every way there is.
-func (u *user) pry(ctx context.Context, rng *rand.Rand) {
+// accessForeignIDs requests runs and conversations of other users, in every way that the API has.
+func (u *user) accessForeignIDs(ctx context.Context, rng *rand.Rand) {
 	u.l.mu.Lock()
-	i := slices.IndexFunc(u.l.strange, func(s sighting) bool { return s.user != u.user })
-	var theirs sighting
+	i := slices.IndexFunc(u.l.foreign, func(s ownedID) bool { return s.user != u.user })
+	var theirs ownedID
 	if i >= 0 {
-		theirs = u.l.strange[i]
+		theirs = u.l.foreign[i]
 	}
 	u.l.mu.Unlock()
 	if i < 0 {
@@ -271,7 +271,7 @@ func (u *user) watchLive(ctx context.Context, rng *rand.Rand) {
 
 // hammer sends as fast as it can and never tries again: what passes is what
 // the limiter let pass.
-func (u *user) hammer(begin, end context.Context, rng *rand.Rand, limit int, gap time.Duration) {
+func (u *user) sendOverLimit(begin, end context.Context, rng *rand.Rand, limit int, gap time.Duration) {
 	var wg sync.WaitGroup
 	for begin.Err() == nil {
 		r := u.message(rng, "", "")
@@ -282,7 +282,7 @@ func (u *user) hammer(begin, end context.Context, rng *rand.Rand, limit int, gap
 			sent := time.Now()
 			a := u.ask(end, s, r.method, r.path, r.key, r.body, 10*time.Second)
 			if _, _, taken, _ := u.settle(r, a); taken && !a.replayed {
-				u.h.pass(gated{u.user, sent, time.Now(), a.limit != limit})
+				u.h.pass(limiterDecision{u.user, sent, time.Now(), a.limit != limit})
 			}
 		})
 		sleep(begin, gap)
