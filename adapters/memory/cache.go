@@ -9,8 +9,8 @@ import (
 	"parley/ports"
 )
 
-// Cache is a ports.Cache of one instance. What was used longest ago goes first
-// when it is full.
+// Cache is a ports.Cache of one instance. When it is full, the least
+// recently used values are dropped.
 type Cache struct {
 	now  ports.Clock
 	most int
@@ -29,7 +29,7 @@ type cached struct {
 	expires time.Time
 }
 
-// NewCache returns a cache that holds at most so many bytes of keys and values.
+// NewCache returns a cache of at most that many bytes of keys and values.
 func NewCache(now ports.Clock, most int) *Cache {
 	return &Cache{now: now, most: most, byKey: map[cacheKey]*list.Element{}, order: list.New()}
 }

@@ -1,6 +1,5 @@
-// Package memory keeps what instances of Parley would share in one process:
-// the limiter's counts and the feed of live replies. It is all that a single
-// instance needs.
+// Package memory is what a single instance uses in place of Redis: the
+// limiter, the feed of live replies and the response cache, in process.
 package memory
 
 import (
@@ -11,8 +10,8 @@ import (
 	"parley/ports"
 )
 
-// Ended runs stay for followers who come a little late; after that, or when
-// there are very many, the store serves them.
+// Ended runs are kept for followers that connect a little later. After that, or
+// when there are very many, followers read the store.
 const (
 	linger   = 30 * time.Second
 	maxEnded = 4096
@@ -41,7 +40,7 @@ type ended struct {
 	key key
 }
 
-// NewFeed returns an empty feed. It needs no closing.
+// NewFeed returns an empty feed. It need not be closed.
 func NewFeed() *Feed {
 	return &Feed{runs: map[key]*topic{}, wakes: map[string]map[chan struct{}]bool{}}
 }
@@ -67,7 +66,7 @@ func (f *Feed) Publish(_ context.Context, progress ...ports.Progress) {
 	f.expire()
 }
 
-// older reports whether p says less than what is known: an earlier attempt, a
+// older reports whether p is older than what is known: an earlier attempt, a
 // shorter output, or a run that is live again after it has ended.
 func older(p, known ports.Progress) bool {
 	switch {
@@ -90,7 +89,8 @@ func (f *Feed) topic(k key) *topic {
 	return t
 }
 
-// expire forgets ended runs whose time is over, and comes back for the others.
+// expire deletes ended runs that have been kept long enough, and schedules itself
+// for the others.
 func (f *Feed) expire() {
 	limit, n := time.Now().Add(-linger), 0
 	for n < len(f.ending) && (!f.ending[n].at.After(limit) || len(f.ending)-n > maxEnded) {
@@ -114,7 +114,7 @@ func (f *Feed) expire() {
 	})
 }
 
-// Forget drops what is held of a run and wakes its watchers to ask elsewhere.
+// Forget deletes a run's output and wakes its watchers, who then read the store.
 func (f *Feed) Forget(_ context.Context, user, run string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,7 +127,7 @@ func (f *Feed) Forget(_ context.Context, user, run string) {
 	}
 }
 
-// ForgetUser drops what is held of a user's runs, ended or not.
+// ForgetUser deletes the output of a user's runs, ended or not.
 func (f *Feed) ForgetUser(_ context.Context, user string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,7 +148,7 @@ func (f *Feed) forget(k key, t *topic) {
 	f.drop(k, t)
 }
 
-// drop removes a topic that neither holds nor serves anything.
+// drop removes a topic without output and without watchers.
 func (f *Feed) drop(k key, t *topic) {
 	if !t.held && len(t.watches) == 0 && f.runs[k] == t {
 		delete(f.runs, k)
@@ -188,7 +188,7 @@ func (w *watch) Close() {
 	w.feed.drop(w.key, w.topic)
 }
 
-// Notify wakes everyone who listens to a topic.
+// Notify wakes all listeners of a topic.
 func (f *Feed) Notify(_ context.Context, topic string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -216,7 +216,7 @@ func (f *Feed) Listen(topic string) (<-chan struct{}, func()) {
 	}
 }
 
-// wake leaves one wake in a channel, however many there were.
+// wake puts one value into a channel, unless there is one.
 func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

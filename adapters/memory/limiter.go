@@ -9,38 +9,38 @@ import (
 	"parley/ports"
 )
 
-// maxKeys bounds the memory of a limiter to some 40 MB. Who comes beyond it
-// shares one count with all others who do.
+// maxKeys bounds the memory of a limiter to some 40 MB. Callers beyond that share
+// one count.
 const maxKeys = 100_000
 
 // Limiter counts requests in a rolling minute, in buckets of one second. A
-// bucket counts for as long as any of its instants lies in the window, so
-// never more than the limit passes in any span of a minute; a caller who has
-// spent everything waits up to a second longer than the exact answer.
+// bucket counts for as long as any part of it lies in the window, so that never
+// more than the limit passes in any span of a minute; a caller that has used the
+// limit waits up to a second longer than necessary.
 type Limiter struct {
 	now   ports.Clock
 	start time.Time // second 0: by Go's monotonic clock, where now has one
 	max   int
 
 	mu sync.Mutex
-	// Two generations of a minute each: a key that is not asked for during the
-	// whole of one has nothing left to count, and is dropped with it.
+	// Two generations of a minute each: a key that is not used during one has
+	// nothing left to count, and is dropped with it.
 	young, old map[string]*counter
-	turned     int64 // when young began
+	rotated    int64 // the second in which young began
 	overflow   counter
 }
 
-// buckets is a minute's worth and the second that is under way.
+// buckets is the number of seconds in a minute, and the current one.
 const buckets = int64(access.Window/time.Second) + 1
 
 type counter struct {
-	at    int64 // the newest second it knows of
+	at    int64 // the newest second with a bucket
 	total int
 	count [buckets]uint32
 }
 
-// NewLimiter returns an empty limiter. Callers that have been quiet for two
-// minutes take no memory.
+// NewLimiter returns an empty limiter. It releases the memory of callers that
+// send nothing for two minutes.
 func NewLimiter(now ports.Clock) *Limiter {
 	return &Limiter{
 		now: now, start: now(), max: maxKeys,
@@ -73,11 +73,11 @@ func (l *Limiter) until(second int64, now time.Time) time.Duration {
 }
 
 func (l *Limiter) counter(key string, second int64) *counter {
-	if second-l.turned >= buckets {
-		if second-l.turned >= 2*buckets {
+	if second-l.rotated >= buckets {
+		if second-l.rotated >= 2*buckets {
 			clear(l.young)
 		}
-		l.old, l.young, l.turned = l.young, map[string]*counter{}, second
+		l.old, l.young, l.rotated = l.young, map[string]*counter{}, second
 	}
 	if c := l.young[key]; c != nil {
 		return c
@@ -95,8 +95,8 @@ func (l *Limiter) counter(key string, second int64) *counter {
 	return c
 }
 
-// advance forgets the buckets that have left the window. A clock that goes
-// back counts in the newest second.
+// advance clears the buckets that have left the window. When the clock goes
+// back, requests count in the newest second.
 func (c *counter) advance(second int64) {
 	for range min(second-c.at, buckets) {
 		c.at++

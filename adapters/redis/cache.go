@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Cache is a ports.Cache that instances share. Keys are digested, so that none
-// is longer or says more than it must; Redis itself drops what expires.
+// Cache is a ports.Cache that instances share. Keys are hashed, which bounds
+// their length and hides their content; Redis deletes expired values.
 type Cache struct {
 	client  *Client
 	circuit circuit
@@ -21,9 +21,8 @@ type Cache struct {
 // NewCache returns a cache on Redis.
 func NewCache(c *Client) *Cache { return &Cache{client: c, timeout: decisionTimeout} }
 
-// longestCached is the largest value that is kept, in bytes: a shared Redis is
-// no place for the odd giant.
-const longestCached = 1 << 20
+// maxCachedBytes is the size of the largest value that is stored.
+const maxCachedBytes = 1 << 20
 
 // Get implements ports.Cache.
 func (c *Cache) Get(ctx context.Context, user, key string) ([]byte, bool) {
@@ -39,7 +38,7 @@ func (c *Cache) Get(ctx context.Context, user, key string) ([]byte, bool) {
 
 // Set implements ports.Cache.
 func (c *Cache) Set(ctx context.Context, user, key string, value []byte, ttl time.Duration) {
-	if ttl <= 0 || len(value) > longestCached || !c.circuit.allow() {
+	if ttl <= 0 || len(value) > maxCachedBytes || !c.circuit.allow() {
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, c.timeout)

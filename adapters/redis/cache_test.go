@@ -65,7 +65,7 @@ func TestCache_IsSharedAndSaysLittle(t *testing.T) {
 			t.Errorf("the key %s shows the question", key)
 		}
 	}
-	one.Set(t.Context(), "u", "giant", make([]byte, longestCached+1), time.Minute)
+	one.Set(t.Context(), "u", "giant", make([]byte, maxCachedBytes+1), time.Minute)
 	if _, ok := two.Get(t.Context(), "u", "giant"); ok {
 		t.Error("a giant was kept")
 	}

@@ -10,57 +10,59 @@ import (
 )
 
 const (
-	liveFor  = 10 * time.Minute // a value outlives its last publication
-	endedFor = time.Minute      // and the end of its run
-	maxBody  = 1 << 20          // bytes; followers of a longer reply read the store
-	maxWork  = 4096             // pieces of work that may wait while Redis is down
+	liveTTL        = 10 * time.Minute // of output after its last publication
+	endedTTL       = time.Minute      // of output after the end of its run
+	maxOutputBytes = 1 << 20          // followers of a longer reply read the store
+	maxPending     = 4096             // operations of a kind that wait while Redis is down
 )
 
-// Feed is a ports.Feed for many instances. What is published here is visible
-// here at once, through local. Redis is spoken to in the background: one
-// goroutine sends, one listens, and no call of the port waits for either.
+// Feed is a ports.Feed for many instances. Output that is published on this
+// instance is visible on it at once, through local. Redis is used in the
+// background: one goroutine publishes, one subscribes, and no method waits for
+// either.
 //
-// Output of runs that other instances make is fetched when they say that it has
-// grown, and put into local as well. When Redis is lost, that output is
-// forgotten: followers are woken, find nothing, and ask the store.
+// Output of other instances is fetched when they announce that it has grown, and
+// published locally as well. When the connection to Redis is lost, that output
+// is dropped: followers wake, find nothing, and read the store.
 type Feed struct {
 	client *Client
 	local  ports.Feed
-	name   string // whose messages are not news here
+	name   string // of this instance, whose messages are ignored
 
-	mu      sync.Mutex
-	own     map[key]*owned
-	topics  map[string]*topic // watched runs, by channel
-	refs    map[string]int    // channels that somebody here wants
-	listens map[string]string // topics of Listen, by channel
-	todo    work
-	conn    *connection // nil while nothing is heard
+	mu            sync.Mutex
+	publications  map[key]*publication
+	subscriptions map[string]*subscription // watched runs, by channel
+	refs          map[string]int           // how often a channel is in use here
+	listens       map[string]string        // topics of Listen, by channel
+	pending       pendingOps
+	conn          *connection // nil while there is none
 
-	kick chan struct{}
+	wake chan struct{}
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
 
 type key struct{ user, run string }
 
-// owned is a run that this instance publishes.
-type owned struct {
+// publication is a run that this instance publishes.
+type publication struct {
 	attempt int
 	ended   bool
 	at      time.Time
-	// What Redis has of it for certain, so that only the rest need be sent.
+	// The attempt, and the bytes of its output, that Redis has for certain: only
+	// the rest is sent.
 	sentAttempt, sent int
 }
 
-// topic is a run that somebody here watches.
-type topic struct {
-	key    key
-	mirror ports.Progress // as last fetched
+// subscription is a run that is watched on this instance.
+type subscription struct {
+	key            key
+	remoteSnapshot ports.Progress // as last fetched
 }
 
-// work is what the sender has to do next. Newer work for the same thing
-// replaces older.
-type work struct {
+// pendingOps are the operations that the publisher carries out next. A newer
+// one for the same run or channel replaces an older one.
+type pendingOps struct {
 	progress map[key]ports.Progress
 	forget   map[key]int // the attempt that is given up
 	notify   map[string]bool
@@ -68,87 +70,87 @@ type work struct {
 	channels map[string]bool // whose subscription may have to change
 }
 
-func newWork() work {
-	return work{
+func newPendingOps() pendingOps {
+	return pendingOps{
 		progress: map[key]ports.Progress{}, forget: map[key]int{}, notify: map[string]bool{},
 		fetch: map[string]bool{}, channels: map[string]bool{},
 	}
 }
 
 // NewFeed returns a feed that joins local with those of all other instances.
-// Nobody else uses local. Close it before the client.
+// Nothing else may use local. Close the feed before the client.
 func NewFeed(c *Client, local ports.Feed) *Feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &Feed{
 		client: c, local: local, name: c.opt.Instance,
-		own: map[key]*owned{}, topics: map[string]*topic{}, refs: map[string]int{}, listens: map[string]string{},
-		todo: newWork(), kick: make(chan struct{}, 1), stop: stop,
+		publications: map[key]*publication{}, subscriptions: map[string]*subscription{}, refs: map[string]int{}, listens: map[string]string{},
+		pending: newPendingOps(), wake: make(chan struct{}, 1), stop: stop,
 	}
-	f.wg.Go(func() { f.speak(ctx) })
-	f.wg.Go(func() { f.hear(ctx) })
+	f.wg.Go(func() { f.publishLoop(ctx) })
+	f.wg.Go(func() { f.subscribeLoop(ctx) })
 	return f
 }
 
-// Close sends what is waiting to be sent, if Redis takes it, and leaves.
+// Close sends what is pending, if Redis answers, and stops.
 func (f *Feed) Close() error {
 	f.stop()
 	f.wg.Wait()
 	return nil
 }
 
-// Publish makes progress visible here, and soon elsewhere.
+// Publish makes progress visible on this instance at once, and on others soon.
 func (f *Feed) Publish(ctx context.Context, progress ...ports.Progress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range progress {
 		k := key{p.UserID, p.RunID}
-		o := f.own[k]
-		if o == nil {
-			o = &owned{}
-			f.own[k] = o
+		known := f.publications[k]
+		if known == nil {
+			known = &publication{}
+			f.publications[k] = known
 		}
-		if p.Attempt < o.attempt || p.Attempt == o.attempt && o.ended {
+		if p.Attempt < known.attempt || p.Attempt == known.attempt && known.ended {
 			continue
 		}
-		o.attempt, o.ended, o.at = p.Attempt, p.State.Terminal(), time.Now()
-		if waiting, ok := f.todo.progress[k]; ok && waiting.Attempt == p.Attempt && !o.ended && p.Output.Len() < waiting.Output.Len() {
+		known.attempt, known.ended, known.at = p.Attempt, p.State.Terminal(), time.Now()
+		if waiting, ok := f.pending.progress[k]; ok && waiting.Attempt == p.Attempt && !known.ended && p.Output.Len() < waiting.Output.Len() {
 			continue
 		}
-		f.todo.progress[k] = p
+		f.pending.progress[k] = p
 	}
 	f.local.Publish(ctx, progress...)
-	f.hurry()
+	f.wakePublisher()
 }
 
-// Forget drops a live run that this instance makes no longer. What another
-// instance makes of it is shown instead, if there is anything.
+// Forget drops a live run that this instance no longer makes. The output of an
+// instance that has taken it over is shown instead.
 func (f *Feed) Forget(ctx context.Context, user, run string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key{user, run}
 	f.local.Forget(ctx, user, run)
-	o := f.own[k]
-	if o == nil || o.ended {
+	known := f.publications[k]
+	if known == nil || known.ended {
 		return
 	}
-	delete(f.own, k)
-	delete(f.todo.progress, k)
-	f.todo.forget[k] = o.attempt
-	if t := f.topics[f.channel(k)]; t != nil {
-		t.mirror = ports.Progress{UserID: user, RunID: run}
-		f.todo.fetch[f.channel(k)] = true
+	delete(f.publications, k)
+	delete(f.pending.progress, k)
+	f.pending.forget[k] = known.attempt
+	if s := f.subscriptions[f.channel(k)]; s != nil {
+		s.remoteSnapshot = ports.Progress{UserID: user, RunID: run}
+		f.pending.fetch[f.channel(k)] = true
 	}
-	f.hurry()
+	f.wakePublisher()
 }
 
-// ForgetUser drops what is held of a user's runs, here and in Redis. What waits
-// to be sent of them is not sent.
+// ForgetUser drops the output of a user's runs on this instance and in Redis.
+// What is pending of them is not sent.
 func (f *Feed) ForgetUser(ctx context.Context, user string) error {
 	f.mu.Lock()
-	for k := range f.own {
+	for k := range f.publications {
 		if k.user == user {
-			delete(f.own, k)
-			delete(f.todo.progress, k)
+			delete(f.publications, k)
+			delete(f.pending.progress, k)
 		}
 	}
 	err := f.local.ForgetUser(ctx, user)
@@ -158,26 +160,26 @@ func (f *Feed) ForgetUser(ctx context.Context, user string) error {
 	}
 	begin := strings.TrimSuffix(f.channel(key{user: user}), "}")
 	return f.client.unlink(ctx, begin, func(name string) bool {
-		return !strings.Contains(name[len(begin):], ":") // else it is somebody's whose id only begins alike
+		return !strings.Contains(name[len(begin):], ":") // else it belongs to a user whose id begins with this one
 	})
 }
 
-// Watch follows one run, wherever it is made.
+// Watch follows one run, whichever instance makes it.
 func (f *Feed) Watch(ctx context.Context, user, run string) ports.Watch {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key{user, run}
 	channel := f.channel(k)
-	if f.topics[channel] == nil {
-		f.topics[channel] = &topic{key: k, mirror: ports.Progress{UserID: user, RunID: run}}
+	if f.subscriptions[channel] == nil {
+		f.subscriptions[channel] = &subscription{key: k, remoteSnapshot: ports.Progress{UserID: user, RunID: run}}
 	}
-	f.want(channel)
+	f.acquireChannel(channel)
 	return &watch{Watch: f.local.Watch(ctx, user, run), leave: sync.OnceFunc(func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.unwant(channel) {
-			f.drop(f.topics[channel])
-			delete(f.topics, channel)
+		if f.releaseChannel(channel) {
+			f.dropRemote(f.subscriptions[channel])
+			delete(f.subscriptions, channel)
 		}
 	})}
 }
@@ -192,73 +194,75 @@ func (w *watch) Close() {
 	w.leave()
 }
 
-// Notify wakes everyone who listens to a topic, on every instance.
+// Notify wakes all listeners of a topic, on every instance.
 func (f *Feed) Notify(ctx context.Context, topic string) {
 	f.local.Notify(ctx, topic)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.todo.notify[f.client.opt.Prefix+"topic:"+topic] = true
-	f.hurry()
+	f.pending.notify[f.client.opt.Prefix+"topic:"+topic] = true
+	f.wakePublisher()
 }
 
 // Listen returns a channel that receives after every Notify of the topic, and
-// whenever one may have been missed.
+// when one may have been missed.
 func (f *Feed) Listen(topic string) (<-chan struct{}, func()) {
 	wake, stop := f.local.Listen(topic)
 	channel := f.client.opt.Prefix + "topic:" + topic
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listens[channel] = topic
-	f.want(channel)
+	f.acquireChannel(channel)
 	return wake, sync.OnceFunc(func() {
 		stop()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.unwant(channel) {
+		if f.releaseChannel(channel) {
 			delete(f.listens, channel)
 		}
 	})
 }
 
-// channel names a run's value and channel.
+// channel returns the name of a run's value, which is that of its channel too.
 func (f *Feed) channel(k key) string {
 	return f.client.opt.Prefix + "{run:" + k.user + ":" + k.run + "}"
 }
 
-func (f *Feed) want(channel string) {
+// acquireChannel subscribes to a channel with its first user.
+func (f *Feed) acquireChannel(channel string) {
 	f.refs[channel]++
 	if f.refs[channel] == 1 {
-		f.todo.channels[channel] = true
-		f.hurry()
+		f.pending.channels[channel] = true
+		f.wakePublisher()
 	}
 }
 
-// unwant reports whether nobody wants the channel any more.
-func (f *Feed) unwant(channel string) bool {
+// releaseChannel unsubscribes from a channel with its last user, and reports
+// whether this was it.
+func (f *Feed) releaseChannel(channel string) bool {
 	f.refs[channel]--
 	if f.refs[channel] > 0 {
 		return false
 	}
 	delete(f.refs, channel)
-	f.todo.channels[channel] = true
-	f.hurry()
+	f.pending.channels[channel] = true
+	f.wakePublisher()
 	return true
 }
 
-// drop takes what came from another instance out of local: it will not be kept
-// up to date any more.
-func (f *Feed) drop(t *topic) {
-	o := f.own[t.key]
-	if t.mirror.Attempt > 0 && (o == nil || o.attempt < t.mirror.Attempt) {
-		f.local.Forget(context.Background(), t.key.user, t.key.run)
+// dropRemote removes another instance's output from local, since it is no longer
+// kept up to date.
+func (f *Feed) dropRemote(s *subscription) {
+	own := f.publications[s.key]
+	if s.remoteSnapshot.Attempt > 0 && (own == nil || own.attempt < s.remoteSnapshot.Attempt) {
+		f.local.Forget(context.Background(), s.key.user, s.key.run)
 	}
-	t.mirror = ports.Progress{UserID: t.key.user, RunID: t.key.run}
+	s.remoteSnapshot = ports.Progress{UserID: s.key.user, RunID: s.key.run}
 }
 
-// hurry wakes the sender.
-func (f *Feed) hurry() {
+// wakePublisher has the publisher look at the pending operations.
+func (f *Feed) wakePublisher() {
 	select {
-	case f.kick <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default:
 	}
 }

@@ -42,7 +42,7 @@ func TestFeed_Cluster(t *testing.T) {
 	portstest.Feed(t, func(t testing.TB) (ports.Feed, ports.Feed) {
 		return openFeed(t, url), openFeed(t, url)
 	})
-	l := unhurried(t, url, nil)
+	l := patientLimiter(t, url, nil)
 	if d, err := l.Take(t.Context(), "user", 3); err != nil || !d.Allowed || d.Remaining != 2 {
 		t.Errorf("limiter: %+v, %v", d, err)
 	}
@@ -69,7 +69,7 @@ func shows(t *testing.T, w ports.Watch, text string) {
 	}
 }
 
-// promptly fails if a call of the port takes as long as Redis would let it.
+// promptly fails if a call takes as long as the timeout of a call to Redis.
 func promptly(t *testing.T, what string, call func()) {
 	t.Helper()
 	begun := time.Now()
@@ -80,7 +80,7 @@ func promptly(t *testing.T, what string, call func()) {
 }
 
 func TestFeed_SurvivesItsRedis(t *testing.T) {
-	for name, fault := range map[string]struct{ strike, mend func(*testenv.Server) }{
+	for name, fault := range map[string]struct{ inject, repair func(*testenv.Server) }{
 		"Frozen": {(*testenv.Server).Pause, (*testenv.Server).Resume},
 		"Killed": {(*testenv.Server).Kill9, (*testenv.Server).Restart},
 	} {
@@ -96,10 +96,10 @@ func TestFeed_SurvivesItsRedis(t *testing.T) {
 			here.Publish(t.Context(), running("one"))
 			shows(t, remote, "one")
 
-			fault.strike(server)
+			fault.inject(server)
 			promptly(t, "Publish", func() { here.Publish(t.Context(), running("one two")) })
-			shows(t, local, "one two") // at once, and for as long as it lasts
-			shows(t, remote, "-")      // the store is asked
+			shows(t, local, "one two") // at once, and throughout the outage
+			shows(t, remote, "-")      // so that followers read the store
 			shows(t, local, "one two")
 			promptly(t, "Notify", func() { here.Notify(t.Context(), "topic") })
 			promptly(t, "Watch", func() { there.Watch(t.Context(), "u", "other").Close() })
@@ -110,12 +110,12 @@ func TestFeed_SurvivesItsRedis(t *testing.T) {
 			for len(wake) > 0 {
 				<-wake
 			}
-			fault.mend(server)
-			shows(t, remote, "one two") // without another word of the publisher's
+			fault.repair(server)
+			shows(t, remote, "one two") // without being published again
 			select {
 			case <-wake:
 			case <-time.After(20 * time.Second):
-				t.Error("a listener was not told that it may have missed something")
+				t.Error("a listener did not receive although it may have missed a notification")
 			}
 			here.Publish(t.Context(), running("one two three"))
 			shows(t, remote, "one two three")
@@ -123,9 +123,9 @@ func TestFeed_SurvivesItsRedis(t *testing.T) {
 	}
 }
 
-// TestFeed_ComesBack leaves a run and follows it again faster than the
-// subscription can end, as a reload does.
-func TestFeed_ComesBack(t *testing.T) {
+// TestFeed_FollowAgain leaves a run and follows it again faster than the
+// subscription can end, as a reload of the page does.
+func TestFeed_FollowAgain(t *testing.T) {
 	url := testenv.Redis(t)
 	here, there := openFeed(t, url), openFeed(t, url)
 	here.Publish(t.Context(), running("one"))
@@ -149,7 +149,7 @@ func TestFeed_FlushedMidRun(t *testing.T) {
 	here.client.rdb.ScriptFlush(t.Context())
 	here.Publish(t.Context(), running("one two"))
 	shows(t, w, "one two")
-	late := openFeed(t, url).Watch(t.Context(), "u", "r") // sees the whole, which is there again
+	late := openFeed(t, url).Watch(t.Context(), "u", "r") // sees all of it, which is stored again
 	defer late.Close()
 	shows(t, late, "one two")
 }
@@ -163,10 +163,10 @@ func TestFeed_ValuesAreBounded(t *testing.T) {
 
 	here.Publish(t.Context(), running("one"))
 	shows(t, w, "one")
-	if life := rdb.PTTL(t.Context(), channel).Val(); life <= endedFor || life > liveFor {
+	if life := rdb.PTTL(t.Context(), channel).Val(); life <= endedTTL || life > liveTTL {
 		t.Errorf("a live run is kept for %v", life)
 	}
-	here.Publish(t.Context(), running(strings.Repeat("x", maxBody+1)))
+	here.Publish(t.Context(), running(strings.Repeat("x", maxOutputBytes+1)))
 	shows(t, w, "-")
 	if n := rdb.Exists(t.Context(), channel).Val(); n != 0 {
 		t.Error("a very long reply is kept")
@@ -175,12 +175,12 @@ func TestFeed_ValuesAreBounded(t *testing.T) {
 	end.State = chat.Stopped
 	here.Publish(t.Context(), end)
 	shows(t, w, end.Output.Text)
-	if life := rdb.PTTL(t.Context(), channel).Val(); life <= 0 || life > endedFor {
+	if life := rdb.PTTL(t.Context(), channel).Val(); life <= 0 || life > endedTTL {
 		t.Errorf("an ended run is kept for %v", life)
 	}
 }
 
-// TestFeed_SendsOnlyWhatIsNew: publishing a long reply piece by piece costs
+// TestFeed_SendsOnlyWhatIsNew: publishing a long reply piece by piece sends
 // about its length, not its square.
 func TestFeed_SendsOnlyWhatIsNew(t *testing.T) {
 	url := testenv.StartRedis(t).URL()
@@ -209,16 +209,16 @@ func TestFeed_LeavesNothingBehind(t *testing.T) {
 	here.Publish(t.Context(), running("one"))
 	shows(t, w, "one")
 	channels := func() int { return len(here.client.rdb.PubSubChannels(t.Context(), "*").Val()) }
-	eventually(t, "both channels are heard", func() bool { return channels() == 2 })
+	eventually(t, "both channels are subscribed", func() bool { return channels() == 2 })
 	w.Close()
 	w.Close()
 	stop()
 	stop()
-	eventually(t, "no channel is heard", func() bool { return channels() == 0 })
+	eventually(t, "no channel is subscribed", func() bool { return channels() == 0 })
 	there.mu.Lock()
 	defer there.mu.Unlock()
-	if len(there.topics)+len(there.refs)+len(there.listens) != 0 {
-		t.Errorf("left: %v, %v, %v", there.topics, there.refs, there.listens)
+	if len(there.subscriptions)+len(there.refs)+len(there.listens) != 0 {
+		t.Errorf("left: %v, %v, %v", there.subscriptions, there.refs, there.listens)
 	}
 	again := there.local.Watch(t.Context(), "u", "r")
 	defer again.Close()
@@ -227,8 +227,8 @@ func TestFeed_LeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// TestFeed_CloseTellsTheEnd: what was published last reaches the others.
-func TestFeed_CloseTellsTheEnd(t *testing.T) {
+// TestFeed_ClosePublishesTheEnd: what was published last reaches other instances.
+func TestFeed_ClosePublishesTheEnd(t *testing.T) {
 	url := testenv.Redis(t)
 	there := openFeed(t, url)
 	w := there.Watch(t.Context(), "u", "r")

@@ -1,6 +1,6 @@
--- Reads what a follower's instance does not have yet of a run's output.
+-- Reads the part of a run's output that an instance does not have yet.
 -- KEYS[1] the value. ARGV attempt and length that it has.
--- Returns {} when there is nothing, or {head, position of the piece, piece}.
+-- Returns {} when the run is not stored, or {head, offset of the piece, piece}.
 local held = redis.call('GETRANGE', KEYS[1], 0, 20)
 if #held < 21 then return {} end
 local from = tonumber(ARGV[2])

@@ -1,5 +1,5 @@
--- Drops the output of a live run that its maker has given up, unless a newer
--- attempt is there, and sends its followers to the store.
+-- Deletes the output of a live run that its instance has given up, unless a newer
+-- attempt is stored, and wakes its followers, who then read the store.
 -- KEYS[1] the value, and the channel. ARGV attempt, sender.
 local held = redis.call('GETRANGE', KEYS[1], 0, 20)
 if #held == 21 then

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open returns a client of its own, as another instance would have it.
+// open returns a new client, as each instance has one.
 func open(t testing.TB, url string, opt Options) *Client {
 	t.Helper()
 	c, err := Open(url, opt)
@@ -33,12 +33,12 @@ func open(t testing.TB, url string, opt Options) *Client {
 	return c
 }
 
-// unhurried returns a limiter that waits for a busy machine: where a test is
-// about counting, an answer that comes late is no less right.
-func unhurried(t testing.TB, url string, clock ports.Clock) *Limiter {
-	const callTimeout = 20 * time.Second
-	l := NewLimiter(open(t, url, Options{callTimeout: callTimeout}), memory.NewLimiter(time.Now), FailClosed)
-	l.timeout, l.clock = callTimeout, clock
+// patientLimiter returns a limiter with a long timeout, for tests of counting on
+// a busy machine.
+func patientLimiter(t testing.TB, url string, clock ports.Clock) *Limiter {
+	const timeout = 20 * time.Second
+	l := NewLimiter(open(t, url, Options{callTimeout: timeout}), memory.NewLimiter(time.Now), FailClosed)
+	l.timeout, l.clock = timeout, clock
 	return l
 }
 
@@ -47,7 +47,7 @@ func TestLimiter(t *testing.T) {
 		url := testenv.Redis(t)
 		limiters := make([]ports.Limiter, n)
 		for i := range limiters {
-			limiters[i] = unhurried(t, url, now)
+			limiters[i] = patientLimiter(t, url, now)
 		}
 		return limiters
 	})
@@ -60,7 +60,7 @@ func TestLimiter_FourInstancesAdmitTheLimit(t *testing.T) {
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for range instances {
-		l := unhurried(t, url, nil)
+		l := patientLimiter(t, url, nil)
 		wg.Go(func() {
 			for range each {
 				if d, err := l.Take(t.Context(), "user", limit); err != nil {
@@ -79,7 +79,7 @@ func TestLimiter_FourInstancesAdmitTheLimit(t *testing.T) {
 
 func TestLimiter_OneRoundTripAndLittleMemory(t *testing.T) {
 	now := time.Now()
-	l := unhurried(t, testenv.Redis(t), func() time.Time { return now })
+	l := patientLimiter(t, testenv.Redis(t), func() time.Time { return now })
 	rdb := l.client.rdb
 	calls := func() (n int) {
 		info := rdb.InfoMap(t.Context(), "commandstats").Val()
@@ -137,10 +137,10 @@ func TestLimiter_WithoutRedis(t *testing.T) {
 			t.Errorf("%d admitted of a limit of 40 among 4 instances, want 10", admitted)
 		}
 		if d, _ := l.Take(t.Context(), "low", 1); !d.Allowed {
-			t.Error("a limit below the number of instances admits nobody at all")
+			t.Error("a limit below the number of instances admits nothing")
 		}
 		if d, _ := l.Take(t.Context(), "none", 0); d.Allowed {
-			t.Error("a limit of 0 admits somebody")
+			t.Error("a limit of 0 admits a request")
 		}
 	})
 	t.Run("open", func(t *testing.T) {
@@ -157,8 +157,8 @@ func TestLimiter_WithoutRedis(t *testing.T) {
 	})
 }
 
-// TestLimiter_FrozenRedis: a server that takes connections and says nothing
-// costs a request next to nothing, and is used again when it wakes.
+// TestLimiter_FrozenRedis: a server that accepts connections and does not answer
+// delays requests by next to nothing, and is used again when it answers.
 func TestLimiter_FrozenRedis(t *testing.T) {
 	server := testenv.StartRedis(t)
 	c := open(t, server.URL(), Options{})
@@ -190,7 +190,7 @@ func TestLimiter_FrozenRedis(t *testing.T) {
 		take()
 	}
 	if c.Ping(t.Context()) == nil {
-		t.Error("a frozen Redis is called healthy")
+		t.Error("a frozen Redis answers a ping")
 	}
 	server.Resume()
 	until(false)
@@ -203,15 +203,15 @@ func TestLimiter_FrozenRedis(t *testing.T) {
 	until(false)
 }
 
-// TestLimiter_AnswersAreNotMixedUp leaves calls half done, at random, and looks
-// for an answer that belongs to another caller.
-func TestLimiter_AnswersAreNotMixedUp(t *testing.T) {
+// TestLimiter_RepliesAreNotMixedUp cancels calls at random times and looks for
+// replies that belong to another caller.
+func TestLimiter_RepliesAreNotMixedUp(t *testing.T) {
 	c := open(t, testenv.Redis(t), Options{})
 	l := NewLimiter(c, memory.NewLimiter(time.Now), FailClosed)
 	var wg sync.WaitGroup
 	for n := range 8 {
 		wg.Go(func() {
-			limit := 1000 * (n + 1) // so far apart that an answer tells whose it is
+			limit := 1000 * (n + 1) // so far apart that a reply shows whose it is
 			for range 300 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(800))*time.Microsecond)
 				d, err := l.Take(ctx, fmt.Sprint("user", n), limit)
@@ -274,7 +274,7 @@ func TestClient_CountsInstances(t *testing.T) {
 	}
 }
 
-func TestOpen_KeepsTheSecret(t *testing.T) {
+func TestOpen_HidesThePassword(t *testing.T) {
 	for _, url := range []string{"redis://u:canary@[::1", "http://u:canary@h", "redis://u:canary@h/x", "redis://u:canary@h?addr=h2&nonsense=1"} {
 		c, err := Open(url, Options{})
 		if err == nil {

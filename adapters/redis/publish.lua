@@ -1,10 +1,10 @@
--- Makes a run's output visible to other instances, and wakes them. The value
--- is a head of 21 bytes (attempt, state, length of the reasoning) and then the
+-- Stores a run's output for other instances, and wakes them. The value is a head
+-- of 21 bytes (attempt, state, length of the reasoning) and then the
 -- output; it only grows within an attempt.
 -- KEYS[1] the value, and the channel. ARGV attempt, state (one letter), whether
--- it is terminal, length of the reasoning, position of the piece, piece,
+-- it is terminal, length of the reasoning, offset of the piece, piece,
 -- milliseconds to live, sender.
--- Returns 1: done; 0: the piece does not fit, send all; 2: it is out of date.
+-- Returns 1: stored; 0: the offset does not match, send all; 2: it is out of date.
 local key, attempt, from, piece = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[5]), ARGV[6]
 local size, terminal = 21, ARGV[3] == '1'
 local held, length = redis.call('GETRANGE', key, 0, size - 1), 0

@@ -1,12 +1,11 @@
 // Package redis lets instances of Parley share what adapters/memory keeps in
-// one process: the limiter's counts and the feed of live replies. Neither is
-// the truth about anything, so every call is bounded, a Redis that is slow or
-// gone costs accuracy and speed but no request, and a Redis that comes back
-// empty is filled again by what happens next.
+// one process: the limiter's counts, the feed of live replies and the response
+// cache. None of them is authoritative. Every call has a timeout: a Redis that
+// is slow or down costs accuracy and speed, but fails no request, and one that
+// comes back empty is filled again by later requests.
 //
-// Every key and channel begins with a prefix; what belongs to one run or one
-// limited caller carries a hash tag, so that Redis Cluster serves as it is.
-// Redis 5 or newer.
+// Every key and channel begins with a prefix. Those of one run or one caller
+// have a hash tag, so that Redis Cluster works as it is. Redis 5 or newer.
 package redis
 
 import (
@@ -31,7 +30,7 @@ const (
 	maxIdleConns = 4
 )
 
-// Options of Open. The zero value will do for one deployment on its own Redis.
+// Options of Open. The zero value is right for one deployment on its own Redis.
 type Options struct {
 	// Instance names this process uniquely among those that share the Redis; a
 	// random name when empty.
@@ -48,7 +47,7 @@ type Options struct {
 	callTimeout time.Duration // of tests
 }
 
-// Client is a connection pool and this instance's place among the others.
+// Client is a connection pool, with what this instance knows of the others.
 type Client struct {
 	rdb      redis.UniversalClient
 	opt      Options
@@ -63,7 +62,7 @@ type Client struct {
 
 // Open prepares a client for redis://user:password@host:port/db, or rediss://
 // for TLS. With at least one &addr=host:port in its query, the URL names the
-// nodes of a cluster. Redis need not be up: Open only fails on a bad URL.
+// nodes of a cluster. It does not connect, and fails only for a bad URL.
 func Open(rawURL string, opt Options) (*Client, error) {
 	redis.SetLogger(nopLogger{}) // errors are returned, or passed to the Observer
 	if opt.callTimeout == 0 {
@@ -94,8 +93,8 @@ func dial(rawURL string, timeout time.Duration) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the Redis URL cannot be parsed") // it may hold a password
 	}
-	// Without ContextTimeoutEnabled a deadline is ignored, and a frozen server
-	// costs seconds a call.
+	// Without ContextTimeoutEnabled deadlines are ignored, and each call to a
+	// frozen server takes seconds.
 	if u.Query().Has("addr") {
 		o, err := redis.ParseClusterURL(rawURL)
 		if err != nil {
@@ -129,13 +128,13 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
-// unlink removes every key that begins like this and is wanted. It looks at all
-// keys of Redis, a page at a time: for what is rare, and no index is worth it.
-func (c *Client) unlink(ctx context.Context, begin string, want func(key string) bool) error {
+// unlink removes the keys that have a prefix and match. It scans all keys of
+// Redis, a page at a time: it is for rare operations.
+func (c *Client) unlink(ctx context.Context, prefix string, match func(key string) bool) error {
 	each := func(ctx context.Context, node *redis.Client) error {
-		keys := node.Scan(ctx, 0, escapeGlob(begin)+"*", 1000).Iterator()
+		keys := node.Scan(ctx, 0, escapeGlob(prefix)+"*", 1000).Iterator()
 		for keys.Next(ctx) {
-			if key := keys.Val(); want(key) {
+			if key := keys.Val(); match(key) {
 				if err := c.rdb.Unlink(ctx, key).Err(); err != nil {
 					return err
 				}
@@ -151,12 +150,12 @@ func (c *Client) unlink(ctx context.Context, begin string, want func(key string)
 		err = each(ctx, rdb)
 	}
 	if err != nil {
-		return fmt.Errorf("forget in Redis: %w", err)
+		return fmt.Errorf("remove keys from Redis: %w", err)
 	}
 	return nil
 }
 
-// escapeGlob makes a pattern that matches s and nothing else.
+// escapeGlob returns a pattern that matches only s.
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }

@@ -12,7 +12,7 @@ import (
 	"parley/ports"
 )
 
-// What instances say to each other about a run; the scripts have the format.
+// The scripts document the format in which instances exchange output.
 
 //go:embed publish.lua
 var publishLua string
@@ -31,15 +31,16 @@ var (
 
 const headSize = 21
 
-// letters stand for states; those of terminal ones are known to the scripts.
-var letters = map[chat.State]string{
+// stateCodes are one letter for each state. The scripts know those of terminal
+// states.
+var stateCodes = map[chat.State]string{
 	chat.Queued: "q", chat.Running: "r",
 	chat.Completed: "c", chat.Stopped: "s", chat.Failed: "f", chat.Interrupted: "i",
 }
 
-// body is the append-only log of an output, as one string. Most replies have
-// no reasoning, and then nothing is copied.
-func body(o chat.Output) string { return o.Reasoning + o.Text }
+// encodeOutput returns output as one string that only grows while a run makes
+// it. Most replies have no reasoning, and then nothing is copied.
+func encodeOutput(o chat.Output) string { return o.Reasoning + o.Text }
 
 func parseHead(head string) (p ports.Progress, reasoning int, err error) {
 	if len(head) != headSize {
@@ -51,7 +52,7 @@ func parseHead(head string) (p ports.Progress, reasoning int, err error) {
 	if reasoning, err = strconv.Atoi(head[11:]); err != nil {
 		return p, 0, err
 	}
-	for state, letter := range letters {
+	for state, letter := range stateCodes {
 		if letter == head[10:11] {
 			p.State = state
 			return p, reasoning, nil
@@ -60,8 +61,8 @@ func parseHead(head string) (p ports.Progress, reasoning int, err error) {
 	return p, 0, fmt.Errorf("state %q", head[10])
 }
 
-// extend is what fetch returned, applied to what was known before.
-func extend(known ports.Progress, reply []any) (ports.Progress, error) {
+// applyChunk adds what fetch returned to the output that was known before.
+func applyChunk(known ports.Progress, reply []any) (ports.Progress, error) {
 	if len(reply) != 3 {
 		return known, fmt.Errorf("reply of %d parts", len(reply))
 	}
@@ -76,7 +77,7 @@ func extend(known ports.Progress, reply []any) (ports.Progress, error) {
 		return known, err
 	}
 	p.UserID, p.RunID = known.UserID, known.RunID
-	before := body(known.Output)
+	before := encodeOutput(known.Output)
 	if from < 0 || from > int64(len(before)) {
 		return known, fmt.Errorf("piece at %d, known %d", from, len(before))
 	}
