@@ -33,13 +33,16 @@ func TestServe_FewFileDescriptors(t *testing.T) {
 		fmt.Fprint(c, request)
 		return c
 	}
-	defer func() {
+	release := func() {
 		for _, c := range held {
 			c.Close()
 		}
-	}()
+		held = nil
+	}
+	defer release()
 	refused := false
-	for deadline := time.Now().Add(30 * time.Second); !refused && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); !refused && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		release()       // this process has a limit of open files, too
 		for range 150 { // clients that do not finish their requests
 			dial("GET /api/health HTTP/1.1\r\n")
 		}

@@ -214,6 +214,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 		t.Errorf("doctor: %v\n%s", err, report)
 	}
 
+	p.terminate()
 	env = append(env, "OPENAI_MODEL=gone")
 	p = start(t, env...)
 	eventually(t, "health names the missing model", func() bool {

@@ -58,14 +58,14 @@ func TestServe_RowSecurity(t *testing.T) {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
 		}
 		if got := call(t, "GET", i.url+path, "", bob); got.status != http.StatusOK || strings.Contains(got.body, "hers") {
-			t.Errorf("%s of somebody else: %d %s", path, got.status, got.body)
+			t.Errorf("%s of another user: %d %s", path, got.status, got.body)
 		}
 	}
 	if got := call(t, "DELETE", i.url+"/api/chat/account", `{"confirm":true}`, alice); got.status != http.StatusOK {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	doctor := run(t, append(env, "ADMIN_ADDR="+strings.TrimPrefix(i.admin, "http://")), "doctor", "--url", i.url)
-	if !strings.Contains(doctor, "the audit shows it") {
+	if !strings.Contains(doctor, "the audit log has an entry for it") {
 		t.Error(doctor)
 	}
 	i.terminate() // which seals what is left
