@@ -140,7 +140,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	feed := memory.NewFeed()
 	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
 	b.gate = gate.New(gate.Deps{
-		Identity: &identity.Callers{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Revocations: b.store, Observer: b, Now: time.Now,
+		Identity: &identity.Authenticator{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Revocations: b.store, Observer: b, Now: time.Now,
 	}, s.limits, s.disabled)
 	s.opt.Owner = uuid.NewString()
 	making := replies.New(replies.Deps{

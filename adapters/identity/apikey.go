@@ -14,13 +14,12 @@ import (
 	"parley/domain/fault"
 )
 
-// keyPrefix begins every API key, so that scanners for leaked secrets know one.
+// keyPrefix begins every API key, so that scanners for leaked secrets recognise it.
 const keyPrefix = "parley_"
 
-// NewKey makes an API key for a user. secret is shown once, to its owner; of
-// it only k.Hash is kept. It names the user and the key, so that looking it up
-// is a question about one user, and holds 256 random bits, so that a plain
-// digest is as good as a slow one.
+// NewKey makes an API key for a user. secret is shown once, to its owner; only its
+// digest, k.Hash, is stored. It names the user and the key, so that it is looked
+// up by primary key, and holds 256 random bits, so that a fast digest is enough.
 func NewKey(user, id string) (k access.Key, secret string) {
 	random := make([]byte, 32)
 	_, _ = rand.Read(random) // never fails
@@ -34,8 +33,8 @@ func digest(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// keyOf reads whose key a bearer token says it is.
-func keyOf(token string) (user, id string, ok bool) {
+// parseKey reads the ids of user and key from a bearer token. Nothing is verified.
+func parseKey(token string) (user, id string, ok bool) {
 	rest, ok := strings.CutPrefix(token, keyPrefix)
 	if !ok || len(token) > 1024 {
 		return "", "", false
@@ -49,17 +48,17 @@ func keyOf(token string) (user, id string, ok bool) {
 		return "", "", false
 	}
 	user, id, ok = strings.Cut(string(plain), "\x00")
-	return user, id, ok && validUser(user) && chat.ValidID(id)
+	return user, id, ok && validUserID(user) && chat.ValidID(id)
 }
 
-func (c *Callers) key(ctx context.Context, token string) (access.Principal, error) {
-	user, id, ok := keyOf(token)
+func (c *Authenticator) key(ctx context.Context, token string) (access.Principal, error) {
+	user, id, ok := parseKey(token)
 	if !ok {
 		return access.Principal{}, unauthenticated()
 	}
 	k, err := c.Keys.Key(ctx, user, id)
 	if fault.Is(err, fault.NotFound) {
-		k, err = access.Key{}, nil // compared with all the same
+		k, err = access.Key{}, nil // compared all the same: the time must not depend on it
 	}
 	if err != nil {
 		return access.Principal{}, err

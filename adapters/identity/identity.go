@@ -1,7 +1,7 @@
-// Package identity recognises callers by what an Auth.js application or Parley
-// itself has issued: encrypted session cookies of Auth.js v5 and next-auth v4,
-// and bearer tokens. It keeps no session and asks nobody: whoever knows one of
-// the secrets is believed.
+// Package identity authenticates callers: by encrypted session cookies of Auth.js
+// v5 and next-auth v4, sessions in the app's database, Parley's own bearer
+// tokens, API keys and the tokens of an OpenID provider. Cookies and tokens are
+// verified with the secrets alone, without a look-up.
 package identity
 
 import (
@@ -24,21 +24,21 @@ import (
 // allows the same.
 const tolerance = 15 * time.Second
 
-// maxToken is the longest credential that is looked at, in bytes.
+// maxToken is the longest credential that is accepted, in bytes.
 const maxToken = 16 << 10
 
 // maxUserID is the longest user id, in bytes.
 const maxUserID = 255
 
-// Verifier recognises callers. It is safe for concurrent use.
+// Verifier verifies encrypted session cookies and Parley's own bearer tokens. It
+// is safe for concurrent use.
 type Verifier struct {
 	keys []keys // by secret, the newest first
 	now  ports.Clock
 }
 
-// New returns a verifier for tokens made with any of the secrets. Put the
-// current one first and keep earlier ones behind it until their tokens have
-// expired.
+// New returns a verifier for tokens made with any of the secrets: the current one
+// first, then former ones until their tokens have expired.
 func New(secrets []string, now ports.Clock) (*Verifier, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("identity: no secret")
@@ -54,11 +54,11 @@ func New(secrets []string, now ports.Clock) (*Verifier, error) {
 	return v, nil
 }
 
-// Identify returns whom the credential belongs to. Absent, garbled, expired
-// and foreign ones are all the same Unauthenticated; a session cookie beside a
-// bearer token is Invalid, since either could be meant.
+// Identify returns the principal of a credential. An absent, malformed, expired or
+// foreign one is Unauthenticated; a session cookie together with a bearer token is
+// Invalid, since either could be meant.
 func (v *Verifier) Identify(_ context.Context, c access.Credential) (access.Principal, error) {
-	sessions := collect(c.Cookies)
+	sessions := sessionCookies(c.Cookies)
 	switch {
 	case len(sessions) > 0 && c.Bearer != "":
 		return access.Principal{}, fault.New(fault.Invalid, "Send either a session cookie or a bearer token, not both")
@@ -67,7 +67,7 @@ func (v *Verifier) Identify(_ context.Context, c access.Credential) (access.Prin
 	}
 	for _, s := range sessions {
 		for _, token := range s.tokens {
-			if payload, ok := v.open(token, s.flavour); ok {
+			if payload, ok := v.open(token, s.cookieFormat); ok {
 				if p, err := v.principal(payload, access.ViaCookie); err == nil {
 					return p, nil
 				}
@@ -77,8 +77,8 @@ func (v *Verifier) Identify(_ context.Context, c access.Credential) (access.Prin
 	return access.Principal{}, unauthenticated()
 }
 
-// bearer takes Parley's own tokens, and Auth.js session tokens as Auth.js
-// itself takes them there: URL-encoded.
+// bearer verifies Parley's own tokens, and Auth.js session tokens, which Auth.js
+// itself accepts URL-encoded in this place.
 func (v *Verifier) bearer(token string) (access.Principal, error) {
 	if len(token) > maxToken {
 		return access.Principal{}, unauthenticated()
@@ -96,7 +96,7 @@ func (v *Verifier) bearer(token string) (access.Principal, error) {
 		}
 		token = plain
 	}
-	for _, f := range flavours {
+	for _, f := range cookieFormats {
 		if payload, ok := v.open(token, f); ok {
 			return v.principal(payload, access.ViaBearer)
 		}
@@ -104,7 +104,7 @@ func (v *Verifier) bearer(token string) (access.Principal, error) {
 	return access.Principal{}, unauthenticated()
 }
 
-// claims are what is read of a payload whose origin has been verified.
+// claims are the members that are read of a verified payload.
 type claims struct {
 	Subject string   `json:"sub"`
 	ID      any      `json:"id"` // where an app's callback may put the user id instead
@@ -113,15 +113,15 @@ type claims struct {
 	Issued  *float64 `json:"iat"`
 }
 
-// grants are read of Parley's own tokens alone: an app's callbacks may put
-// anything into a session, and no session makes an administrator.
+// grants are read of Parley's own tokens only: an app's callbacks may put anything
+// into a session, and no session makes an administrator.
 type grants struct {
 	Issuer  string      `json:"iss"`
 	Tier    access.Tier `json:"tier"`
 	Session int         `json:"sv"`
 }
 
-// principal reads a verified payload.
+// principal makes the principal of a verified payload, unless it has expired.
 func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error) {
 	var c claims
 	if json.Unmarshal(p.claims, &c) != nil {
@@ -135,7 +135,7 @@ func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error
 	if out.UserID == "" {
 		out.UserID, _ = c.ID.(string)
 	}
-	if !validUser(out.UserID) {
+	if !validUserID(out.UserID) {
 		return access.Principal{}, unauthenticated()
 	}
 	if c.Issued != nil && *c.Issued > 0 && *c.Issued < *c.Expires {
@@ -154,8 +154,8 @@ func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error
 	return out, nil
 }
 
-// validUser reports whether id can be a user's: 1 to 255 bytes of storable text.
-func validUser(id string) bool {
+// validUserID reports whether id is 1 to 255 bytes of storable text.
+func validUserID(id string) bool {
 	return id != "" && len(id) <= maxUserID && chat.ValidateText(id) == nil
 }
 

@@ -72,19 +72,19 @@ func reversed(c []access.Cookie) []access.Cookie {
 func TestIdentify_Cookie(t *testing.T) {
 	g := vectors(t)
 	a, b := g.Secrets[0], g.Secrets[1]
-	for flavour, name := range g.Cookies {
-		get := func(what string) string { return g.Tokens[flavour+"/"+what] }
+	for cookieFormat, name := range g.Cookies {
+		get := func(what string) string { return g.Tokens[cookieFormat+"/"+what] }
 		size := 3936
-		if strings.HasPrefix(flavour, "v4") {
+		if strings.HasPrefix(cookieFormat, "v4") {
 			size = 3933
 		}
 		long := pieces(name, get("long"), size)
 		if len(long) < 4 {
-			t.Fatalf("%s: the long token has %d pieces", flavour, len(long))
+			t.Fatalf("%s: the long token has %d pieces", cookieFormat, len(long))
 		}
 		eleven := pieces(name, get("long"), len(get("long"))/11+1)
 		if len(eleven) != 11 {
-			t.Fatalf("%s: %d pieces", flavour, len(eleven))
+			t.Fatalf("%s: %d pieces", cookieFormat, len(eleven))
 		}
 		for _, tt := range []struct {
 			name    string
@@ -121,7 +121,7 @@ func TestIdentify_Cookie(t *testing.T) {
 			{"CutShort", []string{a}, whole(name, get("plain")[:len(get("plain"))-1]), ""},
 			{"Altered", []string{a}, whole(name, strings.Replace(get("plain"), "..", "..A", 1)), ""},
 		} {
-			t.Run(flavour+"/"+tt.name, func(t *testing.T) {
+			t.Run(cookieFormat+"/"+tt.name, func(t *testing.T) {
 				p, err := g.verifier(t, tt.secrets...).Identify(context.Background(), access.Credential{Cookies: tt.cookies})
 				if tt.want == "" {
 					if !fault.Is(err, fault.Unauthenticated) || p.Known() {
@@ -336,8 +336,8 @@ func TestMintCookie(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The protected header is what the real package writes, key id included.
-		flavour := map[string]string{identity.CookieV5: "v5", identity.CookieV5Secure: "v5s"}[name]
-		ours, theirs := decodeHeader(t, value), decodeHeader(t, g.Tokens[flavour+"/plain"])
+		cookieFormat := map[string]string{identity.CookieV5: "v5", identity.CookieV5Secure: "v5s"}[name]
+		ours, theirs := decodeHeader(t, value), decodeHeader(t, g.Tokens[cookieFormat+"/plain"])
 		if diff := cmp.Diff(theirs, ours); diff != "" {
 			t.Errorf("header of %s:\n%s", name, diff)
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// flavour is a kind of session token: whose, and under which cookie. The name
-// of an Auth.js v5 cookie goes into its key.
-type flavour struct {
+// cookieFormat is a kind of session cookie. The key of an Auth.js v5 token is
+// derived from the cookie's name.
+type cookieFormat struct {
 	cookie string
 	v5     bool
 }
@@ -25,28 +25,28 @@ const (
 	cookieV4Secure = "__Secure-next-auth.session-token"
 )
 
-// flavours in the order in which they are tried: an app that was upgraded may
-// have left its old cookie behind.
-var flavours = []flavour{{CookieV5Secure, true}, {CookieV5, true}, {cookieV4Secure, false}, {cookieV4, false}}
+// cookieFormats are in the order in which they are tried: an app that was upgraded
+// may have left its old cookie in the browser.
+var cookieFormats = []cookieFormat{{CookieV5Secure, true}, {CookieV5, true}, {cookieV4Secure, false}, {cookieV4, false}}
 
-// sealing is a key that session tokens are encrypted with.
-type sealing struct {
+// encryption is a key of session tokens and the algorithm that it is for.
+type encryption struct {
 	enc jose.ContentEncryption
 	key []byte
 	kid string // its thumbprint, as Auth.js v5 names it; "" for next-auth v4
 }
 
-// keys is everything that is derived from one secret.
+// keys are derived from one secret.
 type keys struct {
-	sealing map[string][]sealing // by cookie name
-	signing []byte               // of Parley's own tokens
+	encryption map[string][]encryption // by cookie name
+	signing    []byte                  // of Parley's own tokens
 }
 
 func derive(secret string) (keys, error) {
 	if secret == "" {
 		return keys{}, fmt.Errorf("identity: empty secret")
 	}
-	k := keys{sealing: map[string][]sealing{}}
+	k := keys{encryption: map[string][]encryption{}}
 	var err error
 	expand := func(salt, info string, size int) []byte {
 		key, failed := hkdf.Key(sha256.New, []byte(secret), []byte(salt), info, size)
@@ -55,14 +55,14 @@ func derive(secret string) (keys, error) {
 		}
 		return key
 	}
-	for _, f := range flavours {
+	for _, f := range cookieFormats {
 		if !f.v5 {
-			k.sealing[f.cookie] = []sealing{{jose.A256GCM, expand("", "NextAuth.js Generated Encryption Key", 32), ""}}
+			k.encryption[f.cookie] = []encryption{{jose.A256GCM, expand("", "NextAuth.js Generated Encryption Key", 32), ""}}
 			continue
 		}
 		info := "Auth.js Generated Encryption Key (" + f.cookie + ")"
 		long, short := expand(f.cookie, info, 64), expand(f.cookie, info, 32)
-		k.sealing[f.cookie] = []sealing{
+		k.encryption[f.cookie] = []encryption{
 			{jose.A256CBC_HS512, long, thumbprint(long)},
 			{jose.A256GCM, short, thumbprint(short)},
 		}

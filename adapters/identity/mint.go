@@ -12,14 +12,14 @@ import (
 	"parley/domain/access"
 )
 
-// issuer marks Parley's own tokens.
+// issuer is the issuer of Parley's own tokens.
 const issuer = "parley"
 
-// Grant is what a token says.
+// Grant is the content of a token.
 type Grant struct {
 	UserID         string
 	Tier           access.Tier   // "": authenticated; a cookie always means authenticated
-	TTL            time.Duration // how long it is good for
+	TTL            time.Duration // until it expires
 	Now            time.Time
 	SessionVersion int // tokens below the user's version are refused
 }
@@ -55,7 +55,7 @@ func Mint(secret string, g Grant) (string, error) {
 }
 
 // MintCookie returns the value of an Auth.js v5 session cookie. name is
-// CookieV5 or CookieV5Secure; the value is good under that name only.
+// CookieV5 or CookieV5Secure; the value is accepted under that name only.
 func MintCookie(secret, name string, g Grant) (string, error) {
 	if err := g.validate(); err != nil {
 		return "", err
@@ -67,7 +67,7 @@ func MintCookie(secret, name string, g Grant) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s := k.sealing[name][0]
+	s := k.encryption[name][0]
 	encrypter, err := jose.NewEncrypter(s.enc, jose.Recipient{Algorithm: jose.DIRECT, Key: s.key, KeyID: s.kid}, nil)
 	if err != nil {
 		return "", fmt.Errorf("mint cookie: %w", err)
@@ -85,13 +85,13 @@ func MintCookie(secret, name string, g Grant) (string, error) {
 	return token.CompactSerialize()
 }
 
-// numericDate is a time to the microsecond, so that a token that is minted in the
-// second of a revocation, but after it, is not taken for an old one.
+// numericDate is a JSON Web Token's time with microseconds, so that a token that is
+// minted right after a revocation does not count as issued before it.
 func numericDate(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 func (g Grant) validate() error {
 	switch {
-	case !validUser(g.UserID):
+	case !validUserID(g.UserID):
 		return fmt.Errorf("mint: a user id has 1 to %d bytes of text", maxUserID)
 	case g.TTL <= 0:
 		return errors.New("mint: the time to live must be positive")

@@ -16,7 +16,7 @@ import (
 	"parley/ports"
 )
 
-// OIDC recognises the bearer tokens of one OpenID provider. The provider's
+// OIDC verifies the bearer tokens of one OpenID provider. The provider's
 // configuration is fetched when the first token comes, and again after a pause
 // if that failed; its keys are cached, and fetched again when a token names an
 // unknown one.
@@ -30,8 +30,8 @@ type OIDC struct {
 	retryAt  time.Time
 }
 
-// oidcAlgorithms are the signatures that are accepted: none that a public key
-// could be mistaken for a secret of.
+// oidcAlgorithms are the accepted signatures. Symmetric ones are not among them: a
+// public key could be used as their secret.
 var oidcAlgorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA}
 
 // NewOIDC returns a verifier for tokens of issuer made for audience.
@@ -39,8 +39,7 @@ func NewOIDC(issuer, audience string, now ports.Clock) *OIDC {
 	return &OIDC{issuer: issuer, audience: audience, now: now, client: &http.Client{Timeout: 5 * time.Second}}
 }
 
-// issued reports whether a token says that it is of this issuer. Nothing is
-// verified yet.
+// issued reports whether a token names this issuer. It does not verify the token.
 func (o *OIDC) issued(token string) bool {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -69,29 +68,30 @@ func (o *OIDC) identify(ctx context.Context, token string) (access.Principal, er
 	default:
 		return access.Principal{}, unauthenticated()
 	}
-	if !validUser(t.Subject) {
+	if !validUserID(t.Subject) {
 		return access.Principal{}, unauthenticated()
 	}
 	return access.Principal{UserID: t.Subject, Tier: access.Authenticated, Via: access.ViaBearer, IssuedAt: t.IssuedAt}, nil
 }
 
-// ready returns the verifier, fetching the provider's configuration if need be.
+// ready returns the verifier, and fetches the provider's configuration first if
+// that has not succeeded yet.
 func (o *OIDC) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.verifier != nil {
 		return o.verifier, nil
 	}
-	away := fault.New(fault.Unavailable, "The sign-in service cannot be reached").After(5 * time.Second)
+	unavailable := fault.New(fault.Unavailable, "The sign-in service cannot be reached").After(5 * time.Second)
 	if o.now().Before(o.retryAt) {
-		return nil, away
+		return nil, unavailable
 	}
 	// The provider keeps this context for fetching keys: it must not end with the request.
 	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), o.client), o.issuer)
 	if err != nil {
 		o.retryAt = o.now().Add(5 * time.Second)
-		away.Cause = err
-		return nil, away
+		unavailable.Cause = err
+		return nil, unavailable
 	}
 	o.verifier = p.Verifier(&oidc.Config{ClientID: o.audience, SupportedSigningAlgs: oidcAlgorithms, Now: o.now})
 	return o.verifier, nil

@@ -18,8 +18,8 @@ import (
 	"parley/ports"
 )
 
-// Tables names where an Auth.js adapter keeps its sessions. The zero value is
-// the Prisma adapter's.
+// Tables names the table and columns in which an Auth.js adapter stores sessions.
+// The zero value has those of the Prisma adapter.
 type Tables struct {
 	Session, Token, User, Expires string
 	// SearchPath names the schemas in which the table is looked up. Empty: the
@@ -41,7 +41,7 @@ func (t Tables) withDefaults() Tables {
 	return t
 }
 
-// Sessions recognises Auth.js sessions that a database keeps. It only reads:
+// Sessions looks up Auth.js sessions in the database of the app. It only reads:
 // the app extends and deletes them. A session that is deleted there is refused
 // from the next request on.
 type Sessions struct {
@@ -53,7 +53,7 @@ type Sessions struct {
 	answered atomic.Int64 // when the database last answered, in Unix nanoseconds
 }
 
-// NewSessions prepares for the Postgres of the app. It need not be up yet.
+// NewSessions makes the connection pool. It does not connect yet.
 func NewSessions(url string, tables Tables, now ports.Clock) (*Sessions, error) {
 	config, err := pgx.ParseConfig(url) // its errors hide the password
 	if err != nil {
@@ -61,7 +61,7 @@ func NewSessions(url string, tables Tables, now ports.Clock) (*Sessions, error) 
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind any PgBouncer
 	config.ConnectTimeout = time.Second
-	// The database's defaults may be other ones. These PgBouncer accepts.
+	// The database may have other defaults. PgBouncer accepts these parameters.
 	for name, value := range map[string]string{
 		"timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8", "standard_conforming_strings": "on",
 	} {
@@ -128,7 +128,7 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, f := range flavours {
+	for _, f := range cookieFormats {
 		for _, c := range cookies {
 			if c.Name != f.cookie || c.Value == "" || len(c.Value) > 512 {
 				continue
@@ -141,7 +141,7 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 				s.answered.Store(time.Now().UnixNano())
 			case err != nil:
 				return access.Principal{}, s.failed(ctx, began, err)
-			case expires.After(s.now()) && validUser(user):
+			case expires.After(s.now()) && validUserID(user):
 				s.answered.Store(time.Now().UnixNano())
 				return access.Principal{UserID: user, Tier: access.Authenticated, Via: access.ViaCookie, Session: digest(c.Value)}, nil
 			}

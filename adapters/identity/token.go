@@ -14,15 +14,15 @@ type payload struct {
 	own    bool // Parley's own token, not an app's session
 }
 
-// header is the protected header of a token. Nothing else may stand in it: no
+// header is the protected header of a token. It may have no other members: no
 // compression, no key derived from a password, no critical extension.
 type header struct {
 	alg, enc, kid string
 	hasKid        bool
 }
 
-// readHeader refuses, before anything is decrypted, every header that no
-// issuer of ours would make.
+// readHeader parses the header of a token, and refuses one that neither Auth.js nor
+// Parley makes before anything is decrypted.
 func readHeader(token string) (h header, ok bool) {
 	const longest = 1024
 	encoded, _, _ := strings.Cut(token, ".")
@@ -53,10 +53,10 @@ func readHeader(token string) (h header, ok bool) {
 	return h, true
 }
 
-// sealed reports whether token has the shape of an encrypted session: five
-// parts, a direct key (so the second is empty), one of the two content
+// encryptedHeader parses the header of an encrypted session: a token of five parts
+// with a direct key (so the second is empty) and one of the two content
 // encryptions.
-func sealed(token string) (h header, ok bool) {
+func encryptedHeader(token string) (h header, ok bool) {
 	if len(token) > maxToken || strings.Count(token, ".") != 4 {
 		return header{}, false
 	}
@@ -68,7 +68,7 @@ func sealed(token string) (h header, ok bool) {
 	return h, ok && h.alg == string(jose.DIRECT) && tagLength(h.enc) > 0
 }
 
-// tagLength is how long the last part of a token is, encoded; 0 for a content
+// tagLength is the encoded length of a token's last part; 0 for a content
 // encryption that is not accepted.
 func tagLength(enc string) int {
 	switch jose.ContentEncryption(enc) {
@@ -80,16 +80,16 @@ func tagLength(enc string) int {
 	return 0
 }
 
-// open decrypts a session token of one flavour.
-func (v *Verifier) open(token string, f flavour) (payload, bool) {
-	h, ok := sealed(token)
+// open decrypts a session token of one format.
+func (v *Verifier) open(token string, f cookieFormat) (payload, bool) {
+	h, ok := encryptedHeader(token)
 	if !ok {
 		return payload{}, false
 	}
 	enc := jose.ContentEncryption(h.enc)
 	var parsed *jose.JSONWebEncryption
 	for i, k := range v.keys {
-		for _, s := range k.sealing[f.cookie] {
+		for _, s := range k.encryption[f.cookie] {
 			// Auth.js v5 names its key; without a name it means the first
 			// secret. next-auth v4 names none, so each is tried.
 			if s.enc != enc || h.hasKid && s.kid != h.kid || !h.hasKid && f.v5 && i > 0 {
@@ -111,7 +111,7 @@ func (v *Verifier) open(token string, f flavour) (payload, bool) {
 	return payload{}, false
 }
 
-// verify checks a token of Parley's own.
+// verify checks the signature of one of Parley's own tokens.
 func (v *Verifier) verify(token string) (payload, bool) {
 	if h, ok := readHeader(token); !ok || h.alg != string(jose.HS256) {
 		return payload{}, false

@@ -1,6 +1,6 @@
-// Package audit keeps the audit log honest: it seals committed entries into a
-// hash chain, exports signed heads of it, verifies all of it, and erases a
-// user so that the chain still verifies. See docs/audit.md.
+// Package audit seals committed audit entries into a hash chain, exports signed
+// heads of the chain, verifies log and chain, and erases users so that the chain
+// still verifies. See docs/audit.md.
 package audit
 
 import (
@@ -14,37 +14,36 @@ import (
 	"parley/ports"
 )
 
-// Deps are the world as the service sees it.
+// Deps are what the service needs.
 type Deps struct {
 	Ledger ports.Ledger
 	Eraser ports.Eraser
-	// Secrets open the chain's own secret, the current one first: it will be
-	// wrapped with that one.
+	// Secrets open the chain's root. The first is the current one: a root that
+	// another one opened is wrapped again with it.
 	Secrets []string
-	// Export keeps a head where whoever can write the database cannot. nil:
-	// heads are not exported.
+	// Export stores a head outside the database; nil: heads are not exported.
 	Export func(context.Context, audit.Head) error
-	// Feed is told when runs were asked to stop; nil: their owners find out by
-	// themselves, a moment later.
+	// Feed announces stop requests and revocations to other instances; nil: they
+	// find out when they next ask the database.
 	Feed ports.Feed
-	// UserCaches hold copies of what is in the store, for a while.
+	// UserCaches hold copies of users' data for a limited time.
 	UserCaches []ports.UserForgetter
 	// Sessions returns the digest of each session that a user has in the app's
 	// database; nil: sessions are not in a database.
 	Sessions func(ctx context.Context, user string) ([]string, error)
 	// Revoked is called when the credentials of a user have ended, so that this
-	// instance refuses them at once; nil: it finds out by itself.
+	// instance refuses them at once; nil: when it next reads the revocations.
 	Revoked  func(context.Context) error
 	Observer ports.Observer
 	Now      ports.Clock
 }
 
-// Options are the rhythm of the service. A zero field gets its default.
+// Options set intervals and batch sizes. A zero field gets its default.
 type Options struct {
-	Interval  time.Duration // between two looks for entries to seal; 400 ms
+	Interval  time.Duration // between two rounds of sealing; 400 ms
 	Batch     int           // facts sealed in one transaction; 256
-	HeadEvery time.Duration // the shortest time between two exported heads; 10 s
-	Resume    time.Duration // how old an erasure is when somebody else goes on with it; 1 min
+	HeadEvery time.Duration // shortest time between two exported heads; 10 s
+	Resume    time.Duration // age of an erasure after which another instance continues it; 1 min
 	StopWait  time.Duration // how long an erasure waits for live replies to stop; 5 s
 	EraseRows int           // rows deleted in one transaction; 500
 }
@@ -69,21 +68,21 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Service is safe for concurrent use. Serve must run somewhere for entries to
-// be sealed; any number of instances may run it.
+// Service seals, verifies and erases. It is safe for concurrent use. Entries are
+// sealed while Serve runs, on any number of instances.
 type Service struct {
 	Deps
 	opt Options
 
 	mu   sync.Mutex
-	keys *audit.ChainKeys // once opened
+	keys *audit.ChainKeys // nil until opened
 }
 
 // New returns a service. It starts nothing.
 func New(deps Deps, opt Options) *Service { return &Service{Deps: deps, opt: opt.withDefaults()} }
 
-// open returns the chain's keys, and makes them for a new chain. The secret is
-// wrapped anew when it was opened with an older one than the current.
+// open returns the chain's keys, and makes a root for a new chain. A root that
+// was opened with a former secret is wrapped with the current one and added.
 func (s *Service) open(ctx context.Context) (*audit.ChainKeys, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 // EraseUser deletes everything of a user from every table and cache: chats, runs,
 // the user, and the audit entries with their key. It first stops the user's live
-// replies. What stays names nobody: one link of the chain says that a user was
+// replies. What is kept names no user: one link of the chain says that a user was
 // erased and when; under a keyed hash of the user's id the store remembers that
 // credentials issued until now have ended, and what was used today and this
 // month.
@@ -45,7 +45,7 @@ func (s *Service) EraseUser(ctx context.Context, user string) error {
 		return err
 	}
 	if !known {
-		return fault.New(fault.NotFound, "There is nothing of this user")
+		return fault.New(fault.NotFound, "Nothing of this user is stored")
 	}
 	return s.erase(ctx, e)
 }

@@ -12,7 +12,7 @@ import (
 	"parley/domain/audit"
 )
 
-// headLine is a head as it is exported: one line of JSON.
+// headLine is the exported form of a head: one line of JSON.
 type headLine struct {
 	Version   int       `json:"v"`
 	Seq       int64     `json:"seq"`
@@ -21,17 +21,17 @@ type headLine struct {
 	Signature []byte    `json:"signature"`
 }
 
-// FormatHead returns the head as a line, without its end.
+// FormatHead returns the head as one line of JSON, without the line end.
 func FormatHead(h audit.Head) []byte {
 	line, err := json.Marshal(headLine{Version: 1, Seq: h.Seq, Hash: hex.EncodeToString(h.Hash[:]), Time: h.Time, Signature: h.Signature})
 	if err != nil {
-		panic(err) // numbers, text and a time of this era
+		panic(err) // cannot fail: numbers, text and a time
 	}
 	return line
 }
 
-// ReadHeads reads exported heads. Lines that are none are counted: an export
-// may have been cut by the loss of power.
+// ReadHeads reads exported heads. Lines that are no heads are counted: a loss of
+// power may have cut one.
 func ReadHeads(r io.Reader) (heads []audit.Head, unreadable int, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {

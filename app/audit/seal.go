@@ -17,16 +17,15 @@ const (
 	taskErase = "audit_erase"
 )
 
-// retryAfter is the pause after a failure: a database that is away is not
-// asked any sooner.
+// retryAfter is the pause after a failure, for a database that is down.
 const retryAfter = 2 * time.Second
 
-// lastRound bounds what is done at the end.
+// lastRound is the timeout of the round at the end of Serve.
 const lastRound = 3 * time.Second
 
-// Serve seals, exports heads and finishes erasures until ctx is done; then it
-// seals once more, so that an orderly end leaves nothing unsealed and no link
-// without a head.
+// Serve seals, exports heads and continues interrupted erasures until ctx is done.
+// Then it seals and exports once more, so that an orderly end leaves no entry
+// unsealed and no link without a head.
 func (s *Service) Serve(ctx context.Context) {
 	seal, head := &sealing{Service: s}, &exporting{Service: s}
 	var wg sync.WaitGroup
@@ -41,12 +40,12 @@ func (s *Service) Serve(ctx context.Context) {
 		if _, waiting, err := s.Ledger.Unsealed(ctx); err != nil || !waiting {
 			break
 		}
-		time.Sleep(20 * time.Millisecond) // another instance is at it, or ends as we do
+		time.Sleep(20 * time.Millisecond) // another instance is sealing, or ending too
 	}
 	s.attempt(ctx, taskHead, head.round)
 }
 
-// loop does a task now and after every interval.
+// loop runs a task now and after every interval.
 func (s *Service) loop(ctx context.Context, interval time.Duration, task string, round func(context.Context) error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -72,13 +71,13 @@ func (s *Service) attempt(ctx context.Context, task string, round func(context.C
 	return err == nil
 }
 
-// sealing remembers how far the chain was when this instance last added to it.
+// sealing holds the number of the link that this instance added last.
 type sealing struct {
 	*Service
 	seq int64
 }
 
-// round seals everything that waits, and states how far behind the chain was.
+// round seals all waiting facts and reports how long the oldest had waited.
 func (s *sealing) round(ctx context.Context) error {
 	lag, waiting, err := s.Ledger.Unsealed(ctx)
 	if err != nil {
@@ -96,8 +95,8 @@ func (s *sealing) round(ctx context.Context) error {
 	return err
 }
 
-// Seal seals everything that waits now. It returns at once when another
-// instance is at it.
+// Seal seals all waiting facts. It returns at once while another instance is
+// sealing.
 func (s *Service) Seal(ctx context.Context) error { return (&sealing{Service: s}).round(ctx) }
 
 func (s *Service) sealBatch(ctx context.Context) (sealed []audit.Link, more bool, err error) {
@@ -110,7 +109,7 @@ func (s *Service) sealBatch(ctx context.Context) (sealed []audit.Link, more bool
 		links := make([]audit.Link, 0, len(batch))
 		for _, fact := range batch {
 			l := audit.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: now}
-			if fact.Line != nil { // else the link proves that there was one
+			if fact.Line != nil { // else the link proves that there was an entry
 				l.Digest = keys.Digest(fact.Subject, fact.Kind, *fact.Line)
 			}
 			last = keys.Append(last, l)
@@ -120,14 +119,14 @@ func (s *Service) sealBatch(ctx context.Context) (sealed []audit.Link, more bool
 	})
 }
 
-// exporting remembers the head that this instance exported last.
+// exporting holds the number of the head that this instance exported last.
 type exporting struct {
 	*Service
 	seq int64
 }
 
-// round signs the end of the chain, whoever made it, if it has moved. It signs
-// nothing that it can see to be false.
+// round signs and exports the last link, of any instance, if it is new. It fails
+// if the link is not genuine or the chain has become shorter.
 func (s *exporting) round(ctx context.Context) error {
 	if s.Export == nil {
 		return nil
@@ -141,7 +140,7 @@ func (s *exporting) round(ctx context.Context) error {
 	case err != nil:
 		return err
 	case last.Seq < s.seq:
-		return fmt.Errorf("the audit chain ends at %d; it had got to %d", last.Seq, s.seq)
+		return fmt.Errorf("the audit chain ends at link %d; its last link was %d before", last.Seq, s.seq)
 	case !keys.Genuine(last):
 		return fmt.Errorf("link %d of the audit chain is not genuine", last.Seq)
 	}

@@ -38,7 +38,7 @@ func TestStillValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := &unreachable{Identity: &identity.Callers{Tokens: tokens, Keys: store}}
+	id := &unreachable{Identity: &identity.Authenticator{Tokens: tokens, Keys: store}}
 	g := gate.New(gate.Deps{Identity: id, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
 		Revocations: store, Observer: nothing{}, Now: clock}, access.Limits{access.Anonymous: 100}, false)
 	entry := func(user string) audit.Entry {

@@ -1,5 +1,5 @@
-// Package access says who may do how much: principals, tiers, limits and the
-// audit entry. It decides nothing by itself; app/gate asks it.
+// Package access holds the rules of who may do how much: principals, credentials,
+// revocations, tiers, rate limits and budgets.
 package access
 
 import (
@@ -26,16 +26,16 @@ func ParseTier(name string) (tier Tier, ok bool) {
 	return Tier(name), slices.Contains(Tiers, Tier(name))
 }
 
-// Via says by which kind of credential a principal was recognised.
+// Via is the kind of credential that a principal was authenticated by.
 type Via string
 
 const (
-	ViaCookie Via = "cookie" // ambient: the browser sends it by itself, so CSRF checks apply
+	ViaCookie Via = "cookie" // the browser sends it by itself, so CSRF checks apply
 	ViaBearer Via = "bearer"
 	ViaKey    Via = "api_key"
 )
 
-// Scope is what a credential may be used for. No scopes at all means every scope.
+// Scope is a permission of a credential. A credential without scopes has all.
 type Scope string
 
 const (
@@ -55,7 +55,7 @@ type Principal struct {
 	Session        string    // digest of a session in the app's database; "" for other credentials
 }
 
-// Known reports whether somebody was recognised.
+// Known reports whether the principal is authenticated.
 func (p Principal) Known() bool { return p.UserID != "" }
 
 // May reports whether the credential covers the scope.
@@ -63,7 +63,7 @@ func (p Principal) May(scope Scope) bool {
 	return p.Known() && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, scope))
 }
 
-// Credential is what a request presents, unverified. Values are secrets: they
+// Credential is what a request presents, not verified. Values are secrets: they
 // are never logged, and String hides them.
 type Credential struct {
 	Cookies []Cookie // in the order of the request

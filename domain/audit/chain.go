@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// The audit log is sealed into a chain: one link per fact about one entry,
+// The audit log is sealed into a chain: one link for each fact about an entry,
 // numbered without a gap, each with a keyed hash over the link before it. The
-// format below is version 1; a change of it is another version byte, since
-// chains outlive releases.
+// format below is version 1. A change needs another version byte, since chains
+// outlive releases.
 const chainVersion = 1
 
-// Sum is the size of every hash of the chain.
+// Sum is a SHA-256 hash or HMAC of the chain.
 type Sum [sha256.Size]byte
 
 // LinkKind says what a link states.
 type LinkKind string
 
 const (
-	Opened LinkKind = "opened" // an entry was written while its action went on: the digest covers all but the outcome
-	Closed LinkKind = "closed" // an entry is final: the digest covers all of it
+	Opened LinkKind = "opened" // an entry was written as pending; the digest covers all but the outcome
+	Closed LinkKind = "closed" // an entry is final; the digest covers all of it
 	Erased LinkKind = "erased" // everything of the subject was erased on request; no digest
 )
 
-// Line is an entry as the log stores it, text for text; nil is absent. The
-// digest is made of this and not of Entry, so that no other value in the table
-// can stand for the same entry.
+// Line is an entry as the log stores it, column by column as text; nil is NULL.
+// The digest is made of this and not of Entry, so that no two values of a column
+// have one digest.
 type Line struct {
 	UserID, ID, Action, Resource               string
 	ResourceID, Metadata, IPAddress, UserAgent *string
@@ -53,23 +53,23 @@ type Link struct {
 	SealedAt time.Time // whole microseconds
 }
 
-// Subject is whom the chain means by a user. It is kept beside the user's id
-// and destroyed with it: then nothing leads from a link to a person, and no
-// digest of the person's entries can be made again.
+// Subject is the pseudonym of a user in the chain. It is stored with the user's
+// id and destroyed with it: then nothing leads from a link to a person, and no
+// digest of the person's entries can be computed again.
 type Subject struct {
 	ID   string
-	Salt []byte // makes the key of the digests, together with the deployment's
+	Salt []byte // with the deployment's key, makes the key of the digests
 }
 
-// NewSubject returns a subject for a user who has none.
+// NewSubject returns a random subject.
 func NewSubject() Subject {
 	s := Subject{ID: rand.Text(), Salt: make([]byte, sha256.Size)}
 	_, _ = rand.Read(s.Salt) // never fails
 	return s
 }
 
-// Unsealed is a fact that waits for its place in the chain. Line is nil when
-// the entry is not in the log any more.
+// Unsealed is a fact that is not in the chain yet. Line is nil when the entry is
+// not in the log any more.
 type Unsealed struct {
 	Kind    LinkKind
 	EntryID string
@@ -77,8 +77,8 @@ type Unsealed struct {
 	Line    *Line
 }
 
-// ChainKeys are the deployment's keys. Without them nobody can make a digest, a
-// link, a head or a user's hash.
+// ChainKeys are the deployment's keys. They are needed to make a digest, a link,
+// a head or a user's hash.
 type ChainKeys struct {
 	entries []byte // with a subject's salt: the key of the subject's digests
 	links   []byte
@@ -86,7 +86,7 @@ type ChainKeys struct {
 	heads   ed25519.PrivateKey
 }
 
-// NewChainKeys derives the keys from the secret of the chain.
+// NewChainKeys derives the keys from the root of the chain.
 func NewChainKeys(root []byte) (*ChainKeys, error) {
 	if len(root) < rootSize {
 		return nil, fmt.Errorf("audit chain: the root has %d bytes", len(root))
@@ -106,14 +106,14 @@ func NewChainKeys(root []byte) (*ChainKeys, error) {
 	return k, err
 }
 
-// UserHash is what an erased user is remembered by: it says whether an id is one
-// of an erased user, and nothing to anybody who does not have the keys.
+// UserHash returns the HMAC of a user's id under which an erased user is
+// remembered. Without the keys it cannot be compared with any id.
 func (k *ChainKeys) UserHash(user string) string {
 	sum := mac(k.users, []byte(user))
 	return hex.EncodeToString(sum[:])
 }
 
-// Digest is the keyed digest of an entry for a link of the kind.
+// Digest returns the keyed digest of an entry, for a link of the given kind.
 func (k *ChainKeys) Digest(s Subject, kind LinkKind, l Line) Sum {
 	key := mac(k.entries, s.Salt)
 	b := []byte{chainVersion}
@@ -132,7 +132,7 @@ func (k *ChainKeys) Digest(s Subject, kind LinkKind, l Line) Sum {
 	return mac(key[:], b)
 }
 
-// Append returns l as the link behind last; the zero Link stands before the first.
+// Append returns l as the link after last; the zero Link comes before the first.
 func (k *ChainKeys) Append(last, l Link) Link {
 	l.Seq, l.Prev = last.Seq+1, last.Hash
 	l.SealedAt = l.SealedAt.UTC().Truncate(time.Microsecond)
@@ -140,8 +140,8 @@ func (k *ChainKeys) Append(last, l Link) Link {
 	return l
 }
 
-// Genuine reports whether a link is one that Append made, as far as it can be
-// told from the link alone.
+// Genuine reports whether the hash of a link is the one that Append gives it. It
+// does not compare the link with others.
 func (k *ChainKeys) Genuine(l Link) bool {
 	hash := k.hash(l)
 	return hmac.Equal(hash[:], l.Hash[:])
@@ -158,8 +158,9 @@ func (k *ChainKeys) hash(l Link) Sum {
 	return mac(k.links, b)
 }
 
-// Head is a signed statement of how far the chain had got. Kept where whoever
-// can write the database cannot, it proves that nothing before it was cut off.
+// Head is a signed statement of the chain's last link. Stored where it cannot be
+// changed by an attacker who can write the database, it proves that nothing up to
+// that link was cut off.
 type Head struct {
 	Seq       int64
 	Hash      Sum
@@ -167,17 +168,17 @@ type Head struct {
 	Signature []byte
 }
 
-// Sign returns the head of a chain that ends with last.
+// Sign returns the signed head of a chain whose last link is last.
 func (k *ChainKeys) Sign(last Link, now time.Time) Head {
 	h := Head{Seq: last.Seq, Hash: last.Hash, Time: now.UTC().Truncate(time.Second)}
 	h.Signature = ed25519.Sign(k.heads, h.signed())
 	return h
 }
 
-// HeadKey is what others verify heads with.
+// HeadKey returns the public key that verifies heads.
 func (k *ChainKeys) HeadKey() ed25519.PublicKey { return k.heads.Public().(ed25519.PublicKey) }
 
-// Signed reports whether the owner of the key signed the head.
+// Signed reports whether the head was signed with the private key of key.
 func (h Head) Signed(key ed25519.PublicKey) bool { return ed25519.Verify(key, h.signed(), h.Signature) }
 
 func (h Head) signed() []byte {
@@ -187,14 +188,14 @@ func (h Head) signed() []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(h.Time.Unix()))
 }
 
-// appendText writes the length first, so that no two lists of texts are the
-// same bytes.
+// appendText writes the length first, so that no two lists of texts give the same
+// bytes.
 func appendText(b []byte, text string) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(len(text)))
 	return append(b, text...)
 }
 
-// appendMaybe keeps apart what is absent and what is empty.
+// appendMaybe writes a text that may be absent, which differs from an empty one.
 func appendMaybe(b []byte, text *string) []byte {
 	if text == nil {
 		return append(b, 0)

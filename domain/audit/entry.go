@@ -10,12 +10,12 @@ import (
 type Status string
 
 const (
-	Pending Status = "pending" // the reply is still being made
+	Pending Status = "pending" // the reply has not ended
 	Success Status = "success"
 	Failure Status = "failure"
 )
 
-// Audited actions. Each is one row per thing done or refused.
+// Actions of audit entries.
 const (
 	ActionMessageSent         = "chat.message_sent"
 	ActionMessageEdited       = "chat.message_edited"
@@ -34,7 +34,7 @@ const (
 	ActionUnauthorizedAccess  = "security.unauthorized_access"
 )
 
-// Audited resources.
+// Resources of audit entries.
 const (
 	ResourceMessage      = "chat_message"
 	ResourceConversation = "chat_conversation"
@@ -43,8 +43,8 @@ const (
 	ResourceUser         = "user"
 )
 
-// Entry is one line of the audit log. It never holds message text: Metadata is
-// for ids, counts and codes.
+// Entry is one row of the audit log. It never holds message text: Metadata is for
+// ids, counts and codes.
 type Entry struct {
 	ID         string
 	UserID     string
@@ -56,5 +56,5 @@ type Entry struct {
 	Status     Status
 	Error      string // a code, not a sentence
 	CreatedAt  time.Time
-	UpdatedAt  time.Time // when Status became final; the response-time query subtracts CreatedAt
+	UpdatedAt  time.Time // when Status became final; minus CreatedAt, it is the response time
 }

@@ -22,14 +22,14 @@ var ErrRootLocked = errors.New("none of the secrets opens the audit chain's key;
 	"add the former AUDIT_KEY, or the former AUTH_SECRET, to AUDIT_KEY; " +
 	"if no secret was changed, the table audit_root was: restore it from a backup")
 
-// NewRoot returns a root for a new chain.
+// NewRoot returns a random root for a new chain.
 func NewRoot() []byte {
 	root := make([]byte, rootSize)
 	_, _ = rand.Read(root) // never fails
 	return root
 }
 
-// WrapRoot encrypts the root with a secret, to be kept in the database.
+// WrapRoot encrypts the root with a secret, for storage in the database.
 func WrapRoot(secret string, root []byte) ([]byte, error) {
 	box, err := rootBox(secret)
 	if err != nil {
@@ -40,9 +40,10 @@ func WrapRoot(secret string, root []byte) ([]byte, error) {
 	return box.Seal(nonce, nonce, root, []byte{chainVersion}), nil
 }
 
-// UnwrapRoot tries every secret on every wrapped root and says which secret
-// fits. There is more than one wrapped root after a rotation of the secret; one
-// that no secret opens is passed over. ErrRootLocked: none opens any.
+// UnwrapRoot tries every secret on every wrapped root and returns the root and
+// the index of the secret that opened it. After a rotation of the secret there is
+// more than one wrapped root; those that no secret opens are ignored.
+// ErrRootLocked: no secret opens any.
 func UnwrapRoot(secrets []string, wrapped ...[]byte) (root []byte, which int, err error) {
 	for i, secret := range secrets {
 		box, err := rootBox(secret)

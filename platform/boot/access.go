@@ -168,12 +168,12 @@ func operatorEntry(user, action, resource, id string) audit.Entry {
 }
 
 // newCallers sets up every configured way to authenticate.
-func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*identity.Callers, func(), error) {
+func newCallers(c config.Config, secrets []string, keys *sqlstore.Store) (*identity.Authenticator, func(), error) {
 	tokens, err := identity.New(secrets, time.Now)
 	if err != nil {
 		return nil, nil, err
 	}
-	callers := &identity.Callers{Tokens: tokens, Keys: keys}
+	callers := &identity.Authenticator{Tokens: tokens, Keys: keys}
 	done := func() {}
 	if c.Auth.OIDCIssuer != "" {
 		callers.OIDC = identity.NewOIDC(c.Auth.OIDCIssuer, c.Auth.OIDCAudience, time.Now)

@@ -99,7 +99,7 @@ func TestAudit_VerifyAndErase(t *testing.T) {
 		eventually(t, "the session from before to end", func() bool {
 			return call(t, "GET", p.url+"/api/chat/messages", "", auth).status == http.StatusUnauthorized
 		})
-		if out, code := command(t, env, "user", "erase", "--user", "nobody"); code != 1 || !strings.Contains(out, "nothing of this user") {
+		if out, code := command(t, env, "user", "erase", "--user", "nobody"); code != 1 || !strings.Contains(out, "Nothing of this user is stored") {
 			t.Errorf("erase nobody: %d %s", code, out)
 		}
 		if code := p.terminate(); code != 0 {

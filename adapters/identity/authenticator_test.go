@@ -27,18 +27,18 @@ import (
 	"parley/platform/testing/testenv"
 )
 
-func callers(t *testing.T) *identity.Callers {
+func callers(t *testing.T) *identity.Authenticator {
 	t.Helper()
 	v, err := identity.New([]string{"a secret of thirty-two characters"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &identity.Callers{Tokens: v}
+	return &identity.Authenticator{Tokens: v}
 }
 
 func bearer(token string) access.Credential { return access.Credential{Bearer: token} }
 
-func refused(t *testing.T, c *identity.Callers, what string, cred access.Credential, kind fault.Kind) {
+func refused(t *testing.T, c *identity.Authenticator, what string, cred access.Credential, kind fault.Kind) {
 	t.Helper()
 	if p, err := c.Identify(t.Context(), cred); !fault.Is(err, kind) || p.Known() {
 		t.Errorf("%s: %+v, %v; want %s", what, p, err, kind)
@@ -107,7 +107,7 @@ func TestCallers_DatabaseSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sessions := func(url string, tables identity.Tables) *identity.Callers {
+	sessions := func(url string, tables identity.Tables) *identity.Authenticator {
 		c := callers(t)
 		if c.Sessions, err = identity.NewSessions(url, tables, time.Now); err != nil {
 			t.Fatal(err)

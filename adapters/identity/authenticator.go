@@ -9,10 +9,10 @@ import (
 	"parley/ports"
 )
 
-// Callers recognises callers in every way that is set up. A request may use
-// one of them: two credentials at once are Invalid, since either could be
-// meant, and a check that holds for one must not be passed by the other.
-type Callers struct {
+// Authenticator authenticates callers by every kind of credential that is
+// configured. A request may use one of them: two at once are Invalid, since either
+// could be meant, and the checks of one must not be avoided with the other.
+type Authenticator struct {
 	Tokens   *Verifier  // Parley's own tokens, and Auth.js sessions in encrypted cookies
 	Sessions *Sessions  // Auth.js sessions in a database, instead of encrypted ones; nil: encrypted
 	Keys     ports.Keys // API keys; nil: none
@@ -20,8 +20,8 @@ type Callers struct {
 }
 
 // Identify implements ports.Identity.
-func (c *Callers) Identify(ctx context.Context, cred access.Credential) (access.Principal, error) {
-	sessions := collect(cred.Cookies)
+func (c *Authenticator) Identify(ctx context.Context, cred access.Credential) (access.Principal, error) {
+	sessions := sessionCookies(cred.Cookies)
 	switch {
 	case len(sessions) > 0 && cred.Bearer != "":
 		return access.Principal{}, fault.New(fault.Invalid, "Send either a session cookie or a bearer token, not both")

@@ -8,18 +8,18 @@ import (
 	"parley/domain/access"
 )
 
-// session is what a request's cookies of one name may mean: usually one token,
-// two when a whole cookie stands beside the pieces of another.
+// session holds the tokens that a request's cookies of one name may mean: usually
+// one, two when a whole cookie comes together with the chunks of another.
 type session struct {
-	flavour flavour
-	tokens  []string
+	cookieFormat cookieFormat
+	tokens       []string
 }
 
-// collect finds the session cookies among a request's. Any of them counts as a
-// credential, however broken.
-func collect(cookies []access.Cookie) []session {
+// sessionCookies returns the session cookies of a request. Each counts as a
+// credential, even if it is malformed.
+func sessionCookies(cookies []access.Cookie) []session {
 	var found []session
-	for _, f := range flavours {
+	for _, f := range cookieFormats {
 		if tokens, any := f.tokens(cookies); any {
 			found = append(found, session{f, tokens})
 		}
@@ -28,14 +28,14 @@ func collect(cookies []access.Cookie) []session {
 }
 
 // tokens returns the candidates among cookies of exactly this name, or this
-// name and a number: long sessions are cut into pieces. any is true if there
-// was such a cookie at all.
-func (f flavour) tokens(cookies []access.Cookie) (tokens []string, any bool) {
-	type piece struct {
+// name and a number: Auth.js cuts long sessions into chunks. any is true if
+// there was such a cookie.
+func (f cookieFormat) tokens(cookies []access.Cookie) (tokens []string, any bool) {
+	type chunk struct {
 		number int
 		value  string
 	}
-	var pieces []piece
+	var chunks []chunk
 	for _, c := range cookies {
 		rest, ok := strings.CutPrefix(c.Name, f.cookie)
 		if !ok || c.Value == "" {
@@ -48,21 +48,21 @@ func (f flavour) tokens(cookies []access.Cookie) (tokens []string, any bool) {
 			}
 			continue
 		}
-		if n, ok := pieceNumber(rest); ok {
+		if n, ok := chunkNumber(rest); ok {
 			any = true
-			pieces = append(pieces, piece{n, c.Value})
+			chunks = append(chunks, chunk{n, c.Value})
 		}
 	}
-	slices.SortStableFunc(pieces, func(a, b piece) int { return a.number - b.number })
-	pieces = slices.CompactFunc(pieces, func(a, b piece) bool { return a.number == b.number })
+	slices.SortStableFunc(chunks, func(a, b chunk) int { return a.number - b.number })
+	chunks = slices.CompactFunc(chunks, func(a, b chunk) bool { return a.number == b.number })
 
 	var token strings.Builder
-	for i, p := range pieces {
+	for i, p := range chunks {
 		if p.number != i || token.Len()+len(p.value) > maxToken {
 			break
 		}
 		token.WriteString(p.value)
-		// A session that got shorter leaves its old tail in the browser: the
+		// A session that became shorter leaves its last chunks in the browser: the
 		// token ends where its authentication tag is complete.
 		if complete(token.String()) {
 			return append(tokens, token.String()), any
@@ -71,8 +71,8 @@ func (f flavour) tokens(cookies []access.Cookie) (tokens []string, any bool) {
 	return tokens, any
 }
 
-// pieceNumber reads ".0" to ".99".
-func pieceNumber(suffix string) (int, bool) {
+// chunkNumber reads ".0" to ".99".
+func chunkNumber(suffix string) (int, bool) {
 	digits, ok := strings.CutPrefix(suffix, ".")
 	if !ok || len(digits) == 0 || len(digits) > 2 || len(digits) == 2 && digits[0] == '0' {
 		return 0, false
@@ -81,8 +81,8 @@ func pieceNumber(suffix string) (int, bool) {
 	return int(n), err == nil
 }
 
-// complete reports whether token is an encrypted session to its last byte.
+// complete reports whether token has the length of a whole encrypted session.
 func complete(token string) bool {
-	h, ok := sealed(token)
+	h, ok := encryptedHeader(token)
 	return ok && len(token)-strings.LastIndexByte(token, '.')-1 == tagLength(h.enc)
 }
