@@ -76,8 +76,8 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	var d decoder
 	return p.endpoint.Generate(ctx, prompt, emit, upstream.Protocol{
 		Build: p.request,
-		Post: func(ctx context.Context, params any, resp **http.Response) error {
-			return p.client.Post(ctx, "v1/messages", params, resp, option.WithJSONSet("stream", true))
+		Post: func(ctx context.Context, req upstream.Request, resp **http.Response) error {
+			return p.client.Post(ctx, "v1/messages", req.Params, resp, option.WithJSONSet("stream", true))
 		},
 		Decode: d.decode,
 	})

@@ -313,6 +313,41 @@ func TestRequest_RefusedMembers(t *testing.T) {
 			t.Errorf("%d calls, %v", len(s.Calls()), r.err)
 		}
 	})
+	for name, body := range map[string]string{
+		"PlainText":    `unknown field: stream_options`,
+		"InnerMember":  `{"error":{"message":"include_usage is not supported"}}`,
+		"OtherShape":   `{"errors":[{"reason":"property stream_options should not exist"}]}`,
+		"Path":         `{"error":{"message":"no","param":"stream_options.include_usage"}}`,
+		"ErrorIsText":  `{"error":"json: unknown field \"stream_options\""}`,
+		"DetailIsText": `{"detail":"Unsupported parameter: stream_options"}`,
+		"ShortLoc":     `{"detail":[{"loc":["stream_options"],"msg":"extra"},{"loc":["body","other"],"msg":"extra"}]}`,
+	} {
+		t.Run("NamedBy"+name, func(t *testing.T) {
+			s, p := open(t, func(c stub.Call) stub.Reply {
+				if _, has := c.Body["stream_options"]; has {
+					return stub.Reply{Status: 400, Raw: body}
+				}
+				return stub.Reply{Text: "ok"}
+			})
+			if r := ask(t.Context(), p, params); r.err != nil || len(s.Calls()) != 2 {
+				t.Errorf("%d calls, %v", len(s.Calls()), r.err)
+			}
+		})
+	}
+	t.Run("Stream", func(t *testing.T) {
+		s, p := open(t, func(c stub.Call) stub.Reply {
+			if c.Body["stream"] == true {
+				return stub.Reply{Status: 400, Raw: `{"error":{"message":"Your organization must be verified to stream this model.","param":"stream","code":"unsupported_value"}}`}
+			}
+			return stub.Reply{Document: true, Text: "one two"}
+		})
+		if r := ask(t.Context(), p, params); r.err != nil || r.text != "one two" || len(s.Calls()) != 2 || r.answer.Usage.Estimated {
+			t.Errorf("text %q, %d calls, %v", r.text, len(s.Calls()), r.err)
+		}
+		if _, has := s.Calls()[1].Body["stream_options"]; has {
+			t.Error("stream_options without a stream")
+		}
+	})
 	for name, reply := range map[string]stub.Reply{
 		"OtherRefusal":   stub.Refuse(400, "invalid_request_error"),
 		"TooManyTokens":  {Status: 400, Raw: `{"error":{"message":"This model's maximum context length is 10 tokens; lower max_tokens","code":"context_length_exceeded"}}`},

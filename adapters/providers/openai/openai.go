@@ -80,9 +80,9 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	var d decoder
 	return p.endpoint.Generate(ctx, prompt, emit, upstream.Protocol{
 		Build: p.request,
-		Post: func(ctx context.Context, params any, resp **http.Response) error {
+		Post: func(ctx context.Context, req upstream.Request, resp **http.Response) error {
 			return p.send(ctx, resp, func(ctx context.Context, prefix string) error {
-				return p.client.Post(ctx, prefix+"chat/completions", params, resp, option.WithJSONSet("stream", true))
+				return p.client.Post(ctx, prefix+"chat/completions", req.Params, resp, option.WithJSONSet("stream", !req.Document))
 			})
 		},
 		Decode: d.decode,

@@ -38,7 +38,7 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 		}
 		return false
 	}
-	if use("stream_options", "") {
+	if req.Document = !use("stream", ""); !req.Document && use("stream_options", "") {
 		body.StreamOptions = sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)}
 	}
 	switch {

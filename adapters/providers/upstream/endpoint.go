@@ -53,6 +53,7 @@ func (e *Endpoint) Watch(ctx context.Context) (context.Context, *Watchdog) {
 // Request is a request for a reply, as a provider makes it of a prompt.
 type Request struct {
 	Params    any      // the body, for the SDK
+	Document  bool     // ask for one JSON document instead of a stream
 	Optional  []string // the names of its members that a server may refuse
 	Ignored   []string // the parameters of the prompt that are left out, by their names in ports.Prompt
 	MaxOutput int64    // the bound of output tokens; 0: none
@@ -63,7 +64,7 @@ type Protocol struct {
 	// Build makes the request of a prompt, without the members in omit.
 	Build func(p ports.Prompt, omit Members) Request
 	// Post sends it. Into resp goes the response, whatever its status.
-	Post func(ctx context.Context, params any, resp **http.Response) error
+	Post func(ctx context.Context, req Request, resp **http.Response) error
 	// Decode reads an event into the reply. It returns io.EOF after the last one.
 	Decode func(e Event, r *Reply) error
 }
@@ -88,7 +89,7 @@ func (e *Endpoint) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 		err = protocol.Decode(events.Event(), reply)
 	}
 	readErr := events.Err()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err, readErr = nil, nil
 	}
 	err = reply.end(ctx, err, readErr, events.Document())
@@ -106,7 +107,7 @@ func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) 
 	for {
 		req := protocol.Build(p, omit)
 		var resp *http.Response
-		err := protocol.Post(ctx, req.Params, &resp)
+		err := protocol.Post(ctx, req, &resp)
 		if resp != nil && resp.StatusCode >= 400 {
 			refusal := ReadRefusal(resp)
 			if member := refusal.member(req.Optional); member != "" {

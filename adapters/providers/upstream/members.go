@@ -61,11 +61,21 @@ func (r Refusal) member(optional []string) string {
 	}
 	first, at := "", len(r.Message)
 	for _, name := range optional {
-		if i := indexWord(r.Message, name); i >= 0 && i < at {
-			first, at = name, i
+		for _, word := range append([]string{name}, innerMembers[name]...) {
+			if i := indexWord(r.Message, word); i >= 0 && i < at {
+				first, at = name, i
+			}
 		}
 	}
 	return first
+}
+
+// innerMembers are the members of optional ones, which an error may name instead.
+var innerMembers = map[string][]string{
+	"stream_options": {"include_usage"},
+	"metadata":       {"user_id"},
+	"thinking":       {"budget_tokens"},
+	"output_config":  {"effort"},
 }
 
 // indexWord returns where name stands in text as a word of its own, or -1.

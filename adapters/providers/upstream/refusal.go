@@ -31,6 +31,9 @@ type Refusal struct {
 func ReadRefusal(resp *http.Response) Refusal {
 	data, _ := io.ReadAll(resp.Body) // as much as the size limit admits
 	_ = resp.Body.Close()
+	if !gjson.ValidBytes(data) {
+		return Refusal{Status: resp.StatusCode, Header: resp.Header, Message: string(data)}
+	}
 	return ParseRefusal(gjson.ParseBytes(data), resp.StatusCode, resp.Header)
 }
 
@@ -40,7 +43,9 @@ func ReadRefusal(resp *http.Response) Refusal {
 //	{"error": "message"}                              Ollama
 //	{"type", "code", "param", "message"}              Mistral, vLLM
 //	{"detail": "message"}                             FastAPI
-//	{"detail": [{"loc": ["body", "member"], "msg"}]}  FastAPI, for a member that it refuses
+//	{"detail": [{"loc": ["body", "member"], "msg"}]}  FastAPI, for members that it refuses
+//
+// Of any other shape the whole body is taken for the message.
 //
 // A code that is a number is an HTTP status, which counts when status is 200.
 func ParseRefusal(body gjson.Result, status int, header http.Header) Refusal {
@@ -58,10 +63,12 @@ func ParseRefusal(body gjson.Result, status int, header http.Header) Refusal {
 		r.Message = e.Str
 	case detail.IsArray():
 		for _, item := range detail.Array() {
-			if loc := item.Get("loc").Array(); len(loc) > 1 {
-				r.Param = loc[1].String()
+			for _, name := range item.Get("loc").Array() {
+				if name.Str != "body" && r.Param == "" {
+					r.Param = name.String()
+				}
 			}
-			r.Message = item.Get("msg").Str
+			r.Message += item.Get("msg").Str + " "
 		}
 	default:
 		r.Type, r.Param = cmp.Or(e.Get("type").Str, e.Get("status").Str), e.Get("param").Str
@@ -71,6 +78,9 @@ func ParseRefusal(body gjson.Result, status int, header http.Header) Refusal {
 		if n := code.Int(); status == http.StatusOK && n >= 400 && n < 600 {
 			r.Status = int(n)
 		}
+	}
+	if r.Message == "" {
+		r.Message = body.Raw
 	}
 	return r
 }
