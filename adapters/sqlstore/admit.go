@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -28,17 +29,17 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 		return chat.Admitted{}, err
 	}
 	var load *admitLoad
-	err = s.writeOnto(ctx, "admit", forUserLocked(request.Run.UserID), func() []statement {
+	err = s.writeWithPrelude(ctx, "admit", forUserLocked(request.Run.UserID), func() []pipeline.Stmt {
 		load = &admitLoad{s: s, request: request}
 		return load.statements(first)
 	}, func(ctx context.Context, tx bun.IDB) error {
-		if !locked(tx) { // a new user, or SQLite
+		if !pipeline.Locked(tx) { // a new user, or SQLite
 			if err := s.lockUser(ctx, tx, request.Run.UserID, request.Now); err != nil {
 				return err
 			}
 			if s.dialect.lockRow != "" { // what was read was read without a lock
 				load = &admitLoad{s: s, request: request}
-				if err := s.send(ctx, tx, load.statements(first)...); err != nil {
+				if err := s.pipe.Exec(ctx, tx, load.statements(first)...); err != nil {
 					return err
 				}
 			}
@@ -54,7 +55,7 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 		if err != nil {
 			return err
 		}
-		return s.sendLast(ctx, tx, statements...)
+		return s.pipe.ExecAndCommit(ctx, tx, statements...)
 	})
 	if err != nil {
 		return chat.Admitted{}, err
@@ -89,7 +90,7 @@ func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDe
 		if !errors.As(err, &needs) {
 			return plan, err
 		}
-		if err := l.s.send(ctx, tx, l.statements(needs)...); err != nil {
+		if err := l.s.pipe.Exec(ctx, tx, l.statements(needs)...); err != nil {
 			return plan, err
 		}
 	}
@@ -97,19 +98,19 @@ func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDe
 }
 
 // statements read what a decision needs, in one round trip.
-func (l *admitLoad) statements(n *chat.Needs) (list []statement) {
+func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 	user, state := l.request.Run.UserID, &l.state
 	if n.Account {
 		state.Account = &chat.Account{}
-		list = append(list, say(`SELECT COALESCE((SELECT leaf_id FROM chat_users WHERE user_id = ?), ''),
+		list = append(list, stmt(`SELECT COALESCE((SELECT leaf_id FROM chat_users WHERE user_id = ?), ''),
 			COALESCE((SELECT id FROM chat_runs WHERE user_id = ? AND idempotency_key = ?), '')`,
 			user, user, orNull(l.request.Run.IdempotencyKey),
-		).into(func(scan func(...any) error) error { return scan(&state.Account.Leaf, &state.Account.KeyRun) }))
+		).ScanRow(func(scan func(...any) error) error { return scan(&state.Account.Leaf, &state.Account.KeyRun) }))
 		if l.request.Budget.Metered() {
-			list = append(list, l.s.spent(user, l.request.Now, &state.Account.Usage))
+			list = append(list, l.s.usageOf(user, l.request.Now, &state.Account.Usage))
 		}
 		if l.request.Budget.Replies > 0 {
-			list = append(list, live(user, &state.Account.Usage))
+			list = append(list, countLive(user, &state.Account.Usage))
 		}
 	}
 	if n.Replay != "" {
@@ -133,30 +134,30 @@ func (l *admitLoad) statements(n *chat.Needs) (list []statement) {
 		waiting := 0
 		state.Waiting = &waiting
 		list = append(list, l.s.withAllUsersScope(
-			say("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(l.request.MaxQueue, 1)).
-				into(func(scan func(...any) error) error { return scan(&waiting) }))...)
+			stmt("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(l.request.MaxQueue, 1)).
+				ScanRow(func(scan func(...any) error) error { return scan(&waiting) }))...)
 	}
 	return list
 }
 
 // replay reads the run of an earlier request with the same key, the message
 // that it answers, and its conversation.
-func (l *admitLoad) replay(id string) []statement {
+func (l *admitLoad) replay(id string) []pipeline.Stmt {
 	user := l.request.Run.UserID
 	replay := &chat.Replay{}
 	l.state.Replay = replay
-	of := func(column string) statement {
-		return say("(SELECT o."+column+" FROM chat_runs AS o WHERE o.user_id = ? AND o.id = ?)", user, id)
+	runColumn := func(column string) pipeline.Stmt {
+		return stmt("(SELECT o."+column+" FROM chat_runs AS o WHERE o.user_id = ? AND o.id = ?)", user, id)
 	}
-	return []statement{
-		run(say("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { replay.Run = r }),
-		message(user, say("m.id = ?", of("parent_id")), func(m chat.Message) { replay.UserMessage = &m }),
-		conversations(user, say("c.id = ?", of("conversation_id")), func(c rows.Conversation) { replay.Conversation = c.Domain() }),
+	return []pipeline.Stmt{
+		runsWhere(stmt("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { replay.Run = r }),
+		messagesWhere(user, stmt("m.id = ?", runColumn("parent_id")), func(m chat.Message) { replay.UserMessage = &m }),
+		conversationsWhere(user, stmt("c.id = ?", runColumn("conversation_id")), func(c rows.Conversation) { replay.Conversation = c.Domain() }),
 	}
 }
 
 // nodes reads which messages and runs have the ids.
-func (l *admitLoad) nodes(ids []string) statement {
+func (l *admitLoad) nodes(ids []string) pipeline.Stmt {
 	user := l.request.Run.UserID
 	if l.state.Nodes == nil {
 		l.state.Nodes = map[string]*chat.Node{}
@@ -168,10 +169,10 @@ func (l *admitLoad) nodes(ids []string) statement {
 		args = append(args, id)
 	}
 	among := "id IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
-	return say(`SELECT id, conversation_id, parent_id, role, content, '' FROM chat_messages WHERE user_id = ? AND `+among+`
+	return stmt(`SELECT id, conversation_id, parent_id, role, content, '' FROM chat_messages WHERE user_id = ? AND `+among+`
 		UNION ALL SELECT id, conversation_id, parent_id, '', text, state FROM chat_runs WHERE user_id = ? AND `+among,
 		append(args, args...)...,
-	).into(func(scan func(...any) error) error {
+	).ScanRow(func(scan func(...any) error) error {
 		var id string
 		var found chat.Node
 		err := scan(&id, rows.NullText{Dest: &found.ConversationID}, rows.NullText{Dest: &found.ParentID}, (*string)(&found.Role), &found.Content, (*string)(&found.State))
@@ -191,33 +192,33 @@ func (l *admitLoad) nodes(ids []string) statement {
 // conversation are locked, so that none of them ends, or is begun, before this
 // admission is decided; what else is read is read behind that: a reply that has
 // ended is the conversation's leaf by then.
-func (l *admitLoad) thread(id string) []statement {
+func (l *admitLoad) thread(id string) []pipeline.Stmt {
 	user := l.request.Run.UserID
 	thread := &chat.Thread{ID: id}
 	l.state.Thread, l.state.Branch = thread, nil
-	list := []statement{l.s.liveRuns(user, ofThread("r", id), id != "", func(r chat.LiveRun) { thread.Live = append(thread.Live, r) })}
+	list := []pipeline.Stmt{l.s.liveRuns(user, ofThread("r", id), id != "", func(r chat.LiveRun) { thread.Live = append(thread.Live, r) })}
 	if id != "" {
-		list = append(list, conversations(user, say("c.id = ?", id), func(c rows.Conversation) {
+		list = append(list, conversationsWhere(user, stmt("c.id = ?", id), func(c rows.Conversation) {
 			found := c.Domain()
 			thread.Conversation = &found
 		}))
 	}
-	return append(list, say("SELECT "+recentColumns.List("m.")+` FROM chat_messages AS m
+	return append(list, stmt("SELECT "+recentColumns.List("m.")+` FROM chat_messages AS m
 		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`,
 		user, ofThread("m", id), max(l.request.Context, 1),
-	).into(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
+	).ScanRow(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
 }
 
 var recentColumns = rows.MessageColumns.Without("metadata")
 
 // liveRuns reads the runs for which a condition holds and that have not ended,
 // oldest first, and locks them if asked to.
-func (s *Store) liveRuns(user string, which statement, lock bool, found func(chat.LiveRun)) statement {
+func (s *Store) liveRuns(user string, which pipeline.Stmt, lock bool, found func(chat.LiveRun)) pipeline.Stmt {
 	text := "SELECT " + liveColumns + " FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id"
 	if lock {
 		text += s.dialect.lockOf("r")
 	}
-	return say(text, user, which).into(scanLive(found))
+	return stmt(text, user, which).ScanRow(scanLive(found))
 }
 
 // liveColumns are what scanLive scans.
@@ -237,18 +238,18 @@ func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {
 
 // ofThread restricts a statement to one thread: a conversation, or the default
 // thread when id is "".
-func ofThread(alias, id string) statement {
+func ofThread(alias, id string) pipeline.Stmt {
 	if id == "" {
-		return say(alias + ".conversation_id IS NULL")
+		return stmt(alias + ".conversation_id IS NULL")
 	}
-	return say(alias+".conversation_id = ?", id)
+	return stmt(alias+".conversation_id = ?", id)
 }
 
 // admitStatements write what an admission changes.
-func (s *Store) admitStatements(plan chat.AdmitPlan) (list []statement, err error) {
+func (s *Store) admitStatements(plan chat.AdmitPlan) (list []pipeline.Stmt, err error) {
 	user := plan.Run.UserID
 	if plan.ExpiredKey != "" {
-		list = append(list, say("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?", user, plan.ExpiredKey))
+		list = append(list, stmt("UPDATE chat_runs SET idempotency_key = NULL WHERE user_id = ? AND id = ?", user, plan.ExpiredKey))
 	}
 	for _, id := range plan.Stop {
 		list = append(list, requestStop(user, id))
@@ -279,31 +280,31 @@ func (s *Store) admitStatements(plan chat.AdmitPlan) (list []statement, err erro
 		rows.RunColumns.Set(values, "lease_until", s.dialect.clock(plan.Lease))
 	}
 	return append(list,
-		say("INSERT INTO chat_runs ("+rows.RunColumns.List("")+") VALUES ("+rows.RunColumns.Placeholders()+")", values...),
+		stmt("INSERT INTO chat_runs ("+rows.RunColumns.List("")+") VALUES ("+rows.RunColumns.Placeholders()+")", values...),
 		insertEntry(entry), reserveUsage(user, plan.Reserve)), nil
 }
 
-func insertMessage(m rows.Message) statement {
-	return say("INSERT INTO chat_messages ("+rows.MessageColumns.List("")+") VALUES ("+rows.MessageColumns.Placeholders()+")",
+func insertMessage(m rows.Message) pipeline.Stmt {
+	return stmt("INSERT INTO chat_messages ("+rows.MessageColumns.List("")+") VALUES ("+rows.MessageColumns.Placeholders()+")",
 		rows.MessageColumns.Values(&m)...)
 }
 
-func insertEntry(e rows.Entry) statement {
-	return say("INSERT INTO audit_logs ("+rows.EntryColumns.List("")+") VALUES ("+rows.EntryColumns.Placeholders()+")",
+func insertEntry(e rows.Entry) pipeline.Stmt {
+	return stmt("INSERT INTO audit_logs ("+rows.EntryColumns.List("")+") VALUES ("+rows.EntryColumns.Placeholders()+")",
 		rows.EntryColumns.Values(&e)...)
 }
 
 // changeThread moves the current end of a thread.
-func changeThread(user string, c *chat.ThreadChange) statement {
+func changeThread(user string, c *chat.ThreadChange) pipeline.Stmt {
 	switch {
 	case c.ConversationID == "":
-		return say("UPDATE chat_users SET leaf_id = COALESCE(?, leaf_id) WHERE user_id = ?", orNull(c.Leaf), user)
+		return stmt("UPDATE chat_users SET leaf_id = COALESCE(?, leaf_id) WHERE user_id = ?", orNull(c.Leaf), user)
 	case c.Create != nil:
 		row := rows.FromConversation(*c.Create)
-		return say("INSERT INTO chat_conversations ("+rows.ConversationColumns.List("")+") VALUES ("+rows.ConversationColumns.Placeholders()+")",
+		return stmt("INSERT INTO chat_conversations ("+rows.ConversationColumns.List("")+") VALUES ("+rows.ConversationColumns.Placeholders()+")",
 			rows.ConversationColumns.Values(&row)...)
 	}
-	return say(`UPDATE chat_conversations SET leaf_id = COALESCE(?, leaf_id), title = COALESCE(title, ?), last_message_at = ?, updated_at = ?
+	return stmt(`UPDATE chat_conversations SET leaf_id = COALESCE(?, leaf_id), title = COALESCE(title, ?), last_message_at = ?, updated_at = ?
 		WHERE user_id = ? AND id = ?`,
 		orNull(c.Leaf), orNull(c.Title), rows.Time(c.LastMessageAt), rows.Time(c.UpdatedAt), user, c.ConversationID)
 }

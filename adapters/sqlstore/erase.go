@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
 	"parley/domain/audit"
@@ -21,7 +22,7 @@ import (
 // gives back what they hold of the user's budget. It returns how many are running.
 func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (running int, err error) {
 	err = s.write(ctx, "stop_runs", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		running, err = s.stopRuns(ctx, tx, user, say("TRUE"), at)
+		running, err = s.stopRuns(ctx, tx, user, stmt("TRUE"), at)
 		return err
 	})
 	return running, err
@@ -58,7 +59,7 @@ func (s *Store) DeclareErasure(ctx context.Context, e ports.Erasure, link func(l
 			erased := link(last, audit.Link{Subject: subject.String, Kind: audit.Erased, SealedAt: e.At})
 			statements = append(statements, s.declare(tx, e, erased)...)
 		}
-		return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
+		return s.pipe.ExecTextAndCommit(ctx, tx, statements...)
 	})
 	return known, err
 }
@@ -80,8 +81,8 @@ func (s *Store) declare(tx bun.IDB, e ports.Erasure, link audit.Link) []schema.Q
 
 // insertErasedUser remembers that the credentials of a user have ended, without
 // the user's id. An erasure that comes again moves the end.
-func insertErasedUser(e ports.Erasure) statement {
-	return say(`INSERT INTO chat_erased_users (user_hash, erased_at, sessions, expires_at) VALUES (?, ?, ?, ?)
+func insertErasedUser(e ports.Erasure) pipeline.Stmt {
+	return stmt(`INSERT INTO chat_erased_users (user_hash, erased_at, sessions, expires_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (user_hash) DO UPDATE SET erased_at = excluded.erased_at, sessions = excluded.sessions, expires_at = excluded.expires_at
 		WHERE chat_erased_users.erased_at <= excluded.erased_at`,
 		e.UserHash, rows.Time(e.At), strings.Join(e.Sessions, " "), rows.Time(e.At.Add(access.LongestSession)))
@@ -175,13 +176,13 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) erro
 		statements = append(statements, tx.NewRaw("DELETE FROM audit_logs WHERE user_id = ?", e.UserID),
 			tx.NewRaw("DELETE FROM audit_erasures WHERE user_id = ?", e.UserID))
 	}
-	return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
+	return s.pipe.ExecTextAndCommit(ctx, tx, statements...)
 }
 
 // keepUsage adds what a user has used in a period to what is remembered of
 // erased users. A hold counts as used: its reply may still cost that much.
-func keepUsage(e ports.Erasure, period string, end time.Time) statement {
-	return say(`INSERT INTO chat_erased_usage (user_hash, period, tokens, cost_micros, replies, expires_at)
+func keepUsage(e ports.Erasure, period string, end time.Time) pipeline.Stmt {
+	return stmt(`INSERT INTO chat_erased_usage (user_hash, period, tokens, cost_micros, replies, expires_at)
 		SELECT ?, period, tokens + held_tokens, cost_micros + held_micros, replies, ? FROM chat_usage WHERE user_id = ? AND period = ?
 		ON CONFLICT (user_hash, period) DO UPDATE SET
 			tokens = chat_erased_usage.tokens + excluded.tokens,

@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/domain/fault"
 )
 
@@ -76,7 +77,7 @@ func retryable(ctx context.Context, err error) bool {
 		var pg *pgconn.PgError
 		return errors.As(err, &pg) && pg.ConstraintName == liveKey
 	}
-	var begin errBegin
+	var begin pipeline.TxNotStartedError
 	return errors.As(err, &begin) && lostConnection(err)
 }
 

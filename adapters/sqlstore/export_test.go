@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/pipeline"
 )
 
 // MigrateFrom migrates from other files than the embedded ones.
@@ -19,15 +21,11 @@ func (s *Store) Within(ctx context.Context, user string, fn func(ctx context.Con
 }
 
 // Statements lists what a round trip consists of, arguments as text.
-func Statements(e *bun.QueryEvent) (list []string) {
-	sent, ok := e.Stash[statementsKey{}].([]statement)
-	if !ok {
-		return strings.Split(e.Query, ";\n")
+func Statements(e *bun.QueryEvent) []string {
+	if list, ok := pipeline.Statements(e); ok {
+		return list
 	}
-	for _, q := range sent {
-		list = append(list, e.DB.QueryGen().FormatQuery(q.text, q.args...))
-	}
-	return list
+	return strings.Split(e.Query, ";\n")
 }
 
 // RLSTables are the tables that row-level security stands on.

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/chat"
 	"parley/ports"
@@ -19,7 +20,7 @@ func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Chec
 	if len(points) == 0 {
 		return nil, nil
 	}
-	err = s.writeOwned(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
+	err = s.writeSerialized(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		values := make([]schema.QueryAppender, len(points))
 		for i, p := range points {
 			values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, p.Output.Reasoning, p.Output.Text)
@@ -64,7 +65,7 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 		who = forUserLocked(o.UserID)
 	}
 	var state chat.FinishState
-	err = s.writeOnto(ctx, "finish", who, func() []statement {
+	err = s.writeWithPrelude(ctx, "finish", who, func() []pipeline.Stmt {
 		state = chat.FinishState{}
 		return s.finishState(o.UserID, o.RunID, &state)
 	}, func(ctx context.Context, tx bun.IDB) error {
@@ -77,7 +78,7 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 			return err
 		}
 		waiting = plan.Waiting
-		return s.sendLast(ctx, tx, statements...)
+		return s.pipe.ExecAndCommit(ctx, tx, statements...)
 	})
 	return waiting && err == nil, err
 }
@@ -85,32 +86,32 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 // finishState reads what the end of a run is decided by. The run is locked
 // first: an admission locks the live runs of its conversation before it puts a
 // message behind one of them, so that what is read next stays true.
-func (s *Store) finishState(user, id string, state *chat.FinishState) []statement {
-	of := func(column string) statement {
-		return say("(SELECT r."+column+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)", user, id)
+func (s *Store) finishState(user, id string, state *chat.FinishState) []pipeline.Stmt {
+	runColumn := func(column string) pipeline.Stmt {
+		return stmt("(SELECT r."+column+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)", user, id)
 	}
-	return []statement{
-		say(`SELECT conversation_id, parent_id, audit_id, state, attempt, created_at, hold_tokens, hold_micros
+	return []pipeline.Stmt{
+		stmt(`SELECT conversation_id, parent_id, audit_id, state, attempt, created_at, hold_tokens, hold_micros
 			FROM chat_runs WHERE user_id = ? AND id = ?`+s.dialect.lockRow, user, id,
-		).into(func(scan func(...any) error) error {
+		).ScanRow(func(scan func(...any) error) error {
 			run := &chat.Run{ID: id, UserID: user}
 			state.Run = run
 			return scan(rows.NullText{Dest: &run.ConversationID}, &run.ParentID, &run.AuditID, (*string)(&run.State), &run.Attempt,
 				rows.NullTime{Dest: &run.CreatedAt}, &run.Hold.Tokens, &run.Hold.Micros)
 		}),
-		say(`SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = ?),
+		stmt(`SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = ?),
 				EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?),
 				(SELECT c.last_message_at FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ?),
 				EXISTS (SELECT 1 FROM chat_runs AS o WHERE o.user_id = ? AND o.conversation_id = ? AND o.ended_at IS NULL AND o.id <> ?)`,
-			user, of("parent_id"), user, id, user, of("conversation_id"), user, of("conversation_id"), id,
-		).into(func(scan func(...any) error) error {
+			user, runColumn("parent_id"), user, id, user, runColumn("conversation_id"), user, runColumn("conversation_id"), id,
+		).ScanRow(func(scan func(...any) error) error {
 			return scan(rows.NullTime{Dest: &state.AskedAt}, &state.Followed, rows.NullTime{Dest: &state.LastMessageAt}, &state.Waiting)
 		}),
 	}
 }
 
 // finishStatements write what the end of a run changes.
-func finishStatements(plan chat.FinishPlan) ([]statement, error) {
+func finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
 	o := plan.Outcome
 	run, err := rows.FromRun(chat.Run{
 		Output: chat.Output{Reasoning: o.Output.Reasoning}, Provider: o.Provider, Model: o.Model, FinishReason: o.FinishReason, Failure: o.Failure,
@@ -119,7 +120,7 @@ func finishStatements(plan chat.FinishPlan) ([]statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcome := say("("+outcomeColumns.List("")+") = ("+outcomeColumns.Placeholders()+")", outcomeColumns.Values(&run)...)
+	outcome := stmt("("+outcomeColumns.List("")+") = ("+outcomeColumns.Placeholders()+")", outcomeColumns.Values(&run)...)
 	statements := endRun(o.UserID, plan.End, outcome)
 	if plan.Message != nil {
 		row, err := rows.FromMessage(*plan.Message)
@@ -140,30 +141,30 @@ var outcomeColumns = rows.RunColumns.Only("reasoning", "provider", "model", "fin
 
 // endRun writes the end of a run and what goes with it. A run that nobody has
 // begun has no outcome. The text of a run that has ended is its message's.
-func endRun(user string, e chat.Ending, outcome ...statement) []statement {
-	set := say("state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = ''", string(e.State), rows.Time(e.At))
+func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
+	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = ''", string(e.State), rows.Time(e.At))
 	for _, more := range outcome {
-		set = say("?, ?", set, more)
+		set = stmt("?, ?", set, more)
 	}
-	statements := []statement{say("UPDATE chat_runs SET ? WHERE user_id = ? AND id = ?", set, user, e.RunID)}
+	statements := []pipeline.Stmt{stmt("UPDATE chat_runs SET ? WHERE user_id = ? AND id = ?", set, user, e.RunID)}
 	if e.Reparent != "" {
-		statements = append(statements, say("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, user, e.RunID))
+		statements = append(statements, stmt("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, user, e.RunID))
 	}
 	return append(statements, settleRun(user, e)...)
 }
 
 // settleRun completes the audit entry of a run and replaces its hold with what
 // it has used.
-func settleRun(user string, e chat.Ending) []statement {
-	return append([]statement{
-		say("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
+func settleRun(user string, e chat.Ending) []pipeline.Stmt {
+	return append([]pipeline.Stmt{
+		stmt("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
 			string(e.Audit.Status), orNull(e.Audit.Error), rows.Time(e.Audit.At), user, e.Audit.ID),
 	}, settleUsage(user, e.Settle)...)
 }
 
 // requestStop marks a running run, for its owner to stop it.
-func requestStop(user, id string) statement {
-	return say("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'", user, id)
+func requestStop(user, id string) pipeline.Stmt {
+	return stmt("UPDATE chat_runs SET stop_requested = TRUE WHERE user_id = ? AND id = ? AND state = 'running'", user, id)
 }
 
 // orNull is s, or NULL for "".

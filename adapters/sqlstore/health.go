@@ -75,14 +75,14 @@ var errUndo = errors.New("rolled back")
 // rolls back.
 func (s *Store) writeNothing(ctx context.Context, large bool) error {
 	err := s.write(ctx, "check_writable", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		statement := say("UPDATE chat_users SET session_version = session_version WHERE false")
+		statement := stmt("UPDATE chat_users SET session_version = session_version WHERE false")
 		if large {
 			filling := make([]byte, probeSize)
 			rand.Read(filling) //nolint:errcheck // never fails
-			statement = say("INSERT INTO chat_users (user_id, leaf_id, created_at) VALUES (?, ?, ?)",
+			statement = stmt("INSERT INTO chat_users (user_id, leaf_id, created_at) VALUES (?, ?, ?)",
 				"parley-check-"+rand.Text(), base64.StdEncoding.EncodeToString(filling), time.Now())
 		}
-		if err := s.send(ctx, tx, statement); err != nil {
+		if err := s.pipe.Exec(ctx, tx, statement); err != nil {
 			return err
 		}
 		return errUndo

@@ -5,6 +5,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/audit"
 	"parley/domain/chat"
@@ -32,7 +33,7 @@ func (s *Store) CreateConversation(ctx context.Context, c chat.Conversation, aud
 		if err != nil {
 			return err
 		}
-		return lastBatch(ctx, tx, s.db.QueryGen(), tx.NewInsert().Model(&row), tx.NewInsert().Model(&entry))
+		return s.pipe.ExecTextAndCommit(ctx, tx, tx.NewInsert().Model(&row), tx.NewInsert().Model(&entry))
 	})
 	if err != nil {
 		return chat.Conversation{}, err
@@ -55,7 +56,7 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 			}
 		}
 		if _, err := q.Exec(ctx); err != nil {
-			return one(err, noConversation())
+			return mapNoRows(err, noConversation())
 		}
 		if row.ID == "" {
 			return noConversation()
@@ -97,18 +98,18 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 			known       bool
 		)
 		// Live runs first, and then the conversation: Finish takes them in this order.
-		err := s.send(ctx, tx,
+		err := s.pipe.Exec(ctx, tx,
 			s.liveRuns(user, ofThread("r", id), true, func(r chat.LiveRun) { live = append(live, r) }),
-			say(`SELECT octet_length(content) FROM chat_messages WHERE user_id = ? AND conversation_id = ?
+			stmt(`SELECT octet_length(content) FROM chat_messages WHERE user_id = ? AND conversation_id = ?
 				ORDER BY created_at DESC, id DESC LIMIT ?`, user, id, promptMessages,
-			).into(func(scan func(...any) error) error {
+			).ScanRow(func(scan func(...any) error) error {
 				var n int64
 				err := scan(&n)
 				promptBytes += n
 				return err
 			}),
-			say("DELETE FROM chat_conversations WHERE user_id = ? AND id = ? RETURNING id", user, id).
-				into(func(func(...any) error) error { known = true; return nil }))
+			stmt("DELETE FROM chat_conversations WHERE user_id = ? AND id = ? RETURNING id", user, id).
+				ScanRow(func(func(...any) error) error { known = true; return nil }))
 		if err != nil {
 			return err
 		}
@@ -119,11 +120,11 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 		if err != nil {
 			return err
 		}
-		statements := []statement{insertEntry(entry)}
+		statements := []pipeline.Stmt{insertEntry(entry)}
 		for _, end := range chat.Delete(live, promptBytes, auditEntry.CreatedAt) {
 			statements = append(statements, settleRun(user, end)...)
 		}
-		return s.sendLast(ctx, tx, statements...)
+		return s.pipe.ExecAndCommit(ctx, tx, statements...)
 	})
 }
 
@@ -151,34 +152,34 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
 	err = s.read(ctx, "conversations", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = make([]chat.Conversation, 0, page.Limit+1)
-		bounds, order := paged(page, "c.last_message_at", "c.id")
-		err := s.send(ctx, db, conversations(user, say("c.expires_at IS NULL AND ? ?", bounds, order), func(row rows.Conversation) {
+		bounds, order := pageClause(page, "c.last_message_at", "c.id")
+		err := s.pipe.Exec(ctx, db, conversationsWhere(user, stmt("c.expires_at IS NULL AND ? ?", bounds, order), func(row rows.Conversation) {
 			list = append(list, row.Domain())
 		}))
-		list, more = cut(list, page)
+		list, more = trimPage(list, page)
 		return err
 	})
 	return list, more, err
 }
 
-// paged bounds a list to a page and one row more, newest first; for After,
+// pageClause bounds a list to a page and one row more, newest first; for After,
 // oldest first.
-func paged(page ports.Page, at, id string) (bounds, order statement) {
+func pageClause(page ports.Page, at, id string) (bounds, order pipeline.Stmt) {
 	limit := max(page.Limit, 1) + 1
 	switch {
 	case page.Before != nil:
-		bounds = say("("+at+", "+id+") < (?, ?)", rows.Time(page.Before.At), page.Before.ID)
+		bounds = stmt("("+at+", "+id+") < (?, ?)", rows.Time(page.Before.At), page.Before.ID)
 	case page.After != nil:
-		return say("("+at+", "+id+") > (?, ?)", rows.Time(page.After.At), page.After.ID),
-			say("ORDER BY "+at+", "+id+" LIMIT ?", limit)
+		return stmt("("+at+", "+id+") > (?, ?)", rows.Time(page.After.At), page.After.ID),
+			stmt("ORDER BY "+at+", "+id+" LIMIT ?", limit)
 	default:
-		bounds = say("TRUE")
+		bounds = stmt("TRUE")
 	}
-	return bounds, say("ORDER BY "+at+" DESC, "+id+" DESC LIMIT ? OFFSET ?", limit, max(page.Offset, 0))
+	return bounds, stmt("ORDER BY "+at+" DESC, "+id+" DESC LIMIT ? OFFSET ?", limit, max(page.Offset, 0))
 }
 
-// cut takes off the row beyond the page and puts the rest newest first.
-func cut[T any](found []T, page ports.Page) (kept []T, more bool) {
+// trimPage takes off the row beyond the page and puts the rest newest first.
+func trimPage[T any](found []T, page ports.Page) (kept []T, more bool) {
 	if n := max(page.Limit, 1); len(found) > n {
 		found, more = found[:n], true
 	}
@@ -188,10 +189,10 @@ func cut[T any](found []T, page ports.Page) (kept []T, more bool) {
 	return found, more
 }
 
-// conversations reads those of a user's for which a condition holds.
-func conversations(user string, which statement, found func(rows.Conversation)) statement {
-	return say("SELECT "+rows.ConversationColumns.List("c.")+" FROM chat_conversations AS c WHERE c.user_id = ? AND ?", user, which).
-		into(func(scan func(...any) error) error {
+// conversationsWhere reads those of a user's for which a condition holds.
+func conversationsWhere(user string, which pipeline.Stmt, found func(rows.Conversation)) pipeline.Stmt {
+	return stmt("SELECT "+rows.ConversationColumns.List("c.")+" FROM chat_conversations AS c WHERE c.user_id = ? AND ?", user, which).
+		ScanRow(func(scan func(...any) error) error {
 			var c rows.Conversation
 			err := scan(rows.ConversationColumns.Dests(&c)...)
 			found(c)
@@ -201,7 +202,7 @@ func conversations(user string, which statement, found func(rows.Conversation)) 
 
 func (s *Store) selectConversation(ctx context.Context, db bun.IDB, user, id string) (row rows.Conversation, err error) {
 	known := false
-	err = s.send(ctx, db, conversations(user, say("c.id = ?", id), func(c rows.Conversation) { row, known = c, true }))
+	err = s.pipe.Exec(ctx, db, conversationsWhere(user, stmt("c.id = ?", id), func(c rows.Conversation) { row, known = c, true }))
 	if err == nil && !known {
 		err = noConversation()
 	}

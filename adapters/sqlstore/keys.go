@@ -52,7 +52,7 @@ func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err e
 		var row rows.Key
 		err := db.NewSelect().Model(&row).Where("user_id = ? AND id = ?", user, id).Scan(ctx)
 		key = row.Domain()
-		return one(err, fault.New(fault.NotFound, "API key not found"))
+		return mapNoRows(err, fault.New(fault.NotFound, "API key not found"))
 	})
 	return key, err
 }

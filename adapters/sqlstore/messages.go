@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/chat"
 	"parley/ports"
@@ -17,23 +18,23 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 	err = s.read(ctx, "messages", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = make([]chat.Message, 0, page.Limit+1)
 		known := conversation == ""
-		bounds, order := paged(page, "m.created_at", "m.id")
-		statements := []statement{
-			say("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?",
+		bounds, order := pageClause(page, "m.created_at", "m.id")
+		statements := []pipeline.Stmt{
+			stmt("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?",
 				user, ofThread("m", conversation), bounds, order,
-			).into(scanMessage(rows.MessageColumns, func(m chat.Message) { list = append(list, m) })),
+			).ScanRow(scanMessage(rows.MessageColumns, func(m chat.Message) { list = append(list, m) })),
 		}
 		if conversation != "" {
-			statements = append(statements, say("SELECT 1 FROM chat_conversations WHERE user_id = ? AND id = ?", user, conversation).
-				into(func(func(...any) error) error { known = true; return nil }))
+			statements = append(statements, stmt("SELECT 1 FROM chat_conversations WHERE user_id = ? AND id = ?", user, conversation).
+				ScanRow(func(func(...any) error) error { known = true; return nil }))
 		}
-		if err := s.send(ctx, db, statements...); err != nil {
+		if err := s.pipe.Exec(ctx, db, statements...); err != nil {
 			return err
 		}
 		if !known {
 			return noConversation()
 		}
-		list, more = cut(list, page)
+		list, more = trimPage(list, page)
 		reverse(list)
 		return s.siblings(ctx, db, user, conversation, list)
 	})
@@ -91,7 +92,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, err error) {
 	err = s.read(ctx, "message", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		known := false
-		err := s.send(ctx, db, message(user, say("m.id = ?", id), func(found chat.Message) { m, known = found, true }))
+		err := s.pipe.Exec(ctx, db, messagesWhere(user, stmt("m.id = ?", id), func(found chat.Message) { m, known = found, true }))
 		if err == nil && !known {
 			err = noMessage()
 		}
@@ -119,8 +120,8 @@ func (s *Store) currentLeaf(ctx context.Context, db bun.IDB, user, conversation 
 // first. On the way it passes over replies that are still being made: a message
 // that follows one belongs to the branch already. A client's id of a message is
 // looked for in this thread first. A thread that id is not part of has none.
-func (s *Store) branch(user, conversation, id string, limit int, found func(chat.Message)) statement {
-	return say(`WITH RECURSIVE branch (id, n) AS (
+func (s *Store) branch(user, conversation, id string, limit int, found func(chat.Message)) pipeline.Stmt {
+	return stmt(`WITH RECURSIVE branch (id, n) AS (
 			SELECT CAST(COALESCE((SELECT s.id FROM chat_messages AS s WHERE s.user_id = ? AND s.id = ?), ?) AS text), 1
 			UNION ALL
 			SELECT COALESCE(
@@ -130,12 +131,12 @@ func (s *Store) branch(user, conversation, id string, limit int, found func(chat
 		SELECT `+rows.MessageColumns.List("m.")+` FROM branch AS b JOIN chat_messages AS m ON m.user_id = ? AND m.id = b.id
 		WHERE ? ORDER BY b.n LIMIT ?`,
 		user, chat.ScopedID(conversation, id), id, user, user, 2*limit+1, user, ofThread("m", conversation), limit,
-	).into(scanMessage(rows.MessageColumns, found))
+	).ScanRow(scanMessage(rows.MessageColumns, found))
 }
 
 // loadBranch runs branch. The list is oldest first.
 func (s *Store) loadBranch(ctx context.Context, db bun.IDB, user, conversation, id string, limit int) (list []chat.Message, err error) {
-	err = s.send(ctx, db, s.branch(user, conversation, id, limit, func(m chat.Message) { list = append(list, m) }))
+	err = s.pipe.Exec(ctx, db, s.branch(user, conversation, id, limit, func(m chat.Message) { list = append(list, m) }))
 	slices.Reverse(list)
 	return list, err
 }
@@ -156,14 +157,14 @@ func (s *Store) siblings(ctx context.Context, db bun.IDB, user, conversation str
 		}
 	}
 	slices.Sort(parents)
-	under := say("m.parent_id IN ("+s.dialect.elements+")", jsonText(slices.Compact(parents)))
+	under := stmt("m.parent_id IN ("+s.dialect.elements+")", jsonText(slices.Compact(parents)))
 	if root {
-		under = say("(? OR m.parent_id IS NULL AND ?)", under, ofThread("m", conversation))
+		under = stmt("(? OR m.parent_id IS NULL AND ?)", under, ofThread("m", conversation))
 	}
 	var beside []chat.Message
 	columns := rows.MessageColumns.Only("id", "parent_id", "role")
-	err := s.send(ctx, db, say("SELECT "+columns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
-		into(scanMessage(columns, func(m chat.Message) { beside = append(beside, m) })))
+	err := s.pipe.Exec(ctx, db, stmt("SELECT "+columns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
+		ScanRow(scanMessage(columns, func(m chat.Message) { beside = append(beside, m) })))
 	tree := chat.NewTree(beside, nil)
 	for i, m := range list {
 		list[i].Siblings = tree.Siblings(m.ID)
@@ -180,10 +181,10 @@ func jsonText(ids []string) string {
 	return string(text)
 }
 
-// message reads the messages for which a condition holds.
-func message(user string, which statement, found func(chat.Message)) statement {
-	return say("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ?", user, which).
-		into(scanMessage(rows.MessageColumns, found))
+// messagesWhere reads the messages for which a condition holds.
+func messagesWhere(user string, which pipeline.Stmt, found func(chat.Message)) pipeline.Stmt {
+	return stmt("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ?", user, which).
+		ScanRow(scanMessage(rows.MessageColumns, found))
 }
 
 func reverse[T any](list []T) { slices.Reverse(list) }

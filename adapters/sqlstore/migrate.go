@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"parley/adapters/sqlstore/migrations"
+	"parley/adapters/sqlstore/pipeline"
 )
 
 // migrationLock is the name of the advisory lock, which the Atlas CLI takes as
@@ -54,7 +55,7 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 	}
 	conn, err := s.db.DB.Conn(ctx)
 	if err != nil {
-		return nil, translate(ctx, errBegin{err})
+		return nil, translate(ctx, pipeline.TxNotStartedError{Err: err})
 	}
 	defer conn.Close()
 	if s.dialect.name == "sqlite" {
@@ -164,8 +165,8 @@ func (s *Store) preludeOf(conn *sql.Conn) string {
 	conn.Raw(func(driver any) error { //nolint:errcheck // then there is no prelude
 		if pg, ok := driver.(*stdlib.Conn); ok {
 			if known := sessionOf(pg.Conn()); known != nil {
-				for _, set := range known.prelude {
-					text.WriteString(set.text + "; ")
+				for _, set := range known.Settings {
+					text.WriteString(set.Text() + "; ")
 				}
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"parley/adapters/sqlstore/pipeline"
 )
 
 var execModes = map[string]pgx.QueryExecMode{
@@ -104,13 +106,7 @@ type session struct {
 	// direct: there is no pooler, so that settings and prepared statements of the
 	// session stay.
 	direct bool
-	// prepares: the statements of a turn are prepared.
-	prepares bool
-	// prelude begins every transaction behind a pooler, where each transaction may
-	// have another session of the server.
-	prelude []statement
-	// wraps: single statements need a transaction, for the sake of the prelude.
-	wraps bool
+	pipeline.Session
 }
 
 // sessionKey is the key of a connection's session in its custom data.
@@ -146,12 +142,12 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	}
 	s.overridden.Store(&differ)
 	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
-	c.prepares = c.direct && s.opt.ExecMode == "auto"
+	c.Prepares = c.direct && s.opt.ExecMode == "auto"
 	if !c.direct {
 		for _, set := range s.settings {
 			if strings.Contains(","+differ+",", ","+set.name+",") {
-				c.prelude = append(c.prelude, set.local())
-				c.wraps = c.wraps || set.reads
+				c.Settings = append(c.Settings, set.local())
+				c.NeedsTx = c.NeedsTx || set.reads
 			}
 		}
 	}
@@ -174,14 +170,14 @@ func (s *Store) OverriddenSettings() []string {
 
 // local returns the statement that sets it for the rest of a transaction. It must
 // come before the first query.
-func (c setting) local() statement {
+func (c setting) local() pipeline.Stmt {
 	switch c.name {
 	case "default_transaction_isolation":
-		return say("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+		return stmt("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 	case "search_path": // a list, quoted already
-		return say("SET LOCAL search_path = " + c.value)
+		return stmt("SET LOCAL search_path = " + c.value)
 	}
-	return say("SET LOCAL " + c.name + " = '" + c.value + "'")
+	return stmt("SET LOCAL " + c.name + " = '" + c.value + "'")
 }
 
 // resetSession discards connections that were opened before discardSessions was

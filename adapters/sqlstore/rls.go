@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/domain/audit"
 	"parley/domain/fault"
 )
@@ -44,12 +45,12 @@ func forEntries(entries []audit.Entry) rlsScope {
 
 // statements set the scope for the rest of a transaction. It ends with the
 // transaction, so that a pooler cannot hand it to another one.
-func (c rlsScope) statements() []statement {
-	set := func(name, value string) statement { return say("SELECT set_config(?, ?, true)", name, value) }
+func (c rlsScope) statements() []pipeline.Stmt {
+	set := func(name, value string) pipeline.Stmt { return stmt("SELECT set_config(?, ?, true)", name, value) }
 	if c.all {
-		return []statement{set("parley.scope", "all")}
+		return []pipeline.Stmt{set("parley.scope", "all")}
 	}
-	return []statement{set("parley.scope", "user"), set("parley.user_id", c.user)}
+	return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_id", c.user)}
 }
 
 // setAllUsers declares the scope of everyone, for a transaction that somebody
@@ -58,11 +59,11 @@ const setAllUsers = "SET LOCAL parley.scope = 'all'"
 
 // withAllUsersScope returns statements about all users, for the transaction of
 // one user, whose scope is set again afterwards.
-func (s *Store) withAllUsersScope(statements ...statement) []statement {
+func (s *Store) withAllUsersScope(statements ...pipeline.Stmt) []pipeline.Stmt {
 	if !s.rls {
 		return statements
 	}
-	return append(append([]statement{say(setAllUsers)}, statements...), say("SET LOCAL parley.scope = 'user'"))
+	return append(append([]pipeline.Stmt{stmt(setAllUsers)}, statements...), stmt("SET LOCAL parley.scope = 'user'"))
 }
 
 // rlsTables are the tables that have the policy.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/audit"
 	"parley/domain/chat"
@@ -65,7 +66,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 	if err != nil || len(due) == 0 {
 		return held, err
 	}
-	err = s.writeOwned(ctx, "heartbeat", allUsers, func(ctx context.Context, tx bun.IDB) error {
+	err = s.writeSerialized(ctx, "heartbeat", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(lease), owner, bun.List(due)).Exec(ctx)
 		return err
@@ -124,7 +125,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.writeOwned(ctx, "release", allUsers, func(ctx context.Context, tx bun.IDB) error {
+	return s.writeSerialized(ctx, "release", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
 			s.dialect.clock(0), owner, bun.List(ids)).Exec(ctx)
 		return err
@@ -136,8 +137,8 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
 	err = s.write(ctx, "request_stop", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		var live *chat.LiveRun
-		err := s.send(ctx, tx, say("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, id).
-			into(scanLive(func(r chat.LiveRun) { live = &r })))
+		err := s.pipe.Exec(ctx, tx, stmt("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, id).
+			ScanRow(scanLive(func(r chat.LiveRun) { live = &r })))
 		if err != nil {
 			return err
 		}
@@ -149,13 +150,13 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.En
 			if err != nil {
 				return err
 			}
-			statements := []statement{insertEntry(entry)}
+			statements := []pipeline.Stmt{insertEntry(entry)}
 			if plan.Request {
 				statements = append(statements, requestStop(user, id))
 			} else {
 				statements = append(statements, endRun(user, *plan.End)...)
 			}
-			if err := s.send(ctx, tx, statements...); err != nil {
+			if err := s.pipe.Exec(ctx, tx, statements...); err != nil {
 				return err
 			}
 		}
@@ -176,12 +177,12 @@ func (s *Store) StopConversation(ctx context.Context, user, id string, at time.T
 }
 
 // stopRuns stops the live runs of a user for which a condition holds.
-func (s *Store) stopRuns(ctx context.Context, tx bun.IDB, user string, which statement, at time.Time) (running int, err error) {
+func (s *Store) stopRuns(ctx context.Context, tx bun.IDB, user string, which pipeline.Stmt, at time.Time) (running int, err error) {
 	var live []chat.LiveRun
-	if err := s.send(ctx, tx, s.liveRuns(user, which, true, func(r chat.LiveRun) { live = append(live, r) })); err != nil {
+	if err := s.pipe.Exec(ctx, tx, s.liveRuns(user, which, true, func(r chat.LiveRun) { live = append(live, r) })); err != nil {
 		return 0, err
 	}
-	var statements []statement
+	var statements []pipeline.Stmt
 	for _, r := range live {
 		switch plan := chat.Stop(r, at); {
 		case plan.End != nil:
@@ -193,7 +194,7 @@ func (s *Store) stopRuns(ctx context.Context, tx bun.IDB, user string, which sta
 			}
 		}
 	}
-	return running, s.sendLast(ctx, tx, statements...)
+	return running, s.pipe.ExecAndCommit(ctx, tx, statements...)
 }
 
 // Run returns one run with its output.
@@ -224,19 +225,19 @@ func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list 
 // selectRun reads one run.
 func (s *Store) selectRun(ctx context.Context, db bun.IDB, user, id string) (found chat.Run, err error) {
 	known := false
-	err = s.send(ctx, db, run(say("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { found, known = r, true }))
+	err = s.pipe.Exec(ctx, db, runsWhere(stmt("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { found, known = r, true }))
 	if err == nil && !known {
 		err = noMessage()
 	}
 	return found, err
 }
 
-// run reads the runs for which a condition holds. The text of one that has
+// runsWhere reads the runs for which a condition holds. The text of one that has
 // ended is its message's.
-func run(which statement, found func(chat.Run)) statement {
-	return say("SELECT "+rows.RunColumns.List("r.")+`, m.content FROM chat_runs AS r
+func runsWhere(which pipeline.Stmt, found func(chat.Run)) pipeline.Stmt {
+	return stmt("SELECT "+rows.RunColumns.List("r.")+`, m.content FROM chat_runs AS r
 		LEFT JOIN chat_messages AS m ON m.user_id = r.user_id AND m.id = r.id WHERE ?`, which,
-	).into(func(scan func(...any) error) error {
+	).ScanRow(func(scan func(...any) error) error {
 		var row rows.Run
 		var content string
 		if err := scan(append(rows.RunColumns.Dests(&row), rows.NullText{Dest: &content})...); err != nil {

@@ -102,7 +102,7 @@ func (s *Store) LastLink(ctx context.Context) (last audit.Link, err error) {
 
 func (s *Store) lastLink(ctx context.Context, db bun.IDB) (audit.Link, error) {
 	var row linkRow
-	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.into()...)
+	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.ScanRow()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return audit.Link{}, nil
 	}
@@ -141,7 +141,7 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batc
 		if len(keys) > 0 {
 			statements = append(statements, tx.NewInsert().Model(&keys))
 		}
-		return lastBatch(ctx, tx, s.db.QueryGen(), statements...)
+		return s.pipe.ExecTextAndCommit(ctx, tx, statements...)
 	})
 	if err != nil {
 		return nil, false, err
@@ -190,7 +190,7 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitin
 	var list []waitingFact
 	for found.Next() {
 		var w waitingFact
-		if err := found.Scan(append([]any{&w.n, &w.kind, &w.user, &w.entry, &w.subject, &w.salt}, w.line.into()...)...); err != nil {
+		if err := found.Scan(append([]any{&w.n, &w.kind, &w.user, &w.entry, &w.subject, &w.salt}, w.line.ScanRow()...)...); err != nil {
 			return nil, err
 		}
 		list = append(list, w)

@@ -102,8 +102,8 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 			salt    []byte
 			line    lineRow
 		)
-		into := append(link.into(), &subject, &salt, &e.Erased)
-		if err := found.Scan(append(into, line.into()...)...); err != nil {
+		into := append(link.ScanRow(), &subject, &salt, &e.Erased)
+		if err := found.Scan(append(into, line.ScanRow()...)...); err != nil {
 			return nil, err
 		}
 		l := link.link()
@@ -142,7 +142,7 @@ func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.In
 			queued, declared sql.NullFloat64
 			line             lineRow
 		)
-		if err := found.Scan(append([]any{&e.Queued, &queued, &e.Erasing, &declared}, line.into()...)...); err != nil {
+		if err := found.Scan(append([]any{&e.Queued, &queued, &e.Erasing, &declared}, line.ScanRow()...)...); err != nil {
 			return err
 		}
 		e.Line = line.line()

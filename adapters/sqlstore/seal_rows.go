@@ -26,7 +26,7 @@ func (s *Store) linkColumns(alias string) string {
 	return a + "seq, " + a + "subject, " + a + "entry_id, " + a + "kind, " + a + "digest, " + a + "prev, " + a + "hash, " + at
 }
 
-func (r *linkRow) into() []any {
+func (r *linkRow) ScanRow() []any {
 	return []any{&r.seq, &r.subject, &r.entry, &r.kind, &r.digest, &r.prev, &r.hash, &r.sealedAt}
 }
 
@@ -77,7 +77,7 @@ func (s *Store) lineColumns(alias string) string {
 	return string(text)
 }
 
-func (r *lineRow) into() []any {
+func (r *lineRow) ScanRow() []any {
 	into := make([]any, len(r))
 	for i := range r {
 		into[i] = &r[i]

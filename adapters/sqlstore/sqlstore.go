@@ -17,6 +17,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/ports"
 )
 
@@ -55,6 +56,7 @@ type Options struct {
 type Store struct {
 	opt     Options
 	dialect dialect
+	pipe    *pipeline.Pipeline
 	db      *bun.DB // writes; on Postgres, reads as well
 	readers *bun.DB // reads; the same as db on Postgres
 	owned   chan struct{}
@@ -114,6 +116,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 			s.readers = s.readers.WithQueryHook(hook)
 		}
 	}
+	s.pipe = &pipeline.Pipeline{DB: s.db, Hooks: opt.Hooks}
 	if s.readers == nil {
 		s.readers = s.db
 	}

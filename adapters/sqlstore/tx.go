@@ -3,15 +3,14 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/schema"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/domain/fault"
 )
 
@@ -28,26 +27,20 @@ func StatementName(ctx context.Context) string {
 // another one, or on a connection that turns out to be dead.
 const retries = 4
 
-// errBegin marks errors from before the first statement: nothing was done.
-type errBegin struct{ error }
-
-func (e errBegin) Unwrap() error { return e.error }
-
 // write runs fn in a transaction. fn may run more than once.
 func (s *Store) write(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, tx bun.IDB) error) error {
-	return s.change(ctx, name, true, who, nothing, fn)
+	return s.withRetry(ctx, name, true, who, nil, fn)
 }
 
-// writeOnto is write for a transaction that always begins with the same
-// statements: they travel with its beginning, and fn finds what they gave.
-// opening and fn may run more than once.
-func (s *Store) writeOnto(ctx context.Context, name string, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
-	return s.change(ctx, name, true, who, opening, fn)
+// writeWithPrelude is write for a transaction that always begins with the same
+// statements: they travel with its BEGIN, and fn finds their rows scanned.
+// prelude and fn may run more than once.
+func (s *Store) writeWithPrelude(ctx context.Context, name string, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
+	return s.withRetry(ctx, name, true, who, prelude, fn)
 }
 
-func nothing() []statement { return nil }
-
-func (s *Store) change(ctx context.Context, name string, within bool, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) error {
+// withRetry calls runOnce, again after a conflict or on another connection.
+func (s *Store) withRetry(ctx context.Context, name string, inTx bool, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -59,22 +52,22 @@ func (s *Store) change(ctx context.Context, name string, within bool, who rlsSco
 			case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 			}
 		}
-		if err = s.try(ctx, s.db, within, who, opening, fn); err == nil || !retryable(ctx, err) || readOnly(err) && try > 0 {
+		if err = s.runOnce(ctx, s.db, inTx, who, prelude, fn); err == nil || !retryable(ctx, err) || readOnly(err) && try > 0 {
 			break
 		}
 	}
 	return translate(ctx, err)
 }
 
-// writeOwned is write for a single statement that changes many runs of one
-// owner. They go one after another: two of them at once would lock the same
-// rows in different orders. A statement is a transaction by itself, unless
-// row-level security wants to be told whose.
-func (s *Store) writeOwned(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, tx bun.IDB) error) error {
+// writeSerialized is write for a single statement that changes many runs of one
+// owner. Such statements are executed one after another: two at once would lock
+// the same rows in different orders. A statement is a transaction by itself,
+// unless row-level security needs a scope.
+func (s *Store) writeSerialized(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, tx bun.IDB) error) error {
 	select {
 	case s.owned <- struct{}{}:
 		defer func() { <-s.owned }()
-		return s.change(ctx, name, s.rls, who, nothing, fn)
+		return s.withRetry(ctx, name, s.rls, who, nil, fn)
 	case <-ctx.Done():
 		return translate(ctx, ctx.Err())
 	}
@@ -87,15 +80,15 @@ func (s *Store) read(ctx context.Context, name string, who rlsScope, fn func(ctx
 	defer cancel()
 	var err error
 	for range retries {
-		if err = s.try(ctx, s.readers, s.rls, who, nothing, fn); err == nil || ctx.Err() != nil || fault.As(err) != nil || !lostConnection(err) {
+		if err = s.runOnce(ctx, s.readers, s.rls, who, nil, fn); err == nil || ctx.Err() != nil || fault.As(err) != nil || !lostConnection(err) {
 			break // a read can be repeated on another connection
 		}
 	}
 	return translate(ctx, err)
 }
 
-// try runs fn on a connection, in a transaction or without one.
-func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+// runOnce runs fn on a connection, in a transaction or without one.
+func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err
@@ -107,107 +100,29 @@ func (s *Store) try(ctx context.Context, db *bun.DB, within bool, who rlsScope, 
 			s.answers.add()
 		}
 	}()
-	if s.dialect.name == "postgres" {
-		tx := &textTx{Conn: conn, session: s.session(conn)}
-		if !within && !tx.wraps {
-			return fn(ctx, tx)
+	begin := pipeline.Begin{Prelude: prelude}
+	if s.dialect.name == "sqlite" {
+		if inTx {
+			return s.pipe.RunPlain(ctx, conn, begin, fn)
 		}
-		return s.inText(ctx, tx, who, opening, fn)
-	}
-	if !within {
 		return fn(ctx, conn)
 	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return errBegin{err}
+	session := s.session(conn)
+	if !inTx && !session.NeedsTx {
+		return s.pipe.RunWithoutTx(ctx, conn, session.Session, fn)
 	}
-	defer tx.Rollback() //nolint:errcheck // no-op after commit; else the first error matters
-	if err := s.send(ctx, tx, opening()...); err != nil {
-		return err
-	}
-	if err := fn(ctx, tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// textTx is a transaction whose beginning and end are statements like others,
-// so that they can travel with others; or, for what needs no transaction, the
-// connection alone.
-type textTx struct {
-	bun.Conn
-	session
-	locked bool // the user's row, from the beginning
-	ended  bool
-}
-
-// locked reports whether a transaction began with a lock on its user.
-func locked(tx bun.IDB) bool {
-	t, ok := tx.(*textTx)
-	return ok && t.locked
-}
-
-// start begins the transaction. What goes wrong here has changed nothing.
-func (s *Store) start(ctx context.Context, tx *textTx, who rlsScope, opening []statement) error {
-	list := make([]statement, 0, len(opening)+4)
-	list = append(append(list, say("BEGIN")), tx.prelude...)
 	if s.rls {
-		list = append(list, who.statements()...)
+		begin.Scope = who.statements()
 	}
-	if who.lock { // lockUser's row, which may not be there yet
-		list = append(list, say("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user).
-			into(func(func(...any) error) error { tx.locked = true; return nil }))
+	if who.lock { // lockUser's row, which may not exist yet
+		lock := stmt("SELECT 1 FROM chat_users WHERE user_id = ?"+s.dialect.lockRow, who.user)
+		begin.Lock = &lock
 	}
-	if tx.prepares {
-		return s.send(ctx, tx, append(list, opening...)...)
-	}
-	text, err := sequence[statement](list).AppendQuery(s.db.QueryGen(), nil)
-	if err != nil {
-		return err
-	}
-	begun, err := tx.ExecContext(ctx, string(text))
-	if err != nil {
-		return err
-	}
-	if who.lock {
-		n, err := begun.RowsAffected() // by the last statement: the rows that it locked
-		tx.locked = err == nil && n == 1
-	}
-	return s.send(ctx, tx, opening...)
+	return s.pipe.RunPipelined(ctx, conn, session.Session, begin, fn)
 }
 
-func (s *Store) inText(ctx context.Context, tx *textTx, who rlsScope, opening func() []statement, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // nobody else may get a connection in mid-transaction
-			tx.abandon(ctx)
-			panic(p)
-		}
-	}()
-	if err = s.start(ctx, tx, who, opening()); err != nil {
-		tx.abandon(ctx)
-		return errBegin{err}
-	}
-	err = fn(ctx, tx)
-	if err == nil && !tx.ended {
-		_, err = tx.ExecContext(ctx, "COMMIT")
-		tx.ended = err == nil
-	}
-	if err != nil {
-		tx.abandon(ctx)
-	}
-	return err
-}
-
-// abandon ends a transaction that failed. A connection that cannot be told so
-// is closed, which tells the server: nobody else may get it, nor wait for its
-// locks.
-func (tx *textTx) abandon(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if _, err := tx.ExecContext(ctx, "ROLLBACK"); err != nil {
-		tx.Raw(func(any) error { return driver.ErrBadConn }) //nolint:errcheck // that is the error
-	}
-}
+// stmt makes a statement.
+func stmt(text string, args ...any) pipeline.Stmt { return pipeline.New(text, args...) }
 
 func (s *Store) begin(ctx context.Context, name string) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithValue(ctx, statementKey{}, name), s.opt.Timeout)
@@ -228,7 +143,7 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 		return conn, unavailable(err)
 	}
 	if err != nil {
-		return conn, errBegin{err}
+		return conn, pipeline.TxNotStartedError{Err: err}
 	}
 	return conn, nil
 }
@@ -240,48 +155,8 @@ func (a *answers) add() { a.last.Store(time.Now().UnixNano()) }
 
 func (a *answers) since(t time.Time) bool { return a.last.Load() >= t.UnixNano() }
 
-// batch sends statements in one round trip. Arguments are part of the text, so
-// both drivers take them as one simple query; the first that fails fails all.
-func batch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements ...schema.QueryAppender) error {
-	text, err := sequence[schema.QueryAppender](statements).AppendQuery(gen, nil)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, string(text))
-	return err
-}
-
-// lastBatch is batch for the last statements of a transaction. On Postgres the
-// COMMIT goes with them: it is reached only if none of them fails.
-func lastBatch(ctx context.Context, tx bun.IDB, gen schema.QueryGen, statements ...schema.QueryAppender) error {
-	text, ok := tx.(*textTx)
-	if !ok {
-		return batch(ctx, tx, gen, statements...)
-	}
-	err := batch(ctx, tx, gen, append(statements, bun.SafeQuery("COMMIT"))...)
-	text.ended = err == nil
-	return err
-}
-
-// sequence is statements to be run one after another.
-type sequence[Q schema.QueryAppender] []Q
-
-// AppendQuery implements schema.QueryAppender.
-func (q sequence[Q]) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
-	var err error
-	for i, statement := range q {
-		if i > 0 {
-			b = append(b, ";\n"...)
-		}
-		if b, err = statement.AppendQuery(gen, b); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// one turns sql.ErrNoRows into the fault that stands for it.
-func one(err error, missing *fault.Error) error {
+// mapNoRows turns sql.ErrNoRows into a fault.
+func mapNoRows(err error, missing *fault.Error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return missing
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
 	"parley/domain/chat"
@@ -15,7 +16,7 @@ import (
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
 	err = s.read(ctx, "usage", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		u = access.Usage{}
-		return s.send(ctx, db, s.spent(user, at, &u), live(user, &u))
+		return s.pipe.Exec(ctx, db, s.usageOf(user, at, &u), countLive(user, &u))
 	})
 	return u, err
 }
@@ -24,16 +25,16 @@ func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.
 // was used before an erasure does not count. Call it before the first Admit.
 func (s *Store) SetUserHash(hash func(user string) string) { s.userHash = hash }
 
-// spent reads a user's day and month into u, which must be zero. What the user
+// usageOf reads a user's day and month into u, which must be zero. What the user
 // had used before an erasure in the same day or month counts too.
-func (s *Store) spent(user string, at time.Time, u *access.Usage) statement {
+func (s *Store) usageOf(user string, at time.Time, u *access.Usage) pipeline.Stmt {
 	day, month := access.Day(at), access.Month(at)
-	query := say("SELECT "+usageColumns.List("")+" FROM chat_usage WHERE user_id = ? AND period IN (?, ?)", user, day, month)
+	query := stmt("SELECT "+usageColumns.List("")+" FROM chat_usage WHERE user_id = ? AND period IN (?, ?)", user, day, month)
 	if s.userHash != nil {
-		query = say("? UNION ALL SELECT period, tokens, cost_micros, 0, 0, replies FROM chat_erased_usage WHERE user_hash = ? AND period IN (?, ?)",
+		query = stmt("? UNION ALL SELECT period, tokens, cost_micros, 0, 0, replies FROM chat_erased_usage WHERE user_hash = ? AND period IN (?, ?)",
 			query, s.userHash(user), day, month)
 	}
-	return query.into(func(scan func(...any) error) error {
+	return query.ScanRow(func(scan func(...any) error) error {
 		var row rows.Usage
 		if err := scan(usageColumns.Dests(&row)...); err != nil {
 			return err
@@ -47,30 +48,30 @@ func (s *Store) spent(user string, at time.Time, u *access.Usage) statement {
 	})
 }
 
-// live counts a user's replies that have not ended.
-func live(user string, u *access.Usage) statement {
-	return say("SELECT count(*) FROM chat_runs WHERE user_id = ? AND ended_at IS NULL", user).
-		into(func(scan func(...any) error) error { return scan(&u.Live) })
+// countLive counts a user's replies that have not ended.
+func countLive(user string, u *access.Usage) pipeline.Stmt {
+	return stmt("SELECT count(*) FROM chat_runs WHERE user_id = ? AND ended_at IS NULL", user).
+		ScanRow(func(scan func(...any) error) error { return scan(&u.Live) })
 }
 
 var usageColumns = rows.UsageColumns.Only("period", "tokens", "cost_micros", "held_tokens", "held_micros", "replies")
 
 // reserveUsage adds a hold to the user's account.
-func reserveUsage(user string, c chat.UsageChange) statement {
-	row := say("(?, ?, ?, ?)", user, c.Periods[0], c.Held.Tokens, c.Held.Micros)
+func reserveUsage(user string, c chat.UsageChange) pipeline.Stmt {
+	row := stmt("(?, ?, ?, ?)", user, c.Periods[0], c.Held.Tokens, c.Held.Micros)
 	for _, period := range c.Periods[1:] {
-		row = say("?, (?, ?, ?, ?)", row, user, period, c.Held.Tokens, c.Held.Micros)
+		row = stmt("?, (?, ?, ?, ?)", row, user, period, c.Held.Tokens, c.Held.Micros)
 	}
-	return say(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES ?
+	return stmt(`INSERT INTO chat_usage (user_id, period, held_tokens, held_micros) VALUES ?
 		ON CONFLICT (user_id, period) DO UPDATE SET
 			held_tokens = chat_usage.held_tokens + excluded.held_tokens,
 			held_micros = chat_usage.held_micros + excluded.held_micros`, row)
 }
 
 // settleUsage replaces a hold with what was used.
-func settleUsage(user string, c chat.UsageChange) (statements []statement) {
+func settleUsage(user string, c chat.UsageChange) (statements []pipeline.Stmt) {
 	for _, period := range c.Periods {
-		statements = append(statements, say(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + ?,
+		statements = append(statements, stmt(`UPDATE chat_usage SET tokens = tokens + ?, cost_micros = cost_micros + ?, replies = replies + ?,
 			held_tokens = held_tokens + ?, held_micros = held_micros + ? WHERE user_id = ? AND period = ?`,
 			c.Tokens, c.Micros, c.Replies, c.Held.Tokens, c.Held.Micros, user, period))
 	}

@@ -89,11 +89,11 @@ func TestSend_TheSameKeyAsksOnce(t *testing.T) {
 	})
 	t.Run("ASpentLimitStillReplays", func(t *testing.T) {
 		spent := fault.New(fault.Limited, "spent")
-		turn, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "once", OnlyReplay: spent}))
+		turn, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "once", ReplayOnlyReason: spent}))
 		if err != nil || !turn.Replayed {
 			t.Errorf("a repeat: %v, %v", turn.Replayed, err)
 		}
-		if _, err = s.Send(t.Context(), with(replies.Send{Key: "new", OnlyReplay: spent})); !fault.Is(err, fault.Limited) {
+		if _, err = s.Send(t.Context(), with(replies.Send{Key: "new", ReplayOnlyReason: spent})); !fault.Is(err, fault.Limited) {
 			t.Errorf("a new one: %v", err)
 		}
 	})

@@ -28,7 +28,7 @@ type Send struct {
 	Background         bool // queued for any instance; the caller does not wait
 	WhenBusy           chat.WhenBusy
 	Key                string // idempotency key, optional
-	OnlyReplay         error  // the refusal unless this is a repeat
+	ReplayOnlyReason   error  // the refusal unless this is a repeat
 }
 
 // Edit is a message that takes the place of an earlier one, beside it.
@@ -45,12 +45,12 @@ type Again struct {
 	ConversationID string
 	// Target is the assistant message, the run that left none or, to regenerate,
 	// the user message that wants a reply; "": the end of the conversation.
-	Target     string
-	Params     chat.Params
-	Background bool
-	WhenBusy   chat.WhenBusy
-	Key        string
-	OnlyReplay error
+	Target           string
+	Params           chat.Params
+	Background       bool
+	WhenBusy         chat.WhenBusy
+	Key              string
+	ReplayOnlyReason error
 }
 
 // Turn is a message that was taken and the run that answers it.
@@ -103,7 +103,7 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
-		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnly: in.OnlyReplay,
+		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
 		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, message.ID),
 	})
 }
@@ -137,7 +137,7 @@ func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action st
 	s.bound(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, asked, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
-		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, ReplayOnly: in.OnlyReplay,
+		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
 		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, in.Target),
 	})
 }
@@ -160,15 +160,15 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error)
 	}
 	reserved := false
 	switch {
-	case a.ReplayOnly != nil:
+	case a.ReplayOnlyReason != nil:
 	case s.isDraining():
-		a.ReplayOnly = errDraining()
+		a.ReplayOnlyReason = errDraining()
 	case a.Run.Background:
 	case s.roster.reserve():
 		reserved = true
 		a.Owner = s.opt.Owner
 	default:
-		a.ReplayOnly = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
+		a.ReplayOnlyReason = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 
 	// An admission that has begun is finished even if the caller leaves: half

@@ -37,9 +37,9 @@ type AdmitRequest struct {
 	// CreateConversation makes an unknown conversation instead of refusing it.
 	CreateConversation bool
 	WhenBusy           WhenBusy
-	// ReplayOnly, if set, is the refusal for a request that is not a repeat:
+	// ReplayOnlyReason, if set, is the refusal for a request that is not a repeat:
 	// the caller's limit is spent, but a known key is still served.
-	ReplayOnly error
+	ReplayOnlyReason error
 
 	Budget access.Budget // bounds what the user may use; Run.Hold is reserved from it
 
@@ -163,7 +163,7 @@ type ThreadChange struct {
 // Admit decides a request by the state that it is given. A *Needs error names
 // state to load before Admit is called again with all of it. Faults:
 // Unauthenticated, Mismatch, NotFound, Conflict, Busy (Details "runId"),
-// QueueFull, OverBudget, Invalid, and the request's ReplayOnly.
+// QueueFull, OverBudget, Invalid, and the request's ReplayOnlyReason.
 func Admit(request AdmitRequest, state AdmitState) (AdmitPlan, error) {
 	a := admission{AdmitRequest: request, state: state, run: request.Run, now: micros(request.Now)}
 	if a.run.UserID == "" {
@@ -175,11 +175,11 @@ func Admit(request AdmitRequest, state AdmitState) (AdmitPlan, error) {
 	if known, err := a.replay(); err != nil || known {
 		return a.plan, err
 	}
-	if a.ReplayOnly != nil {
-		return AdmitPlan{}, a.ReplayOnly
+	if a.ReplayOnlyReason != nil {
+		return AdmitPlan{}, a.ReplayOnlyReason
 	}
 	for _, step := range []func() error{
-		a.resolveTarget, a.checkIDs, a.checkThread, a.checkBusy, a.checkQueueCapacity, a.checkBudget, a.attach,
+		a.resolveTarget, a.checkIDs, a.checkThread, a.checkBusy, a.checkQueueCapacity, a.checkBudget, a.linkParent,
 	} {
 		if err := step(); err != nil {
 			return AdmitPlan{}, err
@@ -207,7 +207,7 @@ type admission struct {
 // firstNeeds is what the request alone says that its decision needs.
 func (a *admission) firstNeeds() *Needs {
 	n := &Needs{Account: true}
-	if a.ReplayOnly != nil {
+	if a.ReplayOnlyReason != nil {
 		return n
 	}
 	n.Waiting = a.Owner == ""

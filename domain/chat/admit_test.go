@@ -179,10 +179,10 @@ func TestAdmit_Idempotency(t *testing.T) {
 		want(t, "forgotten", []any{second.Replayed, w.run(first.Run.ID).IdempotencyKey}, []any{false, ""})
 		want(t, "stands for the newer run", w.must(keyed(w.sending("", "hello"), "k", "other")).Run.ID, second.Run.ID)
 	})
-	t.Run("ReplayOnly", func(t *testing.T) {
+	t.Run("ReplayOnlyReason", func(t *testing.T) {
 		w := newWorld(t)
 		spent := fault.New(fault.Limited, "Too many requests")
-		only := func(r chat.AdmitRequest) chat.AdmitRequest { r.ReplayOnly = spent; return r }
+		only := func(r chat.AdmitRequest) chat.AdmitRequest { r.ReplayOnlyReason = spent; return r }
 		if _, err := w.admit(only(keyed(w.sending("", "hello"), "k", "f"))); !errors.Is(err, spent) {
 			t.Errorf("got %v", err)
 		}

@@ -66,7 +66,7 @@ func Finish(o Outcome, state FinishState) (FinishPlan, error) {
 	case !run.State.CanBecome(o.State):
 		return FinishPlan{}, fault.New(fault.Internal, "A run that is %s cannot end as %s", run.State, o.State)
 	}
-	o.At = notBefore(micros(o.At), run.CreatedAt)
+	o.At = latest(micros(o.At), run.CreatedAt)
 	o.ConversationID, o.ParentID, o.AuditID = run.ConversationID, run.ParentID, run.AuditID
 	used := access.Hold{Tokens: o.Usage.Input + o.Usage.Output}
 	if o.CostMicros != nil {
@@ -87,7 +87,7 @@ func Finish(o Outcome, state FinishState) (FinishPlan, error) {
 	}
 	m.CreatedAt = after(o.At, state.AskedAt)
 	plan.Message = &m
-	plan.Thread = &ThreadChange{ConversationID: m.ConversationID, LastMessageAt: notBefore(m.CreatedAt, state.LastMessageAt), UpdatedAt: o.At}
+	plan.Thread = &ThreadChange{ConversationID: m.ConversationID, LastMessageAt: latest(m.CreatedAt, state.LastMessageAt), UpdatedAt: o.At}
 	if !state.Followed { // else the thread ends further on
 		plan.Thread.Leaf = m.ID
 	}
@@ -160,7 +160,7 @@ func estimate(held access.Hold, bytes int64) access.Hold {
 
 // endQueued stops a run that nobody has begun: it has used nothing.
 func endQueued(run LiveRun, at time.Time) Ending {
-	at = notBefore(at, run.CreatedAt)
+	at = latest(at, run.CreatedAt)
 	return Ending{
 		RunID: run.ID, State: Stopped, At: at, Reparent: run.ParentID,
 		Audit:  AuditEnd{ID: run.AuditID, Status: audit.Success, At: at},
@@ -181,12 +181,11 @@ func settle(hold, used access.Hold, admitted time.Time) UsageChange {
 	return c
 }
 
-// notBefore is the later one of two moments: instances read their clocks before
-// they wait for their turn, and not all clocks agree. Nothing ends before it
-// began.
-func notBefore(t, earliest time.Time) time.Time {
-	if t.Before(earliest) {
-		return earliest
+// latest returns the later of two times. Instances read their clocks before they
+// wait for a lock, and clocks differ: nothing ends before it was created.
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
 	}
-	return t
+	return a
 }

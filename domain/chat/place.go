@@ -111,9 +111,9 @@ func (a *admission) checkThread() error {
 	return nil
 }
 
-// attach finds the message that the new one follows, and the branch that the
+// linkParent finds the message that the new one follows, and the branch that the
 // provider will get.
-func (a *admission) attach() (err error) {
+func (a *admission) linkParent() (err error) {
 	if a.message == nil {
 		a.branch, err = a.branchTo(a.run.ParentID, max(a.Context, 1))
 		if err == nil && (len(a.branch) == 0 || a.branch[len(a.branch)-1].ID != a.run.ParentID) {

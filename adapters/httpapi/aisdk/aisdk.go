@@ -100,7 +100,7 @@ func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) 
 		Principal: c.Principal, Caller: c.Caller, ConversationID: in.Chat, CreateConversation: true, Leaf: in.Parent,
 		// The SDK stops reading by closing the connection, so that a client that
 		// sends does not read an earlier reply any more.
-		WhenBusy: cmp.Or(in.WhenBusy, chat.Supersede), OnlyReplay: c.ReplayOnlyReason,
+		WhenBusy: cmp.Or(in.WhenBusy, chat.Supersede), ReplayOnlyReason: c.ReplayOnlyReason,
 	}
 	switch in.Trigger {
 	case "", submitMessage:
@@ -147,7 +147,7 @@ func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
 		s := in.send
 		out.turn, err = w.replies.Regenerate(ctx, replies.Again{
 			Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: in.target,
-			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, OnlyReplay: s.OnlyReplay,
+			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, ReplayOnlyReason: s.ReplayOnlyReason,
 		})
 	case in.target != "":
 		out.turn, err = w.replies.Edit(ctx, replies.Edit{Send: in.send, Target: in.target})

@@ -87,7 +87,7 @@ func decodeSend(c httpapi.Call, in sendWire) (out replyRequest[replies.Send], er
 	out.in = replies.Send{
 		Principal: c.Principal, Caller: c.Caller, MessageID: in.ID, ConversationID: in.Conversation, Leaf: in.Parent,
 		Content: in.Content, Metadata: in.Metadata, Params: params,
-		Background: in.Background, WhenBusy: in.WhenBusy, Key: key, OnlyReplay: c.ReplayOnlyReason,
+		Background: in.Background, WhenBusy: in.WhenBusy, Key: key, ReplayOnlyReason: c.ReplayOnlyReason,
 	}
 	return out, nil
 }
@@ -125,7 +125,7 @@ func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.A
 	sent, err := decodeSend(c, sendWire{ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire})
 	return replyRequest[replies.Again]{replies.Again{
 		Principal: c.Principal, Caller: c.Caller, Target: in.Target, Params: sent.in.Params,
-		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, OnlyReplay: sent.in.OnlyReplay,
+		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, ReplayOnlyReason: sent.in.ReplayOnlyReason,
 	}, c.Principal, sent.mode, sent.html}, err
 }
 

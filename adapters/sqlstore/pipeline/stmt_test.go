@@ -1,4 +1,4 @@
-package sqlstore
+package pipeline
 
 import (
 	"testing"
@@ -11,21 +11,21 @@ import (
 // A statement reads the same to both databases, whatever was put into it.
 func TestStatement_Text(t *testing.T) {
 	gen := schema.NewQueryGen(pgdialect.New())
-	inner := say("b IN (?, ?)", 2, "it's")
+	inner := New("b IN (?, ?)", 2, "it's")
 	for name, c := range map[string]struct {
-		q        statement
-		numbered string
-		args     int
-		whole    string
+		q          Stmt
+		positional string
+		args       int
+		whole      string
 	}{
-		"Plain":  {say("SELECT 1"), "SELECT 1", 0, "SELECT 1"},
-		"Args":   {say("a = ? AND b = ?", 1, nil), "a = $1 AND b = $2", 2, "a = 1 AND b = NULL"},
-		"Nested": {say("a = ? AND ? AND c = ?", 1, inner, "x"), "a = $1 AND b IN ($2, $3) AND c = $4", 4, "a = 1 AND b IN (2, 'it''s') AND c = 'x'"},
-		"First":  {say("? AND c = ?", inner, "x"), "b IN ($1, $2) AND c = $3", 3, "b IN (2, 'it''s') AND c = 'x'"},
-		"Safe":   {say("LIMIT ? OFFSET ?", bun.Safe("5"), 6), "LIMIT 5 OFFSET $1", 1, "LIMIT 5 OFFSET 6"},
+		"Plain":  {New("SELECT 1"), "SELECT 1", 0, "SELECT 1"},
+		"Args":   {New("a = ? AND b = ?", 1, nil), "a = $1 AND b = $2", 2, "a = 1 AND b = NULL"},
+		"Nested": {New("a = ? AND ? AND c = ?", 1, inner, "x"), "a = $1 AND b IN ($2, $3) AND c = $4", 4, "a = 1 AND b IN (2, 'it''s') AND c = 'x'"},
+		"First":  {New("? AND c = ?", inner, "x"), "b IN ($1, $2) AND c = $3", 3, "b IN (2, 'it''s') AND c = 'x'"},
+		"Safe":   {New("LIMIT ? OFFSET ?", bun.Safe("5"), 6), "LIMIT 5 OFFSET $1", 1, "LIMIT 5 OFFSET 6"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := c.q.numbered(); got != c.numbered {
+			if got := c.q.positional(); got != c.positional {
 				t.Errorf("prepared as %s", got)
 			}
 			if len(c.q.args) != c.args {
@@ -46,5 +46,5 @@ func TestStatement_NoPlace(t *testing.T) {
 			t.Error("an argument without a place was taken")
 		}
 	}()
-	say("a = 1", say("b"))
+	New("a = 1", New("b"))
 }

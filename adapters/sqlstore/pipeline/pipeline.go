@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+)
+
+// Pipeline executes statements on the connections and transactions of one
+// database.
+type Pipeline struct {
+	DB    *bun.DB
+	Hooks []bun.QueryHook // see each batch of prepared statements as one query
+}
+
+// Exec executes statements one after another; the first that fails keeps the
+// rest from being executed. On a connection that reaches Postgres itself they
+// are prepared once and make one round trip. Behind a pooler, where the next
+// transaction may have another session, and on SQLite, arguments become text,
+// and those statements whose rows are not wanted travel together.
+func (p *Pipeline) Exec(ctx context.Context, tx bun.IDB, list ...Stmt) error {
+	if t, ok := tx.(*pipelineTx); ok && t.Prepares {
+		return p.execPrepared(ctx, t.Conn, list)
+	}
+	gen := p.DB.QueryGen()
+	var pending []schema.QueryAppender
+	flush := func() error {
+		if len(pending) == 0 {
+			return nil
+		}
+		err := p.ExecText(ctx, tx, pending...)
+		pending = pending[:0]
+		return err
+	}
+	for _, q := range list {
+		if q.row == nil {
+			pending = append(pending, q)
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if err := q.query(ctx, tx, gen); err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// ExecAndCommit is Exec for the last statements of a transaction. On Postgres
+// the COMMIT goes with them: it is reached only if none of them fails.
+func (p *Pipeline) ExecAndCommit(ctx context.Context, tx bun.IDB, list ...Stmt) error {
+	t, ok := tx.(*pipelineTx)
+	if !ok {
+		return p.Exec(ctx, tx, list...)
+	}
+	err := p.Exec(ctx, tx, append(list, commit)...)
+	t.ended = err == nil
+	return err
+}
+
+var commit = New("COMMIT")
+
+// ExecText executes statements of any kind in one round trip. Arguments are part
+// of the text, so both drivers take them as one simple query; the first that
+// fails fails all.
+func (p *Pipeline) ExecText(ctx context.Context, tx bun.IDB, list ...schema.QueryAppender) error {
+	text, err := sequence[schema.QueryAppender](list).AppendQuery(p.DB.QueryGen(), nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, string(text))
+	return err
+}
+
+// ExecTextAndCommit is ExecText for the last statements of a transaction, as
+// ExecAndCommit is.
+func (p *Pipeline) ExecTextAndCommit(ctx context.Context, tx bun.IDB, list ...schema.QueryAppender) error {
+	t, ok := tx.(*pipelineTx)
+	if !ok {
+		return p.ExecText(ctx, tx, list...)
+	}
+	err := p.ExecText(ctx, tx, append(list, commit)...)
+	t.ended = err == nil
+	return err
+}
+
+// execPrepared executes prepared statements.
+func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, list []Stmt) error {
+	e := &bun.QueryEvent{DB: p.DB, StartTime: time.Now(), Stash: map[any]any{stmtsKey{}: list}}
+	for _, hook := range p.Hooks {
+		ctx = hook.BeforeQuery(ctx, e) //nolint:fatcontext // each goes on from the last one's
+	}
+	e.Err = conn.Raw(func(driver any) error { return sendBatch(ctx, driver.(*stdlib.Conn).Conn(), list) })
+	for i := len(p.Hooks) - 1; i >= 0; i-- {
+		p.Hooks[i].AfterQuery(ctx, e)
+	}
+	return e.Err
+}
+
+// stmtsKey is the key of the statements of a batch in its query event.
+type stmtsKey struct{}
+
+// Statements returns the statements of a query event that is a batch, with
+// arguments as text. ok is false for a single query.
+func Statements(e *bun.QueryEvent) (list []string, ok bool) {
+	sent, ok := e.Stash[stmtsKey{}].([]Stmt)
+	for _, q := range sent {
+		list = append(list, e.DB.QueryGen().FormatQuery(q.text, q.args...))
+	}
+	return list, ok
+}
+
+func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
+	var b pgx.Batch
+	for _, q := range list {
+		text := q.positional()
+		if _, err := conn.Prepare(ctx, text, text); err != nil { // a map lookup, except for the first time
+			return err
+		}
+		b.Queue(text, q.args...)
+	}
+	results := conn.SendBatch(ctx, &b)
+	defer results.Close()
+	for _, q := range list {
+		if q.row == nil {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+			continue
+		}
+		found, err := results.Query()
+		if err != nil {
+			return err
+		}
+		for err == nil && found.Next() {
+			err = q.row(found.Scan)
+		}
+		found.Close()
+		if err == nil {
+			err = found.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return results.Close()
+}

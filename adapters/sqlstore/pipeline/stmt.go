@@ -1,0 +1,134 @@
+// Package pipeline executes SQL statements and transactions in few round trips.
+// It knows no table.
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+)
+
+// Stmt is SQL whose arguments travel apart from its text. The text must be the
+// same every time, so that Postgres keeps its plan, which costs more to make
+// than to execute.
+type Stmt struct {
+	text string // with ? for each argument
+	args []any
+	// row is called for each row that the statement returns; nil: none is wanted.
+	row func(scan func(dest ...any) error) error
+}
+
+// New makes a statement. An argument that is a Stmt or a bun.Safe becomes part
+// of the text; there must be few variants of those.
+func New(text string, args ...any) Stmt {
+	for i, arg := range args {
+		switch arg.(type) {
+		case Stmt, schema.Safe:
+			return expand(text, args, i)
+		}
+	}
+	return Stmt{text: text, args: args}
+}
+
+// expand is New for arguments of which the first to become text is the one at
+// first.
+func expand(text string, args []any, first int) Stmt {
+	var (
+		b    strings.Builder
+		rest = append(make([]any, 0, len(args)+4), args[:first]...)
+		at   = 0
+	)
+	for n, arg := range args {
+		next := strings.IndexByte(text[at:], '?')
+		if next < 0 {
+			panic(fmt.Sprintf("pipeline: %q has no placeholder for argument %d", text, n))
+		}
+		b.WriteString(text[at : at+next])
+		at += next + 1
+		switch part := arg.(type) {
+		case Stmt:
+			b.WriteString(part.text)
+			rest = append(rest, part.args...)
+		case schema.Safe:
+			b.WriteString(string(part))
+		default:
+			b.WriteByte('?')
+			if n >= first {
+				rest = append(rest, arg)
+			}
+		}
+	}
+	b.WriteString(text[at:])
+	return Stmt{text: b.String(), args: rest}
+}
+
+// Text returns the text, with a question mark for each argument.
+func (q Stmt) Text() string { return q.text }
+
+// ScanRow sets what is called for each row that the statement returns.
+func (q Stmt) ScanRow(row func(scan func(dest ...any) error) error) Stmt {
+	q.row = row
+	return q
+}
+
+// AppendQuery implements schema.QueryAppender: the arguments become text too.
+func (q Stmt) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
+	return gen.AppendQuery(b, q.text, q.args...), nil
+}
+
+// positional is the text with $1 for the first argument, as Postgres reads it.
+func (q Stmt) positional() string {
+	if text, ok := positionalTexts.Load(q.text); ok {
+		return text.(string)
+	}
+	var b strings.Builder
+	for i, part := range strings.Split(q.text, "?") {
+		if i > 0 {
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(i))
+		}
+		b.WriteString(part)
+	}
+	positionalTexts.Store(q.text, b.String())
+	return b.String()
+}
+
+// positionalTexts caches positional by text.
+var positionalTexts sync.Map
+
+// query executes one statement and scans its rows.
+func (q Stmt) query(ctx context.Context, tx bun.IDB, gen schema.QueryGen) error {
+	found, err := tx.QueryContext(ctx, gen.FormatQuery(q.text, q.args...))
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		if err := q.row(found.Scan); err != nil {
+			return err
+		}
+	}
+	return found.Err()
+}
+
+// sequence is statements to be executed one after another.
+type sequence[Q schema.QueryAppender] []Q
+
+// AppendQuery implements schema.QueryAppender.
+func (q sequence[Q]) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
+	var err error
+	for i, statement := range q {
+		if i > 0 {
+			b = append(b, ";\n"...)
+		}
+		if b, err = statement.AppendQuery(gen, b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
