@@ -140,9 +140,3 @@ type Accounts interface {
 	// Usage returns what a user has used and set aside in the day and month of at.
 	Usage(ctx context.Context, user string, at time.Time) (access.Usage, error)
 }
-
-// Health is a dependency that can be asked how it is.
-type Health interface {
-	// Ping returns nil when the dependency can serve now.
-	Ping(ctx context.Context) error
-}

@@ -77,7 +77,6 @@ var (
 	_ ports.History  = (*Store)(nil)
 	_ ports.Audit    = (*Store)(nil)
 	_ ports.Accounts = (*Store)(nil)
-	_ ports.Health   = (*Store)(nil)
 )
 
 // Open opens a store. A SQLite file is created, with mode 0600, if it does not

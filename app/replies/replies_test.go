@@ -707,8 +707,8 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); old.stop() }()
 	b.eventually(func() error {
-		if old.Ready() == nil {
-			return fmt.Errorf("still ready")
+		if !old.Draining() {
+			return fmt.Errorf("not draining yet")
 		}
 		return nil
 	})

@@ -121,14 +121,6 @@ func New(deps Deps, opt Options) *Service {
 	return s
 }
 
-// Ready is nil while the service begins new runs.
-func (s *Service) Ready() error {
-	if s.isDraining() {
-		return errDraining()
-	}
-	return nil
-}
-
 // LiveRuns returns how many replies this instance is making.
 func (s *Service) LiveRuns() int { return s.roster.count() }
 

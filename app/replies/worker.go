@@ -35,7 +35,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	return nil
 }
 
-// Drain makes Ready fail and begins no more runs. Serve's end implies it.
+// Drain has the service refuse new runs. The end of Serve's context implies it.
 func (s *Service) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
 
 // letFinish waits for running replies, then ends those that are left.

@@ -21,7 +21,6 @@ type StoreBundle struct {
 	History  ports.History
 	Audit    ports.Audit
 	Accounts ports.Accounts
-	Health   ports.Health
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []audit.Entry
 }

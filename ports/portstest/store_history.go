@@ -309,9 +309,6 @@ func auditTests(b *storeBench) {
 	if err := b.Audit.Record(b.ctx(), nobody); err != nil {
 		b.Errorf("of a stranger: %v", err)
 	}
-	if err := b.Health.Ping(b.ctx()); err != nil {
-		b.Errorf("ping: %v", err)
-	}
 	ctx, cancel := context.WithCancel(b.ctx())
 	cancel()
 	b.wantKind("cancelled", b.Audit.Record(ctx, other), fault.Canceled)
