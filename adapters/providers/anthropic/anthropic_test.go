@@ -196,7 +196,7 @@ func TestAnthropic_Usage(t *testing.T) {
 
 func TestAnthropic_Request(t *testing.T) {
 	warm := 0.4
-	wish := chat.Params{System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"}
+	params := chat.Params{System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"}
 	for model, want := range map[string]struct {
 		rest    string
 		ignored any
@@ -210,9 +210,8 @@ func TestAnthropic_Request(t *testing.T) {
 	} {
 		t.Run(model, func(t *testing.T) {
 			s, p := open(t, stub.Say("ok"))
-			wish := wish
-			wish.Model = model
-			r := ask(t.Context(), p, wish)
+			params.Model = model
+			r := ask(t.Context(), p, params)
 			if r.err != nil {
 				t.Fatal(r.err)
 			}

@@ -14,10 +14,10 @@ import (
 	"parley/ports"
 )
 
-func say(t *testing.T, p Provider, turns ...ports.PromptMessage) (pieces []string, a ports.Answer, err error) {
+func generate(t *testing.T, p Provider, messages ...ports.PromptMessage) (chunks []string, a ports.Answer, err error) {
 	t.Helper()
-	a, err = p.Generate(t.Context(), ports.Prompt{Messages: turns}, func(d chat.Delta) { pieces = append(pieces, d.Text) })
-	return pieces, a, err
+	a, err = p.Generate(t.Context(), ports.Prompt{Messages: messages}, func(d chat.Delta) { chunks = append(chunks, d.Text) })
+	return chunks, a, err
 }
 
 func user(text string) ports.PromptMessage { return ports.PromptMessage{Role: chat.User, Text: text} }
@@ -26,30 +26,30 @@ func reply(text string) ports.PromptMessage {
 }
 
 func TestDemo_Reply(t *testing.T) {
-	t.Run("SaysWhatItIs", func(t *testing.T) {
-		pieces, a, err := say(t, Provider{}, user("hello"))
-		text := strings.Join(pieces, "")
+	t.Run("IsLabelled", func(t *testing.T) {
+		chunks, a, err := generate(t, Provider{}, user("hello"))
+		text := strings.Join(chunks, "")
 		if err != nil || !strings.Contains(text, "not AI") || a.Metadata["demo"] != true || *a.CostMicros != 0 {
 			t.Fatalf("got %q, %+v, %v", text, a, err)
 		}
-		if a.FinishReason != "stop" || a.Usage.Estimated || a.Usage.Input != 1 || a.Usage.Output != int64(len(pieces)) {
-			t.Errorf("answer %+v for %d words", a, len(pieces))
+		if a.FinishReason != "stop" || a.Usage.Estimated || a.Usage.Input != 1 || a.Usage.Output != int64(len(chunks)) {
+			t.Errorf("answer %+v for %d words", a, len(chunks))
 		}
 	})
-	t.Run("IsTheSameEveryTime", func(t *testing.T) {
-		first, _, _ := say(t, Provider{}, user("hello"))
-		again, _, _ := say(t, Provider{}, user("earlier"), reply("indeed"), user("hello"))
+	t.Run("IsDeterministic", func(t *testing.T) {
+		first, _, _ := generate(t, Provider{}, user("hello"))
+		again, _, _ := generate(t, Provider{}, user("earlier"), reply("indeed"), user("hello"))
 		if d := cmp.Diff(first, again); d != "" {
 			t.Error(d)
 		}
 	})
-	t.Run("GoesOnFromWhereItBroke", func(t *testing.T) {
-		whole, _, _ := say(t, Provider{}, user("!fail"))
-		if strings.Contains(strings.Join(whole, ""), "your own.") {
-			t.Fatal("!fail did not break off")
+	t.Run("ContinuesAFailedReply", func(t *testing.T) {
+		begun, _, _ := generate(t, Provider{}, user("!fail"))
+		if strings.Contains(strings.Join(begun, ""), "your own.") {
+			t.Fatal("!fail did not fail")
 		}
-		rest, a, err := say(t, Provider{}, user("!fail"), reply(strings.Join(whole, "")))
-		if got := strings.Join(append(whole, rest...), ""); err != nil || got != greeting("!fail") || a.FinishReason != "stop" {
+		rest, a, err := generate(t, Provider{}, user("!fail"), reply(strings.Join(begun, "")))
+		if got := strings.Join(append(begun, rest...), ""); err != nil || got != greeting("!fail") || a.FinishReason != "stop" {
 			t.Errorf("together %q, %v", got, err)
 		}
 	})
@@ -67,22 +67,22 @@ func TestDemo_Directives(t *testing.T) {
 		"say !echo two":      greeting("say !echo two"),
 	} {
 		t.Run(message, func(t *testing.T) {
-			pieces, _, err := say(t, Provider{}, user(message))
-			if d := cmp.Diff(want, strings.Join(pieces, "")); err != nil || d != "" {
+			chunks, _, err := generate(t, Provider{}, user(message))
+			if d := cmp.Diff(want, strings.Join(chunks, "")); err != nil || d != "" {
 				t.Error(err, d)
 			}
 		})
 	}
 	t.Run("LongIsBounded", func(t *testing.T) {
-		pieces, _, _ := say(t, Provider{}, user("!long 999999999"))
-		if len(pieces) != maxWords {
-			t.Errorf("%d words", len(pieces))
+		chunks, _, _ := generate(t, Provider{}, user("!long 999999999"))
+		if len(chunks) != maxWords {
+			t.Errorf("%d words", len(chunks))
 		}
 	})
-	t.Run("FailBreaksInTheMiddle", func(t *testing.T) {
-		pieces, a, err := say(t, Provider{}, user("!fail"))
-		if !fault.Is(err, fault.AIFailed) || len(pieces) == 0 || a.FinishReason != "" || !a.Usage.Estimated {
-			t.Errorf("%d pieces, %+v, %v", len(pieces), a, err)
+	t.Run("FailsInTheMiddle", func(t *testing.T) {
+		chunks, a, err := generate(t, Provider{}, user("!fail"))
+		if !fault.Is(err, fault.AIFailed) || len(chunks) == 0 || a.FinishReason != "" || !a.Usage.Estimated {
+			t.Errorf("%d chunks, %+v, %v", len(chunks), a, err)
 		}
 	})
 }
@@ -91,7 +91,7 @@ func TestDemo_Pace(t *testing.T) {
 	t.Run("WordByWord", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begun := time.Now()
-			_, _, err := say(t, Provider{Delay: 20 * time.Millisecond}, user("!long 100"))
+			_, _, err := generate(t, Provider{Delay: 20 * time.Millisecond}, user("!long 100"))
 			if took := time.Since(begun); err != nil || took != 2*time.Second {
 				t.Errorf("took %v, %v", took, err)
 			}
@@ -100,9 +100,9 @@ func TestDemo_Pace(t *testing.T) {
 	t.Run("SlowIsSpread", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begun := time.Now()
-			pieces, _, err := say(t, Provider{}, user("!slow 3s"))
-			if took := time.Since(begun).Round(10 * time.Millisecond); err != nil || took != 3*time.Second || len(pieces) < 10 {
-				t.Errorf("%d pieces in %v, %v", len(pieces), took, err)
+			chunks, _, err := generate(t, Provider{}, user("!slow 3s"))
+			if took := time.Since(begun).Round(10 * time.Millisecond); err != nil || took != 3*time.Second || len(chunks) < 10 {
+				t.Errorf("%d chunks in %v, %v", len(chunks), took, err)
 			}
 		})
 	})
@@ -111,14 +111,14 @@ func TestDemo_Pace(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			_, err := Provider{}.Generate(ctx, ports.Prompt{Messages: []ports.PromptMessage{user("!hang")}}, func(chat.Delta) {
-				t.Error("said something")
+				t.Error("emitted a word")
 			})
 			if !fault.Is(err, fault.AIFailed) {
 				t.Errorf("ended with %v", err)
 			}
 		})
 	})
-	t.Run("StopIsHeard", func(t *testing.T) {
+	t.Run("StopsWhenCancelled", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(50*time.Millisecond, cancel)

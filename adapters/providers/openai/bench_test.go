@@ -11,12 +11,12 @@ import (
 	"parley/ports"
 )
 
-// BenchmarkGenerate relays a reply of 1000 pieces that is there at once: what
-// a piece costs apart from its way through the network.
+// BenchmarkGenerate relays a reply of 1000 chunks that is available at once: what
+// a chunk costs apart from its way through the network.
 func BenchmarkGenerate(b *testing.B) {
-	const pieces = 1000
+	const chunks = 1000
 	var raw strings.Builder
-	for i := range pieces {
+	for i := range chunks {
 		fmt.Fprintf(&raw, `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" word%d"},"logprobs":null,"finish_reason":null}],"usage":null}`+"\n\n", i)
 	}
 	raw.WriteString(`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n")
@@ -34,9 +34,9 @@ func BenchmarkGenerate(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		got := 0
-		if _, err := p.Generate(b.Context(), prompt, func(chat.Delta) { got++ }); err != nil || got != pieces {
+		if _, err := p.Generate(b.Context(), prompt, func(chat.Delta) { got++ }); err != nil || got != chunks {
 			b.Fatal(got, err)
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/pieces, "ns/piece")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/chunks, "ns/chunk")
 }

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type result struct {
 	reasoning, text string
-	pieces          int
+	chunks          int
 	answer          ports.Answer
 	err             error
 }
@@ -54,7 +54,7 @@ func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
 	}
 	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
-		r.pieces++
+		r.chunks++
 		if d.Reasoning {
 			r.reasoning += d.Text
 		} else {

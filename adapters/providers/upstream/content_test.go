@@ -19,7 +19,7 @@ import (
 func TestString_CutsDoNotMatter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		text := rapid.StringOf(rapid.RuneFrom([]rune("a\\\"é한\ud7ff\ue000😀🙂\U0010ffff"))).Draw(rt, "text")
-		r, said := replyOf(t, Limits{})
+		r, got := replyOf(t, Limits{})
 		units := utf16.Encode([]rune(text))
 		for len(units) > 0 {
 			n := rapid.IntRange(1, min(len(units), 3)).Draw(rt, "cut")
@@ -43,8 +43,8 @@ func TestString_CutsDoNotMatter(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
-		if said.String() != text {
-			rt.Fatalf("%q became %q", text, said.String())
+		if got.String() != text {
+			rt.Fatalf("%q became %q", text, got.String())
 		}
 	})
 }
@@ -53,9 +53,9 @@ func TestString_Escapes(t *testing.T) {
 	for raw, want := range map[string]string{
 		`"\ud83d\ude00"`: "😀", `"\\ud83d"`: `\ud83d`, `"\\\ud83d\ude00\n\t\"\/"`: "\\😀\n\t\"/", `"\u0041\uD83D\uDE00b"`: "A😀b", `""`: "", `"\ud83"`: "",
 	} {
-		r, said := replyOf(t, Limits{})
-		if err := r.Text(String(gjson.Parse(raw))); err != nil || said.String() != want && want != "" {
-			t.Errorf("%s became %q, %v", raw, said.String(), err)
+		r, got := replyOf(t, Limits{})
+		if err := r.Text(String(gjson.Parse(raw))); err != nil || got.String() != want && want != "" {
+			t.Errorf("%s became %q, %v", raw, got.String(), err)
 		}
 	}
 }

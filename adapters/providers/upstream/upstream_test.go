@@ -23,20 +23,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func replyOf(t *testing.T, l Limits) (*Reply, *strings.Builder) {
 	_, w := NewWatchdog(context.Background(), l.OrDefaults())
 	t.Cleanup(w.Stop)
-	var said strings.Builder
+	var got strings.Builder
 	return NewReply(w, func(d chat.Delta) {
 		if !utf8.ValidString(d.Text) || d.Text == "" {
-			t.Errorf("piece %q", d.Text)
+			t.Errorf("chunk %q", d.Text)
 		}
-		said.WriteString(d.Text)
-	}), &said
+		got.WriteString(d.Text)
+	}), &got
 }
 
-// However a reply is cut into pieces, the same characters come out.
+// However a reply is cut into chunks, the same characters come out.
 func TestReply_CutsDoNotMatter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		text := rapid.StringOf(rapid.RuneFrom([]rune("ab é한😀\u200d\n\x00\x1b"))).Draw(rt, "text")
-		r, said := replyOf(t, Limits{})
+		r, got := replyOf(t, Limits{})
 		for rest := text; rest != ""; {
 			n := rapid.IntRange(1, min(len(rest), 5)).Draw(rt, "cut")
 			if err := r.Text(rest[:n]); err != nil {
@@ -44,14 +44,14 @@ func TestReply_CutsDoNotMatter(t *testing.T) {
 			}
 			rest = rest[n:]
 		}
-		if want, _ := chat.CleanOutput(text); said.String() != want {
-			rt.Fatalf("%q became %q", text, said.String())
+		if want, _ := chat.CleanOutput(text); got.String() != want {
+			rt.Fatalf("%q became %q", text, got.String())
 		}
 	})
 }
 
 func TestReply_IsBounded(t *testing.T) {
-	r, said := replyOf(t, Limits{MaxReply: 5})
+	r, got := replyOf(t, Limits{MaxReply: 5})
 	if err := r.Reasoning("한국"); err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +59,8 @@ func TestReply_IsBounded(t *testing.T) {
 		t.Fatalf("exactly full: %v", err)
 	}
 	err := r.Text("d")
-	if ReasonOf(err) != ReplyTooLong || said.String() != "한국abc" {
-		t.Errorf("%q, %v", said.String(), err)
+	if ReasonOf(err) != ReplyTooLong || got.String() != "한국abc" {
+		t.Errorf("%q, %v", got.String(), err)
 	}
 }
 
@@ -90,9 +90,9 @@ func TestWatchdog(t *testing.T) {
 		after  time.Duration
 	}{
 		"FirstToken":       {func(*Watchdog) {}, FirstToken, 10 * time.Second},
-		"PingsAreNoToken":  {func(w *Watchdog) { time.Sleep(9 * time.Second); w.KeepAlive() }, FirstToken, 10 * time.Second},
+		"PingsAreNoChunks": {func(w *Watchdog) { time.Sleep(9 * time.Second); w.KeepAlive() }, FirstToken, 10 * time.Second},
 		"Idle":             {func(w *Watchdog) { time.Sleep(9 * time.Second); w.Begin() }, Idle, 14 * time.Second},
-		"PingsAreLife":     {func(w *Watchdog) { w.Begin(); time.Sleep(4 * time.Second); w.KeepAlive() }, Idle, 9 * time.Second},
+		"PingsCount":       {func(w *Watchdog) { w.Begin(); time.Sleep(4 * time.Second); w.KeepAlive() }, Idle, 9 * time.Second},
 		"BeginsOnce":       {func(w *Watchdog) { w.Begin(); time.Sleep(4 * time.Second); w.Begin() }, Idle, 5 * time.Second},
 		"GraceIsShort":     {func(w *Watchdog) { w.Begin(); w.Complete() }, Idle, grace},
 		"PingsAreNoChunk":  {func(w *Watchdog) { w.Complete(); time.Sleep(time.Second); w.KeepAlive() }, Idle, grace},
