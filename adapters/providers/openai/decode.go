@@ -14,8 +14,9 @@ import (
 // decoder reads the chunks of one stream, or the one document of a server that
 // does not stream.
 type decoder struct {
-	choice int64 // the index of the choice that is the reply
-	chosen bool  // it has sent text
+	choice    int64 // the index of the choice that is the reply
+	chosen    bool  // it has sent text
+	reasoning mirror
 }
 
 var done = []byte("[DONE]")
@@ -106,6 +107,7 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 			return nil
 		}
 	}
+	c.Reasoning = d.reasoning.unseen(c.source, c.Reasoning)
 	if err := r.Content(c.Content); err != nil {
 		return err
 	}
@@ -121,20 +123,26 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 }
 
 // content is that of a delta or a message, gathered from several members.
-type content struct{ upstream.Content }
+type content struct {
+	upstream.Content
+	source string // the first member with reasoning
+}
 
 func (c *content) isEmpty() bool { return c.Text == "" && c.Reasoning == "" }
 
 func (c *content) merge(more upstream.Content) {
 	c.Text += more.Text
-	c.addReasoning(more.Reasoning)
+	c.addReasoning("content", more.Reasoning)
 	if c.Unsupported == "" {
 		c.Unsupported = more.Unsupported
 	}
 }
 
-// addReasoning adds reasoning once: some servers give it under several names.
-func (c *content) addReasoning(text string) {
+// addReasoning adds reasoning once: some servers send it in several members.
+func (c *content) addReasoning(source, text string) {
+	if text != "" && c.source == "" {
+		c.source = source
+	}
 	switch {
 	case strings.Contains(c.Reasoning, text):
 	case strings.Contains(text, c.Reasoning):
@@ -142,6 +150,38 @@ func (c *content) addReasoning(text string) {
 	default:
 		c.Reasoning += text
 	}
+}
+
+// mirror finds reasoning that a server sends again under another name, in
+// chunks of their own or as a whole at the end.
+type mirror struct {
+	text    []byte         // as passed on
+	sources map[string]int // how much of it each member has sent; -1: something else
+}
+
+// unseen returns the part of a member's next chunk that was not passed on yet.
+func (m *mirror) unseen(source, chunk string) string {
+	if chunk == "" {
+		return ""
+	}
+	if m.sources == nil {
+		m.sources = map[string]int{}
+	}
+	at := m.sources[source]
+	if at >= 0 {
+		switch known := m.text[at:]; {
+		case strings.HasPrefix(string(known[:min(len(known), len(chunk))]), chunk):
+			m.sources[source] = at + len(chunk)
+			return ""
+		case len(known) <= len(chunk) && strings.HasPrefix(chunk, string(known)):
+			chunk = chunk[len(known):]
+			m.sources[source] = len(m.text) + len(chunk)
+		default:
+			m.sources[source] = -1
+		}
+	}
+	m.text = append(m.text, chunk...)
+	return chunk
 }
 
 // read reads a delta or a message.
@@ -159,7 +199,7 @@ func (d *decoder) read(v gjson.Result, r *upstream.Reply) (c content) {
 			"reasoning_details", // OpenRouter
 			"reasoning_text",
 			"thinking", "thinking_blocks": // LiteLLM
-			c.addReasoning(upstream.ReadReasoning(value))
+			c.addReasoning(key.Str, upstream.ReadReasoning(value))
 		case "tool_calls", "function_call", "audio", "images":
 			if !isEmpty(value) && c.Unsupported == "" {
 				c.Unsupported = key.Str

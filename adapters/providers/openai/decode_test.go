@@ -203,8 +203,14 @@ func TestDecode_Shapes(t *testing.T) {
 		"ReasoningTwice":     {reply: stub.Reply{Reasoning: "let me think", Text: "a", ReasoningMembers: []string{"reasoning", "reasoning_content"}}, text: "a", reasoning: "let me think"},
 		"ReasoningAsDetails": {reply: raw(delta(`{"reasoning":"hmm","reasoning_details":[{"type":"reasoning.text","text":"hmm"}]}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "hmm"},
 		"OnlyDetails":        {reply: raw(delta(`{"reasoning_details":[{"type":"reasoning.summary","summary":"hmm"},{"type":"reasoning.encrypted","data":"eA=="}]}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "hmm"},
-		"ReasoningAndPart":   {reply: raw(delta(`{"reasoning_content":"hmm","content":[{"type":"thinking","thinking":[{"type":"text","text":"hmm"}]}]}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "hmm"},
-		"ReasoningDiffers":   {reply: raw(delta(`{"reasoning":"one","reasoning_content":"two"}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "onetwo"},
+		"ReasoningInTwoChunks": {reply: raw(delta(`{"reasoning":"hm"}`), delta(`{"reasoning_content":"hm"}`), delta(`{"reasoning":"m hm"}`), delta(`{"reasoning_content":"m hm"}`), delta(`{"content":"a"}`), finished),
+			text: "a", reasoning: "hmm hm"},
+		"ReasoningAgainAtEnd": {reply: raw(delta(`{"reasoning_content":"one "}`), delta(`{"reasoning_content":"two"}`), delta(`{"content":"a"}`), delta(`{"reasoning_details":[{"type":"reasoning.text","text":"one two"}]}`), finished), text: "a", reasoning: "one two"},
+		"ReasoningAhead":      {reply: raw(delta(`{"reasoning":"one"}`), delta(`{"reasoning_content":"one two"}`), delta(`{"reasoning":" two three"}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "one two three"},
+		"ReasoningRepeats":    {reply: raw(delta(`{"reasoning":"ha"}`), delta(`{"reasoning":"ha"}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "haha"},
+		"ReasoningOfTwoKinds": {reply: raw(delta(`{"reasoning":"one "}`), delta(`{"reasoning_content":"two "}`), delta(`{"reasoning":"three "}`), delta(`{"reasoning_content":"four"}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "one two three four"},
+		"ReasoningAndPart":    {reply: raw(delta(`{"reasoning_content":"hmm","content":[{"type":"thinking","thinking":[{"type":"text","text":"hmm"}]}]}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "hmm"},
+		"ReasoningDiffers":    {reply: raw(delta(`{"reasoning":"one","reasoning_content":"two"}`), delta(`{"content":"a"}`), finished), text: "a", reasoning: "onetwo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
