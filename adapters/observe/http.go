@@ -14,12 +14,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// RequestID is the header in which a request's id travels, in both directions.
+// RequestID is the header of a request's id, in requests and responses.
 const RequestID = "X-Request-Id"
 
 type requestIDKey struct{}
 
-// RequestAttrs returns what a context knows about its request, for the log.
+// RequestAttrs returns the log attributes of the request of a context.
 func RequestAttrs(ctx context.Context) []slog.Attr {
 	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
 		return []slog.Attr{slog.String("request_id", id)}
@@ -27,9 +27,9 @@ func RequestAttrs(ctx context.Context) []slog.Attr {
 	return nil
 }
 
-// HTTP gives every request an id and a span, counts it by the pattern of its
-// route, and writes one line when it has been answered. A well-formed id that
-// the caller brings is kept. sends says which routes ask for a reply.
+// HTTP gives each request an id and a span, counts it by the pattern of its route,
+// and logs one line at its end. A valid id of the caller's is kept. sends reports
+// whether a route starts a reply.
 func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
@@ -39,7 +39,7 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 			r.Header.Set(RequestID, id)
 		}
 		w.Header().Set(RequestID, id)
-		if muted {
+		if telemetryOff {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -57,10 +57,10 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 			if panicked != nil && rec.status == 0 {
 				rec.status = http.StatusInternalServerError
 			}
-			ob.answered(r, rec, method, span, begun)
-			// What becomes of a stream, or of a reply, is judged as a turn.
+			ob.requestFinished(r, rec, method, span, begun)
+			// Streams and replies are counted as turns.
 			if route := routeOf(r.Pattern); strings.HasPrefix(route, "/api/chat/") && !rec.streaming && !sends(method, route) {
-				ob.later.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status)))
+				ob.metricBuffer.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status)))
 			}
 			if panicked != nil {
 				panic(panicked)
@@ -70,11 +70,11 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 	})
 }
 
-// statusClientGone is what nginx calls a request whose caller left before
-// there was an answer.
+// statusClientGone is nginx' status of a request whose client disconnected before
+// the response.
 const statusClientGone = 499
 
-func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span trace.Span, begun time.Time) {
+func (ob *Observer) requestFinished(r *http.Request, rec *recorder, method string, span trace.Span, begun time.Time) {
 	ctx, took := r.Context(), time.Since(begun)
 	switch {
 	case rec.status != 0:
@@ -91,8 +91,8 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 		span.SetStatus(codes.Error, "")
 	}
 	ob.active.Add(-1)
-	of := request{method, route, rec.status}
-	ob.later.do(func() { ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(of, of.attributes)) })
+	of := requestLabels{method, route, rec.status}
+	ob.metricBuffer.do(func() { ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(of, of.attributes)) })
 	if span.IsRecording() {
 		span.SetName(method + " " + route)
 		span.SetAttributes(keyRoute.String(route), keyStatus.Int(rec.status))
@@ -103,19 +103,19 @@ func (ob *Observer) answered(r *http.Request, rec *recorder, method string, span
 	if route == "/api/health" {
 		level = slog.LevelDebug
 	}
-	ob.say(ctx, level, "request", []slog.Attr{
+	ob.logRecord(ctx, level, "request", []slog.Attr{
 		slog.String("method", method), slog.String("route", route), slog.Int("status", rec.status),
 		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 	})
 }
 
-// request is what its duration is told by.
-type request struct {
+// requestLabels are the labels of the duration of a request.
+type requestLabels struct {
 	method, route string
 	status        int
 }
 
-func (r request) attributes() []attribute.KeyValue {
+func (r requestLabels) attributes() []attribute.KeyValue {
 	attrs := []attribute.KeyValue{keyMethod.String(r.method), keyRoute.String(r.route), keyStatus.Int(r.status)}
 	if r.status >= 500 {
 		attrs = append(attrs, keyErrorType.String(http.StatusText(r.status)))
@@ -125,8 +125,7 @@ func (r request) attributes() []attribute.KeyValue {
 
 func (ob *Observer) streamOpened() { ob.m.streams.Inc() }
 
-// routeOf is the path of a pattern of the router. A request that matched none
-// gets one name, whatever it asked for.
+// routeOf returns the path of a pattern of the router, or "unmatched".
 func routeOf(pattern string) string {
 	if i := strings.IndexByte(pattern, '/'); i >= 0 && pattern[i:] != "/" {
 		return pattern[i:]
@@ -142,7 +141,7 @@ func methodLabel(m string) string {
 	return "_OTHER"
 }
 
-// validRequestID accepts what is safe to repeat in headers and logs.
+// validRequestID reports whether an id is safe in headers and logs.
 func validRequestID(id string) bool {
 	if len(id) < 8 || len(id) > 64 {
 		return false
@@ -156,7 +155,8 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// recorder remembers what was answered. http.ResponseController sees through it.
+// recorder records the status and size of a response. http.ResponseController
+// unwraps it.
 type recorder struct {
 	http.ResponseWriter
 	status    int

@@ -137,7 +137,7 @@ func TestHTTP_AttackMakesNoSeries(t *testing.T) {
 		req.Host, req.Method = fmt.Sprintf("h%d.example", i), fmt.Sprintf("M%d", i)
 		h.ServeHTTP(httptest.NewRecorder(), req)
 	}
-	w.Settle()
+	w.Flush()
 	n, err := testutil.GatherAndCount(w.reg, "http_server_request_duration_seconds")
 	if err != nil || n != 1 {
 		t.Errorf("%d series, %v", n, err)

@@ -8,23 +8,23 @@ import (
 	"parley/ports"
 )
 
-// other stands for every value that is not on a list, so that nobody can make
-// a new time series by naming something.
+// other replaces every value that is not on a list, so that callers cannot create
+// time series.
 const other = "other"
 
-// mostModels bounds the label model.
-const mostModels = 12
+// maxModels bounds the values of the label model.
+const maxModels = 12
 
 type pair struct{ provider, model string }
 
-// labels maps names of providers and models to the values that may be labels.
+// labels maps names of providers and models to values of labels.
 type labels struct {
 	pairs  []pair // in the order configured
 	known  map[pair]bool
 	vendor map[string]bool
 }
 
-// currentLabels holds the labels of the models that are known now.
+// currentLabels holds the labels of the registered models.
 type currentLabels struct{ now atomic.Pointer[labels] }
 
 func (c *currentLabels) set(l labels) { c.now.Store(&l) }
@@ -35,14 +35,14 @@ func (c *currentLabels) provider(name string) string { return c.now.Load().provi
 func (c *currentLabels) breaker(provider, model string) string {
 	return c.now.Load().breaker(provider, model)
 }
-func (c *currentLabels) knows(p pair) bool { return c.now.Load().known[p] }
+func (c *currentLabels) isKnown(p pair) bool { return c.now.Load().known[p] }
 
 func newLabels(models []ports.ModelInfo) labels {
 	l := labels{known: map[pair]bool{}, vendor: map[string]bool{}}
 	for _, m := range models {
 		p := pair{m.Provider, m.Model}
 		l.vendor[m.Provider] = true
-		if m.Model != "" && !l.known[p] && len(l.pairs) < mostModels {
+		if m.Model != "" && !l.known[p] && len(l.pairs) < maxModels {
 			l.known[p] = true
 			l.pairs = append(l.pairs, p)
 		}
@@ -50,9 +50,9 @@ func newLabels(models []ports.ModelInfo) labels {
 	return l
 }
 
-// of returns the label values; a run that never reached a provider has "none".
-// A provider may answer with the version of a model that was asked for by its
-// family's name: that counts as the one asked for.
+// of returns the label values; those of a run that did not reach a provider are
+// "none". A provider may answer with the version of a model that was requested by
+// its family's name: that counts as the requested one.
 func (l labels) of(provider, model string) (string, string) {
 	switch {
 	case provider == "":
@@ -146,7 +146,8 @@ func taskLabel(task string) string {
 	return other
 }
 
-// resultLabel is what the API's promise makes of a status: refusals are answers.
+// resultLabel returns the result of a request in the API's service level: refusals
+// are not errors.
 func resultLabel(status int) string {
 	if status >= 500 {
 		return "error"

@@ -8,22 +8,22 @@ import (
 	"parley/ports"
 )
 
-// Limiter measures how long a limiter takes.
+// Limiter measures how long decisions of a limiter take.
 func (ob *Observer) Limiter(next ports.Limiter) ports.Limiter {
-	if muted {
+	if telemetryOff {
 		return next
 	}
-	return watchedLimiter{ob: ob, next: next}
+	return measuredLimiter{ob: ob, next: next}
 }
 
-type watchedLimiter struct {
+type measuredLimiter struct {
 	ob   *Observer
 	next ports.Limiter
 }
 
-func (w watchedLimiter) Take(ctx context.Context, key string, limit int) (access.Decision, error) {
+func (w measuredLimiter) Take(ctx context.Context, key string, limit int) (access.Decision, error) {
 	begun := time.Now()
 	d, err := w.next.Take(ctx, key, limit)
-	w.ob.later.observe(w.ob.m.limitSeconds, time.Since(begun).Seconds())
+	w.ob.metricBuffer.observe(w.ob.m.limitSeconds, time.Since(begun).Seconds())
 	return d, err
 }

@@ -11,9 +11,9 @@ import (
 	"parley/ports"
 )
 
-// metrics are the chat_* metrics. A counter begins at 0 for every label value
-// that can occur: one that is first seen at 1 has no rate, and the first
-// failure would be invisible.
+// metrics are the chat_* metrics. Counters are created at 0 for every label value
+// that can occur: one that first appears at 1 has a rate of 0, which would hide the
+// first failure.
 type metrics struct {
 	turns             *prometheus.CounterVec
 	turnSeconds       *prometheus.HistogramVec
@@ -45,11 +45,11 @@ type metrics struct {
 
 	models sync.Map // pair -> *modelMetrics
 
-	// overhead's, looked up once.
+	// Those of overhead, looked up once.
 	stage map[string]prometheus.Observer
 }
 
-// modelMetrics are those of turns that one model answered, looked up once.
+// modelMetrics are the metrics of the turns of one model, looked up once.
 type modelMetrics struct {
 	turns          map[string]prometheus.Counter // by outcome
 	seconds, first prometheus.Observer
@@ -57,7 +57,7 @@ type modelMetrics struct {
 	cost, unpriced prometheus.Counter
 }
 
-// model makes those of a pair of label values begin at 0.
+// model returns the metrics of a pair of label values, created at 0.
 func (m *metrics) model(p pair) *modelMetrics {
 	if known, ok := m.models.Load(p); ok {
 		return known.(*modelMetrics)
@@ -92,94 +92,94 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	byModel := []string{"provider", "model"}
 	m := &metrics{
 		turns: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_turns_total", Help: "Turns by how they ended.",
+			Name: "chat_turns_total", Help: "Turns by outcome.",
 		}, []string{"provider", "model", "outcome"}),
 		turnSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "chat_turn_duration_seconds", Help: "From the acceptance of a message to the durable end of its reply.",
 			Buckets: []float64{.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320},
 		}, byModel),
 		firstSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "chat_turn_time_to_first_event_seconds", Help: "From the acceptance of a message to the first piece of its reply that could be shown.",
+			Name: "chat_turn_time_to_first_event_seconds", Help: "From the acceptance of a message to the first event of its reply.",
 			Buckets: []float64{.1, .25, .5, .75, 1, 1.5, 2.5, 4, 6.5, 10, 20, 40},
 		}, byModel),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "chat_run_wait_seconds", Help: "From the acceptance of a message until an instance begins its reply.",
+			Name: "chat_run_wait_seconds", Help: "From the acceptance of a message until an instance starts its reply.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 30},
 		}),
 		overhead: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "chat_overhead_seconds", Help: "What Parley itself adds: from a request to the call of the provider (admit), from a piece of the reply to its event (emit).",
+			Name: "chat_overhead_seconds", Help: "Latency added by Parley: from the request to the call of the provider (admit), from a chunk of the provider to its event (emit).",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"stage"}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "chat_streams_active", Help: "Event streams that are open.",
+			Name: "chat_streams_active", Help: "Open event streams.",
 		}),
 		aborts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_stream_aborts_total", Help: "Event streams that ended before what they followed did.",
+			Name: "chat_stream_aborts_total", Help: "Event streams that ended before their reply.",
 		}, []string{"reason"}),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_tokens_total", Help: "Tokens; input includes the cached ones, output the reasoning.",
 		}, []string{"provider", "model", "kind"}),
 		cost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_cost_usd_total", Help: "What replies cost, as far as prices are known.",
+			Name: "chat_cost_usd_total", Help: "Cost of replies in US dollars, where prices are known.",
 		}, byModel),
 		unpriced: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_unpriced_requests_total", Help: "Replies of models whose price is not known.",
 		}, byModel),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_provider_attempts_total", Help: "Requests to providers, by why they were made and what came of them.",
+			Name: "chat_provider_attempts_total", Help: "Requests to providers by kind (first, retry, fallback) and result.",
 		}, []string{"provider", "model", "kind", "result"}),
 		skips: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_provider_skips_total", Help: "Requests that a provider was spared, by why.",
+			Name: "chat_provider_skips_total", Help: "Requests not sent to a provider, by reason.",
 		}, []string{"provider", "model", "reason"}),
 		headroom: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "chat_provider_ratelimit_remaining_ratio", Help: "What is left of a provider's own limit, by its last answer.",
+			Name: "chat_provider_ratelimit_remaining_ratio", Help: "Remaining part of a provider's own rate limit, from its last response.",
 		}, []string{"provider", "kind"}),
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_breaker_transitions_total", Help: "Changes of a breaker into a state.",
+			Name: "chat_breaker_transitions_total", Help: "Transitions of a breaker into a state.",
 		}, []string{"breaker", "state"}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_breaker_rejections_total", Help: "Requests that a breaker did not let through.",
+			Name: "chat_breaker_rejections_total", Help: "Requests rejected by an open breaker.",
 		}, []string{"breaker"}),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chat_runs_recovered_total", Help: "Replies begun again after their instance was gone.",
+			Name: "chat_runs_recovered_total", Help: "Replies taken over from an instance that stopped or crashed.",
 		}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chat_runs_fenced_total", Help: "Replies that this instance lost to a newer attempt.",
+			Name: "chat_runs_fenced_total", Help: "Replies of this instance that a newer attempt took over.",
 		}),
 		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "chat_checkpoint_seconds", Help: "How long it takes to record the output of the live replies.",
+			Name: "chat_checkpoint_seconds", Help: "Duration of recording the output of all live replies of an instance.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
 		}),
 		checkpointBytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chat_checkpoint_bytes_total", Help: "Output recorded while replies were being made.",
+			Name: "chat_checkpoint_bytes_total", Help: "Bytes of output recorded before replies ended.",
 		}),
 		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_ratelimit_decisions_total", Help: "What the limiter said; fallback_ when it had to decide alone.",
+			Name: "chat_ratelimit_decisions_total", Help: "Decisions of the rate limiter; fallback_ when Redis did not answer.",
 		}, []string{"scope", "decision"}),
 		limitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "chat_ratelimit_backend_seconds", Help: "How long the limiter took to say it.",
+			Name: "chat_ratelimit_backend_seconds", Help: "Duration of a decision of the rate limiter.",
 			Buckets: []float64{.00001, .0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
 		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_refusals_total", Help: "Requests turned away before they became a reply.",
+			Name: "chat_refusals_total", Help: "Requests refused before a reply was started, by kind of error.",
 		}, []string{"kind"}),
 		background: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_background_failures_total", Help: "Failures of work that belongs to no request.",
+			Name: "chat_background_failures_total", Help: "Failures of background work, by task.",
 		}, []string{"task"}),
 		auditLag: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "chat_audit_seal_lag_seconds", Help: "How long the oldest audit entry had waited to be sealed when this instance last looked.",
+			Name: "chat_audit_seal_lag_seconds", Help: "Age of the oldest unsealed audit entry, as of the last check by this instance.",
 		}),
 		auditSeq: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "chat_audit_sealed_seq", Help: "Number of the link of the audit chain that this instance made last.",
+			Name: "chat_audit_sealed_seq", Help: "Sequence number of the last entry that this instance sealed.",
 		}),
-		// The conventions' name and buckets for what the SDK takes too long to record:
-		// every turn has a handful.
+		// The name and buckets of the conventions, without the SDK, which is too slow:
+		// each turn has several statements.
 		statements: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "db_client_operation_duration_seconds", Help: "Duration of statements.",
+			Name: "db_client_operation_duration_seconds", Help: "Duration of SQL statements.",
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10},
 		}, []string{"db_system_name", "db_operation_name", "error_type"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chat_api_requests_total", Help: "Requests that the API's promise is about: those of users, but for streams and what makes a reply.",
+			Name: "chat_api_requests_total", Help: "Requests that count for the API's service level: those of users, without streams and sends.",
 		}, []string{"result"}),
 	}
 	m.begin(newLabels(nil))
@@ -194,7 +194,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-// begin makes every counter exist.
+// begin creates every counter.
 func (m *metrics) begin(l labels) {
 	m.turns.WithLabelValues("none", "none", "rate_limited")
 	m.turns.WithLabelValues("none", "none", "quota")
@@ -239,7 +239,7 @@ func (m *metrics) begin(l labels) {
 	}
 }
 
-// spend counts tokens and money of a reply that reached a provider.
+// spend counts the tokens and the cost of a reply that reached a provider.
 func (by *modelMetrics) spend(f ports.RunFinished) {
 	if by.tokens == nil || f.Cached {
 		return
@@ -257,7 +257,7 @@ func (by *modelMetrics) spend(f ports.RunFinished) {
 	}
 }
 
-// observeTraced adds the trace as an exemplar, when one is recorded.
+// observeTraced adds the trace as an exemplar if it is sampled.
 func observeTraced(sc trace.SpanContext, o prometheus.Observer, v float64) {
 	if sc.IsSampled() {
 		if e, ok := o.(prometheus.ExemplarObserver); ok {

@@ -14,23 +14,23 @@ import (
 	"parley/ports"
 )
 
-// Model watches one provider: a client span for each request with the
-// attributes that GenAI conventions name, and its metrics. model is the one
-// that is asked when the prompt names none.
+// Model measures one provider: each request gets a client span with the attributes
+// of the GenAI conventions, and is counted in its metrics. model is the one that
+// is called when the prompt names none.
 func (ob *Observer) Model(provider, model string, next ports.Model) ports.Model {
-	if muted {
+	if telemetryOff {
 		return next
 	}
-	return watchedModel{ob: ob, provider: provider, model: model, next: next}
+	return measuredModel{ob: ob, provider: provider, model: model, next: next}
 }
 
-type watchedModel struct {
+type measuredModel struct {
 	ob              *Observer
 	provider, model string
 	next            ports.Model
 }
 
-func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
+func (w measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
 	asked := w.model
 	if p.Params.Model != "" {
 		asked = p.Params.Model
@@ -38,27 +38,27 @@ func (w watchedModel) Generate(ctx context.Context, p ports.Prompt, emit func(ch
 	ctx, span := w.begin(ctx, asked, p)
 	defer span.End()
 
-	w.ob.asking(ctx, p.RunID)
+	w.ob.providerCallStarted(ctx, p.RunID)
 	begun := time.Now()
 	var first time.Duration
 	answer, err := w.next.Generate(ctx, p, func(d chat.Delta) {
 		if first == 0 {
 			first = time.Since(begun)
-			w.ob.heard(p.RunID)
+			w.ob.firstChunk(p.RunID)
 		}
 		emit(d)
 	})
 	took := time.Since(begun)
-	w.ob.later.do(func() { w.measure(ctx, asked, took, first, answer, err) })
+	w.ob.metricBuffer.do(func() { w.measure(ctx, asked, took, first, answer, err) })
 	if span.IsRecording() {
 		describe(span, first, answer, err)
 	}
 	return answer, err
 }
 
-// begin begins the span of a request to the provider. One that is part of a
-// trace that is not kept is not worth describing.
-func (w watchedModel) begin(ctx context.Context, asked string, p ports.Prompt) (context.Context, trace.Span) {
+// begin starts the span of a request to the provider, unless its trace is not
+// sampled.
+func (w measuredModel) begin(ctx context.Context, asked string, p ports.Prompt) (context.Context, trace.Span) {
 	if whole := trace.SpanFromContext(ctx); whole.SpanContext().IsValid() && !whole.SpanContext().IsSampled() {
 		return ctx, noop.Span{}
 	}
@@ -82,18 +82,18 @@ func (w watchedModel) begin(ctx context.Context, asked string, p ports.Prompt) (
 	return w.ob.tracer.Start(ctx, chatOperation+" "+asked, start...)
 }
 
-func (w watchedModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
+func (w measuredModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
 	provider, model := w.ob.labels.of(w.provider, asked)
-	of := asking{pair: pair{provider, model}}
+	of := callLabels{pair: pair{provider, model}}
 	if first > 0 {
 		w.ob.otel.genFirst.Record(ctx, first.Seconds(), w.ob.asked.of(of, of.attributes))
 	}
 	if a.Usage.Input > 0 {
-		in := tokens{of.pair, "input"}
+		in := tokenLabels{of.pair, "input"}
 		w.ob.otel.genTokens.Record(ctx, a.Usage.Input, w.ob.tokens.of(in, in.attributes))
 	}
 	if a.Usage.Output > 0 {
-		out := tokens{of.pair, "output"}
+		out := tokenLabels{of.pair, "output"}
 		w.ob.otel.genTokens.Record(ctx, a.Usage.Output, w.ob.tokens.of(out, out.attributes))
 	}
 	if err != nil {
@@ -102,14 +102,14 @@ func (w watchedModel) measure(ctx context.Context, asked string, took, first tim
 	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), w.ob.asked.of(of, of.attributes))
 }
 
-// asking is what the duration of a request to a provider is told by; err is ""
-// for one that went well.
-type asking struct {
+// callLabels are the labels of the duration of a request to a provider; err is ""
+// for a successful one.
+type callLabels struct {
 	pair
 	err string
 }
 
-func (a asking) attributes() []attribute.KeyValue {
+func (a callLabels) attributes() []attribute.KeyValue {
 	attrs := a.pair.attributes()
 	if a.err != "" {
 		attrs = append(attrs, keyErrorType.String(a.err))
@@ -117,13 +117,13 @@ func (a asking) attributes() []attribute.KeyValue {
 	return attrs
 }
 
-// tokens is what a count of tokens is told by.
-type tokens struct {
+// tokenLabels are the labels of a count of tokens.
+type tokenLabels struct {
 	pair
 	kind string
 }
 
-func (t tokens) attributes() []attribute.KeyValue {
+func (t tokenLabels) attributes() []attribute.KeyValue {
 	return append(t.pair.attributes(), keyGenTokenType.String(t.kind))
 }
 
@@ -155,7 +155,8 @@ func describe(span trace.Span, first time.Duration, a ports.Answer, err error) {
 	}
 }
 
-// errorType is the provider's reason when there is one, else the kind of fault.
+// errorType returns the provider's reason if there is one, or else the kind of
+// fault.
 func errorType(err error) string {
 	if f := fault.As(err); f != nil {
 		if reason, ok := f.Details["reason"].(string); ok {

@@ -8,8 +8,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 )
 
-// Every name of the semantic conventions stands in this file: the GenAI ones
-// are not stable, and v1.41.0 is the last Go package that has them.
+// This file has all names of the semantic conventions: those of GenAI are not
+// stable, and v1.41.0 is the last Go package with them.
 
 var (
 	keyErrorType       = semconv.ErrorTypeKey
@@ -42,11 +42,11 @@ var (
 	keyRequest = attribute.Key("parley.request.id")
 )
 
-// chatOperation is what a provider is asked to do, as GenAI calls it.
+// chatOperation is the operation of requests to providers in the GenAI conventions.
 const chatOperation = "chat"
 
-// instruments are those whose names the conventions give. Their buckets are
-// views of platform/telemetry.
+// instruments are those with names of the conventions. Their buckets are set by
+// views in platform/telemetry.
 type instruments struct {
 	httpSeconds metric.Float64Histogram
 	genSeconds  metric.Float64Histogram
@@ -54,7 +54,7 @@ type instruments struct {
 	genTokens   metric.Int64Histogram
 }
 
-// newInstruments makes them. active is asked how many requests there are.
+// newInstruments returns them. active returns the number of requests in progress.
 func newInstruments(m metric.Meter, active func() int64) (in instruments, err error) {
 	seconds := func(name, help string) metric.Float64Histogram {
 		h, failed := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help))
@@ -65,10 +65,10 @@ func newInstruments(m metric.Meter, active func() int64) (in instruments, err er
 	}
 	in.httpSeconds = seconds("http.server.request.duration", "Duration of requests.")
 	in.genSeconds = seconds("gen_ai.client.operation.duration", "Duration of requests to AI providers.")
-	in.genFirst = seconds("gen_ai.client.operation.time_to_first_chunk", "From the request to an AI provider to the first piece of its reply.")
+	in.genFirst = seconds("gen_ai.client.operation.time_to_first_chunk", "From the request to an AI provider to the first chunk of its reply.")
 	var failed error
 	if _, failed = m.Int64ObservableUpDownCounter("http.server.active_requests", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests that are being answered."),
+		metric.WithDescription("Requests in progress."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(active())
 			return nil

@@ -1,7 +1,7 @@
-// Package observe turns what happens into logs, metrics and traces. The use
-// cases state typed facts to the Observer; decorators and hooks watch the ports
-// from outside. It decides what is worth a line, a count or a span. Text of
-// messages never comes here, ids of users and runs never become labels.
+// Package observe turns events into logs, metrics and traces. The use cases
+// report typed events to the Observer; decorators and hooks measure the ports.
+// Message text never reaches this package, and ids of users and runs never
+// become labels of metrics.
 package observe
 
 import (
@@ -22,43 +22,43 @@ import (
 	"parley/ports"
 )
 
-// Options are the means.
+// Options are what an Observer writes to.
 type Options struct {
 	Log        *slog.Logger
 	Registry   prometheus.Registerer
 	Meters     metric.MeterProvider
 	Tracers    trace.TracerProvider
 	Propagator propagation.TextMapPropagator
-	Reports    *Reports // nil: none
+	Sentry     *SentryReporter // nil: none
 }
 
-// Observer implements ports.Observer, and makes the decorators.
+// Observer implements ports.Observer and returns the decorators of other ports.
 type Observer struct {
 	log        *slog.Logger
-	floods     sampler
+	logSampler sampler
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
 	labels     currentLabels
 	m          *metrics
 	otel       instruments
-	reports    *Reports
+	sentry     *SentryReporter
 
-	active   atomic.Int64 // requests that are being answered
-	requests sets[request]
-	asked    sets[asking]
-	tokens   sets[tokens]
+	active   atomic.Int64 // requests in progress
+	requests attrSetCache[requestLabels]
+	asked    attrSetCache[callLabels]
+	tokens   attrSetCache[tokenLabels]
 
-	later later
+	metricBuffer metricBuffer
 
-	// live holds the runs that this instance makes.
-	live sync.Map // run id -> *live
+	// runTiming holds the runs of this instance.
+	runTiming sync.Map // run id -> *live
 }
 
 // New registers every metric.
 func New(o Options) (*Observer, error) {
 	ob := &Observer{
 		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
-		floods: newSampler(time.Now), reports: o.Reports,
+		logSampler: newSampler(time.Now), sentry: o.Sentry,
 	}
 	ob.labels.set(newLabels(nil))
 	var err error
@@ -69,21 +69,21 @@ func New(o Options) (*Observer, error) {
 	return ob, err
 }
 
-// Know says which models may be asked: their names are the only ones that
-// become labels, and their counters begin at 0. It is called before anything is
-// observed, and again when a server has named a model that was not configured.
-func (ob *Observer) Know(models []ports.ModelInfo) {
+// RegisterModels sets the models whose names may become labels, and creates their
+// counters at 0. It is called before the first event, and again when a server has
+// listed a model that was not configured.
+func (ob *Observer) RegisterModels(models []ports.ModelInfo) {
 	l := newLabels(models)
 	ob.m.begin(l)
 	ob.labels.set(l)
 }
 
 // Observe implements ports.Observer.
-func (ob *Observer) Observe(ctx context.Context, fact any) {
-	if muted {
+func (ob *Observer) Observe(ctx context.Context, event any) {
+	if telemetryOff {
 		return
 	}
-	switch f := fact.(type) {
+	switch f := event.(type) {
 	case ports.RunStarted:
 		ob.runStarted(ctx, f)
 	case ports.FirstEvent:
@@ -93,7 +93,7 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 	case ports.RunJoined:
 		ob.runJoined(ctx, f.Run)
 	case ports.RunFenced:
-		ob.live.Delete(f.RunID)
+		ob.runTiming.Delete(f.RunID)
 		ob.m.fenced.Inc()
 		ob.log.WarnContext(ctx, "reply lost to a newer attempt", "run", f.RunID, "attempt", f.Attempt)
 	case ports.Checkpointed:
@@ -105,7 +105,7 @@ func (ob *Observer) Observe(ctx context.Context, fact any) {
 			ob.m.turns.WithLabelValues("none", "none", "quota").Inc()
 		}
 		ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
-		ob.sampled(ctx, slog.LevelInfo, "request refused", "kind", string(f.Kind), "tier", string(f.Tier), "user", f.UserID)
+		ob.logRateLimited(ctx, slog.LevelInfo, "request refused", "kind", string(f.Kind), "tier", string(f.Tier), "user", f.UserID)
 	case ports.RequestFailed:
 		ob.requestFailed(ctx, f)
 	case ports.FollowerLeft:
@@ -137,8 +137,8 @@ func (ob *Observer) runStarted(ctx context.Context, f ports.RunStarted) {
 	if f.Recover {
 		ob.m.recovered.Inc()
 	}
-	ob.later.observe(ob.m.wait, f.Waited.Seconds())
-	ob.live.Store(f.Run.ID, &live{accepted: time.Now().Add(-f.Waited)})
+	ob.metricBuffer.observe(ob.m.wait, f.Waited.Seconds())
+	ob.runTiming.Store(f.Run.ID, &runTiming{accepted: time.Now().Add(-f.Waited)})
 	if !ob.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -151,16 +151,16 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	provider, model := ob.labels.of(f.Provider, f.Model)
 	outcome := outcomeOf(f)
 	span := trace.SpanContextFromContext(ctx)
-	first, ok := f.Duration, f.State == chat.Completed // a reply that was whole at once could first be shown at its end
-	if v, known := ob.live.LoadAndDelete(f.RunID); known {
-		if earlier := v.(*live).first.Load(); earlier > 0 {
+	first, ok := f.Duration, f.State == chat.Completed // a reply that came in one piece could first be shown at its end
+	if v, known := ob.runTiming.LoadAndDelete(f.RunID); known {
+		if earlier := v.(*runTiming).first.Load(); earlier > 0 {
 			first, ok = time.Duration(earlier), true
 		}
-		if last := v.(*live).span.Load(); last != nil && !span.IsValid() {
+		if last := v.(*runTiming).span.Load(); last != nil && !span.IsValid() {
 			span, ctx = *last, trace.ContextWithSpanContext(ctx, *last)
 		}
 	}
-	ob.later.do(func() {
+	ob.metricBuffer.do(func() {
 		by := ob.m.model(pair{provider, model})
 		by.turns[outcome].Inc()
 		observeTraced(span, by.seconds, f.Duration.Seconds())
@@ -186,18 +186,18 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	if f.CostMicros != nil {
 		attrs = append(attrs, slog.Float64("cost_usd", float64(*f.CostMicros)/1e6))
 	}
-	ob.say(ctx, level, "reply finished", attrs)
+	ob.logRecord(ctx, level, "reply finished", attrs)
 }
 
-// say logs what every turn says, without asking where it is said.
-func (ob *Observer) say(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {
+// logRecord writes a line of a fixed kind without looking up its source position.
+func (ob *Observer) logRecord(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {
 	h := ob.log.Handler()
 	if !h.Enabled(ctx, level) {
 		return
 	}
 	r := slog.NewRecord(time.Now(), level, msg, 0)
 	r.AddAttrs(attrs...)
-	_ = h.Handle(ctx, r) // there is nobody to tell
+	_ = h.Handle(ctx, r) // there is nowhere to report it
 }
 
 func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
@@ -209,9 +209,9 @@ func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
 	case "canceled":
 		result = "canceled"
 	}
-	ob.later.do(func() { ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc() })
+	ob.metricBuffer.do(func() { ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc() })
 	if result == "error" {
-		ob.sampled(ctx, slog.LevelWarn, "provider failed", "provider", f.Provider, "model", f.Model,
+		ob.logRateLimited(ctx, slog.LevelWarn, "provider failed", "provider", f.Provider, "model", f.Model,
 			"kind", string(f.Kind), "reason", f.Reason, "took_ms", f.Took.Milliseconds())
 	}
 }
@@ -220,7 +220,7 @@ func (ob *Observer) checkpointed(ctx context.Context, f ports.Checkpointed) {
 	ob.m.checkpointSeconds.Observe(f.Took.Seconds())
 	if f.Err != nil {
 		ob.m.background.WithLabelValues("checkpoint").Inc()
-		ob.sampled(ctx, slog.LevelWarn, "output not recorded yet", "runs", f.Runs, "bytes", f.Bytes, "error", f.Err)
+		ob.logRateLimited(ctx, slog.LevelWarn, "output not recorded yet", "runs", f.Runs, "bytes", f.Bytes, "error", f.Err)
 		return
 	}
 	ob.m.checkpointBytes.Add(float64(f.Bytes))
@@ -236,32 +236,32 @@ func (ob *Observer) limitDecided(f ports.LimitDecided) {
 	case !f.Decision.Allowed:
 		decision = "deny"
 	}
-	ob.later.do(func() { ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc() })
+	ob.metricBuffer.do(func() { ob.m.limits.WithLabelValues(scopeLabel(f.Scope), decision).Inc() })
 	if f.Scope == "send" && !f.Decision.Allowed {
 		ob.m.turns.WithLabelValues("none", "none", "rate_limited").Inc()
 	}
 }
 
-// requestFailed counts a turn that was lost before there was a run: it has no
-// other trace.
+// requestFailed counts a turn that failed before it had a run, which would not be
+// counted otherwise.
 func (ob *Observer) requestFailed(ctx context.Context, f ports.RequestFailed) {
 	if f.Sends {
 		ob.m.turns.WithLabelValues("none", "none", "internal_error").Inc()
 	}
 	ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
-	ob.reports.send(ctx, f.Route, string(f.Kind), f.Err)
-	ob.sampled(ctx, slog.LevelError, "request failed", withStack(f.Err, "route", f.Route, "kind", string(f.Kind), "error", f.Err)...)
+	ob.sentry.send(ctx, f.Route, string(f.Kind), f.Err)
+	ob.logRateLimited(ctx, slog.LevelError, "request failed", withStack(f.Err, "route", f.Route, "kind", string(f.Kind), "error", f.Err)...)
 }
 
 func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {
 	ob.m.background.WithLabelValues(taskLabel(f.Task)).Inc()
 	if _, isPanic := errors.AsType[ports.Panic](f.Err); isPanic {
-		ob.reports.send(ctx, f.Task, "panic", f.Err)
+		ob.sentry.send(ctx, f.Task, "panic", f.Err)
 	}
-	ob.sampled(ctx, slog.LevelError, "background work failed", withStack(f.Err, "task", f.Task, "error", f.Err)...)
+	ob.logRateLimited(ctx, slog.LevelError, "background work failed", withStack(f.Err, "task", f.Task, "error", f.Err)...)
 }
 
-// withStack adds where a panic came from.
+// withStack adds the stack of a panic.
 func withStack(err error, attrs ...any) []any {
 	var p ports.Panic
 	if errors.As(err, &p) {
@@ -270,13 +270,13 @@ func withStack(err error, attrs ...any) []any {
 	return attrs
 }
 
-// sampled logs unless the same message has been logged often this second; the
-// next line that passes says how many did not.
-func (ob *Observer) sampled(ctx context.Context, level slog.Level, msg string, attrs ...any) {
+// logRateLimited logs at most linesPerSecond lines of one message; the next line
+// has the number of those that were suppressed.
+func (ob *Observer) logRateLimited(ctx context.Context, level slog.Level, msg string, attrs ...any) {
 	if !ob.log.Enabled(ctx, level) {
 		return
 	}
-	ok, suppressed := ob.floods.pass(msg)
+	ok, suppressed := ob.logSampler.pass(msg)
 	if !ok {
 		return
 	}
@@ -286,7 +286,7 @@ func (ob *Observer) sampled(ctx context.Context, level slog.Level, msg string, a
 	ob.log.Log(ctx, level, msg, attrs...)
 }
 
-// outcomeOf puts the end of a run into the words of the service level.
+// outcomeOf maps the end of a run to the label outcome of chat_turns_total.
 func outcomeOf(f ports.RunFinished) string {
 	switch f.State {
 	case chat.Completed:
@@ -313,7 +313,7 @@ func outcomeOf(f ports.RunFinished) string {
 	return "internal_error"
 }
 
-// kindLabel keeps the label to kinds that a caller can meet.
+// kindLabel returns the label value of a kind of fault.
 func kindLabel(k fault.Kind) string {
 	if k == "" {
 		return string(fault.Internal)

@@ -57,14 +57,14 @@ func setup(t *testing.T) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Know([]ports.ModelInfo{{Provider: "openai", Model: "gpt-test"}, {Provider: "demo", Model: "demo"}})
+	w.RegisterModels([]ports.ModelInfo{{Provider: "openai", Model: "gpt-test"}, {Provider: "demo", Model: "demo"}})
 	return w
 }
 
 // values returns the counters and gauges of the named metrics that are not 0.
 func (w world) values(t *testing.T, names ...string) map[string]float64 {
 	t.Helper()
-	w.Settle()
+	w.Flush()
 	families, err := w.reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestObserver_Limits(t *testing.T) {
 // A counter that is first seen at 1 has no rate: it must be there before.
 func TestObserver_CountersBeginAtZero(t *testing.T) {
 	w := setup(t)
-	w.Settle()
+	w.Flush()
 	families, err := w.reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +283,7 @@ func TestObserver_CountersBeginAtZero(t *testing.T) {
 func TestObserver_Lint(t *testing.T) {
 	w := setup(t)
 	w.Observe(context.Background(), ports.RunFinished{State: chat.Completed, Provider: "demo", Model: "demo", Usage: chat.Usage{Input: 1}})
-	w.Settle()
+	w.Flush()
 	problems, err := testutil.GatherAndLint(w.reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -294,7 +294,7 @@ func TestObserver_Lint(t *testing.T) {
 func TestObserver_BoundedLabels(t *testing.T) {
 	w := setup(t)
 	ctx := context.Background()
-	say := func(i int) {
+	logRecord := func(i int) {
 		s := fmt.Sprint("name-", i)
 		w.Observe(ctx, ports.RunFinished{State: chat.Completed, Provider: s, Model: s, Usage: chat.Usage{Input: 1}})
 		w.Observe(ctx, ports.RunFinished{State: chat.Completed, Provider: "openai", Model: s, Usage: chat.Usage{Input: 1}})
@@ -307,17 +307,17 @@ func TestObserver_BoundedLabels(t *testing.T) {
 		w.Observe(ctx, ports.BreakerChanged{Provider: s, Model: s, To: s})
 	}
 	count := func() int {
-		w.Settle()
+		w.Flush()
 		n, err := testutil.GatherAndCount(w.reg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	say(0)
+	logRecord(0)
 	before := count()
 	for i := range 1000 {
-		say(i)
+		logRecord(i)
 	}
 	if after := count(); after != before {
 		t.Errorf("%d series became %d", before, after)

@@ -34,12 +34,12 @@ func TestModel_SpanAndMetrics(t *testing.T) {
 	m := w.Model("openai", "gpt-test", said{answer: ports.Answer{
 		Model: "gpt-test-2026", FinishReason: "stop", Usage: chat.Usage{Input: 10, Output: 4, CacheRead: 3},
 	}})
-	var heard string
+	var firstChunk string
 	_, err := m.Generate(context.Background(), ports.Prompt{
 		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Messages: []ports.PromptMessage{{Text: "canary"}},
-	}, func(d chat.Delta) { heard += d.Text })
-	if err != nil || heard != "canary" {
-		t.Fatalf("heard %q, %v", heard, err)
+	}, func(d chat.Delta) { firstChunk += d.Text })
+	if err != nil || firstChunk != "canary" {
+		t.Fatalf("heard %q, %v", firstChunk, err)
 	}
 	spans := w.spans.GetSpans()
 	if len(spans) != 1 {
@@ -73,14 +73,14 @@ func TestModel_ErrorType(t *testing.T) {
 	failed := fault.New(fault.AIFailed, "The AI provider did not complete the reply").With("reason", "incomplete")
 	_, _ = w.Model("openai", "gpt-test", said{err: failed}).Generate(context.Background(), ports.Prompt{}, func(chat.Delta) {})
 	_, _ = w.Model("openai", "gpt-test", said{err: context.Canceled}).Generate(context.Background(), ports.Prompt{}, func(chat.Delta) {})
-	var types []string
+	var errorTypes []string
 	for name := range w.values(t, "gen_ai_client_operation_duration_seconds") {
 		_, rest, _ := strings.Cut(name, "error_type=")
 		kind, _, _ := strings.Cut(rest, ",")
-		types = append(types, kind)
+		errorTypes = append(errorTypes, kind)
 	}
-	if got := fmt.Sprint(types); !strings.Contains(got, "incomplete") || !strings.Contains(got, "CANCELED") {
-		t.Errorf("error types %v", types)
+	if got := fmt.Sprint(errorTypes); !strings.Contains(got, "incomplete") || !strings.Contains(got, "CANCELED") {
+		t.Errorf("error types %v", errorTypes)
 	}
 }
 

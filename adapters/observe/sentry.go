@@ -13,19 +13,18 @@ import (
 	"parley/ports"
 )
 
-// Reports sends what went wrong on our side to a Sentry server: panics, and
-// requests that were answered with a 5xx. A report says what kind of error it
-// was, where, and under which request and trace it can be found in the logs.
-// It holds no header, no body, no address and no user, and of an error its
-// types, not its text.
-type Reports struct {
+// SentryReporter sends internal errors to a Sentry server: panics, and requests
+// that were answered with a 5xx. A report has the kind of the error, its place,
+// and the ids of its request and trace, by which the logs can be searched. It has
+// no header, body, address or user, and of the error its types, not its text.
+type SentryReporter struct {
 	client *sentry.Client
 }
 
-// NewReports returns nil for an empty DSN: nothing is reported.
-func NewReports(dsn, release, instance string) (*Reports, error) {
+// NewSentryReporter returns nil, which reports nothing, for an empty DSN.
+func NewSentryReporter(dsn, release, instance string) (*SentryReporter, error) {
 	if dsn == "" {
-		return nil, nil //nolint:nilnil // no reports is what was asked for
+		return nil, nil //nolint:nilnil // nil is a reporter
 	}
 	client, err := sentry.NewClient(sentry.ClientOptions{
 		Dsn: dsn, Release: release, ServerName: instance,
@@ -35,17 +34,17 @@ func NewReports(dsn, release, instance string) (*Reports, error) {
 	if err != nil {
 		return nil, errors.New("SENTRY_DSN cannot be used") // its error may hold the DSN
 	}
-	return &Reports{client: client}, nil
+	return &SentryReporter{client: client}, nil
 }
 
 // Close waits a moment for reports to be sent.
-func (r *Reports) Close() {
+func (r *SentryReporter) Close() {
 	if r != nil {
 		r.client.Flush(2 * time.Second)
 	}
 }
 
-func (r *Reports) send(ctx context.Context, where, kind string, err error) {
+func (r *SentryReporter) send(ctx context.Context, where, kind string, err error) {
 	if r == nil {
 		return
 	}
@@ -58,8 +57,8 @@ func (r *Reports) send(ctx context.Context, where, kind string, err error) {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		event.Tags["trace_id"] = sc.TraceID().String()
 	}
-	event.Fingerprint = []string{where, kind, types(err)}
-	exception := sentry.Exception{Type: types(err), Value: kind + " at " + where}
+	event.Fingerprint = []string{where, kind, errorTypes(err)}
+	exception := sentry.Exception{Type: errorTypes(err), Value: kind + " at " + where}
 	var p ports.Panic
 	if errors.As(err, &p) {
 		event.Level = sentry.LevelFatal
@@ -69,9 +68,8 @@ func (r *Reports) send(ctx context.Context, where, kind string, err error) {
 	r.client.CaptureEvent(event, nil, nil)
 }
 
-// types names the types in an error's chain, which say what it is and hold
-// nothing that was typed.
-func types(err error) string {
+// errorTypes returns the types in an error's chain, which hold no text of users.
+func errorTypes(err error) string {
 	text := ""
 	for ; err != nil; err = errors.Unwrap(err) {
 		if text != "" {

@@ -28,15 +28,15 @@ func TestReports(t *testing.T) {
 		got = append(got, string(body))
 	}))
 	defer server.Close()
-	reports, err := NewReports(strings.Replace(server.URL, "http://", "http://key@", 1)+"/1", "v1", "here")
+	sentry, err := NewSentryReporter(strings.Replace(server.URL, "http://", "http://key@", 1)+"/1", "v1", "here")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.WithValue(t.Context(), requestIDKey{}, "REQUEST1")
-	reports.send(ctx, "POST /api/chat/messages", "INTERNAL_ERROR",
+	sentry.send(ctx, "POST /api/chat/messages", "INTERNAL_ERROR",
 		fault.Wrap(fmt.Errorf("canary: %w", errors.New("canary")), fault.Internal, "canary"))
-	reports.send(ctx, "generate", "panic", ports.Panic{Value: "canary", Stack: []byte("goroutine 1")})
-	reports.Close()
+	sentry.send(ctx, "generate", "panic", ports.Panic{Value: "canary", Stack: []byte("goroutine 1")})
+	sentry.Close()
 	mu.Lock()
 	defer mu.Unlock()
 	all := strings.Join(got, "\n")
@@ -50,7 +50,7 @@ func TestReports(t *testing.T) {
 		t.Errorf("what an error says was sent: %s", all)
 	}
 	t.Run("Off", func(t *testing.T) {
-		off, err := NewReports("", "", "")
+		off, err := NewSentryReporter("", "", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestReports(t *testing.T) {
 		off.Close()
 	})
 	t.Run("ABadDSNIsNotRepeated", func(t *testing.T) {
-		if _, err := NewReports("http://canary@:x/", "", ""); err == nil || strings.Contains(err.Error(), "canary") {
+		if _, err := NewSentryReporter("http://canary@:x/", "", ""); err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -14,9 +14,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// SQL watches statements by name. system is the database as the conventions
-// call it: postgresql or sqlite. A statement is named by what nameOf says of its
-// context, else by its verb and table; its text is shown to nobody.
+// SQL measures statements by name. system is the database in the conventions'
+// spelling: postgresql or sqlite. The name of a statement is what nameOf returns
+// for its context, or else its verb and table. Its text is not recorded.
 func (ob *Observer) SQL(system string, nameOf func(context.Context) string) bun.QueryHook {
 	return &sqlHook{ob: ob, system: system, nameOf: nameOf}
 }
@@ -25,24 +25,24 @@ type sqlHook struct {
 	ob     *Observer
 	system string
 	nameOf func(context.Context) string
-	named  sync.Map // what a statement is called by its maker -> statement
+	named  sync.Map // name from nameOf -> statement
 }
 
-// statement is what is told about statements of one name, looked up once.
+// statement is what is recorded for statements of one name, looked up once.
 type statement struct {
 	operation string
-	seconds   prometheus.Observer // of those that went well
+	seconds   prometheus.Observer // of successful ones
 }
 
 type spanKey struct{}
 
 func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
-	if muted || !trace.SpanFromContext(ctx).IsRecording() {
-		return ctx // statements of nobody's request would be traces of their own
+	if telemetryOff || !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx // statements of background work would be traces of their own
 	}
 	operation, collection := h.name(ctx, e).operation, ""
 	if e.IQuery != nil {
-		collection = word(e.IQuery.GetTableName())
+		collection = safeName(e.IQuery.GetTableName())
 	}
 	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(operation+" "+collection), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(operation)))
@@ -57,7 +57,7 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 }
 
 func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
-	if muted {
+	if telemetryOff {
 		return
 	}
 	s, code := h.name(ctx, e), sqlError(e.Err)
@@ -67,7 +67,7 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	took := time.Since(e.StartTime).Seconds()
 	span, ok := e.Stash[spanKey{}].(trace.Span)
 	if !ok {
-		h.ob.later.observe(s.seconds, took)
+		h.ob.metricBuffer.observe(s.seconds, took)
 		return
 	}
 	observeTraced(span.SpanContext(), s.seconds, took)
@@ -86,14 +86,14 @@ func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
 	if s, ok := h.named.Load(name); ok {
 		return s.(statement)
 	}
-	s := statement{operation: word(name)}
+	s := statement{operation: safeName(name)}
 	s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, "")
 	h.named.Store(name, s)
 	return s
 }
 
-// word keeps a name to what names are made of.
-func word(s string) string {
+// safeName returns a name of letters, digits and "_.-", or other.
+func safeName(s string) string {
 	s = strings.Trim(strings.TrimSpace(s), `"`)
 	if len(s) > 48 {
 		return other

@@ -20,7 +20,7 @@ func admin(tel *telemetry.Telemetry, observer *observe.Observer, h *health, mode
 	mux := http.NewServeMux()
 	metrics := tel.Metrics()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		observer.Settle()
+		observer.Flush()
 		metrics.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {

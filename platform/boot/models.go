@@ -18,12 +18,12 @@ import (
 // models, in the background; closeModels ends that and the connections.
 func openModels(ctx context.Context, c config.Config, observer *observe.Observer, cache ports.Cache, log *slog.Logger) (router *providers.Router, closeModels func(), err error) {
 	settings := modelConfig(c)
-	settings.Cache, settings.Observer, settings.Decorate, settings.Discovered = cache, observer, observer.Model, observer.Know
+	settings.Cache, settings.Observer, settings.Decorate, settings.Discovered = cache, observer, observer.Model, observer.RegisterModels
 	router, err = providers.New(settings)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	observer.Know(router.Models())
+	observer.RegisterModels(router.Models())
 	ctx, cancel := context.WithCancel(ctx)
 	checked := make(chan struct{})
 	go func() {

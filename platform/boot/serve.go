@@ -66,13 +66,13 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer withTimeout(3*time.Second, tel.Shutdown)
-	reports, err := observe.NewReports(c.Operations.SentryDSN.Reveal(), Version, instance)
+	reports, err := observe.NewSentryReporter(c.Operations.SentryDSN.Reveal(), Version, instance)
 	if err != nil {
 		return usageError{err}
 	}
 	defer reports.Close()
 	observer, err := observe.New(observe.Options{
-		Reports: reports,
+		Sentry: reports,
 		Log:     tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers, Propagator: tel.Propagator,
 	})
 	if err != nil {

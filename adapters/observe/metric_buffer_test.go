@@ -20,7 +20,7 @@ func TestLater_CountsOnce(t *testing.T) {
 			for i := range each {
 				w.Observe(context.Background(), ports.LimitDecided{Scope: "send", Decision: access.Decision{Allowed: true}})
 				if i%100 == 0 {
-					w.Settle()
+					w.Flush()
 				}
 			}
 		})

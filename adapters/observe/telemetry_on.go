@@ -2,4 +2,4 @@
 
 package observe
 
-const muted = false
+const telemetryOff = false

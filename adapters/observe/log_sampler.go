@@ -5,40 +5,40 @@ import (
 	"time"
 )
 
-// perSecond is how many lines of one message pass in a second.
-const perSecond = 10
+// linesPerSecond is how many lines of one message are logged in a second.
+const linesPerSecond = 10
 
-// sampler thins out floods of the same message.
+// sampler limits how often the same message is logged.
 type sampler struct {
 	now func() time.Time
 	mu  *sync.Mutex
-	by  map[string]*flood
+	by  map[string]*messageCount
 }
 
-type flood struct {
+type messageCount struct {
 	second     int64
 	passed     int
 	suppressed int
 }
 
 func newSampler(now func() time.Time) sampler {
-	return sampler{now: now, mu: &sync.Mutex{}, by: map[string]*flood{}}
+	return sampler{now: now, mu: &sync.Mutex{}, by: map[string]*messageCount{}}
 }
 
-// pass reports whether a line may be written, and how many could not since the
-// last that was. Messages are constants of this package, so the map is small.
+// pass reports whether a line may be logged, and how many were suppressed since
+// the last one. Messages are constants of this package, so that the map is small.
 func (s sampler) pass(msg string) (ok bool, suppressed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.by[msg]
 	if f == nil {
-		f = &flood{}
+		f = &messageCount{}
 		s.by[msg] = f
 	}
 	if second := s.now().Unix(); f.second != second {
 		f.second, f.passed = second, 0
 	}
-	if f.passed >= perSecond {
+	if f.passed >= linesPerSecond {
 		f.suppressed++
 		return false, 0
 	}

@@ -10,18 +10,18 @@ import (
 	"parley/ports"
 )
 
-// A run outlives the request that began it, and other requests, on other
-// instances, are about it too. Its row carries the first request's trace, so
-// that their spans can link to it.
+// A run goes on after the request that started it, and other requests, on other
+// instances, read or stop it. The run's row has the trace of the first request,
+// so that their spans can link to it.
 
 var w3c propagation.TraceContext
 
 const traceparent = "traceparent"
 
-// Trace returns the trace of ctx in W3C form, "" when there is none that is
-// kept: a link to it would lead nowhere.
+// Trace returns the trace of ctx in W3C form, or "" when it is not sampled: a link
+// to it would lead nowhere.
 func (*Observer) Trace(ctx context.Context) string {
-	if muted || !trace.SpanContextFromContext(ctx).IsSampled() {
+	if telemetryOff || !trace.SpanContextFromContext(ctx).IsSampled() {
 		return ""
 	}
 	carrier := propagation.MapCarrier{}
@@ -29,13 +29,13 @@ func (*Observer) Trace(ctx context.Context) string {
 	return carrier[traceparent]
 }
 
-// linkTo makes a link of a trace in W3C form; ok is false when it is none.
+// linkTo returns a link to a trace in W3C form; ok is false for anything else.
 func linkTo(w3cForm string) (link trace.Link, ok bool) {
 	sc := trace.SpanContextFromContext(w3c.Extract(context.Background(), propagation.MapCarrier{traceparent: w3cForm}))
 	return trace.Link{SpanContext: sc}, sc.IsValid()
 }
 
-// runJoined links the span of a request to the run that it is about.
+// runJoined links the span of a request to its run.
 func (*Observer) runJoined(ctx context.Context, run chat.Run) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
