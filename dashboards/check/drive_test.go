@@ -231,6 +231,9 @@ func (w *world) drive() {
 	}
 	ann := w.user("ann")
 	defer w.dawdle(w.user("slow"))()
+	_, untilRevoked, _ := w.user("revoked").listen(w.one, "!slow 40s") // checked every 15 s
+	w.run("user", "revoke", "--user", "revoked")
+	defer untilRevoked()
 	phase("peace", func() { time.Sleep(8 * time.Second) })
 	phase("stop, from elsewhere", func() {
 		run, wait, _ := ann.listen(w.one, "!slow 8s")
