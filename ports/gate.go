@@ -25,7 +25,7 @@ type Limiter interface {
 // Observer receives typed events. It decides what to count, log and trace, and
 // never blocks.
 type Observer interface {
-	Observe(ctx context.Context, fact any)
+	Observe(ctx context.Context, event any)
 }
 
 // Clock returns the current time.

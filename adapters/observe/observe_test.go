@@ -215,7 +215,7 @@ func TestObserver_Audit(t *testing.T) {
 
 // Nothing that can be stated goes unheard.
 func TestObserver_KnowsEveryFact(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../ports/facts.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../ports/events.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,9 +50,9 @@ func setup(t testing.TB) *bench {
 }
 
 // Observe collects facts.
-func (b *bench) Observe(_ context.Context, fact any) {
+func (b *bench) Observe(_ context.Context, event any) {
 	select {
-	case b.facts <- fact:
+	case b.facts <- event:
 	default:
 	}
 }

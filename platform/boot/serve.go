@@ -73,7 +73,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	defer reports.Close()
 	observer, err := observe.New(observe.Options{
 		Sentry: reports,
-		Log:     tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers, Propagator: tel.Propagator,
+		Log:    tel.Log, Registry: tel.Registry, Meters: tel.Meters, Tracers: tel.Tracers, Propagator: tel.Propagator,
 	})
 	if err != nil {
 		return err

@@ -9,30 +9,30 @@ import (
 	"parley/domain/fault"
 )
 
-// MetadataTrace is where a run keeps the trace of the request that began it, in
-// W3C form, until it ends.
+// MetadataTrace is the key of a run's metadata that holds the trace of the request
+// that started it, in W3C form, until the run ends.
 const MetadataTrace = "trace"
 
-// Facts for the Observer. None holds message text.
+// Events for the Observer. None of them has message text.
 type (
-	// RunStarted: an instance begins to make a reply.
+	// RunStarted: an instance started to make a reply.
 	RunStarted struct {
 		Run     chat.Run // without output
 		Waited  time.Duration
-		Recover bool // claimed from an owner that is gone
+		Recover bool // taken over from an instance that stopped or crashed
 	}
-	// FirstEvent: the first piece of a reply could be shown.
+	// FirstEvent: the first output of a reply was recorded and can be shown.
 	FirstEvent struct {
 		RunID         string
 		SinceAccepted time.Duration
 	}
-	// RunFinished: a run reached its terminal state, durably.
+	// RunFinished: the terminal state of a run was committed.
 	RunFinished struct {
 		RunID, UserID   string
 		State           chat.State
 		Provider, Model string
 		Failure         string // a code, when State is failed
-		Reason          string // what the provider or the breaker said, as a code
+		Reason          string // a code from the provider or the breaker
 		FinishReason    string
 		Usage           chat.Usage
 		CostMicros      *int64
@@ -41,11 +41,11 @@ type (
 		Cached          bool
 		Demo            bool
 	}
-	// RunJoined: a request is about a run that another request began.
+	// RunJoined: a request reads or changes a run that another request started.
 	RunJoined struct {
 		Run chat.Run
 	}
-	// RunFenced: this instance lost a run to a newer attempt and dropped its work.
+	// RunFenced: a newer attempt took a run over from this instance.
 	RunFenced struct {
 		RunID   string
 		Attempt int
@@ -57,68 +57,68 @@ type (
 		Took  time.Duration
 		Err   error
 	}
-	// LimitDecided: a limiter answered.
+	// LimitDecided: a limiter decided about a request.
 	LimitDecided struct {
 		Scope    string // coarse, send
 		Tier     access.Tier
 		Decision access.Decision
 	}
-	// Refused: a request was turned away before it became a run.
+	// Refused: a request was refused before it had a run.
 	Refused struct {
 		Kind   fault.Kind
 		Tier   access.Tier
-		UserID string // "" for strangers
+		UserID string // "" if not authenticated
 	}
-	// RequestFailed: a request was answered with an error that is ours, not its
-	// caller's. Err is for operators.
+	// RequestFailed: a request failed because of an internal error. Err is for
+	// operators.
 	RequestFailed struct {
-		Route string // "POST /api/chat/messages", "" when none was found
-		Sends bool   // it asked for a reply
+		Route string // "POST /api/chat/messages"; "" if none matched
+		Sends bool   // the route starts a reply
 		Kind  fault.Kind
 		Err   error
 	}
-	// FollowerLeft: somebody who followed a reply went away or was sent away.
+	// FollowerLeft: a stream of a reply ended.
 	FollowerLeft struct {
 		Reason string // done, client_gone, write_timeout, shutdown, revoked
 	}
-	// ProviderAsked: one call to one provider has ended.
+	// ProviderAsked: a call of a provider ended.
 	ProviderAsked struct {
 		Provider, Model string
 		Kind            AttemptKind
-		Reason          string        // "" when the reply is whole
+		Reason          string        // "" if the reply is complete
 		Took            time.Duration // of the call
-		FirstToken      time.Duration // from its beginning; 0 when none came
+		FirstToken      time.Duration // since the call started; 0 if there was none
 	}
-	// BreakerChanged: a provider's breaker went from one state to another.
+	// BreakerChanged: a provider's breaker changed its state.
 	BreakerChanged struct {
 		Provider, Model string
 		From, To        string // closed, half-open, open
 	}
-	// ProviderSkipped: a provider was not asked.
+	// ProviderSkipped: a provider was not called.
 	ProviderSkipped struct {
 		Provider, Model string
 		Reason          string // breaker_open, saturated, retry_budget
 	}
-	// ProviderHeadroom: how much of a rate limit a provider says is left.
+	// ProviderHeadroom: a provider reported the remaining part of its rate limit.
 	ProviderHeadroom struct {
 		Provider string
 		Kind     string  // requests, tokens
 		Ratio    float64 // 0 to 1
 	}
-	// AuditSealed: an instance has looked for audit entries to seal.
+	// AuditSealed: an instance sealed the audit entries that were waiting, if any.
 	AuditSealed struct {
-		Seq   int64         // the link that it made last; 0: none yet
+		Seq   int64         // number of its last link; 0: none yet
 		Links int           // made now
-		Lag   time.Duration // how long the oldest entry had waited
+		Lag   time.Duration // age of the oldest unsealed entry
 	}
-	// BackgroundFailed: work that belongs to no request went wrong.
+	// BackgroundFailed: background work failed.
 	BackgroundFailed struct {
 		Task string
 		Err  error
 	}
 )
 
-// AttemptKind says why a provider was asked.
+// AttemptKind is why a provider was called.
 type AttemptKind string
 
 const (
@@ -128,7 +128,7 @@ const (
 )
 
 // Panic is a recovered panic as an error. Error names the value's type only,
-// since the value itself may hold anything.
+// since the value may hold message text.
 type Panic struct {
 	Value any
 	Stack []byte
