@@ -9,8 +9,8 @@ import (
 	"parley/domain/audit"
 )
 
-// Record writes audit entries of their own. One whose id is known is left as
-// it is.
+// Record writes audit entries that belong to no other transaction. An entry whose
+// id exists is not changed.
 func (s *Store) Record(ctx context.Context, entries ...audit.Entry) error {
 	if len(entries) == 0 {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"parley/domain/fault"
 )
 
-// CreateKey keeps an API key.
+// CreateKey stores an API key.
 func (s *Store) CreateKey(ctx context.Context, k access.Key, entry audit.Entry) error {
 	if k.UserID == "" {
 		return fault.New(fault.Unauthenticated, "Authentication required")
@@ -57,7 +57,7 @@ func (s *Store) Key(ctx context.Context, user, id string) (key access.Key, err e
 	return key, err
 }
 
-// RevokeKey ends an API key. Doing so again changes nothing.
+// RevokeKey revokes an API key. Revoking it again changes nothing.
 func (s *Store) RevokeKey(ctx context.Context, user, id string, at time.Time, entry audit.Entry) error {
 	return s.write(ctx, "revoke_key", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		done, err := tx.NewRaw("UPDATE chat_api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE user_id = ? AND id = ?",
@@ -96,7 +96,7 @@ func (s *Store) RevokeSessions(ctx context.Context, user string, at time.Time, s
 	return r, err
 }
 
-// Revocations lists those since a moment, of users and of erased users.
+// Revocations lists the revocations since a time, those of erased users included.
 func (s *Store) Revocations(ctx context.Context, since time.Time) (list []access.Revocation, err error) {
 	err = s.read(ctx, "revocations", allUsers, func(ctx context.Context, db bun.IDB) error {
 		list = nil
@@ -110,7 +110,7 @@ func (s *Store) Revocations(ctx context.Context, since time.Time) (list []access
 			list = append(list, access.Revocation{UserID: u.UserID, Version: u.SessionVersion, At: rows.Time(u.RevokedAt),
 				Sessions: strings.Fields(u.RevokedSessions)})
 		}
-		// After the users: one who is erased in between is found here.
+		// Read after the users, so that a user who is erased in between is found.
 		var erased []rows.ErasedUser
 		err = db.NewSelect().Model(&erased).Column("user_hash", "erased_at", "sessions").
 			Where("expires_at > ?", rows.Time(since.Add(access.LongestSession))).Scan(ctx)

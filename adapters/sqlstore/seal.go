@@ -22,12 +22,13 @@ var (
 	_ ports.Eraser = (*Store)(nil)
 )
 
-// chainLock is the advisory lock of whoever writes the chain ("parley" in ASCII).
+// chainLock is the advisory lock that a writer of the chain holds ("parley" in
+// ASCII).
 const chainLock = 0x7061726c6579
 
-// sealerPatience ends the transaction of a sealer that froze with the lock, so
-// that another one can go on.
-const sealerPatience = 10 * time.Second
+// sealerTimeout ends the transaction of a sealer that froze with the lock, so that
+// another one can continue.
+const sealerTimeout = 10 * time.Second
 
 // AuditRoots returns the chain's root as each secret has wrapped it.
 func (s *Store) AuditRoots(ctx context.Context) (wrapped [][]byte, err error) {
@@ -73,11 +74,11 @@ func (s *Store) AddAuditRoot(ctx context.Context, wrapped []byte, first bool) (o
 	return ok, err
 }
 
-// unsealed are the facts that wait, but for those of users who are being
-// erased: they will not be in the log when the chain could say so.
+// unsealed are the waiting facts, except those of users who are being erased:
+// their entries are about to be deleted.
 const unsealed = `audit_unsealed AS u WHERE NOT EXISTS (SELECT 1 FROM audit_erasures AS x WHERE x.user_id = u.user_id)`
 
-// Unsealed looks at the oldest fact that waits.
+// Unsealed returns the age of the oldest waiting fact.
 func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error) {
 	err = s.read(ctx, "unsealed", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var seconds sql.NullFloat64
@@ -91,7 +92,7 @@ func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, 
 	return age, waiting, err
 }
 
-// LastLink returns the end of the chain.
+// LastLink returns the last link of the chain.
 func (s *Store) LastLink(ctx context.Context) (last audit.Link, err error) {
 	err = s.read(ctx, "last_link", allUsers, func(ctx context.Context, db bun.IDB) error {
 		last, err = s.lastLink(ctx, db)
@@ -102,21 +103,20 @@ func (s *Store) LastLink(ctx context.Context) (last audit.Link, err error) {
 
 func (s *Store) lastLink(ctx context.Context, db bun.IDB) (audit.Link, error) {
 	var row linkRow
-	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.ScanRow()...)
+	err := db.QueryRowContext(ctx, "SELECT "+s.linkColumns("l")+" FROM audit_chain AS l ORDER BY l.seq DESC LIMIT 1").Scan(row.dest()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return audit.Link{}, nil
 	}
 	return row.link(), err
 }
 
-// Seal appends facts that wait to the chain. Whatever the transactions did
-// that wrote them, and whenever they commit: what is in the queue is not in
-// the chain, and both change in one transaction.
+// Seal moves waiting facts from the queue to the chain, in one transaction. A
+// transaction that commits late finds its facts still in the queue.
 func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batch []audit.Unsealed) []audit.Link) (sealed []audit.Link, more bool, err error) {
 	err = s.write(ctx, "seal", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		sealed, more = nil, false
-		mine, err := s.lockChain(ctx, tx, false)
-		if err != nil || !mine {
+		locked, err := s.lockChain(ctx, tx, false)
+		if err != nil || !locked {
 			return err
 		}
 		last, err := s.lastLink(ctx, tx)
@@ -149,24 +149,25 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batc
 	return sealed, more, nil
 }
 
-// lockChain makes the caller the only one who appends to the chain until the
-// transaction ends. SQLite has one writer anyway.
-func (s *Store) lockChain(ctx context.Context, tx bun.IDB, wait bool) (mine bool, err error) {
+// lockChain gives the caller the right to append to the chain until the
+// transaction ends. Without wait, ok is false when another transaction has it.
+// SQLite has one writer anyway.
+func (s *Store) lockChain(ctx context.Context, tx bun.IDB, wait bool) (ok bool, err error) {
 	if s.dialect.name == "sqlite" {
 		return true, nil
 	}
-	limit := "set_config('idle_in_transaction_session_timeout', '" + strconv.FormatInt(sealerPatience.Milliseconds(), 10) + "', true)"
+	limit := "set_config('idle_in_transaction_session_timeout', '" + strconv.FormatInt(sealerTimeout.Milliseconds(), 10) + "', true)"
 	id := strconv.Itoa(chainLock)
 	if wait {
 		_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+id+"), "+limit)
 		return err == nil, err
 	}
 	var ignored string
-	err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock("+id+"), "+limit).Scan(&mine, &ignored)
-	return mine, err
+	err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock("+id+"), "+limit).Scan(&ok, &ignored)
+	return ok, err
 }
 
-// waitingFact is a row of the queue with what it speaks of.
+// waitingFact is a row of the queue with the entry and the subject that it is about.
 type waitingFact struct {
 	n       int64
 	kind    string
@@ -190,7 +191,7 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitin
 	var list []waitingFact
 	for found.Next() {
 		var w waitingFact
-		if err := found.Scan(append([]any{&w.n, &w.kind, &w.user, &w.entry, &w.subject, &w.salt}, w.line.ScanRow()...)...); err != nil {
+		if err := found.Scan(append([]any{&w.n, &w.kind, &w.user, &w.entry, &w.subject, &w.salt}, w.line.dest()...)...); err != nil {
 			return nil, err
 		}
 		list = append(list, w)
@@ -199,8 +200,8 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitin
 }
 
 // factsOf turns rows of the queue into facts, and makes subjects for users who
-// have none. That an entry was opened needs no link when it is closed by now:
-// the queue holds that as well.
+// have none. The opening of an entry that is closed by now gets no link: the queue
+// holds the closing too.
 func factsOf(taken []waitingFact) (facts []audit.Unsealed, keys []rows.AuditKey) {
 	fresh := map[string]audit.Subject{}
 	for _, w := range taken {

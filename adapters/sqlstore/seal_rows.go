@@ -9,8 +9,8 @@ import (
 	"parley/domain/audit"
 )
 
-// linkRow and lineRow read what may be anything: a verifier must be able to
-// look at a table that somebody has tampered with.
+// linkRow and lineRow read every value, also an invalid one: a verifier must be able
+// to read a table that was tampered with.
 type linkRow struct {
 	seq                            int64
 	subject, entry, kind, sealedAt sql.NullString
@@ -26,7 +26,7 @@ func (s *Store) linkColumns(alias string) string {
 	return a + "seq, " + a + "subject, " + a + "entry_id, " + a + "kind, " + a + "digest, " + a + "prev, " + a + "hash, " + at
 }
 
-func (r *linkRow) ScanRow() []any {
+func (r *linkRow) dest() []any {
 	return []any{&r.seq, &r.subject, &r.entry, &r.kind, &r.digest, &r.prev, &r.hash, &r.sealedAt}
 }
 
@@ -43,8 +43,8 @@ func (r *linkRow) link() audit.Link {
 	return l
 }
 
-// sum is the hash that a column holds. One of another size is none: it gets a
-// value that no hash has.
+// sum returns the hash in a column. A value of another size gives a hash that no
+// link has.
 func sum(b []byte) (out audit.Sum) {
 	if len(b) != len(out) {
 		b = bytes.Repeat([]byte{0xff}, len(out))
@@ -77,12 +77,12 @@ func (s *Store) lineColumns(alias string) string {
 	return string(text)
 }
 
-func (r *lineRow) ScanRow() []any {
-	into := make([]any, len(r))
+func (r *lineRow) dest() []any {
+	dest := make([]any, len(r))
 	for i := range r {
-		into[i] = &r[i]
+		dest[i] = &r[i]
 	}
-	return into
+	return dest
 }
 
 // line returns the entry, nil for one that a join did not find.
@@ -103,13 +103,13 @@ func (r *lineRow) line() *audit.Line {
 	}
 }
 
-// utcText is a Postgres timestamp as text that no setting of a session changes.
+// utcText formats a Postgres timestamp independently of the session's settings.
 func utcText(column string) string {
 	return "to_char(" + column + ` AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')`
 }
 
-// since is how many seconds ago a time was, by the database's clock at the
-// beginning of the transaction.
+// since is the age of a time in seconds, by the database's clock at the beginning
+// of the transaction.
 func (s *Store) since(column string) string {
 	if s.dialect.name == "postgres" {
 		return "CAST(extract(epoch FROM now() - " + column + ") AS double precision)"
@@ -117,7 +117,8 @@ func (s *Store) since(column string) string {
 	return "(julianday('now') - julianday(" + column + ")) * 86400.0"
 }
 
-// duration is what since says. A time that cannot be read was very long ago.
+// duration converts the result of since. A time that cannot be read gives the
+// longest duration.
 func duration(seconds sql.NullFloat64) time.Duration {
 	const most = float64(1<<63-1) / float64(time.Second)
 	switch {

@@ -15,8 +15,7 @@ import (
 // millions must neither sort them nor hold them in memory.
 const inspectPage = 2000
 
-// Inspect reads the chain and the log as they stood at one moment. It takes
-// the time that it takes: only ctx bounds it.
+// Inspect reads the chain and the log in one snapshot. Only ctx bounds its time.
 func (s *Store) Inspect(ctx context.Context, visit func(ports.InspectionItem) error) error {
 	ctx = context.WithValue(ctx, statementKey{}, "inspect_audit")
 	conn, err := s.acquire(ctx, s.readers)
@@ -59,7 +58,7 @@ func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.Inspect
 	return translate(ctx, err)
 }
 
-// errVisit marks what the visitor said, which is no error of the database.
+// errVisit marks an error of the visitor, which is not one of the database.
 type errVisit struct{ error }
 
 func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
@@ -102,8 +101,8 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 			salt    []byte
 			line    lineRow
 		)
-		into := append(link.ScanRow(), &subject, &salt, &e.Erased)
-		if err := found.Scan(append(into, line.ScanRow()...)...); err != nil {
+		dest := append(link.dest(), &subject, &salt, &e.Erased)
+		if err := found.Scan(append(dest, line.dest()...)...); err != nil {
 			return nil, err
 		}
 		l := link.link()
@@ -142,7 +141,7 @@ func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.In
 			queued, declared sql.NullFloat64
 			line             lineRow
 		)
-		if err := found.Scan(append([]any{&e.Queued, &queued, &e.Erasing, &declared}, line.ScanRow()...)...); err != nil {
+		if err := found.Scan(append([]any{&e.Queued, &queued, &e.Erasing, &declared}, line.dest()...)...); err != nil {
 			return err
 		}
 		e.Line = line.line()
