@@ -36,7 +36,7 @@ func translate(ctx context.Context, err error) error {
 	case errors.As(cause, &setup) && !setup.statement:
 		return unavailable(cause)
 	case diskFull(err):
-		return fault.Wrap(errors.Join(ErrDiskFull, cause), fault.Unavailable, diskFullMessage).After(10 * time.Second)
+		return fault.Wrap(fmt.Errorf("%w: %w", ErrDiskFull, cause), fault.Unavailable, diskFullMessage).After(10 * time.Second)
 	case ctx.Err() != nil, lostConnection(err):
 		return unavailable(cause)
 	}

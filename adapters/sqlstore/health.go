@@ -57,10 +57,12 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 	switch {
 	case fault.Is(err, fault.Overloaded): // all connections are in use and answered
 		return nil
-	case diskFull(err) || s.diskFull.Load():
-		return fault.Wrap(errors.Join(ErrDiskFull, err), fault.Unavailable, diskFullMessage)
+	case errors.Is(err, ErrDiskFull), errors.Is(err, ErrReadOnly):
+		return err
+	case diskFull(err), s.diskFull.Load():
+		return fault.Wrap(ErrDiskFull, fault.Unavailable, diskFullMessage)
 	case readOnly(err):
-		return fault.Wrap(errors.Join(ErrReadOnly, err), fault.Unavailable, "The database is read-only at the moment")
+		return fault.Wrap(ErrReadOnly, fault.Unavailable, readOnlyMessage)
 	}
 	return err
 }
@@ -101,7 +103,7 @@ func (s *Store) checkFile(ctx context.Context, full bool) error {
 	}
 	f, err := os.OpenFile(s.file, os.O_RDWR, 0)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) {
-		return fault.Wrap(ErrReadOnly, fault.Unavailable, "The database is read-only at the moment")
+		return fault.Wrap(ErrReadOnly, fault.Unavailable, readOnlyMessage)
 	}
 	if err != nil {
 		return unavailable(err)
@@ -146,6 +148,8 @@ func (s *Store) noteTrouble(err error) {
 		s.diskFull.Store(true)
 	}
 }
+
+const readOnlyMessage = "The database is read-only at the moment"
 
 const diskFullMessage = "The server's disk is full; nothing can be saved at the moment"
 

@@ -47,7 +47,7 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 		r.live(ctx, d.URL, c)
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%d checks failed", r.failed)
+		return fmt.Errorf("checks failed: %d", r.failed)
 	}
 	return nil
 }
