@@ -155,11 +155,11 @@ func RunFailure(run chat.Run) (sentence string, code fault.Kind, failed bool) {
 
 // SetTurnHeaders says whether an answer is a replay, and what is left of the
 // caller's budget.
-func SetTurnHeaders(h http.Header, t replies.Turn) {
+func SetTurnHeaders(h http.Header, t replies.Accepted) {
 	if t.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}
-	setBudgetHeaders(h, t.Left)
+	setBudgetHeaders(h, t.Remaining)
 }
 
 func setBudgetHeaders(h http.Header, left access.Remaining) {

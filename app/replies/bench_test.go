@@ -110,7 +110,7 @@ func (b *bench) instance(opt replies.Options, change ...func(*replies.Deps)) *re
 	return replies.New(deps, opt)
 }
 
-func (b *bench) send(s *replies.Service, in replies.Send) replies.Turn {
+func (b *bench) send(s *replies.Service, in replies.Send) replies.Accepted {
 	b.t.Helper()
 	turn, err := s.Send(b.t.Context(), with(in))
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 
 // start begins a task for which a place is reserved.
 func (s *Service) start(t *task, conv chat.Conversation, branch []chat.Message) {
-	s.roster.fill(t)
+	s.registry.register(t)
 	s.Feed.Publish(t.ctx, s.progress(t, t.run.Output))
 	go func() {
-		defer s.roster.remove(t)
+		defer s.registry.remove(t)
 		defer t.cancel(nil)
 		s.generate(t, conv, branch)
 	}()
@@ -30,7 +30,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	s.Observer.Observe(t.ctx, ports.RunStarted{Run: t.run, Waited: begun.Sub(t.accepted), Recover: t.recover})
 
 	params := s.params(t.run.Params, conv)
-	w := fit(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
+	w := trimToBudget(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
 	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
 	answer, err := s.ask(ctx, t, ports.Prompt{
 		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace,
@@ -38,7 +38,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	})
 	cancel()
 
-	recorded, perhaps := s.rec.withdraw(t)
+	recorded, maybePersisted := s.rec.stopRecording(t)
 	cause := context.Cause(t.ctx)
 	o := s.outcome(t, answer, w)
 	reason := ""
@@ -51,12 +51,12 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	case err == nil:
 		o.State = chat.Completed
 	case errors.Is(cause, errFenced):
-		s.lost(t)
+		s.handleFenced(t)
 		return
 	case errors.Is(cause, errStopped):
 		// The reader keeps what the reader may have seen, not what was on its way.
-		o.State, o.Output = chat.Stopped, o.Output.Cut(perhaps)
-	case errors.Is(cause, errDrained) && !seen(t, o.Output.Cut(recorded)):
+		o.State, o.Output = chat.Stopped, o.Output.Cut(maybePersisted)
+	case errors.Is(cause, errDrained) && !visibleToReader(t, o.Output.Cut(recorded)):
 		s.release(t)
 		return
 	case errors.Is(cause, errDrained):
@@ -80,12 +80,12 @@ func (s *Service) ask(ctx context.Context, t *task, p ports.Prompt) (answer port
 	}()
 	return s.Model.Generate(ctx, p, func(d chat.Delta) {
 		if t.add(d) {
-			s.rec.touch(t)
+			s.rec.markDirty(t)
 		}
 	})
 }
 
-func seen(t *task, recorded chat.Output) bool {
+func visibleToReader(t *task, recorded chat.Output) bool {
 	run := t.run
 	run.Output = recorded
 	return run.Seen()
@@ -106,7 +106,7 @@ func (s *Service) params(p chat.Params, conv chat.Conversation) chat.Params {
 	return p
 }
 
-func (s *Service) outcome(t *task, answer ports.Answer, w window) chat.Outcome {
+func (s *Service) outcome(t *task, answer ports.Answer, w promptWindow) chat.Outcome {
 	now := s.Now()
 	meta := map[string]any{
 		"generatedAt":   now.UTC().Format("2006-01-02T15:04:05.000Z"),
@@ -155,8 +155,8 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 	if o.State != chat.Completed {
 		o.Metadata["state"] = string(o.State)
 	}
-	unheard := false // an end may be in the store, though nobody said so
-	var waiting bool // another run, for this one to end
+	ackUnknown := false // an end may be in the store, though nobody said so
+	var waiting bool    // another run, for this one to end
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 		behind, err := s.Store.Finish(ctx, o, chat.Finish)
@@ -166,14 +166,14 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 			break
 		}
 		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
-			if unheard && s.ended(t, o.State) {
+			if ackUnknown && s.ended(t, o.State) {
 				waiting = true // it may be, and did not say
 				break
 			}
-			s.lost(t)
+			s.handleFenced(t)
 			return false
 		}
-		unheard = true
+		ackUnknown = true
 		s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "finish", Err: err})
 		select {
 		case <-time.After(wait):
@@ -181,9 +181,9 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 			return false
 		}
 	}
-	s.tell(t, o, answer, reason)
+	s.publishEnd(t, o, answer, reason)
 	if waiting {
-		s.pokeSweep()
+		s.wakeSweeper()
 	}
 	return true
 }
@@ -197,8 +197,8 @@ func (s *Service) ended(t *task, state chat.State) bool {
 	return err == nil && run.State == state && run.Attempt == t.run.Attempt
 }
 
-// tell lets followers, tabs and operators know of a durable end.
-func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason string) {
+// publishEnd lets followers, tabs and operators know of a durable end.
+func (s *Service) publishEnd(t *task, o chat.Outcome, answer ports.Answer, reason string) {
 	ctx := context.WithoutCancel(t.ctx)
 	run := t.run
 	run.State, run.Output, run.EndedAt = o.State, o.Output, o.At
@@ -220,9 +220,9 @@ func (s *Service) tell(t *task, o chat.Outcome, answer ports.Answer, reason stri
 	})
 }
 
-// lost drops work that belongs to a newer attempt, or to nobody any more.
+// handleFenced drops work that belongs to a newer attempt, or to nobody any more.
 // Followers here are sent to the store.
-func (s *Service) lost(t *task) {
+func (s *Service) handleFenced(t *task) {
 	ctx := context.WithoutCancel(t.ctx)
 	s.Observer.Observe(ctx, ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
 	s.Feed.Forget(ctx, t.run.UserID, t.run.ID)

@@ -38,7 +38,7 @@ func TestManyStreams_OnFiveConnections(t *testing.T) {
 
 	type stream struct {
 		user access.Principal
-		turn replies.Turn
+		turn replies.Accepted
 		call *portstest.Call
 	}
 	all := make([]*stream, streams)

@@ -52,7 +52,7 @@ func TestSend_TheSameKeyAsksOnce(t *testing.T) {
 	b := setup(t)
 	s := b.start(quick())
 	var wg sync.WaitGroup
-	turns := make([]replies.Turn, 20)
+	turns := make([]replies.Accepted, 20)
 	for i := range turns {
 		wg.Go(func() {
 			turn, err := s.Send(t.Context(), with(replies.Send{Key: "k", Content: "once"}))
@@ -138,7 +138,7 @@ func TestSend_FailureKeepsTheMessage(t *testing.T) {
 			if run := b.run(turn.Run.ID); run.State != chat.Failed || run.Failure != c.code {
 				t.Errorf("run is %s, %q", run.State, run.Failure)
 			}
-			again, err := s.Regenerate(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+			again, err := s.Regenerate(t.Context(), replies.RegenerateInput{Principal: ann, Target: turn.Run.ID})
 			if err != nil {
 				t.Fatalf("regenerate: %v", err)
 			}
@@ -366,7 +366,7 @@ func TestContinue(t *testing.T) {
 	call.Say("one, two")
 	r := b.reader(turn.Run.ID)
 	r.read(s.Service, r.hasSeen("one, two"))
-	if _, err := s.Continue(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID}); !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Busy) {
+	if _, err := s.Continue(t.Context(), replies.RegenerateInput{Principal: ann, Target: turn.Run.ID}); !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Busy) {
 		t.Errorf("continuing what still runs: %v", err)
 	}
 	if _, err := s.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
@@ -374,7 +374,7 @@ func TestContinue(t *testing.T) {
 	}
 	b.until(turn.Run.ID, chat.Stopped)
 
-	more, err := s.Continue(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+	more, err := s.Continue(t.Context(), replies.RegenerateInput{Principal: ann, Target: turn.Run.ID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +402,7 @@ func TestEdit_AddsASibling(t *testing.T) {
 	b := setup(t)
 	s := b.start(quick())
 	conv := b.conversation()
-	finish := func(turn replies.Turn, text string) {
+	finish := func(turn replies.Accepted, text string) {
 		t.Helper()
 		call := b.model.Next()
 		call.Say(text)
@@ -481,7 +481,7 @@ func TestWhenBusy(t *testing.T) {
 			call.Say("x")
 			call.Done()
 		}
-		for _, turn := range []replies.Turn{one, two} {
+		for _, turn := range []replies.Accepted{one, two} {
 			if _, err := s.Wait(t.Context(), ann, turn); err != nil {
 				t.Error(err)
 			}
@@ -742,12 +742,12 @@ func TestLive(t *testing.T) {
 	s := b.start(quick())
 	before := b.send(s.Service, replies.Send{})
 	call := b.model.Next()
-	events := make(chan replies.LiveEvent, 64)
+	events := make(chan replies.RunsEvent, 64)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for e, err := range s.Live(ctx, ann) {
+		for e, err := range s.WatchRuns(ctx, ann) {
 			if err != nil {
 				t.Errorf("live: %v", err)
 			}
@@ -847,8 +847,8 @@ func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {
 	})
 	turn := b.send(s.Service, replies.Send{})
 	call := b.model.Next()
-	if call.Prompt.Params.MaxTokens != 300 || turn.Run.Hold.Tokens != 1300 || turn.Left.Tokens == nil || *turn.Left.Tokens != 700 {
-		t.Errorf("asked for %d tokens, held %d, left %v", call.Prompt.Params.MaxTokens, turn.Run.Hold.Tokens, turn.Left.Tokens)
+	if call.Prompt.Params.MaxTokens != 300 || turn.Run.Hold.Tokens != 1300 || turn.Remaining.Tokens == nil || *turn.Remaining.Tokens != 700 {
+		t.Errorf("asked for %d tokens, held %d, left %v", call.Prompt.Params.MaxTokens, turn.Run.Hold.Tokens, turn.Remaining.Tokens)
 	}
 	if _, err := s.Send(t.Context(), with(replies.Send{})); !fault.Is(err, fault.OverBudget) {
 		t.Errorf("a second one: %v", err)
@@ -857,8 +857,8 @@ func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {
 	call.Done()
 	b.until(turn.Run.ID, chat.Completed)
 	again := b.send(s.Service, replies.Send{})
-	if *again.Left.Tokens != 2000-10-1300 {
-		t.Errorf("left %d after ten were used", *again.Left.Tokens)
+	if *again.Remaining.Tokens != 2000-10-1300 {
+		t.Errorf("left %d after ten were used", *again.Remaining.Tokens)
 	}
 	call = b.model.Next()
 	call.Say("x")
@@ -894,7 +894,7 @@ func TestSend_AModelThatThereIsNot(t *testing.T) {
 	if run := b.until(turn.Run.ID, chat.Failed); run.Failure != replies.FailureTimeout {
 		t.Errorf("failure %q", run.Failure)
 	}
-	again, err := s.Regenerate(t.Context(), replies.Again{Principal: ann, Target: turn.Run.ID})
+	again, err := s.Regenerate(t.Context(), replies.RegenerateInput{Principal: ann, Target: turn.Run.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,9 +97,9 @@ type Deps struct {
 // Service makes replies. Serve must run for it to do so.
 type Service struct {
 	Deps
-	opt    Options
-	roster roster
-	rec    *recorder
+	opt      Options
+	registry runRegistry
+	rec      *recorder
 
 	wakeSweep chan struct{}
 	draining  chan struct{} // closed when no new run is begun any more
@@ -116,13 +116,13 @@ func New(deps Deps, opt Options) *Service {
 		draining:  make(chan struct{}),
 		released:  make(chan struct{}),
 	}
-	s.roster.init(s.opt.MaxRuns)
+	s.registry.init(s.opt.MaxRuns)
 	s.rec = newRecorder(s)
 	return s
 }
 
 // LiveRuns returns how many replies this instance is making.
-func (s *Service) LiveRuns() int { return s.roster.count() }
+func (s *Service) LiveRuns() int { return s.registry.count() }
 
 func (s *Service) isDraining() bool {
 	select {

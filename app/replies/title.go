@@ -18,11 +18,11 @@ const titleTimeout = 30 * time.Second
 // A title has the place of a reply, so that a drain waits for it.
 func (s *Service) title(t *task, branch []chat.Message, reply string) {
 	run := t.run
-	if s.Titles == nil || run.ConversationID == "" || len(branch) != 1 || run.Kind != chat.Reply || !s.roster.reserve() {
+	if s.Titles == nil || run.ConversationID == "" || len(branch) != 1 || run.Kind != chat.Reply || !s.registry.reserve() {
 		return
 	}
 	go func() {
-		defer s.roster.unreserve()
+		defer s.registry.unreserve()
 		ctx, cancel := context.WithTimeout(context.Background(), titleTimeout)
 		defer cancel()
 		asked := branch[0].Content

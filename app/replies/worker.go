@@ -11,9 +11,9 @@ import (
 	"parley/ports"
 )
 
-// claimAtOnce bounds how many abandoned or queued runs one sweep takes, so
+// claimBatchSize bounds how many abandoned or queued runs one sweep takes, so
 // that the instances of a deployment share them.
-const claimAtOnce = 32
+const claimBatchSize = 32
 
 // Serve keeps leases, records output, notices stops and takes over runs until
 // ctx is done; then it drains: no new run is begun, those that run may end
@@ -28,7 +28,7 @@ func (s *Service) Serve(ctx context.Context) error {
 
 	<-ctx.Done()
 	s.Drain()
-	s.letFinish()
+	s.drainRuns()
 	close(s.released)
 	stop()
 	wg.Wait()
@@ -38,17 +38,17 @@ func (s *Service) Serve(ctx context.Context) error {
 // Drain has the service refuse new runs. The end of Serve's context implies it.
 func (s *Service) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
 
-// letFinish waits for running replies, then ends those that are left.
-func (s *Service) letFinish() {
+// drainRuns waits for running replies, then ends those that are left.
+func (s *Service) drainRuns() {
 	// What is left of the time after the runs' own share makes their ends durable.
 	share := s.opt.ShutdownTimeout * 4 / 5
-	done := s.roster.close()
+	done := s.registry.close()
 	select {
 	case <-done:
 		return
 	case <-time.After(share):
 	}
-	for _, t := range s.roster.all() {
+	for _, t := range s.registry.all() {
 		t.cancel(errDrained)
 	}
 	select {
@@ -71,14 +71,14 @@ func (s *Service) heartbeats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if s.roster.count() > 0 {
+		if s.registry.count() > 0 {
 			s.heartbeat(ctx)
 		}
 	}
 }
 
 func (s *Service) heartbeat(ctx context.Context) {
-	tasks := s.roster.all() // before the question: what is begun later is not in the answer
+	tasks := s.registry.all() // before the question: what is begun later is not in the answer
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Lease/2)
 	defer cancel()
 	made := make([]string, len(tasks))
@@ -128,7 +128,7 @@ func (s *Service) sweeps(ctx context.Context) {
 	}
 }
 
-func (s *Service) pokeSweep() {
+func (s *Service) wakeSweeper() {
 	select {
 	case s.wakeSweep <- struct{}{}:
 	default:
@@ -137,7 +137,7 @@ func (s *Service) pokeSweep() {
 
 // sweep claims some runs and reports whether there may be more.
 func (s *Service) sweep(ctx context.Context) bool {
-	n := min(claimAtOnce, s.roster.free())
+	n := min(claimBatchSize, s.registry.free())
 	if n == 0 || s.isDraining() {
 		return false
 	}
@@ -151,17 +151,17 @@ func (s *Service) sweep(ctx context.Context) bool {
 		return false
 	}
 	for _, run := range runs {
-		s.adopt(run)
+		s.resumeClaimed(run)
 	}
 	return len(runs) == n
 }
 
-// adopt decides about a run that was just claimed.
-func (s *Service) adopt(run chat.Run) {
+// resumeClaimed decides about a run that was just claimed.
+func (s *Service) resumeClaimed(run chat.Run) {
 	t := newTask(context.Background(), run, run.CreatedAt)
 	t.recover = run.Attempt > 1
 	t.trace, _ = run.Metadata[ports.MetadataTrace].(string)
-	for !s.roster.reserve() { // free() said yes a moment ago; admissions may have been faster
+	for !s.registry.reserve() { // free() said yes a moment ago; admissions may have been faster
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-s.draining:
@@ -179,14 +179,14 @@ func (s *Service) adopt(run chat.Run) {
 			s.Feed.Notify(t.ctx, ports.TopicUser(run.UserID))
 			return
 		}
-		s.roster.unreserve()
+		s.registry.unreserve()
 		if !fault.Is(err, fault.NotFound) { // not now: the lease runs out, and somebody tries again
 			s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "resume", Err: err})
 		}
 		return
 	}
 
-	o := s.outcome(t, ports.Answer{Provider: run.Provider, Model: run.Model}, window{})
+	o := s.outcome(t, ports.Answer{Provider: run.Provider, Model: run.Model}, promptWindow{})
 	delete(o.Metadata, "contextLength")
 	switch fate {
 	case chat.Halt:
@@ -199,9 +199,9 @@ func (s *Service) adopt(run chat.Run) {
 	if run.Seen() {
 		o.Usage = chat.Usage{Output: int64(s.Tokens(run.Output.Text) + s.Tokens(run.Output.Reasoning)), Estimated: true}
 	}
-	s.roster.fill(t)
+	s.registry.register(t)
 	go func() {
-		defer s.roster.remove(t)
+		defer s.registry.remove(t)
 		s.finish(t, o, ports.Answer{}, "owner_gone")
 	}()
 }

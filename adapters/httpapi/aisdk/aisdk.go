@@ -137,7 +137,7 @@ func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) 
 
 // sent is a message that was accepted, and its reply.
 type sent struct {
-	turn  replies.Turn
+	turn  replies.Accepted
 	reply followed
 }
 
@@ -145,7 +145,7 @@ func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
 	switch {
 	case in.regenerate:
 		s := in.send
-		out.turn, err = w.replies.Regenerate(ctx, replies.Again{
+		out.turn, err = w.replies.Regenerate(ctx, replies.RegenerateInput{
 			Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: in.target,
 			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, ReplayOnlyReason: s.ReplayOnlyReason,
 		})
@@ -157,7 +157,7 @@ func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
 	if err != nil {
 		return out, err
 	}
-	out.reply = followed(w.replies.FollowTurn(ctx, in.send.Principal, out.turn))
+	out.reply = followed(w.replies.FollowAccepted(ctx, in.send.Principal, out.turn))
 	return out, nil
 }
 
@@ -176,7 +176,7 @@ func decodeChat(c httpapi.Call, in chatWire) (chatCall, error) { return chatCall
 // resume follows the newest live reply of a chat from its start: the SDK begins
 // the message anew.
 func (w wire) resume(ctx context.Context, in chatCall) (followed, error) {
-	runs, err := w.replies.Making(ctx, in.Principal, in.id)
+	runs, err := w.replies.ActiveRuns(ctx, in.Principal, in.id)
 	if err != nil || len(runs) == 0 {
 		return func(func(replies.Event, error) bool) {}, err
 	}
@@ -185,7 +185,7 @@ func (w wire) resume(ctx context.Context, in chatCall) (followed, error) {
 
 // stop stops the live replies of a chat.
 func (w wire) stop(ctx context.Context, in chatCall) ([]chat.Run, error) {
-	runs, err := w.replies.Making(ctx, in.Principal, in.id)
+	runs, err := w.replies.ActiveRuns(ctx, in.Principal, in.id)
 	if err != nil {
 		return nil, err
 	}

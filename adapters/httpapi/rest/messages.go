@@ -121,9 +121,9 @@ type regenerateWire struct {
 	deliveryWire
 }
 
-func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.Again], error) {
+func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.RegenerateInput], error) {
 	sent, err := decodeSend(c, sendWire{ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire})
-	return replyRequest[replies.Again]{replies.Again{
+	return replyRequest[replies.RegenerateInput]{replies.RegenerateInput{
 		Principal: c.Principal, Caller: c.Caller, Target: in.Target, Params: sent.in.Params,
 		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, ReplayOnlyReason: sent.in.ReplayOnlyReason,
 	}, c.Principal, sent.mode, sent.html}, err
@@ -133,14 +133,14 @@ func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.A
 type replyResult struct {
 	mode  deliveryMode
 	html  bool
-	turn  replies.Turn
+	turn  replies.Accepted
 	reply replies.Reply // complete only
 	followed
 }
 
 // deliver makes the operation of a use case that accepts a message: it waits for
 // the reply, or follows it, as the caller asked.
-func deliver[In any](r *replies.Service, accept func(context.Context, In) (replies.Turn, error)) func(context.Context, replyRequest[In]) (replyResult, error) {
+func deliver[In any](r *replies.Service, accept func(context.Context, In) (replies.Accepted, error)) func(context.Context, replyRequest[In]) (replyResult, error) {
 	return func(ctx context.Context, req replyRequest[In]) (out replyResult, err error) {
 		out.mode, out.html = req.mode, req.html
 		if out.turn, err = accept(ctx, req.in); err != nil {
@@ -150,7 +150,7 @@ func deliver[In any](r *replies.Service, accept func(context.Context, In) (repli
 		case complete:
 			out.reply, err = r.Wait(ctx, req.principal, out.turn)
 		case streamed:
-			out.followed = followed{r.FollowTurn(ctx, req.principal, out.turn), req.html}
+			out.followed = followed{r.FollowAccepted(ctx, req.principal, out.turn), req.html}
 		case background:
 		}
 		return out, withMessage(err)

@@ -142,10 +142,10 @@ type sessionEndedEvent struct {
 	Code  fault.Kind `json:"code"`
 }
 
-type liveStream iter.Seq2[replies.LiveEvent, error]
+type liveStream iter.Seq2[replies.RunsEvent, error]
 
 func (s Services) live(ctx context.Context, c httpapi.Call) (liveStream, error) {
-	return liveStream(s.Replies.Live(ctx, c.Principal)), nil
+	return liveStream(s.Replies.WatchRuns(ctx, c.Principal)), nil
 }
 
 var liveEncoder = httpapi.Encoder[liveStream]{
@@ -156,7 +156,7 @@ var liveEncoder = httpapi.Encoder[liveStream]{
 }
 
 func encodeLive(ctx context.Context, w *httpapi.Response, l liveStream) error {
-	write := func(s *httpapi.Stream, e replies.LiveEvent) (reason string, err error) {
+	write := func(s *httpapi.Stream, e replies.RunsEvent) (reason string, err error) {
 		switch e.Kind {
 		case replies.EventReconnect:
 			return httpapi.StreamShutdown, s.Send(chat.Before, reconnectEvent{"reconnect"})
@@ -167,7 +167,7 @@ func encodeLive(ctx context.Context, w *httpapi.Response, l liveStream) error {
 		}
 		return "", s.Heartbeat()
 	}
-	return httpapi.WriteStream(ctx, w, iter.Seq2[replies.LiveEvent, error](l), write, func(replies.LiveEvent) any {
+	return httpapi.WriteStream(ctx, w, iter.Seq2[replies.RunsEvent, error](l), write, func(replies.RunsEvent) any {
 		return sessionEndedEvent{"error", httpapi.SessionEnded, fault.Unauthenticated}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"parley/domain/chat"
 )
 
-// task is a run in the making on this instance.
+// task is a run that this instance makes.
 type task struct {
 	run      chat.Run // as claimed; Output holds what had been recorded then
 	accepted time.Time
@@ -18,18 +18,17 @@ type task struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
-	mu        sync.Mutex
-	reasoning strings.Builder
-	text      strings.Builder
-	last      time.Time   // when output was last recorded
-	recorded  chat.Cursor // how much the store has confirmed
-	sent      chat.Cursor // how much it was given, which it may have recorded
-	watchers  int
-	shown     bool // the first piece has been recorded
+	mu           sync.Mutex
+	reasoning    strings.Builder
+	text         strings.Builder
+	last         time.Time   // when output was last recorded
+	recorded     chat.Cursor // how much the store has confirmed
+	sent         chat.Cursor // how much it was given, which it may have recorded
+	followers    int         // on this instance
+	firstFlushed bool        // the first delta has been recorded
 }
 
-// newTask makes a task. It is part of the request in ctx, if it comes from
-// one, and outlives it.
+// newTask makes a task. It keeps the values of ctx, and outlives it.
 func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	t := &task{run: run, accepted: accepted}
 	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -76,29 +75,29 @@ func (t *task) outputLocked() chat.Output {
 	return chat.Output{Reasoning: t.reasoning.String(), Text: t.text.String()}
 }
 
-// roster holds the tasks of this instance and bounds their number.
-type roster struct {
-	mu    sync.Mutex
-	tasks map[string]*task
-	taken int // reserved or filled places
-	most  int
+// runRegistry holds the tasks of this instance and bounds their number.
+type runRegistry struct {
+	mu       sync.Mutex
+	tasks    map[string]*task
+	reserved int // places that are reserved or taken
+	capacity int
 
 	closed bool
-	empty  chan struct{} // closed when the roster is closed and no place is taken
+	empty  chan struct{} // closed when the registry is closed and no place is reserved
 }
 
-func (r *roster) init(most int) {
+func (r *runRegistry) init(capacity int) {
 	r.tasks = map[string]*task{}
-	r.most = most
+	r.capacity = capacity
 	r.empty = make(chan struct{})
 }
 
 // close refuses further reservations. The channel is closed when the last
 // place has been given back.
-func (r *roster) close() <-chan struct{} {
+func (r *runRegistry) close() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed && r.taken == 0 {
+	if !r.closed && r.reserved == 0 {
 		close(r.empty)
 	}
 	r.closed = true
@@ -106,51 +105,51 @@ func (r *roster) close() <-chan struct{} {
 }
 
 // reserve takes a place for a run that is about to be admitted.
-func (r *roster) reserve() bool {
+func (r *runRegistry) reserve() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.taken >= r.most {
+	if r.closed || r.reserved >= r.capacity {
 		return false
 	}
-	r.taken++
+	r.reserved++
 	return true
 }
 
-// unreserve gives back a place that was not filled.
-func (r *roster) unreserve() {
+// unreserve gives back a place for which no task was registered.
+func (r *runRegistry) unreserve() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.giveBack()
+	r.releaseLocked()
 }
 
-func (r *roster) giveBack() {
-	if r.taken--; r.closed && r.taken == 0 {
+func (r *runRegistry) releaseLocked() {
+	if r.reserved--; r.closed && r.reserved == 0 {
 		close(r.empty)
 	}
 }
 
-func (r *roster) fill(t *task) {
+func (r *runRegistry) register(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tasks[t.run.ID] = t
 }
 
-func (r *roster) remove(t *task) {
+func (r *runRegistry) remove(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tasks[t.run.ID] == t {
 		delete(r.tasks, t.run.ID)
 	}
-	r.giveBack()
+	r.releaseLocked()
 }
 
-func (r *roster) get(id string) *task {
+func (r *runRegistry) get(id string) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tasks[id]
 }
 
-func (r *roster) all() []*task {
+func (r *runRegistry) all() []*task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]*task, 0, len(r.tasks))
@@ -160,14 +159,14 @@ func (r *roster) all() []*task {
 	return all
 }
 
-func (r *roster) count() int {
+func (r *runRegistry) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.tasks)
 }
 
-func (r *roster) free() int {
+func (r *runRegistry) free() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.most - r.taken
+	return r.capacity - r.reserved
 }

@@ -16,8 +16,8 @@ import (
 // longer when statements get slow, so that recording takes a bounded share of
 // the database however many runs there are.
 type recorder struct {
-	s    *Service
-	poke chan struct{}
+	s      *Service
+	wakeup chan struct{}
 
 	mu    sync.Mutex
 	idle  *sync.Cond // signalled after every flush
@@ -26,13 +26,13 @@ type recorder struct {
 }
 
 func newRecorder(s *Service) *recorder {
-	r := &recorder{s: s, poke: make(chan struct{}, 1), dirty: map[*task]bool{}}
+	r := &recorder{s: s, wakeup: make(chan struct{}, 1), dirty: map[*task]bool{}}
 	r.idle = sync.NewCond(&r.mu)
 	return r
 }
 
-// touch says that a task has output that is not recorded.
-func (r *recorder) touch(t *task) {
+// markDirty says that a task has output that is not recorded.
+func (r *recorder) markDirty(t *task) {
 	r.mu.Lock()
 	known := r.dirty[t]
 	r.dirty[t] = true
@@ -44,16 +44,16 @@ func (r *recorder) touch(t *task) {
 
 func (r *recorder) wake() {
 	select {
-	case r.poke <- struct{}{}:
+	case r.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// withdraw stops recording a task and returns how much of it has been recorded
+// stopRecording stops recording a task and returns how much of it has been recorded
 // for certain, and how much may have been: a store that did not answer may have
 // recorded what it was given, and somebody elsewhere may have read it. Nothing
 // more will be.
-func (r *recorder) withdraw(t *task) (recorded, perhaps chat.Cursor) {
+func (r *recorder) stopRecording(t *task) (recorded, maybePersisted chat.Cursor) {
 	r.mu.Lock()
 	for r.busy[t] {
 		r.idle.Wait()
@@ -75,7 +75,7 @@ func (r *recorder) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.poke:
+		case <-r.wakeup:
 		case <-timer.C:
 		}
 		due, wait := r.due(time.Now(), last.Add(max(gap, r.s.opt.Eager)))
@@ -104,11 +104,11 @@ func (r *recorder) due(now, next time.Time) (tasks []*task, wait time.Duration) 
 		at := next
 		t.mu.Lock()
 		switch {
-		case t.watchers == 0:
+		case t.followers == 0:
 			if late := t.last.Add(r.s.opt.Checkpoint); late.After(at) {
 				at = late
 			}
-		case !t.shown:
+		case !t.firstFlushed:
 			at = now
 		}
 		t.mu.Unlock()
@@ -187,8 +187,8 @@ func (r *recorder) flush(ctx context.Context, tasks []*task) (took time.Duration
 func (r *recorder) recorded(t *task, o chat.Output) {
 	now := time.Now()
 	t.mu.Lock()
-	first := !t.shown
-	t.recorded, t.last, t.shown = o.Len(), now, true
+	first := !t.firstFlushed
+	t.recorded, t.last, t.firstFlushed = o.Len(), now, true
 	t.mu.Unlock()
 	if first {
 		r.s.Observer.Observe(t.ctx, ports.FirstEvent{RunID: t.run.ID, SinceAccepted: r.s.Now().Sub(t.accepted)})

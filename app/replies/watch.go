@@ -12,15 +12,15 @@ import (
 	"parley/ports"
 )
 
-// LiveEvent tells a user's tabs which replies run and which have ended.
-type LiveEvent struct {
+// RunsEvent tells a user's tabs which replies run and which have ended.
+type RunsEvent struct {
 	Kind EventKind  // EventStart: the state of things; EventDelta: what changed; EventIdle; EventReconnect
 	Runs []chat.Run // without output
 }
 
-// Making returns the runs of a conversation that have not ended, newest first,
+// ActiveRuns returns the runs of a conversation that have not ended, newest first,
 // without output. An unknown conversation has none.
-func (s *Service) Making(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
+func (s *Service) ActiveRuns(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
 	if !p.Known() || !chat.ValidID(conversation) {
 		return nil, noConversation()
 	}
@@ -31,12 +31,12 @@ func (s *Service) Making(ctx context.Context, p access.Principal, conversation s
 	return slices.DeleteFunc(runs, func(r chat.Run) bool { return r.State.Terminal() || r.ConversationID != conversation }), nil
 }
 
-// Live yields the user's live runs, then every run whose state has changed,
+// WatchRuns yields the user's live runs, then every run whose state has changed,
 // until ctx is done. An error comes only instead of the first event.
-func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEvent, error] {
-	return func(yield func(LiveEvent, error) bool) {
+func (s *Service) WatchRuns(ctx context.Context, p access.Principal) iter.Seq2[RunsEvent, error] {
+	return func(yield func(RunsEvent, error) bool) {
 		if !p.Known() {
-			yield(LiveEvent{}, fault.New(fault.Unauthenticated, "Authentication required"))
+			yield(RunsEvent{}, fault.New(fault.Unauthenticated, "Authentication required"))
 			return
 		}
 		wake, stop := s.Feed.Listen(ports.TopicUser(p.UserID))
@@ -47,14 +47,14 @@ func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEv
 		known := map[string]chat.State{}
 		runs, err := s.Store.Recent(ctx, p.UserID, s.Now())
 		if err != nil {
-			yield(LiveEvent{}, err)
+			yield(RunsEvent{}, err)
 			return
 		}
 		for _, r := range runs {
 			known[r.ID] = r.State
 		}
 		since := s.Now()
-		if !yield(LiveEvent{Kind: EventStart, Runs: runs}, nil) {
+		if !yield(RunsEvent{Kind: EventStart, Runs: runs}, nil) {
 			return
 		}
 		idle := time.NewTicker(s.opt.Idle)
@@ -66,7 +66,7 @@ func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEv
 			case <-idle.C:
 				beat = true
 			case <-s.draining:
-				yield(LiveEvent{Kind: EventReconnect}, nil)
+				yield(RunsEvent{Kind: EventReconnect}, nil)
 				return
 			case <-ctx.Done():
 				return
@@ -77,7 +77,7 @@ func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEv
 				if ctx.Err() != nil {
 					return
 				}
-				if beat && !yield(LiveEvent{Kind: EventIdle}, nil) {
+				if beat && !yield(RunsEvent{Kind: EventIdle}, nil) {
 					return
 				}
 				continue // the next wake or beat asks again
@@ -86,11 +86,11 @@ func (s *Service) Live(ctx context.Context, p access.Principal) iter.Seq2[LiveEv
 			known, since = now, asked
 			switch {
 			case len(changed) > 0:
-				if !yield(LiveEvent{Kind: EventDelta, Runs: changed}, nil) {
+				if !yield(RunsEvent{Kind: EventDelta, Runs: changed}, nil) {
 					return
 				}
 			case beat:
-				if !yield(LiveEvent{Kind: EventIdle}, nil) {
+				if !yield(RunsEvent{Kind: EventIdle}, nil) {
 					return
 				}
 			}

@@ -66,9 +66,9 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 	}
 }
 
-// FollowTurn follows the run of a turn from its start, as Follow does, without
+// FollowAccepted follows the run of a turn from its start, as Follow does, without
 // asking the store for what the turn says.
-func (s *Service) FollowTurn(ctx context.Context, p access.Principal, turn Turn) iter.Seq2[Event, error] {
+func (s *Service) FollowAccepted(ctx context.Context, p access.Principal, turn Accepted) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || turn.Run.UserID != p.UserID {
 			yield(Event{}, noMessage())
@@ -86,95 +86,142 @@ func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Messag
 
 // follow yields what comes after a cursor, the start excepted.
 func (s *Service) follow(ctx context.Context, run chat.Run, after chat.Cursor, yield func(Event, error) bool) {
-	defer s.watchTask(run)()
-	watch := s.Feed.Watch(ctx, run.UserID, run.ID)
-	defer watch.Close()
-
-	cursor := max(after, 0)
-	greet := after >= 0 // a sign of life opens the stream of one who resumes
-	view := ports.Progress{Attempt: run.Attempt, State: run.State, Output: run.Output}
-	if run.State.Terminal() {
-		view.Ended = &run
+	defer s.countFollower(run)()
+	f := &follower{
+		s: s, run: run, yield: yield, cursor: max(after, 0), resumed: after >= 0,
+		watch: s.Feed.Watch(ctx, run.UserID, run.ID),
+		idle:  time.NewTimer(s.opt.Idle), poll: time.NewTimer(s.opt.Poll),
 	}
-	idle := time.NewTimer(s.opt.Idle)
-	defer idle.Stop()
-	poll := time.NewTimer(s.opt.Poll)
-	defer poll.Stop()
-	letGo := false
+	defer f.watch.Close()
+	defer f.idle.Stop()
+	defer f.poll.Stop()
+	f.setView(run)
 	for {
-		held := false
-		if p, ok := watch.Latest(ctx); ok && p.Attempt >= view.Attempt {
-			held = true
-			if p.State.Terminal() || p.Output.Len() > view.Output.Len() {
-				view = p
-			}
-		}
-		if view.State.Terminal() && view.Ended == nil { // it ended elsewhere: the store knows how
-			if ended, err := s.Store.Run(ctx, run.UserID, run.ID); err == nil && ended.State.Terminal() {
-				view.Ended, view.Output = &ended, ended.Output
-			}
-		}
-		deltas, err := view.Output.After(cursor)
-		if err != nil { // the text was replaced under us: the follower must begin anew
-			yield(Event{Kind: EventReconnect, Cursor: cursor, Run: run}, nil)
-			return
-		}
-		for _, d := range deltas {
-			cursor = d.End
-			if !yield(Event{Kind: EventDelta, Cursor: cursor, Delta: d, Run: run}, nil) {
-				return
-			}
-		}
-		if view.State.Terminal() && view.Ended != nil {
-			yield(s.end(ctx, view), nil)
-			return
-		}
-		if letGo { // and what could still be shown has been
-			yield(Event{Kind: EventReconnect, Cursor: cursor, Run: run}, nil)
-			return
-		}
-		if greet && len(deltas) == 0 && !yield(Event{Kind: EventIdle, Cursor: cursor, Run: run}, nil) {
-			return
-		}
-		greet = false
-		if len(deltas) > 0 {
-			idle.Reset(s.opt.Idle)
-		}
-		if !held {
-			poll.Reset(s.opt.Poll)
-		} else {
-			poll.Reset(s.opt.Idle)
-		}
-
-		select {
-		case <-watch.Changed():
-		case <-poll.C: // the feed does not hold the run, or has been quiet for long
-			now, err := s.Store.Run(ctx, run.UserID, run.ID)
-			switch {
-			case fault.Is(err, fault.NotFound): // deleted with its conversation
-				gone := run
-				gone.State = chat.Stopped
-				yield(Event{Kind: EventEnd, Cursor: cursor + 1, Run: gone}, nil)
-				return
-			case err == nil && (now.State.Terminal() || now.Attempt > view.Attempt || now.Output.Len() > view.Output.Len()):
-				view = ports.Progress{Attempt: now.Attempt, State: now.State, Output: now.Output}
-				if now.State.Terminal() {
-					view.Ended = &now
-				}
-			}
-		case <-idle.C:
-			idle.Reset(s.opt.Idle)
-			if !yield(Event{Kind: EventIdle, Cursor: cursor, Run: run}, nil) {
-				return
-			}
-		case <-s.released:
-			letGo = true
-		case <-s.drainingElsewhere(run.ID):
-			letGo = true
-		case <-ctx.Done():
+		f.refresh(ctx)
+		if !f.deliver(ctx) || !f.wait(ctx) {
 			return
 		}
 	}
+}
+
+// follower is one request that follows a run. It repeats three steps: refresh
+// takes the newest progress, deliver yields what the reader has not seen, and
+// wait blocks until there may be more.
+type follower struct {
+	s      *Service
+	run    chat.Run
+	yield  func(Event, error) bool
+	watch  ports.Watch
+	idle   *time.Timer // a heartbeat is due
+	poll   *time.Timer // the store is to be asked
+	cursor chat.Cursor // what the reader has
+	view   ports.Progress
+
+	inFeed       bool // the feed holds the run
+	resumed      bool // the reader resumes, and gets a heartbeat if there is nothing else
+	reconnecting bool // this instance ends the stream: the reader has to connect again
+}
+
+// send yields an event of the run, and reports whether the reader wants more.
+func (f *follower) send(e Event) bool {
+	e.Run = f.run
+	return f.yield(e, nil)
+}
+
+// setView takes the stored state of the run as its newest progress.
+func (f *follower) setView(run chat.Run) {
+	f.view = ports.Progress{Attempt: run.Attempt, State: run.State, Output: run.Output}
+	if run.State.Terminal() {
+		f.view.Ended = &run
+	}
+}
+
+// refresh takes the newest progress from the feed, and from the store how a run
+// has ended on another instance.
+func (f *follower) refresh(ctx context.Context) {
+	p, ok := f.watch.Latest(ctx)
+	f.inFeed = ok && p.Attempt >= f.view.Attempt
+	if f.inFeed && (p.State.Terminal() || p.Output.Len() > f.view.Output.Len()) {
+		f.view = p
+	}
+	if f.view.State.Terminal() && f.view.Ended == nil {
+		if ended, err := f.s.Store.Run(ctx, f.run.UserID, f.run.ID); err == nil && ended.State.Terminal() {
+			f.view.Ended, f.view.Output = &ended, ended.Output
+		}
+	}
+}
+
+// deliver yields the output behind the cursor and, if the run or this stream has
+// ended, the last event. It reports whether to go on.
+func (f *follower) deliver(ctx context.Context) bool {
+	deltas, err := f.view.Output.After(f.cursor)
+	if err != nil { // the output was replaced: the reader has to start again
+		f.send(Event{Kind: EventReconnect, Cursor: f.cursor})
+		return false
+	}
+	for _, d := range deltas {
+		f.cursor = d.End
+		if !f.send(Event{Kind: EventDelta, Cursor: f.cursor, Delta: d}) {
+			return false
+		}
+	}
+	switch {
+	case f.view.State.Terminal() && f.view.Ended != nil:
+		f.yield(f.s.end(ctx, f.view), nil)
+		return false
+	case f.reconnecting:
+		f.send(Event{Kind: EventReconnect, Cursor: f.cursor})
+		return false
+	case len(deltas) > 0:
+		f.idle.Reset(f.s.opt.Idle)
+	case f.resumed && !f.sendHeartbeat():
+		return false
+	}
+	f.resumed = false
+	return true
+}
+
+func (f *follower) sendHeartbeat() bool {
+	return f.send(Event{Kind: EventIdle, Cursor: f.cursor})
+}
+
+// wait blocks until there may be more to deliver. It reports whether to go on.
+func (f *follower) wait(ctx context.Context) bool {
+	if f.inFeed {
+		f.poll.Reset(f.s.opt.Idle)
+	} else {
+		f.poll.Reset(f.s.opt.Poll)
+	}
+	select {
+	case <-f.watch.Changed():
+	case <-f.poll.C:
+		return f.pollStore(ctx)
+	case <-f.idle.C:
+		f.idle.Reset(f.s.opt.Idle)
+		return f.sendHeartbeat()
+	case <-f.s.released:
+		f.reconnecting = true
+	case <-f.s.drainingElsewhere(f.run.ID):
+		f.reconnecting = true
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// pollStore asks the store about a run that the feed does not hold, or of which
+// it has told nothing for long. It reports whether to go on.
+func (f *follower) pollStore(ctx context.Context) bool {
+	now, err := f.s.Store.Run(ctx, f.run.UserID, f.run.ID)
+	switch {
+	case fault.Is(err, fault.NotFound): // deleted with its conversation
+		f.run.State = chat.Stopped
+		f.send(Event{Kind: EventEnd, Cursor: f.cursor + 1})
+		return false
+	case err == nil && (now.State.Terminal() || now.Attempt > f.view.Attempt || now.Output.Len() > f.view.Output.Len()):
+		f.setView(now)
+	}
+	return true
 }
 
 // end returns the terminal event of a run that has ended.
@@ -190,16 +237,16 @@ func (s *Service) end(ctx context.Context, view ports.Progress) Event {
 	return e
 }
 
-// watchTask tells the recorder that somebody waits for a run that is made
-// here; the returned function takes it back.
-func (s *Service) watchTask(run chat.Run) func() {
-	t := s.roster.get(run.ID)
+// countFollower counts a follower of a run that is made here, so that its output
+// is recorded sooner; the returned function takes it back.
+func (s *Service) countFollower(run chat.Run) func() {
+	t := s.registry.get(run.ID)
 	if t == nil {
 		return func() {}
 	}
 	count := func(n int) {
 		t.mu.Lock()
-		t.watchers += n
+		t.followers += n
 		t.mu.Unlock()
 	}
 	count(1)
@@ -211,7 +258,7 @@ func (s *Service) watchTask(run chat.Run) func() {
 // instances make: nothing here is worth waiting for. Runs made here are
 // followed to their end.
 func (s *Service) drainingElsewhere(id string) <-chan struct{} {
-	if s.roster.get(id) != nil {
+	if s.registry.get(id) != nil {
 		return nil
 	}
 	return s.draining
@@ -229,7 +276,7 @@ type Reply struct {
 // without is an AIFailed or AIUnavailable fault whose Details hold userMessage
 // (a chat.Message) and runId; the message is kept and the run can be
 // regenerated.
-func (s *Service) Wait(ctx context.Context, p access.Principal, turn Turn) (Reply, error) {
+func (s *Service) Wait(ctx context.Context, p access.Principal, turn Accepted) (Reply, error) {
 	reply := Reply{UserMessage: turn.UserMessage, Run: turn.Run, Replayed: turn.Replayed}
 	if turn.Run.UserID != p.UserID {
 		return Reply{}, noMessage()
@@ -272,7 +319,7 @@ func (s *Service) await(ctx context.Context, run chat.Run) (end Event, err error
 			timer.Stop()
 			ended = false
 		case <-timer.C:
-			ended = s.roster.get(run.ID) == nil // not made here: the store must be asked
+			ended = s.registry.get(run.ID) == nil // not made here: the store must be asked
 		case <-s.released:
 			timer.Stop()
 			return Event{}, errDraining().With("runId", run.ID)

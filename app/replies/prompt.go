@@ -5,8 +5,8 @@ import (
 	"parley/ports"
 )
 
-// window is the part of a branch that is sent to the provider.
-type window struct {
+// promptWindow is the part of a branch that is sent to the provider.
+type promptWindow struct {
 	turns   []ports.PromptMessage
 	dropped int // messages of the branch that were left out, as far as they were read
 }
@@ -14,9 +14,9 @@ type window struct {
 // turnTokens is what a message costs beside its text, as providers count.
 const turnTokens = 4
 
-// fit takes the newest messages of a branch that fit into the bounds, oldest
+// trimToBudget takes the newest messages of a branch that fit into the bounds, oldest
 // first. The last message is never dropped, however long it is.
-func fit(branch []chat.Message, system, prefix string, most, tokens int, count ports.Tokens) window {
+func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int, count ports.Tokens) promptWindow {
 	left := tokens - count(system) - count(prefix)
 	first := len(branch)
 	for i := len(branch) - 1; i >= 0; i-- {
@@ -26,7 +26,7 @@ func fit(branch []chat.Message, system, prefix string, most, tokens int, count p
 		}
 		first = i
 	}
-	w := window{dropped: first}
+	w := promptWindow{dropped: first}
 	for _, m := range branch[first:] {
 		w.turns = append(w.turns, ports.PromptMessage{Role: m.Role, Text: m.Content})
 	}

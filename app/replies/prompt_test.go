@@ -17,7 +17,7 @@ func TestFit(t *testing.T) {
 			return chat.Message{Role: chat.User, Content: strings.Repeat("w ", rapid.IntRange(1, 40).Draw(t, "words"))}
 		}), 1, 80).Draw(t, "branch")
 		most, tokens := rapid.IntRange(1, 60).Draw(t, "most"), rapid.IntRange(1, 400).Draw(t, "tokens")
-		w := fit(branch, "be kind", "", most, tokens, words)
+		w := trimToBudget(branch, "be kind", "", most, tokens, words)
 
 		newest := branch[len(branch)-1].Content
 		if n := len(w.turns); n == 0 || w.turns[n-1].Text != newest {

@@ -37,8 +37,8 @@ type Edit struct {
 	Target string // the user message to edit
 }
 
-// Again asks for another reply, or the rest of one.
-type Again struct {
+// RegenerateInput asks for another reply, or the rest of one.
+type RegenerateInput struct {
 	Principal access.Principal
 	Caller    access.Caller
 	// ConversationID is where Target has to be; "": anywhere.
@@ -53,36 +53,36 @@ type Again struct {
 	ReplayOnlyReason error
 }
 
-// Turn is a message that was taken and the run that answers it.
-type Turn struct {
+// Accepted is a message that was taken and the run that answers it.
+type Accepted struct {
 	UserMessage chat.Message
 	Run         chat.Run
 	Replayed    bool             // the key was known; Run is the first one
-	Left        access.Remaining // of the user's budget
+	Remaining   access.Remaining // of the user's budget
 }
 
 // Send takes a message. When it returns without error the message and its run
 // are durable, and the run ends whatever happens to the caller.
-func (s *Service) Send(ctx context.Context, in Send) (Turn, error) {
-	return s.take(ctx, in, audit.ActionMessageSent, "")
+func (s *Service) Send(ctx context.Context, in Send) (Accepted, error) {
+	return s.accept(ctx, in, audit.ActionMessageSent, "")
 }
 
 // Edit takes a message as a sibling of Target, which has to be in the
 // conversation if one is named; the new branch becomes current.
-func (s *Service) Edit(ctx context.Context, in Edit) (Turn, error) {
+func (s *Service) Edit(ctx context.Context, in Edit) (Accepted, error) {
 	if !chat.ValidID(in.Target) {
-		return Turn{}, noMessage()
+		return Accepted{}, noMessage()
 	}
 	in.Leaf, in.CreateConversation = "", false
-	return s.take(ctx, in.Send, audit.ActionMessageEdited, in.Target)
+	return s.accept(ctx, in.Send, audit.ActionMessageEdited, in.Target)
 }
 
-func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Turn, error) {
+func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (Accepted, error) {
 	if err := validateSend(in); err != nil {
-		return Turn{}, err
+		return Accepted{}, err
 	}
 	if err := s.accepts(in.Params); err != nil {
-		return Turn{}, err
+		return Accepted{}, err
 	}
 	now := s.Now()
 	user := in.Principal.UserID
@@ -99,46 +99,46 @@ func (s *Service) take(ctx context.Context, in Send, action, editOf string) (Tur
 	}
 	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
-	s.bound(&run, in.Principal, in.Content)
+	s.reserveMax(&run, in.Principal, in.Content)
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
 		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
-		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, message.ID),
+		Budget: s.budget(in.Principal), Audit: s.auditEntry(run, in.Caller, action, message.ID),
 	})
 }
 
 // Regenerate asks for another reply to the message that Target answers.
-func (s *Service) Regenerate(ctx context.Context, in Again) (Turn, error) {
-	return s.again(ctx, in, chat.Regeneration, audit.ActionReplyRegenerated)
+func (s *Service) Regenerate(ctx context.Context, in RegenerateInput) (Accepted, error) {
+	return s.retry(ctx, in, chat.Regeneration, audit.ActionReplyRegenerated)
 }
 
 // Continue asks for the rest of a reply that was stopped or interrupted. The
 // new message begins with the text of the old one and stands beside it.
-func (s *Service) Continue(ctx context.Context, in Again) (Turn, error) {
-	return s.again(ctx, in, chat.Continuation, audit.ActionReplyContinued)
+func (s *Service) Continue(ctx context.Context, in RegenerateInput) (Accepted, error) {
+	return s.retry(ctx, in, chat.Continuation, audit.ActionReplyContinued)
 }
 
-func (s *Service) again(ctx context.Context, in Again, kind chat.Kind, action string) (Turn, error) {
+func (s *Service) retry(ctx context.Context, in RegenerateInput, kind chat.Kind, action string) (Accepted, error) {
 	asked := in.Target
 	if asked == "" && in.ConversationID != "" {
 		asked = "the end of " + in.ConversationID // which moves: a repeat is known by what was asked
 	} else if !chat.ValidID(asked) {
-		return Turn{}, noMessage()
+		return Accepted{}, noMessage()
 	}
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
-		return Turn{}, err
+		return Accepted{}, err
 	}
 	if err := s.accepts(in.Params); err != nil {
-		return Turn{}, err
+		return Accepted{}, err
 	}
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
 	run.ConversationID = in.ConversationID
-	s.bound(&run, in.Principal, "")
+	s.reserveMax(&run, in.Principal, "")
 	run.Fingerprint = fingerprint(action, asked, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
-		Budget: s.budget(in.Principal), Audit: s.pending(run, in.Caller, action, in.Target),
+		Budget: s.budget(in.Principal), Audit: s.auditEntry(run, in.Caller, action, in.Target),
 	})
 }
 
@@ -153,7 +153,7 @@ func messageKey(in Send, editOf string) string {
 }
 
 // submit admits a run and, unless it has to wait its turn, begins it.
-func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error) {
+func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, error) {
 	a.Now, a.Lease, a.MaxQueue, a.Context = a.Run.CreatedAt, s.opt.Lease, s.opt.MaxQueue, s.opt.ContextMessages
 	if a.WhenBusy == "" {
 		a.WhenBusy = chat.Reject
@@ -164,7 +164,7 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error)
 	case s.isDraining():
 		a.ReplayOnlyReason = errDraining()
 	case a.Run.Background:
-	case s.roster.reserve():
+	case s.registry.reserve():
 		reserved = true
 		a.Owner = s.opt.Owner
 	default:
@@ -178,10 +178,10 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error)
 	cancel()
 	ours := err == nil && !admitted.Replayed && admitted.Run.State == chat.Running
 	if reserved && !ours {
-		s.roster.unreserve()
+		s.registry.unreserve()
 	}
 	if err != nil {
-		return Turn{}, err
+		return Accepted{}, err
 	}
 	if ours {
 		s.start(newTask(ctx, admitted.Run, a.Now), admitted.Conversation, admitted.Context)
@@ -189,7 +189,7 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Turn, error)
 	if !admitted.Replayed {
 		s.announce(ctx, admitted)
 	}
-	return Turn{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Left: admitted.Remaining}, nil
+	return Accepted{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Remaining: admitted.Remaining}, nil
 }
 
 // announce tells whoever has to act on an admission.
@@ -199,7 +199,7 @@ func (s *Service) announce(ctx context.Context, admitted chat.Admitted) {
 		s.Feed.Notify(ctx, ports.TopicStop)
 	}
 	if admitted.Run.State == chat.Queued {
-		s.pokeSweep()
+		s.wakeSweeper()
 		s.Feed.Notify(ctx, ports.TopicQueue)
 	}
 	s.Feed.Notify(ctx, ports.TopicUser(admitted.Run.UserID))
@@ -220,7 +220,7 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 		return chat.Run{}, err
 	}
 	s.Observer.Observe(ctx, ports.RunJoined{Run: run})
-	if t := s.roster.get(id); t != nil && t.run.UserID == p.UserID {
+	if t := s.registry.get(id); t != nil && t.run.UserID == p.UserID {
 		t.cancel(errStopped)
 	} else if !run.State.Terminal() {
 		s.Feed.Notify(context.WithoutCancel(ctx), ports.TopicStop)
@@ -231,10 +231,10 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 	return run, nil
 }
 
-// bound sets aside the most that a reply may use: a full context, or a message
+// reserveMax sets aside the most that a reply may use: a full context, or a message
 // that is longer than that, and the longest answer. A user with a budget of tokens or money gets
 // no answer that is longer than what was set aside.
-func (s *Service) bound(run *chat.Run, p access.Principal, content string) {
+func (s *Service) reserveMax(run *chat.Run, p access.Principal, content string) {
 	if run.Params.MaxTokens == 0 && s.budget(p).Metered() {
 		run.Params.MaxTokens = s.opt.MaxReplyTokens
 	}
@@ -274,7 +274,7 @@ func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, param
 	return run
 }
 
-func (s *Service) pending(run chat.Run, caller access.Caller, action, resource string) audit.Entry {
+func (s *Service) auditEntry(run chat.Run, caller access.Caller, action, resource string) audit.Entry {
 	return audit.Entry{
 		ID: run.AuditID, UserID: run.UserID, Action: action, Resource: audit.ResourceMessage, ResourceID: resource,
 		Metadata: map[string]any{"runId": run.ID, "role": string(chat.User)},
