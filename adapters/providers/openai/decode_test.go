@@ -85,6 +85,32 @@ func TestDecode_FinishReasonOnEveryChunk(t *testing.T) {
 			t.Errorf("text %q, %+v, %v", r.text, r.answer, r.err)
 		}
 	})
+	for _, word := range []string{"null", "NOT_FINISHED", "generating", ""} {
+		t.Run("NotAReason"+word, func(t *testing.T) {
+			t.Parallel()
+			one := func(text string) string {
+				return `{"choices":[{"delta":{"content":"` + text + `"},"finish_reason":"` + word + `"}]}`
+			}
+			_, p := open(t, stub.Always(raw(one("a"), one("b"), finished)))
+			if r := ask(t.Context(), p, chat.Params{}); r.err != nil || r.text != "ab" || r.answer.FinishReason != "stop" {
+				t.Errorf("text %q, %+v, %v", r.text, r.answer, r.err)
+			}
+		})
+	}
+	t.Run("FailureStays", func(t *testing.T) {
+		t.Parallel()
+		_, p := open(t, stub.Always(raw(`{"choices":[{"delta":{"content":"a"},"finish_reason":"error"}]}`, finished, doneMark)))
+		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.ServerError || r.text != "a" {
+			t.Errorf("text %q, %v", r.text, r.err)
+		}
+	})
+	t.Run("NullAloneIsNoEnd", func(t *testing.T) {
+		t.Parallel()
+		_, p := open(t, stub.Always(raw(`{"choices":[{"delta":{"content":"a"},"finish_reason":"null"}]}`)))
+		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.Incomplete || r.text != "a" {
+			t.Errorf("text %q, %v", r.text, r.err)
+		}
+	})
 	t.Run("ResetInTheMiddleIsNoEnd", func(t *testing.T) {
 		t.Parallel()
 		_, p := open(t, stub.Always(stub.Reply{Text: "one two three", FinishEach: true, Cut: stub.Reset, After: 2, Pace: 10 * time.Millisecond}))
@@ -111,7 +137,7 @@ func TestDecode_FinishReasons(t *testing.T) {
 	}{
 		"stop": {finish: "stop"}, "length": {finish: "length"}, "content_filter": {finish: "content_filter"},
 		"tool_calls": {finish: "tool_calls"}, "function_call": {finish: "function_call"}, "STOP": {finish: "stop"},
-		"eos_token": {finish: "stop"}, "model_length": {finish: "length"}, "SAFETY": {finish: "content_filter"},
+		"eos_token": {finish: "stop"}, "normal": {finish: "stop"}, "maximum_tokens": {finish: "length"}, "guardrail_intervened": {finish: "content_filter"}, "model_length": {finish: "length"}, "SAFETY": {finish: "content_filter"},
 		"error": {reason: upstream.ServerError}, "abort": {reason: upstream.ServerError}, "network_error": {reason: upstream.ServerError},
 		"insufficient_system_resource": {reason: upstream.Overloaded},
 		"brand_new":                    {reason: upstream.UnknownFinish},

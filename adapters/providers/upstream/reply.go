@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"unicode/utf8"
 
 	"parley/domain/chat"
@@ -25,7 +26,8 @@ type Reply struct {
 	partial  [2]string // the bytes of a character whose rest has not come yet, of text and reasoning
 
 	finish        string // in the words of ports.Answer; "": no reason to end has come
-	finishFault   error  // of a reason to end that is a failure
+	failedFinish  error  // of a reason to end that is a failure
+	unknownFinish error  // of a reason to end that is not listed
 	textAfterEnd  bool   // text has come after a reason to end
 	unsupported   string // something other than text that the reply holds
 	unknownMember string // a member that may hold text
@@ -64,18 +66,25 @@ func (r *Reply) Begun() bool { return r.text }
 // gateways give a reason with every chunk. The last reason counts, unless an
 // earlier one was a failure.
 func (r *Reply) Finish(reason string) {
-	finish, err := finishOf(reason)
-	if err != nil && r.finishFault == nil {
-		r.finishFault = err
-	}
-	if err == nil {
-		r.finish = finish
+	f, listed := finishOf(reason)
+	switch {
+	case !listed:
+		r.unknownFinish = Fail(UnknownFinish, fmt.Errorf("finish reason %q", label(reason)))
+		return // the stream may go on
+	case f.none:
+		return
+	case f.failed != "":
+		r.failedFinish = Fail(f.failed, errors.New("finish reason "+label(reason)))
+	default:
+		r.finish, r.unknownFinish = f.reason, nil
 	}
 	r.watchdog.Complete()
 }
 
 // Finished reports whether a reason to end has come.
-func (r *Reply) Finished() bool { return r.finish != "" || r.finishFault != nil }
+func (r *Reply) Finished() bool {
+	return r.finish != "" || r.failedFinish != nil || r.unknownFinish != nil
+}
 
 // Usage records the provider's report of the tokens used so far.
 func (r *Reply) Usage(u UsageReport) { r.usage.report(u) }
@@ -136,8 +145,10 @@ func (r *Reply) end(ctx context.Context, err, readErr error, document bool) erro
 		if err = truncated(ctx, readErr); document && !r.begun {
 			err = Fail(NotAStream, errors.New("a JSON document without a reply"))
 		}
-	case r.finishFault != nil:
-		err = r.finishFault
+	case r.failedFinish != nil:
+		err = r.failedFinish
+	case r.unknownFinish != nil:
+		err = r.unknownFinish
 	case r.textAfterEnd && readErr != nil && ReasonOf(Ended(ctx)) != Idle:
 		err = Broken(ctx, readErr) // the reason to end was not the end, and neither is this
 	case r.unsupported != "":
