@@ -40,6 +40,9 @@ func TestProxy_Config(t *testing.T) {
 // The proxy passes a stream on piece by piece, and an instance can leave
 // without anybody noticing.
 func TestProxy_StreamsAndDrains(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the image")
+	}
 	build(t, parseDockerfile(t))
 	program := filepath.Join(out, "parley")
 	one, two := startInstance(t, program), startInstance(t, program)

@@ -1,10 +1,12 @@
 package boot_test
 
 import (
+	"bytes"
 	"context"
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -26,6 +28,25 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"parley": program})
 }
 
+// scripts lists testdata/*.txtar, or with -short those that need no server.
+func scripts(t *testing.T) (files []string) {
+	t.Helper()
+	all, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !testing.Short() || !bytes.Contains(text, []byte("\npostgres\n")) {
+			files = append(files, name)
+		}
+	}
+	return files
+}
+
 // program is what main does.
 func program() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,7 +59,7 @@ func program() {
 // STATEMENTS runs them there; mode FILE prints a file's permissions.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Files: scripts(t),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ADDR", "127.0.0.1:0")
 			env.Setenv("ADMIN_ADDR", "127.0.0.1:0")
