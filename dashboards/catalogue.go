@@ -43,7 +43,7 @@ var (
 		"provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	breakerStates = []string{"closed", "half-open", "open"}
-	dependencies  = []string{"database", "redis"}
+	dependencies  = []string{"database", "redis", "sessions"}
 )
 
 // Catalogue is every metric that Parley promises, and those of others that the
