@@ -12,7 +12,7 @@ import (
 	"parley/ports"
 )
 
-// EventKind is what a follower is told.
+// EventKind is the kind of an Event.
 type EventKind string
 
 const (
@@ -23,7 +23,7 @@ const (
 	EventReconnect EventKind = "reconnect" // this instance lets go; ask again from the same cursor
 )
 
-// Event is one step of following a run.
+// Event is one event of a followed run.
 type Event struct {
 	Kind        EventKind
 	Cursor      chat.Cursor
@@ -33,10 +33,9 @@ type Event struct {
 	Message     chat.Message // End: what was made; zero when the run left no text
 }
 
-// Follow yields what a follower at cursor after has yet to see of a run, and
-// ends behind the terminal event. It yields nothing at all when the cursor is
-// already there, and an error only instead of the first event. A run of
-// somebody else is as unknown as one that does not exist.
+// Follow yields what comes after a cursor in a run, up to and including its end. It
+// yields nothing when the cursor is behind the end, and an error only instead of
+// the first event: NotFound also for another user's run.
 func (s *Service) Follow(ctx context.Context, p access.Principal, id string, after chat.Cursor) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || !chat.ValidID(id) {
@@ -60,14 +59,14 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			s.follow(ctx, run, after, yield)
 			return
 		}
-		// Best effort: a start without its message is still a start.
+		// Best effort: the start event is valid without its message.
 		message, _ := s.Store.Message(ctx, run.UserID, run.ParentID)
 		s.fromStart(ctx, run, message, yield)
 	}
 }
 
-// FollowAccepted follows the run of a turn from its start, as Follow does, without
-// asking the store for what the turn says.
+// FollowAccepted follows an admitted run from its start, as Follow does, without
+// reading the store first.
 func (s *Service) FollowAccepted(ctx context.Context, p access.Principal, turn Accepted) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || turn.Run.UserID != p.UserID {
@@ -254,9 +253,9 @@ func (s *Service) countFollower(run chat.Run) func() {
 	return func() { count(-1) }
 }
 
-// drainingElsewhere is the draining signal for followers of runs that other
-// instances make: nothing here is worth waiting for. Runs made here are
-// followed to their end.
+// drainingElsewhere is closed when followers of a run have to connect to another
+// instance: at once for runs of other instances, never for runs that are made
+// here.
 func (s *Service) drainingElsewhere(id string) <-chan struct{} {
 	if s.registry.get(id) != nil {
 		return nil
@@ -264,7 +263,7 @@ func (s *Service) drainingElsewhere(id string) <-chan struct{} {
 	return s.draining
 }
 
-// Reply is a finished turn.
+// Reply is a message with its finished reply.
 type Reply struct {
 	UserMessage      chat.Message
 	AssistantMessage chat.Message
@@ -272,7 +271,7 @@ type Reply struct {
 	Replayed         bool
 }
 
-// Wait returns when the run of a turn has ended with text. A run that ended
+// Wait returns when an admitted run has ended with text. A run that ended
 // without is an AIFailed or AIUnavailable fault whose Details hold userMessage
 // (a chat.Message) and runId; the message is kept and the run can be
 // regenerated.
@@ -292,7 +291,7 @@ func (s *Service) Wait(ctx context.Context, p access.Principal, turn Accepted) (
 	return Reply{}, unanswered(end.Run).With("userMessage", turn.UserMessage).With("runId", turn.Run.ID)
 }
 
-// await follows a run to its end without counting as somebody who watches.
+// await waits for the end of a run without counting as a follower.
 func (s *Service) await(ctx context.Context, run chat.Run) (end Event, err error) {
 	watch := s.Feed.Watch(ctx, run.UserID, run.ID)
 	defer watch.Close()

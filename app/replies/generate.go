@@ -24,7 +24,7 @@ func (s *Service) start(t *task, conv chat.Conversation, branch []chat.Message) 
 	}()
 }
 
-// generate asks the model, and ends the run by what came of it.
+// generate asks the model, and ends the run by its answer.
 func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Message) {
 	begun := s.Now()
 	s.Observer.Observe(t.ctx, ports.RunStarted{Run: t.run, Waited: begun.Sub(t.accepted), Recover: t.recover})
@@ -70,7 +70,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	}
 }
 
-// ask calls the model. A panic in there ends this run, not the process.
+// ask calls the model. A panic in it fails this run, not the process.
 func (s *Service) ask(ctx context.Context, t *task, p ports.Prompt) (answer ports.Answer, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -91,8 +91,8 @@ func visibleToReader(t *task, recorded chat.Output) bool {
 	return run.Seen()
 }
 
-// params fills the caller's wishes with the conversation's, then with the
-// configured ones.
+// params fills what the caller left open with the conversation's settings, then
+// with the configured ones.
 func (s *Service) params(p chat.Params, conv chat.Conversation) chat.Params {
 	if p.System == "" {
 		p.System = conv.System
@@ -149,14 +149,15 @@ func failure(err error) (code, reason string) {
 	return FailureProvider, reason
 }
 
-// finish makes the end durable, then tells it. While the store is away it
-// tries again: the text is only here. It reports whether the end is ours.
+// finish makes the end durable, then publishes it. While the store is away it
+// retries, since only this instance has the text. It reports whether the end was
+// recorded for this attempt.
 func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason string) bool {
 	if o.State != chat.Completed {
 		o.Metadata["state"] = string(o.State)
 	}
-	ackUnknown := false // an end may be in the store, though nobody said so
-	var waiting bool    // another run, for this one to end
+	ackUnknown := false // a Finish without an answer may have been executed
+	var waiting bool    // another run waits for this one
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 		behind, err := s.Store.Finish(ctx, o, chat.Finish)
@@ -188,8 +189,8 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 	return true
 }
 
-// ended reports whether the store has the run as ended so by this attempt,
-// which nobody but us can do.
+// ended reports whether the run is stored as ended in this state by this attempt:
+// only this task can have done so.
 func (s *Service) ended(t *task, state chat.State) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), s.opt.AdmitTimeout)
 	defer cancel()
@@ -197,7 +198,7 @@ func (s *Service) ended(t *task, state chat.State) bool {
 	return err == nil && run.State == state && run.Attempt == t.run.Attempt
 }
 
-// publishEnd lets followers, tabs and operators know of a durable end.
+// publishEnd tells followers, the user's tabs and the observer of a durable end.
 func (s *Service) publishEnd(t *task, o chat.Outcome, answer ports.Answer, reason string) {
 	ctx := context.WithoutCancel(t.ctx)
 	run := t.run
@@ -220,15 +221,16 @@ func (s *Service) publishEnd(t *task, o chat.Outcome, answer ports.Answer, reaso
 	})
 }
 
-// handleFenced drops work that belongs to a newer attempt, or to nobody any more.
-// Followers here are sent to the store.
+// handleFenced drops a run that a newer attempt owns, or that is deleted. Its
+// followers here read the store from now on.
 func (s *Service) handleFenced(t *task) {
 	ctx := context.WithoutCancel(t.ctx)
 	s.Observer.Observe(ctx, ports.RunFenced{RunID: t.run.ID, Attempt: t.run.Attempt})
 	s.Feed.Forget(ctx, t.run.UserID, t.run.ID)
 }
 
-// release lets another instance try a run of which nobody has seen a word.
+// release gives up the lease of a run without output that was shown, so that
+// another instance can claim it at once.
 func (s *Service) release(t *task) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.opt.AdmitTimeout)
 	defer cancel()

@@ -14,7 +14,7 @@ import (
 	"parley/ports"
 )
 
-// Send is a new message that wants a reply.
+// Send is the input for a new message.
 type Send struct {
 	Principal          access.Principal
 	Caller             access.Caller
@@ -31,7 +31,7 @@ type Send struct {
 	ReplayOnlyReason   error  // the refusal unless this is a repeat
 }
 
-// Edit is a message that takes the place of an earlier one, beside it.
+// Edit is the input for a message that replaces an earlier one as its sibling.
 type Edit struct {
 	Send
 	Target string // the user message to edit
@@ -53,7 +53,7 @@ type RegenerateInput struct {
 	ReplayOnlyReason error
 }
 
-// Accepted is a message that was taken and the run that answers it.
+// Accepted is an admitted message and the run that answers it.
 type Accepted struct {
 	UserMessage chat.Message
 	Run         chat.Run
@@ -61,14 +61,14 @@ type Accepted struct {
 	Remaining   access.Remaining // of the user's budget
 }
 
-// Send takes a message. When it returns without error the message and its run
-// are durable, and the run ends whatever happens to the caller.
+// Send admits a message. When it returns without error the message and its run
+// are durable, and the run goes on if the caller disconnects.
 func (s *Service) Send(ctx context.Context, in Send) (Accepted, error) {
 	return s.accept(ctx, in, audit.ActionMessageSent, "")
 }
 
-// Edit takes a message as a sibling of Target, which has to be in the
-// conversation if one is named; the new branch becomes current.
+// Edit admits a message as a sibling of Target, which must be in the conversation
+// if one is named. The new branch becomes current.
 func (s *Service) Edit(ctx context.Context, in Edit) (Accepted, error) {
 	if !chat.ValidID(in.Target) {
 		return Accepted{}, noMessage()
@@ -114,7 +114,7 @@ func (s *Service) Regenerate(ctx context.Context, in RegenerateInput) (Accepted,
 }
 
 // Continue asks for the rest of a reply that was stopped or interrupted. The
-// new message begins with the text of the old one and stands beside it.
+// new message begins with the text of the old one and is its sibling.
 func (s *Service) Continue(ctx context.Context, in RegenerateInput) (Accepted, error) {
 	return s.retry(ctx, in, chat.Continuation, audit.ActionReplyContinued)
 }
@@ -152,7 +152,7 @@ func messageKey(in Send, editOf string) string {
 	return "id:" + scope + "/" + in.MessageID
 }
 
-// submit admits a run and, unless it has to wait its turn, begins it.
+// submit admits a run and starts it, unless it is queued.
 func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, error) {
 	a.Now, a.Lease, a.MaxQueue, a.Context = a.Run.CreatedAt, s.opt.Lease, s.opt.MaxQueue, s.opt.ContextMessages
 	if a.WhenBusy == "" {
@@ -171,8 +171,8 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, er
 		a.ReplayOnlyReason = fault.New(fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 
-	// An admission that has begun is finished even if the caller leaves: half
-	// an answer to "was it taken?" is no use to anyone.
+	// An admission that has begun is finished even if the caller disconnects, so
+	// that its result is known here.
 	admitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.AdmitTimeout)
 	admitted, err := s.Store.Admit(admitCtx, a, chat.Admit)
 	cancel()
@@ -192,7 +192,7 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, er
 	return Accepted{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Remaining: admitted.Remaining}, nil
 }
 
-// announce tells whoever has to act on an admission.
+// announce notifies the owners of stopped runs, the sweepers and the user's tabs.
 func (s *Service) announce(ctx context.Context, admitted chat.Admitted) {
 	ctx = context.WithoutCancel(ctx)
 	if admitted.Superseded != "" {
@@ -205,8 +205,8 @@ func (s *Service) announce(ctx context.Context, admitted chat.Admitted) {
 	s.Feed.Notify(ctx, ports.TopicUser(admitted.Run.UserID))
 }
 
-// Stop ends a run, on whichever instance it is made. It returns the run as it
-// stood when the request was durable: live runs end within a second.
+// Stop ends a run, on any instance. It returns the run as stored with the request:
+// live runs end within a second.
 func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Caller, id string) (chat.Run, error) {
 	if !p.Known() || !chat.ValidID(id) {
 		return chat.Run{}, noMessage()
@@ -231,9 +231,9 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 	return run, nil
 }
 
-// reserveMax sets aside the most that a reply may use: a full context, or a message
-// that is longer than that, and the longest answer. A user with a budget of tokens or money gets
-// no answer that is longer than what was set aside.
+// reserveMax sets the run's hold to the most that it may use: a full context, or a
+// longer message, and the longest answer. A user with a budget of tokens or money
+// gets no answer that is longer than that.
 func (s *Service) reserveMax(run *chat.Run, p access.Principal, content string) {
 	if run.Params.MaxTokens == 0 && s.budget(p).Metered() {
 		run.Params.MaxTokens = s.opt.MaxReplyTokens

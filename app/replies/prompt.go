@@ -11,7 +11,7 @@ type promptWindow struct {
 	dropped int // messages of the branch that were left out, as far as they were read
 }
 
-// turnTokens is what a message costs beside its text, as providers count.
+// turnTokens is how many tokens a message costs in addition to its text.
 const turnTokens = 4
 
 // trimToBudget takes the newest messages of a branch that fit into the bounds, oldest

@@ -9,12 +9,12 @@ import (
 	"parley/ports"
 )
 
-// recorder writes the output of this instance's live runs to the store and
-// only then shows it to followers, so that nothing that was seen can be lost.
-// All runs that are due go in one statement. The first piece of a reply that
-// somebody waits for goes at once; later ones wait for the rest of Eager, or
+// recorder writes the output of this instance's live runs to the store and then
+// publishes it to followers, so that no output that was shown can be lost. One
+// statement records all runs that are due. The first output of a run that has
+// followers is recorded at once; later output waits for the rest of Eager, or
 // longer when statements get slow, so that recording takes a bounded share of
-// the database however many runs there are.
+// the database, whatever the number of runs.
 type recorder struct {
 	s      *Service
 	wakeup chan struct{}
@@ -22,7 +22,7 @@ type recorder struct {
 	mu    sync.Mutex
 	idle  *sync.Cond // signalled after every flush
 	dirty map[*task]bool
-	busy  map[*task]bool // in the flush that is under way
+	busy  map[*task]bool // in the current flush
 }
 
 func newRecorder(s *Service) *recorder {
@@ -31,7 +31,7 @@ func newRecorder(s *Service) *recorder {
 	return r
 }
 
-// markDirty says that a task has output that is not recorded.
+// markDirty schedules a task whose output is not recorded yet.
 func (r *recorder) markDirty(t *task) {
 	r.mu.Lock()
 	known := r.dirty[t]
@@ -49,10 +49,9 @@ func (r *recorder) wake() {
 	}
 }
 
-// stopRecording stops recording a task and returns how much of it has been recorded
-// for certain, and how much may have been: a store that did not answer may have
-// recorded what it was given, and somebody elsewhere may have read it. Nothing
-// more will be.
+// stopRecording stops recording a task. It returns how much of the output is
+// recorded, and how much may be: a store that did not answer may have recorded
+// what it was sent, and followers on other instances may have read it.
 func (r *recorder) stopRecording(t *task) (recorded, maybePersisted chat.Cursor) {
 	r.mu.Lock()
 	for r.busy[t] {
@@ -95,7 +94,7 @@ func (r *recorder) run(ctx context.Context) {
 }
 
 // due returns the tasks to record now and, if there are none, how long to wait
-// for the first. Nothing but a first piece is due before next.
+// for the first. Only first output is due before next.
 func (r *recorder) due(now, next time.Time) (tasks []*task, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

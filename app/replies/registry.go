@@ -39,7 +39,7 @@ func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	return t
 }
 
-// add appends a piece and reports whether anything changed.
+// add appends a delta and reports whether anything changed.
 func (t *task) add(d chat.Delta) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -55,14 +55,14 @@ func (t *task) add(d chat.Delta) bool {
 }
 
 // output returns what has been produced so far. The strings share the
-// builders' memory; what is appended later lies behind them.
+// builders' memory, which is only appended to.
 func (t *task) output() chat.Output {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.outputLocked()
 }
 
-// send is output, which is about to be given to the store.
+// send is output, and remembers that it is about to be sent to the store.
 func (t *task) send() chat.Output {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -92,8 +92,8 @@ func (r *runRegistry) init(capacity int) {
 	r.empty = make(chan struct{})
 }
 
-// close refuses further reservations. The channel is closed when the last
-// place has been given back.
+// close refuses further reservations. The returned channel is closed when no
+// place is reserved any more.
 func (r *runRegistry) close() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

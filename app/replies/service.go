@@ -1,7 +1,12 @@
-// Package replies makes replies that survive: their readers, their instance,
-// and their database's bad minutes. It admits a message, owns the run that
-// answers it, records the output before anyone sees it, ends it exactly once,
-// and takes over the runs of instances that are gone.
+// Package replies makes replies. A reply continues when its readers disconnect,
+// when its instance stops (on another instance) and while the database is away.
+//
+// The intake admits messages and starts their runs (intake.go). The runner makes
+// the replies: a registry of the runs of this instance, a recorder that stores
+// output before followers see it, and generate, which asks the model and ends the
+// run (registry.go, recorder.go, generate.go, prompt.go). Followers read output
+// while it is produced (follower.go, watch.go). The worker renews leases, learns
+// of stops and takes over runs of instances that are gone (worker.go).
 package replies
 
 import (
@@ -20,17 +25,17 @@ import (
 // Options are the bounds of the service. A zero field gets its default.
 type Options struct {
 	Owner           string        // this instance, unique among those that share a store
-	Lease           time.Duration // how long a run stays ours without a heartbeat; 10 s
-	Heartbeat       time.Duration // how often leases and stop requests are looked at; 500 ms
-	Sweep           time.Duration // how often abandoned and queued runs are looked for; 2 s
-	Checkpoint      time.Duration // longest time that output of a run stays unrecorded; 250 ms
-	Eager           time.Duration // the same for a run that somebody watches here; 50 ms
-	Idle            time.Duration // between signs of life to a follower; 15 s
+	Lease           time.Duration // of a run without a heartbeat; 10 s
+	Heartbeat       time.Duration // how often leases and stop requests are checked; 500 ms
+	Sweep           time.Duration // how often abandoned and queued runs are claimed; 2 s
+	Checkpoint      time.Duration // longest time until output is recorded; 250 ms
+	Eager           time.Duration // the same for a run that has followers here; 50 ms
+	Idle            time.Duration // between heartbeats to a follower; 15 s
 	Poll            time.Duration // how often the store is asked about a run that the feed does not hold; 500 ms
-	ReplyTimeout    time.Duration // the longest that a reply may take; 10 min
-	AdmitTimeout    time.Duration // the longest that an admission may take; 5 s
-	ShutdownTimeout time.Duration // what running replies get to end by themselves; 25 s
-	MaxAttempts     int           // of a run that nobody has seen; 3
+	ReplyTimeout    time.Duration // most time for a reply; 10 min
+	AdmitTimeout    time.Duration // most time for an admission; 5 s
+	ShutdownTimeout time.Duration // most time for running replies to end at shutdown; 25 s
+	MaxAttempts     int           // of a run whose output nobody can have seen; 3
 	MaxRuns         int           // replies made at once on this instance; 2000
 	MaxQueue        int           // runs that may wait, over all users; 1000
 	ContextMessages int           // 50

@@ -12,7 +12,7 @@ import (
 	"parley/ports"
 )
 
-// RunsEvent tells a user's tabs which replies run and which have ended.
+// RunsEvent says which runs of a user are live and which have ended.
 type RunsEvent struct {
 	Kind EventKind  // EventStart: the state of things; EventDelta: what changed; EventIdle; EventReconnect
 	Runs []chat.Run // without output
@@ -99,8 +99,8 @@ func (s *Service) WatchRuns(ctx context.Context, p access.Principal) iter.Seq2[R
 }
 
 // changes returns the runs whose state differs from what is known, oldest
-// first, and what is known now. A run that had ended before since and was
-// never known is old news.
+// first, and what is known now. A run that ended before since and was never known
+// is left out.
 func changes(known map[string]chat.State, runs []chat.Run, since time.Time) (changed []chat.Run, now map[string]chat.State) {
 	now = make(map[string]chat.State, len(runs))
 	for i := len(runs) - 1; i >= 0; i-- {

@@ -11,14 +11,14 @@ import (
 	"parley/ports"
 )
 
-// claimBatchSize bounds how many abandoned or queued runs one sweep takes, so
-// that the instances of a deployment share them.
+// claimBatchSize bounds how many abandoned or queued runs one sweep claims, so
+// that instances share them.
 const claimBatchSize = 32
 
-// Serve keeps leases, records output, notices stops and takes over runs until
-// ctx is done; then it drains: no new run is begun, those that run may end
-// within ShutdownTimeout, and the rest is ended as interrupted or released to
-// other instances. It returns when nothing is left.
+// Serve renews leases, records output, stops runs on request and claims runs until
+// ctx is done. Then it drains: no new run starts, running ones may end within
+// ShutdownTimeout, and the others end as interrupted or are released to other
+// instances. It returns when this instance makes no reply any more.
 func (s *Service) Serve(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -38,7 +38,7 @@ func (s *Service) Serve(ctx context.Context) error {
 // Drain has the service refuse new runs. The end of Serve's context implies it.
 func (s *Service) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
 
-// drainRuns waits for running replies, then ends those that are left.
+// drainRuns waits for running replies to end, then cancels the others.
 func (s *Service) drainRuns() {
 	// What is left of the time after the runs' own share makes their ends durable.
 	share := s.opt.ShutdownTimeout * 4 / 5
@@ -57,8 +57,8 @@ func (s *Service) drainRuns() {
 	}
 }
 
-// heartbeats renews leases and learns of stops and losses. It sleeps while
-// this instance makes no reply.
+// heartbeats renews leases and reads which runs to stop and which were lost to
+// another instance. It does nothing while this instance makes no reply.
 func (s *Service) heartbeats(ctx context.Context) {
 	wake, stop := s.Feed.Listen(ports.TopicStop)
 	defer stop()
@@ -105,8 +105,8 @@ func (s *Service) heartbeat(ctx context.Context) {
 	}
 }
 
-// sweeps claims runs that nobody works on: at every interval, and whenever
-// somebody says that there is one.
+// sweeps claims queued and abandoned runs, at every interval and when notified of
+// one.
 func (s *Service) sweeps(ctx context.Context) {
 	wake, stop := s.Feed.Listen(ports.TopicQueue)
 	defer stop()
@@ -156,7 +156,7 @@ func (s *Service) sweep(ctx context.Context) bool {
 	return len(runs) == n
 }
 
-// resumeClaimed decides about a run that was just claimed.
+// resumeClaimed continues or ends a run that was just claimed, by its Fate.
 func (s *Service) resumeClaimed(run chat.Run) {
 	t := newTask(context.Background(), run, run.CreatedAt)
 	t.recover = run.Attempt > 1
