@@ -56,10 +56,10 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 			}
 		}
 		if _, err := q.Exec(ctx); err != nil {
-			return mapNoRows(err, noConversation())
+			return mapNoRows(err, chat.ConversationNotFound())
 		}
 		if row.ID == "" {
-			return noConversation()
+			return chat.ConversationNotFound()
 		}
 		return insertEntries(ctx, tx, owned(entry, user))
 	})
@@ -114,7 +114,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 			return err
 		}
 		if !known {
-			return noConversation()
+			return chat.ConversationNotFound()
 		}
 		entry, err := rows.FromEntry(owned(auditEntry, user))
 		if err != nil {
@@ -204,7 +204,7 @@ func (s *Store) selectConversation(ctx context.Context, db bun.IDB, user, id str
 	known := false
 	err = s.pipe.Exec(ctx, db, conversationsWhere(user, stmt("c.id = ?", id), func(c rows.Conversation) { row, known = c, true }))
 	if err == nil && !known {
-		err = noConversation()
+		err = chat.ConversationNotFound()
 	}
 	return row, err
 }

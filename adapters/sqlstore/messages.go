@@ -32,7 +32,7 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 			return err
 		}
 		if !known {
-			return noConversation()
+			return chat.ConversationNotFound()
 		}
 		list, more = trimPage(list, page)
 		reverse(list)
@@ -75,7 +75,7 @@ func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, lim
 			return err
 		}
 		if len(list) == 0 {
-			return noMessage()
+			return chat.MessageNotFound()
 		}
 		if more = len(list) > limit; more {
 			list = list[1:]
@@ -94,7 +94,7 @@ func (s *Store) Message(ctx context.Context, user, id string) (m chat.Message, e
 		known := false
 		err := s.pipe.Exec(ctx, db, messagesWhere(user, stmt("m.id = ?", id), func(found chat.Message) { m, known = found, true }))
 		if err == nil && !known {
-			err = noMessage()
+			err = chat.MessageNotFound()
 		}
 		return err
 	})

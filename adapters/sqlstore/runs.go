@@ -30,7 +30,7 @@ func (s *Store) Resume(ctx context.Context, run chat.Run, n int) (conv chat.Conv
 		var err error
 		branch, err = s.loadBranch(ctx, db, run.UserID, run.ConversationID, run.ParentID, max(n, 1))
 		if err == nil && (len(branch) == 0 || branch[len(branch)-1].ID != run.ParentID) {
-			return noMessage()
+			return chat.MessageNotFound()
 		}
 		return err
 	})
@@ -143,7 +143,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.En
 			return err
 		}
 		if live == nil {
-			return noMessage()
+			return chat.MessageNotFound()
 		}
 		if plan := chat.Stop(*live, entry.CreatedAt); plan.Changes() {
 			entry, err := rows.FromEntry(owned(entry, user))
@@ -227,7 +227,7 @@ func (s *Store) selectRun(ctx context.Context, db bun.IDB, user, id string) (fou
 	known := false
 	err = s.pipe.Exec(ctx, db, runsWhere(stmt("r.user_id = ? AND r.id = ?", user, id), func(r chat.Run) { found, known = r, true }))
 	if err == nil && !known {
-		err = noMessage()
+		err = chat.MessageNotFound()
 	}
 	return found, err
 }

@@ -162,11 +162,3 @@ func mapNoRows(err error, missing *fault.Error) error {
 	}
 	return err
 }
-
-func noConversation() *fault.Error {
-	return fault.New(fault.NotFound, "Conversation not found or access denied")
-}
-
-func noMessage() *fault.Error {
-	return fault.New(fault.NotFound, "Message not found or access denied")
-}

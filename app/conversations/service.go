@@ -78,7 +78,7 @@ func (s *Service) List(ctx context.Context, p access.Principal, page ports.Page)
 // Get returns one conversation.
 func (s *Service) Get(ctx context.Context, p access.Principal, id string) (chat.Conversation, error) {
 	if !chat.ValidID(id) {
-		return chat.Conversation{}, notFound()
+		return chat.Conversation{}, chat.ConversationNotFound()
 	}
 	return s.History.Conversation(ctx, p.UserID, id)
 }
@@ -86,7 +86,7 @@ func (s *Service) Get(ctx context.Context, p access.Principal, id string) (chat.
 // Update changes a conversation's title or settings.
 func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, error) {
 	if !chat.ValidID(in.ID) {
-		return chat.Conversation{}, notFound()
+		return chat.Conversation{}, chat.ConversationNotFound()
 	}
 	if in.Title != nil {
 		if err := chat.ValidateTitle(*in.Title); err != nil {
@@ -105,7 +105,7 @@ func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, err
 // made for it end at once.
 func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.Caller, id string) error {
 	if !chat.ValidID(id) {
-		return notFound()
+		return chat.ConversationNotFound()
 	}
 	if err := stopReplies(ctx, s.History, s.Feed, s.Now, p.UserID, id); err != nil {
 		return err
@@ -150,7 +150,7 @@ func stopReplies(ctx context.Context, history ports.History, feed ports.Feed, no
 // is "": the newest ones, oldest first.
 func (s *Service) Messages(ctx context.Context, p access.Principal, id string, page ports.Page) ([]chat.Message, bool, error) {
 	if id != "" && !chat.ValidID(id) {
-		return nil, false, notFound()
+		return nil, false, chat.ConversationNotFound()
 	}
 	return s.History.Messages(ctx, p.UserID, id, page)
 }
@@ -159,10 +159,10 @@ func (s *Service) Messages(ctx context.Context, p access.Principal, id string, p
 // thread's own.
 func (s *Service) Branch(ctx context.Context, p access.Principal, id, leaf string, limit int) ([]chat.Message, bool, error) {
 	if id != "" && !chat.ValidID(id) {
-		return nil, false, notFound()
+		return nil, false, chat.ConversationNotFound()
 	}
 	if !chat.ValidID(leaf) {
-		return nil, false, fault.New(fault.NotFound, "Message not found or access denied")
+		return nil, false, chat.MessageNotFound()
 	}
 	return s.History.Branch(ctx, p.UserID, id, leaf, limit)
 }
@@ -192,5 +192,3 @@ func (s *Service) validateSettings(system, model *string) error {
 	}
 	return nil
 }
-
-func notFound() error { return fault.New(fault.NotFound, "Conversation not found or access denied") }

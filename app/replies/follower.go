@@ -39,7 +39,7 @@ type Event struct {
 func (s *Service) Follow(ctx context.Context, p access.Principal, id string, after chat.Cursor) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || !chat.ValidID(id) {
-			yield(Event{}, noMessage())
+			yield(Event{}, chat.MessageNotFound())
 			return
 		}
 		run, err := s.Store.Run(ctx, p.UserID, id)
@@ -70,7 +70,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 func (s *Service) FollowAccepted(ctx context.Context, p access.Principal, turn Accepted) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || turn.Run.UserID != p.UserID {
-			yield(Event{}, noMessage())
+			yield(Event{}, chat.MessageNotFound())
 			return
 		}
 		s.fromStart(ctx, turn.Run, turn.UserMessage, yield)
@@ -278,7 +278,7 @@ type Reply struct {
 func (s *Service) Wait(ctx context.Context, p access.Principal, turn Accepted) (Reply, error) {
 	reply := Reply{UserMessage: turn.UserMessage, Run: turn.Run, Replayed: turn.Replayed}
 	if turn.Run.UserID != p.UserID {
-		return Reply{}, noMessage()
+		return Reply{}, chat.MessageNotFound()
 	}
 	end, err := s.await(ctx, turn.Run)
 	if err != nil {

@@ -71,7 +71,7 @@ func (s *Service) Send(ctx context.Context, in Send) (Accepted, error) {
 // if one is named. The new branch becomes current.
 func (s *Service) Edit(ctx context.Context, in Edit) (Accepted, error) {
 	if !chat.ValidID(in.Target) {
-		return Accepted{}, noMessage()
+		return Accepted{}, chat.MessageNotFound()
 	}
 	in.Leaf, in.CreateConversation = "", false
 	return s.accept(ctx, in.Send, audit.ActionMessageEdited, in.Target)
@@ -124,7 +124,7 @@ func (s *Service) retry(ctx context.Context, in RegenerateInput, kind chat.Kind,
 	if asked == "" && in.ConversationID != "" {
 		asked = "the end of " + in.ConversationID // which moves: a repeat is known by what was asked
 	} else if !chat.ValidID(asked) {
-		return Accepted{}, noMessage()
+		return Accepted{}, chat.MessageNotFound()
 	}
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
 		return Accepted{}, err
@@ -209,7 +209,7 @@ func (s *Service) announce(ctx context.Context, admitted chat.Admitted) {
 // live runs end within a second.
 func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Caller, id string) (chat.Run, error) {
 	if !p.Known() || !chat.ValidID(id) {
-		return chat.Run{}, noMessage()
+		return chat.Run{}, chat.MessageNotFound()
 	}
 	now := s.Now()
 	run, err := s.Store.RequestStop(ctx, p.UserID, id, audit.Entry{
@@ -290,10 +290,10 @@ func validateSend(in Send) error {
 		return err
 	}
 	if in.ConversationID != "" && !chat.ValidID(in.ConversationID) {
-		return noConversation()
+		return chat.ConversationNotFound()
 	}
 	if in.Leaf != "" && !chat.ValidID(in.Leaf) {
-		return noMessage()
+		return chat.MessageNotFound()
 	}
 	if in.MessageID != "" && !chat.ValidID(in.MessageID) {
 		return fault.New(fault.Invalid, "Invalid message ID")
@@ -314,14 +314,6 @@ func validateCommon(p access.Principal, key string, busy chat.WhenBusy, params c
 		return fault.New(fault.Invalid, "whenBusy must be reject, queue or interrupt")
 	}
 	return chat.ValidateText(params.System)
-}
-
-func noConversation() error {
-	return fault.New(fault.NotFound, "Conversation not found or access denied")
-}
-
-func noMessage() error {
-	return fault.New(fault.NotFound, "Message not found or access denied")
 }
 
 // fingerprint identifies a payload, so that a reused key with another one is

@@ -22,7 +22,7 @@ type RunsEvent struct {
 // without output. An unknown conversation has none.
 func (s *Service) ActiveRuns(ctx context.Context, p access.Principal, conversation string) ([]chat.Run, error) {
 	if !p.Known() || !chat.ValidID(conversation) {
-		return nil, noConversation()
+		return nil, chat.ConversationNotFound()
 	}
 	runs, err := s.Store.Recent(ctx, p.UserID, s.Now())
 	if err != nil {

@@ -242,7 +242,7 @@ func (a *admission) replay() (known bool, err error) {
 	case first.Run.Fingerprint != a.run.Fingerprint:
 		return false, fault.New(fault.Mismatch, "This idempotency key was used for a different request")
 	case first.UserMessage == nil:
-		return false, noMessage()
+		return false, MessageNotFound()
 	}
 	a.plan.Result = Admitted{Replayed: true, Run: first.Run, UserMessage: *first.UserMessage, Conversation: first.Conversation}
 	return true, nil
@@ -304,7 +304,7 @@ func (a *admission) find(name string) (id string, n *Node, err error) {
 			return id, n, nil
 		}
 	}
-	return "", nil, noMessage()
+	return "", nil, MessageNotFound()
 }
 
 // checkBusy applies WhenBusy: one live reply per conversation, any number in
@@ -457,11 +457,3 @@ func ScopedID(conversation, id string) string { return conversation + "/" + id }
 
 // ClientID is the id of a message as its client knows it.
 func ClientID(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
-
-func noConversation() *fault.Error {
-	return fault.New(fault.NotFound, "Conversation not found or access denied")
-}
-
-func noMessage() *fault.Error {
-	return fault.New(fault.NotFound, "Message not found or access denied")
-}

@@ -32,7 +32,7 @@ func (a *admission) resolveEdit() error {
 		return err
 	}
 	if edited.Role != User || !a.within(edited.ConversationID) {
-		return noMessage()
+		return MessageNotFound()
 	}
 	if a.message == nil {
 		return fault.New(fault.Invalid, "An edit needs a message")
@@ -45,10 +45,10 @@ func (a *admission) resolveEdit() error {
 // resolveEnd takes the end of the conversation as the source.
 func (a *admission) resolveEnd() error {
 	if a.run.ConversationID == "" || a.state.Thread.Conversation == nil {
-		return noConversation()
+		return ConversationNotFound()
 	}
 	if a.Source = a.state.Thread.Conversation.LeafID; a.Source == "" {
-		return noMessage()
+		return MessageNotFound()
 	}
 	return a.resolveSource(a.Source)
 }
@@ -61,7 +61,7 @@ func (a *admission) resolveSource(name string) error {
 		return err
 	}
 	if !a.within(source.ConversationID) {
-		return noMessage()
+		return MessageNotFound()
 	}
 	a.Source = id
 	state, parent := source.State, source.ParentID
@@ -72,7 +72,7 @@ func (a *admission) resolveSource(name string) error {
 	case source.Role == Assistant && parent != "":
 		state = Completed
 	default:
-		return noMessage()
+		return MessageNotFound()
 	}
 	if a.run.Kind == Continuation {
 		if source.Content == "" || state != Interrupted && state != Stopped {
@@ -103,7 +103,7 @@ func (a *admission) checkThread() error {
 	case thread.Conversation != nil:
 		a.conv = *thread.Conversation
 	case !a.CreateConversation || a.message == nil:
-		return noConversation()
+		return ConversationNotFound()
 	default:
 		a.created = true
 		a.conv = Conversation{UserID: a.run.UserID, ID: id, CreatedAt: a.now}
@@ -117,7 +117,7 @@ func (a *admission) linkParent() (err error) {
 	if a.message == nil {
 		a.branch, err = a.branchTo(a.run.ParentID, max(a.Context, 1))
 		if err == nil && (len(a.branch) == 0 || a.branch[len(a.branch)-1].ID != a.run.ParentID) {
-			err = noMessage()
+			err = MessageNotFound()
 		}
 		return err
 	}
@@ -187,7 +187,7 @@ func (a *admission) resolveLeaf() (string, error) {
 		return "", err
 	}
 	if n.Role == "" || n.ConversationID != a.run.ConversationID {
-		return "", noMessage()
+		return "", MessageNotFound()
 	}
 	return id, nil
 }
