@@ -72,7 +72,9 @@ type Catalogue interface {
 // Quote returns the most that a reply may use with any of the providers that may
 // generate it: input tokens as given, output up to the bound of p or of the
 // provider, at the highest price among them. Micros is 0 where no price is known.
-type Quote func(p chat.Params, input int64) access.Hold
+// It refuses, as Invalid, params that ask for priced models only and choose one
+// without a price.
+type Quote func(p chat.Params, input int64) (access.Hold, error)
 
 // Titles generates a title for a conversation from its first messages. The
 // Answer holds the usage even with an error.

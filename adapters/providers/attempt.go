@@ -26,7 +26,11 @@ const (
 // Generate implements ports.Model. Beside the faults of the port it returns
 // Invalid for a model that is not in the lists.
 func (r *Router) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
-	route, named, err := r.route(p.Params)
+	input := int64(0)
+	if p.Params.Priced {
+		input = r.inputTokens(p)
+	}
+	route, named, err := r.route(p.Params, input)
 	if err != nil {
 		return ports.Answer{}, err
 	}

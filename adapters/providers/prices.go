@@ -1,8 +1,10 @@
 package providers
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -80,7 +82,32 @@ func (p *Prices) read(data []byte) error {
 	return nil
 }
 
+// UnmarshalJSON refuses a tier without a price for input or for output: it would
+// be free.
+func (t *Tier) UnmarshalJSON(data []byte) error {
+	var given struct {
+		UpTo       int64    `json:"upTo"`
+		Input      *float64 `json:"input"`
+		CacheRead  *float64 `json:"cacheRead"`
+		CacheWrite *float64 `json:"cacheWrite"`
+		Output     *float64 `json:"output"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&given); err != nil {
+		return err
+	}
+	if given.Input == nil || given.Output == nil {
+		return errors.New("a price needs input and output; say 0 for what is free")
+	}
+	*t = Tier{UpTo: given.UpTo, Input: *given.Input, CacheRead: given.CacheRead, CacheWrite: given.CacheWrite, Output: *given.Output}
+	return nil
+}
+
 func check(tiers []Tier) error {
+	if len(tiers) == 0 {
+		return errors.New("no price")
+	}
 	last := int64(0)
 	for i, t := range tiers {
 		if t.Input < 0 || t.Output < 0 || t.CacheRead != nil && *t.CacheRead < 0 || t.CacheWrite != nil && *t.CacheWrite < 0 {
@@ -104,6 +131,16 @@ func (p Prices) Cost(provider string, u chat.Usage, names ...string) *int64 {
 		}
 	}
 	return nil
+}
+
+// costBeyond is the cost at the price of the largest prompts, whatever the size.
+func (p Prices) costBeyond(provider string, u chat.Usage, names ...string) *int64 {
+	tiers := p.tiers(provider, names)
+	if len(tiers) == 0 {
+		return nil
+	}
+	cost := tiers[len(tiers)-1].cost(u)
+	return &cost
 }
 
 func (p Prices) tiers(provider string, names []string) []Tier {

@@ -7,15 +7,15 @@ import (
 
 // Quote implements ports.Quote. p.MaxTokens bounds the answer; without it the
 // configured bound does.
-func (r *Router) Quote(p chat.Params, input int64) access.Hold {
+func (r *Router) Quote(p chat.Params, input int64) (access.Hold, error) {
 	output := int64(p.MaxTokens)
 	if output == 0 {
 		output = int64(r.maxTokens)
 	}
 	hold := access.Hold{Tokens: input + output}
-	route, _, err := r.route(p)
+	route, _, err := r.route(p, input)
 	if err != nil {
-		return hold // it will be refused for that
+		return access.Hold{}, err
 	}
 	for _, e := range route {
 		// A prompt may go into a cache for more than it costs otherwise.
@@ -25,5 +25,5 @@ func (r *Router) Quote(p chat.Params, input int64) access.Hold {
 			}
 		}
 	}
-	return hold
+	return hold, nil
 }

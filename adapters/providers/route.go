@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"slices"
 	"strings"
 
 	"parley/domain/chat"
@@ -23,8 +24,9 @@ func (e endpoint) available(user string) bool {
 // route lists the endpoints to ask, in order: the one that the caller names,
 // then the other providers, with the same model where they have it. named says
 // that the caller has named the first one. A model outside of the lists is
-// Invalid.
-func (r *Router) route(p chat.Params) (route []endpoint, named bool, err error) {
+// Invalid. If p asks for priced models only, the others are left out, and
+// naming one is Invalid; input is the size of the prompt, in tokens.
+func (r *Router) route(p chat.Params, input int64) (route []endpoint, named bool, err error) {
 	first, err := r.choose(p)
 	if err != nil {
 		return nil, false, err
@@ -39,12 +41,26 @@ func (r *Router) route(p chat.Params) (route []endpoint, named bool, err error) 
 			route = append(route, endpoint{other, other.models.first()})
 		}
 	}
-	return route, p.Provider != "" || p.Model != "", nil
+	named = p.Provider != "" || p.Model != ""
+	if !p.Priced {
+		return route, named, nil
+	}
+	priced := slices.DeleteFunc(route, func(e endpoint) bool { return !r.priced(e, input) })
+	if len(priced) == 0 || named && priced[0] != first {
+		return nil, false, fault.New(fault.Invalid, "The price of this model is not known, so it cannot be used with a budget of money")
+	}
+	return priced, named, nil
 }
 
-// Accepts refuses, as Invalid, a model that is not on the lists.
+// priced reports whether it is known what a prompt of that size costs.
+func (r *Router) priced(e endpoint, input int64) bool {
+	return r.prices.Cost(e.name, chat.Usage{Input: input}, e.model) != nil
+}
+
+// Accepts refuses, as Invalid, a model that is not on the lists, and one without
+// a price if p asks for priced models only.
 func (r *Router) Accepts(p chat.Params) error {
-	_, err := r.choose(p)
+	_, _, err := r.route(p, 0)
 	return err
 }
 

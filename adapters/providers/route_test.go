@@ -36,7 +36,7 @@ func TestRouter_Route(t *testing.T) {
 		"NothingButAProvider": {chat.Params{Model: "b/"}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			route, named, err := r.route(c.params)
+			route, named, err := r.route(c.params, 0)
 			var got []string
 			for _, x := range route {
 				got = append(got, x.name+" "+x.model)

@@ -27,6 +27,9 @@ func (r *Router) completeUsage(answer *ports.Answer, a *attempt, err error) {
 	if answer.CostMicros == nil {
 		answer.CostMicros = r.prices.Cost(a.asked.name, answer.Usage, answer.Model, a.asked.model)
 	}
+	if answer.CostMicros == nil && a.prompt.Params.Priced { // the prompt was larger than it seemed
+		answer.CostMicros = r.prices.costBeyond(a.asked.name, answer.Usage, answer.Model, a.asked.model)
+	}
 }
 
 // notCharged reports whether a provider turned a request away before it began

@@ -151,12 +151,15 @@ func TestLoadPrices(t *testing.T) {
 		}
 	})
 	for name, text := range map[string]string{
-		"NotJSON":       `prices`,
-		"WithoutADate":  `{"models":{}}`,
-		"UnknownField":  `{"date":"2027-01-31","models":{"openai/x":[{"inputs":1}]}}`,
-		"Negative":      `{"date":"2027-01-31","models":{"openai/x":[{"input":-1,"output":1}]}}`,
-		"TiersMixedUp":  `{"date":"2027-01-31","models":{"openai/x":[{"input":1,"output":1},{"upTo":5,"input":1,"output":1}]}}`,
-		"TiersBackward": `{"date":"2027-01-31","models":{"openai/x":[{"upTo":9,"input":1,"output":1},{"upTo":5,"input":1,"output":1}]}}`,
+		"NotJSON":         `prices`,
+		"WithoutADate":    `{"models":{}}`,
+		"UnknownField":    `{"date":"2027-01-31","models":{"openai/x":[{"inputs":1}]}}`,
+		"Negative":        `{"date":"2027-01-31","models":{"openai/x":[{"input":-1,"output":1}]}}`,
+		"OutputIsMissing": `{"date":"2027-01-31","models":{"openai/x":[{"input":1}]}}`,
+		"InputIsMissing":  `{"date":"2027-01-31","models":{"openai/x":[{"output":1}]}}`,
+		"NoTier":          `{"date":"2027-01-31","models":{"openai/x":[]}}`,
+		"TiersMixedUp":    `{"date":"2027-01-31","models":{"openai/x":[{"input":1,"output":1},{"upTo":5,"input":1,"output":1}]}}`,
+		"TiersBackward":   `{"date":"2027-01-31","models":{"openai/x":[{"upTo":9,"input":1,"output":1},{"upTo":5,"input":1,"output":1}]}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := LoadPrices(file(t, text)); err == nil {

@@ -100,7 +100,7 @@ func (s *Service) params(p chat.Params, conv chat.Conversation) chat.Params {
 	if p.System == "" {
 		p.System = s.opt.SystemPrompt
 	}
-	if p.Model == "" && s.accepts(chat.Params{Provider: p.Provider, Model: conv.Model}) == nil {
+	if p.Model == "" && s.accepts(chat.Params{Provider: p.Provider, Model: conv.Model, Priced: p.Priced}) == nil {
 		p.Model = conv.Model // which may have been available once
 	}
 	return p

@@ -99,7 +99,9 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	}
 	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
-	s.reserveMax(&run, in.Principal, in.Content)
+	if err := s.reserveMax(&run, in.Principal, in.Content); err != nil {
+		return Accepted{}, err
+	}
 	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
@@ -134,7 +136,9 @@ func (s *Service) retry(ctx context.Context, in RegenerateInput, kind chat.Kind,
 	}
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
 	run.ConversationID = in.ConversationID
-	s.reserveMax(&run, in.Principal, "")
+	if err := s.reserveMax(&run, in.Principal, ""); err != nil {
+		return Accepted{}, err
+	}
 	run.Fingerprint = fingerprint(action, asked, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Source: in.Target, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
@@ -233,18 +237,22 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 
 // reserveMax sets the run's hold to the most that it may use: a full context, or a
 // longer message, and the longest answer. A user with a budget of tokens or money
-// gets no answer that is longer than that.
-func (s *Service) reserveMax(run *chat.Run, p access.Principal, content string) {
-	if run.Params.MaxTokens == 0 && s.budget(p).Metered() {
+// gets no answer that is longer than that, and one with a budget of money no model
+// without a known price.
+func (s *Service) reserveMax(run *chat.Run, p access.Principal, content string) (err error) {
+	budget := s.budget(p)
+	if run.Params.MaxTokens == 0 && budget.Metered() {
 		run.Params.MaxTokens = s.opt.MaxReplyTokens
 	}
+	run.Params.Priced = budget.BoundsCost()
 	input := int64(max(s.opt.ContextTokens, s.Tokens(content)+turnTokens))
 	input += int64(s.Tokens(run.Params.System))
 	if s.Quote != nil {
-		run.Hold = s.Quote(run.Params, input)
-		return
+		run.Hold, err = s.Quote(run.Params, input)
+		return err
 	}
 	run.Hold = access.Hold{Tokens: input + int64(max(run.Params.MaxTokens, s.opt.MaxReplyTokens))}
+	return nil
 }
 
 func (s *Service) accepts(p chat.Params) error {

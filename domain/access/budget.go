@@ -20,6 +20,9 @@ func (b Budget) Metered() bool {
 	return b.DayTokens > 0 || b.MonthTokens > 0 || b.DayMicros > 0 || b.MonthMicros > 0
 }
 
+// BoundsCost reports whether the budget bounds money.
+func (b Budget) BoundsCost() bool { return b.DayMicros > 0 || b.MonthMicros > 0 }
+
 // Budgets gives each tier its budget; a tier without one is unbounded.
 type Budgets map[Tier]Budget
 

@@ -55,6 +55,7 @@ type Params struct {
 	Temperature *float64 `json:"temperature,omitempty"`
 	MaxTokens   int      `json:"maxTokens,omitempty"` // output tokens; 0: the provider's default
 	Reasoning   string   `json:"reasoning,omitempty"` // "", "low", "medium", "high"
+	Priced      bool     `json:"priced,omitempty"`    // only models whose price is known: the user has a budget of money
 }
 
 // Usage counts tokens. Input includes what came from or went into a prompt

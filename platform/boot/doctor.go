@@ -289,6 +289,11 @@ func (r *report) models(ctx context.Context, c config.Config, ask bool) {
 	}
 	defer router.Close()
 	failed := router.Check(ctx)
+	if _, budgets, err := tiers(c); err == nil {
+		for _, name := range unpriced(router, budgets) {
+			r.fail("ai", "%s has no price, so users with a budget in US dollars cannot use it; add it to PRICES_FILE", name)
+		}
+	}
 	for _, m := range router.Models() {
 		name := strings.TrimSuffix(m.Provider+"/"+m.Model, "/")
 		switch {

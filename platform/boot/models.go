@@ -3,12 +3,15 @@ package boot
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
 	"parley/adapters/observe"
 	"parley/adapters/providers"
 	"parley/adapters/providers/upstream"
+	"parley/domain/access"
+	"parley/domain/chat"
 	"parley/platform/config"
 	"parley/ports"
 )
@@ -63,6 +66,20 @@ func checkModels(ctx context.Context, router *providers.Router, log *slog.Logger
 			return
 		}
 	}
+}
+
+// unpriced lists the models that users with a budget of money are refused, if
+// any tier has such a budget.
+func unpriced(router *providers.Router, budgets access.Budgets) (names []string) {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(budgets)), access.Budget.BoundsCost) {
+		return nil
+	}
+	for _, m := range router.Models() {
+		if m.Model != "" && router.Accepts(chat.Params{Provider: m.Provider, Model: m.Model, Priced: true}) != nil {
+			names = append(names, m.Provider+"/"+m.Model)
+		}
+	}
+	return names
 }
 
 func modelConfig(c config.Config) providers.Config {

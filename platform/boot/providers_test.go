@@ -225,3 +225,32 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 		t.Errorf("doctor: %v\n%s", err, report)
 	}
 }
+
+// A budget of money refuses models without a price, and says so.
+func TestServe_BudgetOfMoneyNeedsAPrice(t *testing.T) {
+	t.Parallel()
+	openai := provider(t, stub.Say("hi"))
+	base := []string{"OPENAI_BASE_URL=" + openai.OpenAIURL(), "OPENAI_MODEL=gpt-4o,house-model"}
+	for name, more := range map[string][]string{"Day": {"BUDGET_USD_DAY=5"}, "Month": {"BUDGET_USD_MONTH=0.5"}} {
+		t.Run(name, func(t *testing.T) {
+			env := append(append([]string{"DATA_DIR=" + t.TempDir()}, base...), more...)
+			p := start(t, env...)
+			auth := bearer(t, env, "alice")
+			a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"hello","model":"house-model"}`, auth)
+			if a.status != http.StatusBadRequest || !strings.Contains(a.body, "price of this model is not known") {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			if a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), auth); a.status != http.StatusCreated {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			if report, err := doctor(t, env); err == nil || !strings.Contains(report, "openai/house-model has no price") || strings.Contains(report, "gpt-4o has no") {
+				t.Errorf("doctor: %v\n%s", err, report)
+			}
+		})
+	}
+	env := append([]string{"DATA_DIR=" + t.TempDir(), "BUDGET_TOKENS_DAY=100000"}, base...)
+	p := start(t, env...)
+	if a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"hello","model":"house-model"}`, bearer(t, env, "alice")); a.status != http.StatusCreated {
+		t.Errorf("a budget of tokens needs no price: %d %s", a.status, a.body)
+	}
+}

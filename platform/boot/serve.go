@@ -127,6 +127,9 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer closeModels()
+	for _, name := range unpriced(models, budgets) {
+		tel.Log.Warn("a model has no price, so users with a budget in US dollars cannot use it", "model", name)
+	}
 
 	// Use cases.
 	callers, closeCallers, err := newCallers(c, authSecrets, store)
