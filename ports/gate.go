@@ -28,6 +28,12 @@ type Observer interface {
 	Observe(ctx context.Context, event any)
 }
 
+// NopObserver is an Observer that does nothing.
+type NopObserver struct{}
+
+// Observe implements Observer.
+func (NopObserver) Observe(context.Context, any) {}
+
 // Clock returns the current time.
 type Clock func() time.Time
 

@@ -56,7 +56,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("%d %s", got.status, got.raw)
 		}
 		if got := b.do("bob", "GET", "/api/chat/conversations/"+id+"/export", ""); got.status != http.StatusNotFound {
-			t.Errorf("somebody else: %d", got.status)
+			t.Errorf("another user: %d", got.status)
 		}
 	})
 }
@@ -79,7 +79,7 @@ func TestAccount_IsErasedWhole(t *testing.T) {
 		t.Errorf("the conversation: %d", got.status)
 	}
 	if got := b.do("bob", "GET", "/api/chat/messages", ""); !strings.Contains(got.raw, "kept") {
-		t.Errorf("somebody else: %s", got.raw)
+		t.Errorf("another user: %s", got.raw)
 	}
 }
 

@@ -199,7 +199,7 @@ func uiFails(t *testing.T, b *bench) {
 	}
 }
 
-// TestUI_Resume: whoever comes back gets all of the reply, from its start.
+// TestUI_Resume: a client that comes back gets all of the reply, from its start.
 func TestUI_Resume(t *testing.T) { onBoth(t, uiResume, scripted) }
 
 func uiResume(t *testing.T, b *bench) {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"parley/app/gate"
+	"parley/domain/access"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -166,7 +167,7 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if h.Get(requestID) == "" {
 		id := r.Header.Get(requestID)
-		if !validRequestID(id) {
+		if !access.ValidRequestID(id) {
 			id = rand.Text()
 		}
 		h.Set(requestID, id)

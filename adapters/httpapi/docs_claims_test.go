@@ -227,7 +227,7 @@ func TestAPIDocs_Claims(t *testing.T) {
 				}
 			}
 		},
-		"every answer has its headers; no-store on everything that is somebody's": func(*testing.T) {
+		"every answer has its headers; no-store on all data of users": func(*testing.T) {
 			for _, route := range b.api.Routes() {
 				if route.Stream {
 					continue
@@ -277,8 +277,8 @@ func TestAPIDocs_Claims(t *testing.T) {
 			}
 		},
 		"the default thread allows many at once": func(t *testing.T) {
-			one := b.open(b.request("many", "POST", "/api/chat/stream", `{"content":"!slow 60s"}`))
-			one.next()
+			live := b.open(b.request("many", "POST", "/api/chat/stream", `{"content":"!slow 60s"}`))
+			live.next()
 			send("many", `{"content":"x"}`).must(201)
 			b.do("many", "DELETE", "/api/chat/account", `{"confirm":true}`).must(200)
 		},

@@ -37,13 +37,13 @@ func TestDocs(t *testing.T) {
 		}
 		for _, f := range route.Fields {
 			if f.In != "path" && !strings.Contains(docs, "`"+f.Name) && !strings.Contains(docs, "?"+f.Name+"=") {
-				t.Errorf("docs/api.md does not tell of %s %s of %s", f.In, f.Name, route.Label())
+				t.Errorf("docs/api.md does not mention %s %s of %s", f.In, f.Name, route.Label())
 			}
 		}
 	}
 	for kind := range httpapi.StatusOf {
 		if !strings.Contains(docs, "`"+string(kind)+"`") {
-			t.Errorf("docs/api.md does not tell of %s", kind)
+			t.Errorf("docs/api.md does not mention %s", kind)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestDocs_Security(t *testing.T) {
 	}
 }
 
-// Whoever counts outside learns from the table which routes ask for a reply.
+// Middleware outside learns from the routes which of them ask for a reply.
 func TestAPI_Sends(t *testing.T) {
 	api, err := newAPI()
 	if err != nil {

@@ -50,9 +50,9 @@ type fuzzCall struct {
 	op           *openapi3.Operation
 }
 
-// TestFuzz: whatever is sent, by whomever, there is no status 5xx but those of
-// a provider that was told to fail, every answer is as described, nobody reads
-// a byte of anybody else's, and the process lives. More of it: make fuzz.
+// TestFuzz: whatever is sent, the only statuses 5xx are those of a provider that
+// was told to fail, every answer is as described, no user reads a byte of
+// another's, and the process lives. make fuzz sends more.
 func TestFuzz(t *testing.T) {
 	seed := *fuzzSeed
 	if seed == 0 {
@@ -119,11 +119,11 @@ func (f *fuzzer) step(r *rand.Rand) error {
 	user := f.users[r.IntN(len(f.users))]
 	g := &generator{Rand: r, f: f, user: user, hostile: r.IntN(5) < 2}
 	req, shown := g.request(call)
-	patience := 30 * time.Second
+	timeout := 30 * time.Second
 	if call.path == "/api/chat/live" {
-		patience = 50 * time.Millisecond // it has no end
+		timeout = 50 * time.Millisecond // it has no end
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	res, err := f.b.server.Client().Do(req.WithContext(ctx))
 	if errors.Is(err, context.DeadlineExceeded) && call.path == "/api/chat/live" {
@@ -138,8 +138,8 @@ func (f *fuzzer) step(r *rand.Rand) error {
 		return fmt.Errorf("%w\n%s", err, shown)
 	}
 	if call.path == "/api/chat/live" && res.StatusCode == 200 {
-		whole := strings.LastIndex(string(raw), "\n\n")
-		raw = raw[:whole+1]
+		complete := strings.LastIndex(string(raw), "\n\n")
+		raw = raw[:complete+1]
 	}
 	if g.key != "" && res.StatusCode == http.StatusUnauthorized {
 		f.forgetKeys(user) // the account was deleted, and they with it
@@ -244,7 +244,7 @@ var nasty = []string{
 	"true", "[]", "{}", "\\", "\"", "a\r\nSet-Cookie: x=y", "\xff\xfe", "\xed\xa0\x80", "👩‍👩‍👧‍👦", "ﷺ", "İ", "ß", "__proto__", "constructor", "Y3Z4", "MS5h", "cjEuYQ",
 }
 
-// bodies are whole bodies that are no proper object.
+// bodies are complete bodies that are no proper object.
 var bodies = []string{
 	"", " ", "null", "[]", "1", `"x"`, "{", "}", `{"content"}`, `{"content":}`, `{"content":"a"}{}`, `{"content":"a","content":"b"}`, `{"Content":"a"}`,
 	`{"content":"\ud800"}`, `{"content":"\u0000"}`, "{\"content\":\"\xff\"}", `{"content":"a",}`, `{"metadata":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`,
@@ -461,7 +461,7 @@ func (g *generator) text(s *openapi3.Schema, name string) string {
 		case n == 0:
 			return fmt.Sprintf("own-%d", g.IntN(1000))
 		case n == 1 && g.hostile:
-			return g.f.id(g.Rand, g.f.users[g.IntN(len(g.f.users))], s.Description) // perhaps somebody else's
+			return g.f.id(g.Rand, g.f.users[g.IntN(len(g.f.users))], s.Description) // which may be another user's
 		}
 		return g.f.id(g.Rand, g.user, s.Description)
 	case name == "provider" || name == "model":

@@ -188,7 +188,7 @@ func TestBody_Chunked(t *testing.T) {
 	}
 }
 
-// TestBody_Slow: whoever dribbles a body in holds nothing for long, whether the
+// TestBody_Slow: a client that sends its body slowly holds nothing for long, whether the
 // request would be let in or not.
 func TestBody_Slow(t *testing.T) {
 	b := setup(t, func(s *settings) { s.ReadTimeout = 150 * time.Millisecond })

@@ -239,7 +239,7 @@ func TestOpenAPI_Answers(t *testing.T) {
 	got := map[string][]int{}
 	note := func(route httpapi.Route, a answer) answer {
 		got[route.Label()] = append(got[route.Label()], a.status)
-		// What is somebody's stays in no cache, and neither does a refusal.
+		// What belongs to a user is not cached, and neither is a refusal.
 		if cache := a.header.Get("Cache-Control"); cache != "no-store" && cache != "no-cache, no-transform" && (route.Access != httpapi.Public || a.status >= 400) {
 			t.Errorf("%s: %d with Cache-Control %q", route.Label(), a.status, cache)
 		}
@@ -307,7 +307,7 @@ func TestOpenAPI_Answers(t *testing.T) {
 	}
 	const messages, message = "/api/chat/messages", "/api/chat/messages/{id}"
 	id := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
-	one := "/api/chat/conversations/" + id
+	target := "/api/chat/conversations/" + id
 	sent := play("POST "+messages, messages, `{"content":"Hello","conversationId":"`+id+`","metadata":{"a":[1,null]}}`, 201, "Idempotency-Key", "k")
 	asked, reply := messages+"/"+sent.text("userMessage", "id"), messages+"/"+sent.text("assistantMessage", "id")
 	failed := messages + "/" + play("POST "+messages, messages, `{"content":"!fail"}`, 502).text("runId")
@@ -331,8 +331,8 @@ func TestOpenAPI_Answers(t *testing.T) {
 	play("GET /api/chat/ui/{id}/stream", "/api/chat/ui/a%20b/stream", "", 404)
 	play("POST /api/chat/ui/{id}/stop", "/api/chat/ui/a%20b/stop", "", 404)
 	play("GET "+messages, messages+"?conversationId="+id, "", 200)
-	play("PATCH /api/chat/conversations/{id}", one, `{"title":"T","model":"demo/demo","systemPrompt":"S"}`, 200)
-	play("GET /api/chat/conversations/{id}", one, "", 200)
+	play("PATCH /api/chat/conversations/{id}", target, `{"title":"T","model":"demo/demo","systemPrompt":"S"}`, 200)
+	play("GET /api/chat/conversations/{id}", target, "", 200)
 	play("PATCH /api/chat/conversations", "/api/chat/conversations", `{"title":"T","conversationId":"`+id+`"}`, 200)
 	play("DELETE /api/chat/conversations", "/api/chat/conversations?id="+id, "", 200)
 	id = play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")

@@ -60,7 +60,7 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 }
 
 // TestOwnership walks every place of every route at which an id can stand, as
-// somebody whose id it is not. It is derived from the router: a new route is
+// a user whose id it is not. It is derived from the router: a new route is
 // covered without being named here.
 func TestOwnership(t *testing.T) { onBoth(t, ownership) }
 

@@ -12,21 +12,6 @@ import (
 // requestID is the header in which a request's id travels, in both directions.
 const requestID = "X-Request-Id"
 
-// validRequestID accepts what is safe to repeat in headers and logs.
-func validRequestID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
-		return false
-	}
-	for i := range len(id) {
-		switch c := id[i]; {
-		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 // responseWriter remembers whether an answer has begun, and gives each write a
 // deadline: a client that does not read is dropped.
 type responseWriter struct {

@@ -431,7 +431,7 @@ func TestStream_ThroughMiddleware(t *testing.T) {
 		t.Errorf("request id %q", id)
 	}
 	if pattern := s.res.Trailer.Get("X-Pattern"); pattern != "/api/chat/stream" {
-		t.Errorf("whoever counts outside sees the pattern %q", pattern)
+		t.Errorf("middleware outside sees the pattern %q", pattern)
 	}
 }
 

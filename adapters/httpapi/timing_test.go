@@ -13,7 +13,7 @@ import (
 	"parley/platform/testing/testenv"
 )
 
-// BenchmarkNotFound times refusals of ids that are somebody else's, that are
+// BenchmarkNotFound times refusals of ids that are another user's, that are
 // nobody's, and that cannot be any, by turns, at every place where a route takes
 // an id. It reports the median of the unknown ones and how the medians of the
 // others compare: a caller who could tell foreign from unknown would know what

@@ -36,6 +36,6 @@ func TestUsage(t *testing.T) {
 		t.Errorf("%v tokens today, %v this month", day, month)
 	}
 	if other := b.do("bob", "GET", "/api/chat/usage", "").must(200); other.get("day", "tokens") != 0.0 {
-		t.Errorf("somebody else: %s", other.raw)
+		t.Errorf("another user: %s", other.raw)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"parley/domain/access"
 )
 
 // RequestID is the header of a request's id, in requests and responses.
@@ -34,7 +36,7 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		id := r.Header.Get(RequestID)
-		if !validRequestID(id) {
+		if !access.ValidRequestID(id) {
 			id = rand.Text()
 			r.Header.Set(RequestID, id)
 		}
@@ -139,20 +141,6 @@ func methodLabel(m string) string {
 		return m
 	}
 	return "_OTHER"
-}
-
-// validRequestID reports whether an id is safe in headers and logs.
-func validRequestID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
-		return false
-	}
-	for i := range len(id) {
-		c := id[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 // recorder records the status and size of a response. http.ResponseController

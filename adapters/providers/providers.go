@@ -90,7 +90,7 @@ type provider struct {
 // New returns a router. It sends no request yet. Close must be called.
 func New(c Config) (*Router, error) {
 	if c.Observer == nil {
-		c.Observer = silent{}
+		c.Observer = ports.NopObserver{}
 	}
 	if c.MaxConcurrency <= 0 {
 		c.MaxConcurrency = 64

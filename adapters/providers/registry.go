@@ -1,8 +1,6 @@
 package providers
 
 import (
-	"context"
-
 	"parley/adapters/providers/anthropic"
 	"parley/adapters/providers/demo"
 	"parley/adapters/providers/openai"
@@ -87,7 +85,3 @@ func registered(name string) (entry, bool) {
 	}
 	return entry{}, false
 }
-
-type silent struct{}
-
-func (silent) Observe(context.Context, any) {}

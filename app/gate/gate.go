@@ -1,5 +1,5 @@
-// Package gate decides who may come in and how often: it recognises callers,
-// holds the kill switch and the rate limits, and records refusals.
+// Package gate decides which requests are let in: it authenticates callers,
+// applies the kill switch and the limits, and records refusals.
 package gate
 
 import (
@@ -14,7 +14,7 @@ import (
 	"parley/ports"
 )
 
-// Deps are the world as the gate sees it.
+// Deps are what the gate depends on.
 type Deps struct {
 	Identity    ports.Identity
 	Limiter     ports.Limiter
@@ -55,12 +55,12 @@ func (g *Gate) SetBudgets(budgets access.Budgets) { g.budgets.Store(&budgets) }
 // admits a message.
 func (g *Gate) Budget(t access.Tier) access.Budget { return (*g.budgets.Load())[t] }
 
-// Account is what a caller has used, and may use.
+// Account is the caller's usage, its budget, and what remains of it.
 type Account struct {
 	access.Usage
-	Budget access.Budget
-	Left   access.Remaining
-	At     time.Time
+	Budget    access.Budget
+	Remaining access.Remaining
+	At        time.Time
 }
 
 // Usage returns the caller's account.
@@ -68,12 +68,12 @@ func (g *Gate) Usage(ctx context.Context, p access.Principal) (Account, error) {
 	a := Account{Budget: g.Budget(p.Tier), At: g.Now()}
 	var err error
 	a.Usage, err = g.Accounts.Usage(ctx, p.UserID, a.At)
-	a.Left = a.Budget.Left(a.Usage, a.At)
+	a.Remaining = a.Budget.Remaining(a.Usage, a.At)
 	return a, err
 }
 
-// Authenticate returns whom the credential belongs to. Strangers are counted
-// by address, so that guessing credentials is as limited as anything else.
+// Authenticate returns the principal that the credential belongs to. Failures
+// are counted by address, so that guessing credentials is limited too.
 func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller access.Caller) (access.Principal, error) {
 	p, err := g.Identity.Identify(ctx, c)
 	if err == nil && !g.isRevoked(p) {
@@ -92,21 +92,21 @@ func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller acc
 	return access.Principal{}, err
 }
 
-// CheckRequest is called for every request of a known caller, before its body is
-// read: the kill switch, then ten times the tier's limit.
+// CheckRequest applies the kill switch and the coarse limit, ten times the
+// tier's, to a request of a known caller. It is called before the body is read.
 func (g *Gate) CheckRequest(ctx context.Context, p access.Principal) (access.Decision, error) {
 	if err := g.Open(); err != nil {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Unavailable, Tier: p.Tier, UserID: p.UserID})
 		return access.Decision{}, err
 	}
 	d, err := g.take(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
-	if err != nil { // over the limit, or the caller left before it could be asked
+	if err != nil { // over the limit, or the client disconnected
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: p.Tier, UserID: p.UserID})
 	}
 	return d, err
 }
 
-// Open is the kill switch alone: nil while chat is enabled.
+// Open returns nil while chat is enabled: the kill switch alone.
 func (g *Gate) Open() error {
 	if g.disabled.Load() {
 		return fault.New(fault.Unavailable, "Chat temporarily unavailable").After(time.Minute)
@@ -125,9 +125,9 @@ func (g *Gate) ConsumeSend(ctx context.Context, p access.Principal, caller acces
 	return d, err
 }
 
-// Refuse records that a known caller was turned away for what it asked, not
-// for how often: a forbidden origin or scope, or an id that is not its own.
-// It is audited once per user, route and window.
+// Refuse records that a request of a known caller was refused for a forbidden
+// origin or scope, or for an id that is not the caller's. It is audited once per
+// user, route and window.
 func (g *Gate) Refuse(ctx context.Context, p access.Principal, caller access.Caller, route string, kind fault.Kind) {
 	g.Observer.Observe(ctx, ports.Refused{Kind: kind, Tier: p.Tier, UserID: p.UserID})
 	if p.Known() {

@@ -16,16 +16,12 @@ import (
 	"parley/ports"
 )
 
-// anybody believes what a bearer token says: "user".
-type anybody struct{ principal access.Principal }
+// fixedIdentity recognises every caller as the same principal.
+type fixedIdentity struct{ principal access.Principal }
 
-func (a anybody) Identify(context.Context, access.Credential) (access.Principal, error) {
+func (a fixedIdentity) Identify(context.Context, access.Credential) (access.Principal, error) {
 	return a.principal, nil
 }
-
-type nothing struct{}
-
-func (nothing) Observe(context.Context, any) {}
 
 func openStore(t *testing.T) *sqlstore.Store {
 	t.Helper()
@@ -80,8 +76,8 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 		"SomebodyElse":   {access.Principal{UserID: "bob", IssuedAt: at.Add(-time.Hour)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gate.New(gate.Deps{Identity: anybody{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
-				Revocations: store, Observer: nothing{}, Now: time.Now}, access.Limits{access.Anonymous: 100}, false)
+			g := gate.New(gate.Deps{Identity: fixedIdentity{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
+				Revocations: store, Observer: ports.NopObserver{}, Now: time.Now}, access.Limits{access.Anonymous: 100}, false)
 			if err := g.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -118,8 +114,8 @@ func TestErasure_IsARevocation(t *testing.T) {
 		"SomebodyElse":       {access.Principal{UserID: "bob", IssuedAt: at.Add(-time.Hour)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			deps := gate.Deps{Identity: anybody{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
-				Revocations: store, UserHash: hash, Observer: nothing{}, Now: time.Now}
+			deps := gate.Deps{Identity: fixedIdentity{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
+				Revocations: store, UserHash: hash, Observer: ports.NopObserver{}, Now: time.Now}
 			g := gate.New(deps, access.Limits{access.Anonymous: 100}, false)
 			check(t, g.Refresh(t.Context()))
 			p, err := g.Authenticate(t.Context(), access.Credential{}, access.Caller{})
@@ -138,7 +134,7 @@ func TestErasure_IsARevocation(t *testing.T) {
 		}
 	})
 	t.Run("Wakes", func(t *testing.T) {
-		g := gate.New(gate.Deps{Identity: anybody{access.Principal{UserID: "eve", IssuedAt: at}}, Revocations: store, UserHash: hash, Observer: nothing{}, Now: time.Now}, nil, false)
+		g := gate.New(gate.Deps{Identity: fixedIdentity{access.Principal{UserID: "eve", IssuedAt: at}}, Revocations: store, UserHash: hash, Observer: ports.NopObserver{}, Now: time.Now}, nil, false)
 		check(t, g.Refresh(t.Context()))
 		wake := make(chan struct{})
 		go g.FollowRevocations(t.Context(), time.Hour, wake)

@@ -110,8 +110,8 @@ func exceeds(bound, spent, more int64) bool {
 	return bound > 0 && (spent+more > bound || spent >= bound)
 }
 
-// Left says what remains after u.
-func (b Budget) Left(u Usage, now time.Time) Remaining {
+// Remaining returns what is left of the budget after u.
+func (b Budget) Remaining(u Usage, now time.Time) Remaining {
 	var r Remaining
 	less := func(to **int64, bound int64, spent int64, reset time.Time) {
 		if bound <= 0 {

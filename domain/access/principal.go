@@ -84,3 +84,18 @@ type Caller struct {
 	IP        string // the client's address as far as the configured proxies can be trusted
 	UserAgent string // as sent, cut to 512 bytes
 }
+
+// ValidRequestID reports whether a request id that a client sent is safe to
+// repeat in headers and logs: 8 to 64 letters, digits, - and _.
+func ValidRequestID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

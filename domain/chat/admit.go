@@ -377,7 +377,7 @@ func (a *admission) checkBudget() error {
 	if err := a.Budget.Admits(usage, a.run.Hold, a.now); err != nil {
 		return err
 	}
-	a.plan.Result.Remaining = a.Budget.Left(usage.Add(a.run.Hold), a.now)
+	a.plan.Result.Remaining = a.Budget.Remaining(usage.Add(a.run.Hold), a.now)
 	return nil
 }
 

@@ -111,7 +111,7 @@ type userRevoke struct {
 // Instances refuse them at once through Redis, else within revocationInterval.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		shared, err := openBackends(c, instanceName(c), silence{})
+		shared, err := openBackends(c, instanceName(c), ports.NopObserver{})
 		if err != nil {
 			return err
 		}

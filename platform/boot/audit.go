@@ -34,7 +34,7 @@ func (v auditVerify) Run(ctx context.Context, p Process) error {
 		if err != nil {
 			return err
 		}
-		auditor, err := newAuditor(c, store, nil, silence{})
+		auditor, err := newAuditor(c, store, nil, ports.NopObserver{})
 		if err != nil {
 			return err
 		}
@@ -113,11 +113,6 @@ func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observ
 	}
 	return appaudit.New(deps, appaudit.Options{}), nil
 }
-
-// silence is the Observer of commands, which print their errors.
-type silence struct{}
-
-func (silence) Observe(context.Context, any) {}
 
 func remote(target string) bool { return strings.Contains(target, "://") }
 

@@ -229,7 +229,7 @@ func verifyLedger(ctx context.Context, c config.Config, ledger ports.Ledger) (au
 	if len(wrapped) > 0 && len(secrets) == 0 {
 		return auditVerdict{problem: "neither AUDIT_KEY nor AUTH_SECRET is set"}, nil
 	}
-	auditor := appaudit.New(appaudit.Deps{Ledger: ledger, Secrets: secrets, Observer: silence{}, Now: time.Now}, appaudit.Options{})
+	auditor := appaudit.New(appaudit.Deps{Ledger: ledger, Secrets: secrets, Observer: ports.NopObserver{}, Now: time.Now}, appaudit.Options{})
 	report, err := auditor.Verify(ctx, nil, func(appaudit.Finding) {})
 	if err != nil && ctx.Err() == nil {
 		return auditVerdict{report: report, problem: err.Error()}, nil

@@ -184,7 +184,7 @@ func sealAndVerify(ctx context.Context, c config.Config, store *sqlstore.Store) 
 		return auditVerdict{}, err
 	}
 	if len(secrets) > 0 {
-		auditor := appaudit.New(appaudit.Deps{Ledger: store, Secrets: secrets, Observer: silence{}, Now: time.Now}, appaudit.Options{})
+		auditor := appaudit.New(appaudit.Deps{Ledger: store, Secrets: secrets, Observer: ports.NopObserver{}, Now: time.Now}, appaudit.Options{})
 		if err := auditor.Seal(ctx); err != nil && ctx.Err() == nil {
 			return auditVerdict{problem: err.Error()}, nil
 		}

@@ -19,7 +19,7 @@ type userErase struct {
 // session and API key that was issued until now.
 func (u userErase) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		shared, err := openBackends(c, instanceName(c), silence{})
+		shared, err := openBackends(c, instanceName(c), ports.NopObserver{})
 		if err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func newStoreBench(t *testing.T, bundle StoreBundle) *storeBench {
 	return &storeBench{T: t, StoreBundle: bundle, user: newID("user"), now: time.Now().UTC().Truncate(time.Microsecond)}
 }
 
-// run is t.Run for somebody new.
+// run is t.Run for a new user.
 func (b *storeBench) run(name string, test func(*storeBench)) {
 	b.Helper()
 	b.Run(name, func(t *testing.T) { test(newStoreBench(t, b.StoreBundle)) })
