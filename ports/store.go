@@ -13,13 +13,13 @@ import (
 	"parley/domain/chat"
 )
 
-// Runs is the store as the makers of replies need it. Each method is one
-// intention and one transaction. Times of leases are the database's own.
+// Runs stores runs, for the services that make replies. Each method is one
+// transaction. Leases are on the database's clock.
 type Runs interface {
-	// Admit loads the state that decide asks for, and makes its plan durable as
-	// a whole: everything that must be so before a provider is asked. It calls
-	// decide as often as it asks for more, and again after a conflict. Faults:
-	// those of decide, and Invalid for text that cannot be stored.
+	// Admit loads the state that decide asks for, and makes its plan durable as a
+	// whole, before a provider is asked. It calls decide again when decide asks for
+	// more state, and after a conflict. Faults: those of decide, and Invalid for
+	// text that cannot be stored.
 	Admit(ctx context.Context, request chat.AdmitRequest, decide AdmitDecision) (chat.Admitted, error)
 	// Resume returns what is needed to make the reply of a claimed run: its
 	// conversation and the branch up to its parent, oldest first, at most n.
@@ -28,17 +28,16 @@ type Runs interface {
 	// those that it refused because a newer attempt exists or the run has ended.
 	Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error)
 	// Heartbeat returns the runs whose lease owner holds (ID, UserID, Attempt,
-	// StopRequested set), and renews to now+lease those of them that are among
-	// made and of which a third has passed. Those that owner holds and does not
-	// make, because it never heard that it got them, expire. It is asked often,
-	// to learn of stops, and so mostly reads.
+	// StopRequested set), and renews to now+lease those that are among made and of
+	// which a third has passed. The others expire: their owner does not know that
+	// it holds them. It is called often, to learn of stops, and mostly reads.
 	Heartbeat(ctx context.Context, owner string, made []string, lease time.Duration) ([]chat.Run, error)
-	// Finish loads the state of a run, and makes durable how decide ends it:
-	// state, message, thread, audit entry, usage. It reports whether another run
+	// Finish loads the state of a run and makes the plan of decide durable: state,
+	// message, thread, audit entry, usage. It reports whether another run
 	// waits in the conversation. Faults: those of decide; Fenced when a newer
 	// attempt exists or the run has ended.
 	Finish(ctx context.Context, o chat.Outcome, decide FinishDecision) (waiting bool, err error)
-	// Claim takes at most n runs that nobody works on: queued ones whose
+	// Claim takes at most n runs without a working owner: queued ones whose
 	// conversation has no live run, and those whose lease has expired. Attempt
 	// counts the claim.
 	Claim(ctx context.Context, owner string, lease time.Duration, n int) ([]chat.Run, error)
@@ -46,8 +45,8 @@ type Runs interface {
 	// claim them at once.
 	Release(ctx context.Context, owner string, ids []string) error
 	// RequestStop asks the owner of a run to stop it, ends it if it is still
-	// queued, and records the audit entry. It returns the run as it stands
-	// then. Asking again is not an error, nor is asking of a run that has ended.
+	// queued, and records the audit entry. It returns the run afterwards.
+	// Requests for a run that is stopping or has ended are not errors.
 	RequestStop(ctx context.Context, user, id string, audit audit.Entry) (chat.Run, error)
 	// Run returns a run with its output: as recorded when it is live, from its
 	// message when it has ended.
@@ -64,9 +63,9 @@ type AdmitDecision func(chat.AdmitRequest, chat.AdmitState) (chat.AdmitPlan, err
 // FinishDecision decides how a run ends. Production passes chat.Finish.
 type FinishDecision func(chat.Outcome, chat.FinishState) (chat.FinishPlan, error)
 
-// Page asks for a slice of a list that is ordered newest first. Offset counts
-// from the newest; Before and After are positions from an earlier answer, and
-// exclude it. At most one of the three is set.
+// Page selects a part of a list that is ordered newest first. Offset counts from
+// the newest; Before and After are positions from an earlier result, which they
+// exclude. At most one of the three is set.
 type Page struct {
 	Limit         int
 	Offset        int
@@ -79,7 +78,7 @@ type Position struct {
 	ID string
 }
 
-// History is the store as readers and keepers of conversations need it.
+// History stores conversations and messages.
 type History interface {
 	CreateConversation(ctx context.Context, c chat.Conversation, audit audit.Entry) (chat.Conversation, error)
 	// UpdateConversation sets what is not nil.
@@ -111,7 +110,7 @@ type ConversationChange struct {
 	Now                  time.Time
 }
 
-// Audit is the store as the gate needs it.
+// Audit stores audit entries.
 type Audit interface {
 	// Record writes entries that belong to no other transaction. An entry whose
 	// id exists already is left as it is, so that a refusal can be recorded once
@@ -119,10 +118,10 @@ type Audit interface {
 	Record(ctx context.Context, entries ...audit.Entry) error
 }
 
-// Owned names a row and whose it is.
+// Owned names a row and its owner.
 type Owned struct{ UserID, ID string }
 
-// Expiry is the store as those need it who forget what is old.
+// Expiry deletes expired data.
 type Expiry interface {
 	// Expired lists conversations that have reached their ExpiresAt, or whose
 	// last message was before a moment (zero: only the former), at most n.
@@ -135,7 +134,7 @@ type Expiry interface {
 	ExpireErased(ctx context.Context, now time.Time) (int, error)
 }
 
-// Accounts is the store as those need it who ask what was used.
+// Accounts reads what users have used.
 type Accounts interface {
 	// Usage returns what a user has used and set aside in the day and month of at.
 	Usage(ctx context.Context, user string, at time.Time) (access.Usage, error)

@@ -139,8 +139,8 @@ func finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
 var outcomeColumns = rows.RunColumns.Only("reasoning", "provider", "model", "finish_reason", "failure",
 	"usage_input", "usage_output", "usage_cache_read", "usage_cache_write", "usage_reasoning", "usage_estimated", "cost_micros", "metadata")
 
-// endRun writes the end of a run and what goes with it. A run that nobody has
-// begun has no outcome. The text of a run that has ended is its message's.
+// endRun writes the end of a run and what goes with it. A run that has not
+// started has no outcome. The text of a run that has ended is its message's.
 func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
 	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = ''", string(e.State), rows.Time(e.At))
 	for _, more := range outcome {

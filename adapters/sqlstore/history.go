@@ -85,8 +85,8 @@ func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry au
 }
 
 // DeleteConversation removes a conversation with all that it holds. Of its live
-// runs, the audit entries are completed and the holds settled, since nobody
-// else will.
+// runs, the audit entries are completed and the holds settled, since their owners
+// cannot any more.
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEntry audit.Entry) error {
 	return s.write(ctx, "delete_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, auditEntry.CreatedAt); err != nil {

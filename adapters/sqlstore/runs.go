@@ -74,7 +74,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 	return held, err
 }
 
-// Claim takes runs that nobody works on, oldest first. Two claimers never get
+// Claim takes queued and abandoned runs, oldest first. Two claimers never get
 // the same one: each passes over the rows that the other has locked.
 func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n int) ([]chat.Run, error) {
 	if n <= 0 {
@@ -93,7 +93,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, n 
 }
 
 func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.Duration, n int) ([]chat.Run, error) {
-	var taken []rows.Run
+	var claimed []rows.Run
 	err := tx.NewRaw(`WITH picked AS MATERIALIZED (
 			SELECT r.user_id AS picked_user, r.id AS picked_run FROM chat_runs AS r
 			WHERE r.state IN ('queued', 'running') AND (r.state = 'running' AND r.lease_until <= ?0
@@ -106,21 +106,21 @@ func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.
 			started_at = COALESCE(started_at, ?0)
 		WHERE (user_id, id) IN (SELECT picked_user, picked_run FROM picked)
 		RETURNING `+rows.RunColumns.List(""),
-		s.dialect.clock(0), n, bun.Safe(s.dialect.skipLocked), owner, s.dialect.clock(lease)).Scan(ctx, &taken)
+		s.dialect.clock(0), n, bun.Safe(s.dialect.skipLocked), owner, s.dialect.clock(lease)).Scan(ctx, &claimed)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
-	slices.SortFunc(taken, func(a, b rows.Run) int {
+	slices.SortFunc(claimed, func(a, b rows.Run) int {
 		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return runs(taken)
+	return runs(claimed)
 }
 
-// Release lets others claim the runs at once. The attempt stays: whoever
-// claims counts it.
+// Release lets other instances claim the runs at once. The next claim counts the
+// attempt.
 func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	if len(ids) == 0 {
 		return nil

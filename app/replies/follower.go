@@ -318,7 +318,7 @@ func (s *Service) await(ctx context.Context, run chat.Run) (end Event, err error
 			timer.Stop()
 			ended = false
 		case <-timer.C:
-			ended = s.registry.get(run.ID) == nil // not made here: the store must be asked
+			ended = s.registry.get(run.ID) == nil // made elsewhere: read the store
 		case <-s.released:
 			timer.Stop()
 			return Event{}, errDraining().With("runId", run.ID)

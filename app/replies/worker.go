@@ -180,7 +180,7 @@ func (s *Service) resumeClaimed(run chat.Run) {
 			return
 		}
 		s.registry.unreserve()
-		if !fault.Is(err, fault.NotFound) { // not now: the lease runs out, and somebody tries again
+		if !fault.Is(err, fault.NotFound) { // the lease expires, and the run is claimed again
 			s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "resume", Err: err})
 		}
 		return

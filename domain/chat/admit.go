@@ -53,7 +53,7 @@ type AdmitRequest struct {
 
 // Admitted is the result of an admission.
 type Admitted struct {
-	Replayed     bool // the key was known: Run is the first one, as it stands now
+	Replayed     bool // the key was known: Run is the first one, in its current state
 	Run          Run
 	UserMessage  Message
 	Conversation Conversation     // zero for the default thread
@@ -80,7 +80,7 @@ type Account struct {
 	Usage  access.Usage // zero unless the request has a budget
 }
 
-// Replay is an earlier request with the same key, as it stands now.
+// Replay is an earlier request with the same key, in its current state.
 type Replay struct {
 	Run          Run
 	UserMessage  *Message // nil: it is gone
@@ -145,7 +145,7 @@ type AdmitPlan struct {
 	Thread     *ThreadChange
 	Message    *Message      // to insert
 	Run        Run           // to insert
-	Lease      time.Duration // of Run, from the database's clock; 0: nobody owns it
+	Lease      time.Duration // of Run, on the database's clock; 0: it has no owner
 	Audit      audit.Entry   // to insert
 	Reserve    UsageChange   // the hold
 }

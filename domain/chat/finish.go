@@ -108,7 +108,7 @@ func auditEnd(o Outcome) AuditEnd {
 // StopPlan is what a request to stop a run changes.
 type StopPlan struct {
 	Request bool    // the run is marked, for its owner to stop it
-	End     *Ending // nobody owns it: it ends at once
+	End     *Ending // it has no owner: it ends at once
 }
 
 // Changes reports whether the request has an effect, and so is audited: a run
@@ -158,7 +158,7 @@ func estimate(held access.Hold, bytes int64) access.Hold {
 	return access.Hold{Tokens: tokens, Micros: int64(float64(held.Micros) * float64(tokens) / float64(held.Tokens))}
 }
 
-// endQueued stops a run that nobody has begun: it has used nothing.
+// endQueued stops a run that has not started: it has used nothing.
 func endQueued(run LiveRun, at time.Time) Ending {
 	at = latest(at, run.CreatedAt)
 	return Ending{

@@ -1,6 +1,8 @@
-// Package chat holds the vocabulary of a conversation and the rules that need
-// no machine: what a valid message is, how history branches, which states a
-// run may pass through, and what a follower of its output has yet to see.
+// Package chat holds conversations, messages and runs, and the rules for them:
+// what a valid message is, how history branches (Tree), how requests for replies
+// are decided (Admit) and how runs end (Finish, Stop, Delete), which states a run
+// can have, and what a follower of its output has not seen yet. All of it is
+// pure: it has no clock and no input or output.
 package chat
 
 import (
@@ -21,7 +23,7 @@ const MaxTitle = 200
 // MaxID is the longest id a client may bring, in bytes.
 const MaxID = 128
 
-// Role says who speaks.
+// Role says who wrote a message.
 type Role string
 
 const (
@@ -29,7 +31,7 @@ const (
 	Assistant Role = "assistant"
 )
 
-// Message is one utterance. It never changes once written: an edit or a
+// Message is one node of a tree. It never changes once written: an edit or a
 // regeneration adds a sibling under the same parent.
 type Message struct {
 	ID             string
@@ -72,7 +74,7 @@ func ValidateText(s string) error {
 }
 
 // CleanOutput drops from a provider's text what could not be stored. Unlike a
-// user, a model cannot be asked to mend its input. dropped counts code points.
+// user, a model cannot be asked to fix its input. dropped counts code points.
 func CleanOutput(s string) (clean string, dropped int) {
 	if utf8.ValidString(s) && strings.IndexFunc(s, forbidden) < 0 {
 		return s, 0

@@ -7,7 +7,7 @@ import (
 )
 
 // Cursor is a position in a run's output: how many bytes of it (reasoning,
-// then text, UTF-8) a follower has. The start of a run stands at 0, its
+// then text, UTF-8) a follower has. The start of a run is at 0, its
 // terminal event one past the last byte.
 type Cursor int64
 

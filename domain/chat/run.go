@@ -6,11 +6,11 @@ import (
 	"parley/domain/access"
 )
 
-// State is where a run stands. See docs/run-states.md for the picture.
+// State is the state of a run. See docs/run-states.md for the transitions.
 type State string
 
 const (
-	Queued      State = "queued"      // admitted, owned by nobody
+	Queued      State = "queued"      // admitted, without an owner
 	Running     State = "running"     // an instance holds the lease
 	Completed   State = "completed"   // the provider said that the reply is whole
 	Stopped     State = "stopped"     // the user stopped it; what was shown is kept
@@ -114,8 +114,8 @@ func (r Run) Seen() bool {
 type Fate int
 
 const (
-	Retry     Fate = iota // nobody saw a token: ask the provider again
-	Interrupt             // somebody may have: keep the text, let the user continue
+	Retry     Fate = iota // no output was shown: ask the provider again
+	Interrupt             // output may have been shown: keep it, let the user continue
 	GiveUp                // tried too often
 	Halt                  // the user had asked to stop
 )
