@@ -76,7 +76,7 @@ func fires(labels, summary string) []Firing { return []Firing{{Labels: labels, S
 
 // Cases returns every test of every alert.
 func Cases() []Case {
-	const failed, slow, broken = "turns failed", "turns took more than 2.5 s to their first words", "requests ended in 5xx"
+	const failed, slow, broken = "turns failed", "turns took more than 2.5 s to their first output", "requests ended in 5xx"
 	decisions := func(scope, decision, values string) [2]string {
 		return [2]string{fmt.Sprintf(`chat_ratelimit_decisions_total{job="parley",instance="a",scope="%s",decision="%s"}`, scope, decision), values}
 	}
@@ -185,7 +185,7 @@ func Cases() []Case {
 		{Alert: "ChatPoolSaturated", Name: "another service's pool", At: "20m",
 			Series: [][2]string{one("go_sql_in_use_connections", `db_name="theirs"`, "12x30"), one("go_sql_max_open_connections", `db_name="theirs"`, "12x30"), one("go_sql_wait_duration_seconds_total", `db_name="theirs"`, "0+3x30")}},
 		{Alert: "ChatStreamAbortsHigh", Name: "slow readers", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0+1x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+5x40")),
-			Fires: fires(parley, "10% of turns lose a slow reader (parley)")},
+			Fires: fires(parley, "10% of turns lose a slow client (parley)")},
 		{Alert: "ChatStreamAbortsHigh", Name: "readers leave", At: "40m", Series: append(turns(40, "ok", 10), one("chat_stream_aborts_total", `reason="write_timeout"`, "0x40"), one("chat_stream_aborts_total", `reason="client_gone"`, "0+9x40"))},
 		{Alert: "ChatBackgroundFailing", Name: "again and again", At: "40m", Series: [][2]string{one("chat_background_failures_total", `task="checkpoint"`, "0+6x40"), one("chat_background_failures_total", `task="audit"`, "0x40")},
 			Fires: fires(`job="parley", task="checkpoint"`, "checkpoint fails 0.10 times a second in the background (parley)")},

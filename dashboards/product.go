@@ -5,20 +5,20 @@ package dashboards
 
 func product() Dashboard {
 	d := base("parley-product", "Chat product",
-		"What people do with the chat: messages, conversations, users, answers. From the database, with Prometheus beside it.",
+		"Use of the chat: messages, conversations, users, replies. From PostgreSQL and Prometheus.",
 		providerVar, modelVar, postgresVar)
 	d.Time.From = "now-7d"
 	return board(d,
 		row{"Use", 4, []Panel{
-			stat("Active conversations", "Conversations with a message in the chosen time range.", "short", 6, sql(`
+			stat("Active conversations", "Conversations with a message in the selected time range.", "short", 6, sql(`
 SELECT COUNT(DISTINCT (user_id, conversation_id)) AS conversations
 FROM chat_messages
 WHERE conversation_id IS NOT NULL AND $__timeFilter(created_at)`)),
-			stat("Active users", "People with a message in the chosen time range.", "short", 6, sql(`
+			stat("Active users", "Users with a message in the selected time range.", "short", 6, sql(`
 SELECT COUNT(DISTINCT user_id) AS users
 FROM chat_messages
 WHERE $__timeFilter(created_at)`)),
-			stat("Conversations so far", "All conversations with messages, their people, and how long they get.", "short", 6, sql(`
+			stat("All conversations", "All conversations with messages, their users, and messages per conversation.", "short", 6, sql(`
 SELECT COUNT(*) AS conversations, COUNT(DISTINCT user_id) AS users, ROUND(AVG(message_count), 1) AS messages_each
 FROM (
   SELECT conversation_id, user_id, COUNT(*) AS message_count
@@ -26,19 +26,19 @@ FROM (
   WHERE conversation_id IS NOT NULL
   GROUP BY conversation_id, user_id
 ) AS conv_stats`)),
-			stat("New users", "People whose first message lies in the chosen time range.", "short", 6, sql(`
+			stat("New users", "Users whose first message is in the selected time range.", "short", 6, sql(`
 SELECT COUNT(*) AS users
 FROM chat_users
 WHERE $__timeFilter(created_at)`)),
 		}},
 		row{"Messages", 8, []Panel{
-			lines("Messages per day", "Messages and the people who took part in them, per day.", "short", 12, sql(`
+			lines("Messages per day", "Messages and users, per day.", "short", 12, sql(`
 SELECT DATE_TRUNC('day', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
 FROM chat_messages
 WHERE $__timeFilter(created_at)
 GROUP BY 1
 ORDER BY 1`)).bars(),
-			lines("Messages per hour", "Messages and the people who took part in them, per hour.", "short", 12, sql(`
+			lines("Messages per hour", "Messages and users, per hour.", "short", 12, sql(`
 SELECT DATE_TRUNC('hour', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
 FROM chat_messages
 WHERE $__timeFilter(created_at)
@@ -52,10 +52,10 @@ FROM audit_logs
 WHERE action = 'chat.message_sent' AND status = 'success' AND $__timeFilter(created_at)
 GROUP BY 1
 ORDER BY 1`)).bars(),
-			lines("Response time", "From a message to the durable end of its reply, and to its first piece: 95th percentiles. Dots lead to traces.", "s", 8,
-				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_duration_seconds_bucket{AT, MODEL}[RATE])))`, "whole reply"),
-				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_time_to_first_event_seconds_bucket{AT, MODEL}[RATE])))`, "first words")),
-			lines("How replies end", "Replies per hour by the state that they ended in.", "short", 8, sql(`
+			lines("Response time", "From a message to the committed end of its reply, and to its first event: 95th percentiles. Dots link to traces.", "s", 8,
+				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_duration_seconds_bucket{AT, MODEL}[RATE])))`, "complete reply"),
+				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_time_to_first_event_seconds_bucket{AT, MODEL}[RATE])))`, "first output")),
+			lines("Replies by final state", "Replies per hour by final state.", "short", 8, sql(`
 SELECT DATE_TRUNC('hour', ended_at) AS time,
   COUNT(*) FILTER (WHERE state = 'completed') AS completed,
   COUNT(*) FILTER (WHERE state = 'stopped') AS stopped,
@@ -65,14 +65,14 @@ FROM chat_runs
 WHERE $__timeFilter(ended_at)
 GROUP BY 1
 ORDER BY 1`)).bars().stacked().colours("completed", "green", "stopped", "blue", "interrupted", "orange", "failed", "red"),
-			table("Models", "Replies in the chosen time range by model, with tokens and dollars.", "short", 12, sql(`
+			table("Models", "Replies in the selected time range by model, with tokens and dollars.", "short", 12, sql(`
 SELECT provider, model, COUNT(*) AS replies, SUM(usage_input) AS input_tokens, SUM(usage_output) AS output_tokens,
   ROUND(SUM(cost_micros) / 1e6, 4) AS usd
 FROM chat_runs
 WHERE provider IS NOT NULL AND $__timeFilter(ended_at)
 GROUP BY provider, model
 ORDER BY replies DESC`)).unitOf("usd", "currencyUSD"),
-			table("Why replies failed", "Failed replies in the chosen time range by cause.", "short", 12, sql(`
+			table("Failed replies by cause", "Failed replies in the selected time range by cause.", "short", 12, sql(`
 SELECT COALESCE(failure, 'unknown') AS failure, provider, COUNT(*) AS replies, MAX(ended_at) AS last
 FROM chat_runs
 WHERE state = 'failed' AND $__timeFilter(ended_at)
@@ -80,7 +80,7 @@ GROUP BY 1, 2
 ORDER BY replies DESC`)).unitOf("last", "dateTimeAsIso"),
 		}},
 		row{"Errors and refusals", 8, []Panel{
-			table("Error rate by action", "Audited actions in the chosen time range and how many failed.", "short", 12, sql(`
+			table("Error rate by action", "Audited actions in the selected time range and how many failed.", "short", 12, sql(`
 SELECT action,
   COUNT(CASE WHEN status = 'failure' THEN 1 END) AS failures,
   COUNT(*) AS total,
@@ -89,7 +89,7 @@ FROM audit_logs
 WHERE action LIKE 'chat.%' AND $__timeFilter(created_at)
 GROUP BY action
 ORDER BY total DESC`)).unitOf("error_rate_percent", "percent"),
-			lines("Refused requests", "Requests per second that were turned away before they became a reply.", "reqps", 6,
+			lines("Refused requests", "Requests per second refused before a reply was started.", "reqps", 6,
 				query(`sum by (kind) (rate(chat_refusals_total{AT}[RATE]))`, "{{kind}}")).stacked(),
 			lines("Refusals in the audit log", "Audited refusals per hour; a limit is audited once per user and minute.", "short", 6, sql(`
 SELECT DATE_TRUNC('hour', created_at) AS time,

@@ -29,8 +29,8 @@ var promises = []promise{
 		validExpr: `sum by (job) (rate(chat_turns_total{outcome!~"client_cancel|rate_limited|quota"}[5m]))`,
 	},
 	{
-		slo: "first-words", alert: "ChatFirstWordsBudgetBurn", budget: "0.05", what: "turns took more than 2.5 s to their first words",
-		hurts: "Users look at an empty reply for too long.",
+		slo: "first-words", alert: "ChatFirstWordsBudgetBurn", budget: "0.05", what: "turns took more than 2.5 s to their first output",
+		hurts: "Users wait too long for the first output.",
 		bad:   "job:chat_first_events_slow:rate5m", valid: "job:chat_first_events:rate5m", ratio: "job:chat_first_events_slow:ratio_rate",
 		badExpr: "sum by (job) (rate(chat_turn_time_to_first_event_seconds_count[5m]))\n" +
 			`- sum by (job) (rate(chat_turn_time_to_first_event_seconds_bucket{le="2.5"}[5m]))`,

@@ -2,17 +2,17 @@ package dashboards
 
 func usage() Dashboard {
 	return board(base("parley-usage", "Usage and cost",
-		"Tokens and money, by model, against the same hour of last week.", providerVar, modelVar),
-		row{"Money", 8, []Panel{
-			stat("Spent in the range", "US dollars in the chosen time range, as far as prices are known.",
+		"Tokens and cost by model, compared with the same hour of last week.", providerVar, modelVar),
+		row{"Cost", 8, []Panel{
+			stat("Cost in the time range", "US dollars in the selected time range, for models with a known price.",
 				"currencyUSD", 4, now(`sum (increase(chat_cost_usd_total{AT, MODEL}[$__range]))`, "spent")).digits(2),
-			stat("Per 1,000 turns", "US dollars for 1,000 answered turns, over the last hour.",
+			stat("Cost per 1,000 turns", "US dollars per 1,000 successful turns, over the last hour.",
 				"currencyUSD", 4, query(`1000 * sum (increase(chat_cost_usd_total{AT, MODEL}[1h])) / sum (increase(chat_turns_total{AT, MODEL, outcome="ok"}[1h]))`, "per 1,000")).digits(2).empty("no turns"),
-			lines("Spending per hour", "US dollars per hour, and what it was a week before.",
+			lines("Cost per hour", "US dollars per hour, now and one week before.",
 				"currencyUSD", 10,
 				query(`sum (rate(chat_cost_usd_total{AT, MODEL}[RATE])) * 3600`, "now"),
 				query(`sum (rate(chat_cost_usd_total{AT, MODEL}[1h] offset 1w)) * 3600`, "a week before")).colours("a week before", "text"),
-			table("Models by cost", "What each model cost in the chosen time range.", "currencyUSD", 6,
+			table("Models by cost", "Cost of each model in the selected time range.", "currencyUSD", 6,
 				now(`sort_desc(sum by (provider, model) (increase(chat_cost_usd_total{AT, MODEL}[$__range])))`, "")).digits(2),
 		}},
 		row{"Tokens", 8, []Panel{
@@ -20,15 +20,15 @@ func usage() Dashboard {
 				"short", 8, query(`sum by (kind) (rate(chat_tokens_total{AT, MODEL}[RATE]))`, "{{kind}}")),
 			lines("Tokens by model", "Input and output tokens per second.",
 				"short", 8, query(`sum by (provider, model) (rate(chat_tokens_total{AT, MODEL, kind=~"input|output"}[RATE]))`, "{{provider}} {{model}}")).stacked(),
-			lines("Share of input from providers' caches", "Cached input tokens of all input tokens, by provider.",
+			lines("Cached share of input tokens", "Cached input tokens of all input tokens, by provider.",
 				"percentunit", 8, query(`sum by (provider) (rate(chat_tokens_total{AT, MODEL, kind="cache_read"}[RATE])) / sum by (provider) (rate(chat_tokens_total{AT, MODEL, kind="input"}[RATE]))`, "{{provider}}")).upTo(1),
-			lines("Tokens of one request (p50, p95)", "How large requests and replies are.",
+			lines("Tokens per request (p50, p95)", "Input and output tokens of one request.",
 				"short", 8,
 				query(`histogram_quantile(0.5, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{AT, GENAI}[RATE])))`, "{{gen_ai_token_type}} p50"),
 				query(`histogram_quantile(0.95, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{AT, GENAI}[RATE])))`, "{{gen_ai_token_type}} p95")),
-			lines("Replies without a price", "Replies per hour of models whose price is not in the price table: the money above lacks them.",
+			lines("Replies without a price", "Replies per hour of models without a price. The costs above do not include them.",
 				"short", 8, query(`sum by (provider, model) (increase(chat_unpriced_requests_total{AT, MODEL}[1h]))`, "{{provider}} {{model}}")),
-			lines("Turns per hour", "Turns that ended, per hour, by outcome.",
+			lines("Turns per hour", "Finished turns per hour, by outcome.",
 				"short", 8, query(`sum by (outcome) (increase(chat_turns_total{AT, MODEL}[1h]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
 		}},
 	)

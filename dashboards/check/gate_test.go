@@ -82,7 +82,7 @@ const maxAttempts = 3
 
 // mayBeEmpty are queries without a result, and why.
 var mayBeEmpty = map[string]string{
-	"parley-usage / Spending per hour / B": "the run is not a week old",
+	"parley-usage / Cost per hour / B": "the run is not a week old",
 }
 
 // mayBeMissing are metrics that nobody exposes, and why.
@@ -125,7 +125,7 @@ func checkExemplars(t *testing.T, panels []drawn) {
 		}
 	}
 	for _, where := range []string{
-		"parley-overview / Time to first words", "parley-overview / Duration of turns", "parley-overview / Slowest routes (p95)",
+		"parley-overview / Time to first output", "parley-overview / Duration of turns", "parley-overview / Slowest routes (p95)",
 		"parley-providers / First chunk (p50, p95)", "parley-dependencies / Slowest statements (p95)",
 	} {
 		if found[where] == 0 {
