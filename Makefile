@@ -89,8 +89,8 @@ crash-short: ## Inject 30 faults, about a minute
 
 .PHONY: dashboards-check
 dashboards-check: build ## Run every panel's queries and every alert against a running Parley and Prometheus
-	go vet -tags gate ./dashboards/check
-	go test -tags gate -count=1 -timeout 40m -run '^TestGate$$' ./dashboards/check
+	go vet -tags e2e ./dashboards/check
+	go test -tags e2e -count=1 -timeout 40m -run '^TestE2E$$' ./dashboards/check
 
 .PHONY: dashboards-render
 dashboards-render: dashboards-check ## Draw docs/img from the data that dashboards-check recorded

@@ -2,10 +2,10 @@ package dashboards
 
 // spendFloor is the spending per hour, in US dollars, below which no rise is
 // worth waking somebody.
-const spendFloor = "20"
+const minSpendPerHour = "20"
 
 // ours keeps a rule on a metric that other services export too to our jobs.
-const ours = "and on (job) group by (job) (chat_build_info)"
+const ofParley = "and on (job) group by (job) (chat_build_info)"
 
 func labelled(severity string) [][2]string {
 	return [][2]string{{"severity", severity}, {"team", "chat"}}
@@ -51,7 +51,7 @@ func pages() []Rule {
 			Alert: "ChatSpendRunaway", For: "15m", Labels: page, Board: "parley-usage",
 			Expr: "sum by (job) (rate(chat_cost_usd_total[1h])) * 3600\n" +
 				"> 10 * (sum by (job) (rate(chat_cost_usd_total[1h] offset 1w)) * 3600)\n" +
-				"and sum by (job) (rate(chat_cost_usd_total[1h])) * 3600 > " + spendFloor,
+				"and sum by (job) (rate(chat_cost_usd_total[1h])) * 3600 > " + minSpendPerHour,
 			Summary:     "Cost of {{ $value | printf \"%.2f\" }} USD an hour, more than ten times last week's ({{ $labels.job }})",
 			Description: "A leaked credential, a loop in a client, or a change of model. The cost grows until it is stopped.",
 		},
@@ -110,7 +110,7 @@ func tickets() []Rule {
 		{
 			Alert: "ChatPoolSaturated", For: "10m", Labels: ticket, Board: "parley-dependencies",
 			Expr: "max by (job, instance) (go_sql_in_use_connections / go_sql_max_open_connections) > 0.9\n" +
-				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0\n" + ours,
+				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0\n" + ofParley,
 			Summary:     "{{ $value | humanizePercentage }} of the database connections of {{ $labels.instance }} are in use, and requests wait ({{ $labels.job }})",
 			Description: "Requests that need the database get slower, and will time out.",
 		},
@@ -155,7 +155,7 @@ func tickets() []Rule {
 		},
 		{
 			Alert: "ChatMemoryNearLimit", For: "15m", Labels: ticket, Board: "parley-runtime",
-			Expr:        "max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.9\n" + ours,
+			Expr:        "max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.9\n" + ofParley,
 			Summary:     "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory limit ({{ $labels.job }})",
 			Description: "Garbage collection takes more and more CPU; above the limit the kernel kills the process.",
 		},

@@ -18,7 +18,7 @@ func base(uid, title, about string, vars ...Variable) Dashboard {
 		Templating: Templating{List: append([]Variable{sourceVar("datasource", "Data source", "prometheus"), jobVar, instanceVar}, vars...)},
 		Annotations: Annotations{List: []Annotation{{
 			Name: "Starts and deploys", Datasource: prometheus, Enable: true, IconColor: "blue", Step: "60s",
-			Expr: words.Replace(`max by (job, instance, version) (process_start_time_seconds{AT}` +
+			Expr: placeholders.Replace(`max by (job, instance, version) (process_start_time_seconds{AT}` +
 				` * on (job, instance) group_left (version) chat_build_info{AT}) * 1000`),
 			TitleFormat: "{{instance}} started", TextFormat: "version {{version}}", UseValueForTime: true,
 		}}},
@@ -28,7 +28,7 @@ func base(uid, title, about string, vars ...Variable) Dashboard {
 var (
 	// All jobs are the jobs of Parley and no others: .+ would mix the go_* and
 	// http_* metrics of other services in.
-	jobVar = every(queryVar("job", "Job", `label_values(chat_build_info, job)`))
+	jobVar = allListed(queryVar("job", "Job", `label_values(chat_build_info, job)`))
 	// An instance is one of the chosen jobs, and so on.
 	instanceVar = queryVar("instance", "Instance", `label_values(chat_build_info{job=~"$job"}, instance)`)
 	providerVar = queryVar("provider", "Provider", `label_values(chat_turns_total{job=~"$job", instance=~"$instance"}, provider)`)
@@ -41,7 +41,7 @@ func sourceVar(name, label, kind string) Variable {
 }
 
 // every makes "all" the list of the values that there are.
-func every(v Variable) Variable {
+func allListed(v Variable) Variable {
 	v.AllValue = ""
 	return v
 }

@@ -10,7 +10,7 @@ var (
 )
 
 // Words that expressions are written with, so that none forgets a matcher.
-var words = strings.NewReplacer(
+var placeholders = strings.NewReplacer(
 	"AT", `job=~"$job", instance=~"$instance"`,
 	"JOB", `job=~"$job"`,
 	"MODEL", `provider=~"$provider", model=~"$model"`,
@@ -51,7 +51,7 @@ func board(d Dashboard, rows ...row) Dashboard {
 
 // query is PromQL with the words above.
 func query(expr, legend string) Target {
-	return Target{Datasource: prometheus, Expr: words.Replace(expr), LegendFormat: legend, Range: true, EditorMode: "code"}
+	return Target{Datasource: prometheus, Expr: placeholders.Replace(expr), LegendFormat: legend, Range: true, EditorMode: "code"}
 }
 
 // now is a query for the present alone.

@@ -54,7 +54,7 @@ func (r Rule) annotations(summary string) [][2]string {
 // Promises are the groups that judge the service levels: what they record and
 // the alerts on it, in this order, so that an alert sees what has just been
 // recorded.
-func Promises() []Group { return promiseGroups() }
+func ServiceLevels() []Group { return sloGroups() }
 
 // Alerts are the groups of all other alerts.
 func Alerts() []Group {
@@ -64,7 +64,7 @@ func Alerts() []Group {
 // Files returns everything that is generated, by path under dashboards/.
 func Files() map[string][]byte {
 	out := map[string][]byte{
-		"alerts/promises.yaml": rulesYAML(Promises()),
+		"alerts/slo.yaml": rulesYAML(ServiceLevels()),
 		"alerts/alerts.yaml":   rulesYAML(Alerts()),
 	}
 	out["../docs/metrics.md"] = reference()

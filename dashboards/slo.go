@@ -8,7 +8,7 @@ import (
 // promise is a service level over 30 days. Bad and Valid are rates by job over
 // five minutes; everything longer is summed up from them, which costs little
 // and weighs busy hours as they deserve.
-type promise struct {
+type slo struct {
 	slo        string // label of the alerts
 	alert      string
 	bad, valid string // names of the recorded rates
@@ -20,7 +20,7 @@ type promise struct {
 	hurts      string
 }
 
-var promises = []promise{
+var slos = []slo{
 	{
 		slo: "turns", alert: "ChatTurnErrorBudgetBurn", budget: "0.005", what: "turns failed",
 		hurts: "Users send messages and get no reply.",
@@ -63,13 +63,13 @@ var windows = []window{
 
 // leastPerHour is how many turns or requests an hour must have on average for
 // their share to mean anything.
-const leastPerHour = 20
+const minPerHour = 20
 
-func promiseGroups() []Group {
+func sloGroups() []Group {
 	var groups []Group
-	month := Group{Name: "parley-promises-30d", Interval: "5m"}
-	for _, p := range promises {
-		g := Group{Name: "parley-promise-" + p.slo, Rules: []Rule{
+	month := Group{Name: "parley-slo-30d", Interval: "5m"}
+	for _, p := range slos {
+		g := Group{Name: "parley-slo-" + p.slo, Rules: []Rule{
 			{Record: p.valid, Expr: p.validExpr},
 			{Record: p.bad, Expr: p.badExpr},
 			{Record: p.ratio + "5m", Expr: p.bad + "\n/ (" + p.valid + " > 0)"},
@@ -87,17 +87,17 @@ func promiseGroups() []Group {
 	return append(groups, month)
 }
 
-func ratioOver(p promise, w string) Rule {
+func ratioOver(p slo, w string) Rule {
 	return Rule{Record: p.ratio + w,
 		Expr: "sum_over_time(" + p.bad + "[" + w + "])\n/ (sum_over_time(" + p.valid + "[" + w + "]) > 0)"}
 }
 
 // volume names the mean rate over a window.
-func volume(p promise, w string) string { return p.valid[:len(p.valid)-len("5m")] + w }
+func volume(p slo, w string) string { return p.valid[:len(p.valid)-len("5m")] + w }
 
 // burns are the multi-window, multi-burn-rate alerts of one promise. The short
 // window ends an alert soon after the trouble has ended.
-func burns(p promise) []Rule {
+func burns(p slo) []Rule {
 	var out []Rule
 	for _, w := range windows {
 		times := strconv.FormatFloat(w.burn, 'f', -1, 64)
@@ -105,7 +105,7 @@ func burns(p promise) []Rule {
 		out = append(out, Rule{
 			Alert: p.alert,
 			Expr: fmt.Sprintf("%s%s > %s\nand %s%s > %s\nand %s * 3600 > %d",
-				p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), leastPerHour),
+				p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), minPerHour),
 			Labels:      [][2]string{{"severity", w.severity}, {"team", "chat"}, {"slo", p.slo}, {"window", w.long}},
 			Summary:     fmt.Sprintf("{{ $value | humanizePercentage }} of %s over %s ({{ $labels.job }})", p.what, w.long),
 			Description: fmt.Sprintf("%s At this rate the budget of 30 days lasts %s.", p.hurts, w.lasts),

@@ -27,8 +27,8 @@ func TestAlertmanager_Routes(t *testing.T) {
 		for name, value := range r.Labels {
 			args = append(args, name+"="+value)
 		}
-		words := strings.Fields(run(t, "amtool", args...)) // a warning may come first
-		if got := words[len(words)-1]; got != want {
+		placeholders := strings.Fields(run(t, "amtool", args...)) // a warning may come first
+		if got := placeholders[len(placeholders)-1]; got != want {
 			t.Errorf("%s of severity %s goes to %s, not to %s", r.Alert, r.Labels["severity"], got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build gate
+//go:build e2e
 
 package check_test
 
@@ -76,7 +76,7 @@ func (u *user) do(p *process, method, path string, body any) answer {
 }
 
 // say sends a message and waits for the reply.
-func (u *user) say(p *process, text string, more ...any) answer {
+func (u *user) send(p *process, text string, more ...any) answer {
 	body := map[string]any{"content": text}
 	for i := 0; i+1 < len(more); i += 2 {
 		body[more[i].(string)] = more[i+1]
@@ -86,7 +86,7 @@ func (u *user) say(p *process, text string, more ...any) answer {
 
 // listen streams the reply to a message and returns the run's id as soon as it
 // has begun; wait reads the rest, leave goes away.
-func (u *user) listen(p *process, text string) (run string, wait, leave func()) {
+func (u *user) stream(p *process, text string) (run string, wait, leave func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	resp, err := u.request(ctx, p, "POST", "/api/chat/stream", map[string]any{"content": text})
 	if err != nil || resp.StatusCode != http.StatusOK {
@@ -128,7 +128,7 @@ func runOf(e map[string]any) string {
 
 // dawdle asks for more than the buffers hold and reads nothing of it, until the
 // instance loses patience.
-func (w *world) dawdle(u *user) (stop func()) {
+func (w *world) readSlowly(u *user) (stop func()) {
 	body := `{"content":"flood"}`
 	// Small segments: the sender's buffer grows with them.
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
@@ -148,7 +148,7 @@ func (w *world) dawdle(u *user) (stop func()) {
 }
 
 // crowd does something many times at once, and counts what is answered.
-func crowd(n int, do func() answer) map[string]int {
+func concurrently(n int, do func() answer) map[string]int {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	answers := map[string]int{}
@@ -191,7 +191,7 @@ func (w *world) untilRecorded(expr string, do func()) {
 }
 
 // murmur keeps an ordinary day going on both instances until it is stopped.
-func (w *world) murmur() (stop func()) {
+func (w *world) backgroundLoad() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for i := range 4 {
@@ -202,14 +202,14 @@ func (w *world) murmur() (stop func()) {
 				c := u.do(p, "POST", "/api/chat/conversations", map[string]any{"title": "a day"}).at("id")
 				switch n % 5 {
 				case 0:
-					u.say(p, "!echo all is well, think of it", "conversationId", c)
+					u.send(p, "!echo all is well, think of it", "conversationId", c)
 				case 1:
-					_, wait, _ := u.listen(p, "!long 40")
+					_, wait, _ := u.stream(p, "!long 40")
 					wait()
 				case 2:
-					u.say(p, "cached once more", "model", claude, "provider", "anthropic")
+					u.send(p, "cached once more", "model", claude, "provider", "anthropic")
 				case 3:
-					u.say(p, "!echo from the house", "model", unpriced, "provider", "openai")
+					u.send(p, "!echo from the house", "model", unpriced, "provider", "openai")
 				case 4:
 					u.do(p, "GET", "/api/chat/messages?limit=20", nil)
 					u.do(p, "GET", "/api/chat/conversations?limit=20", nil)
@@ -230,13 +230,13 @@ func (w *world) drive() {
 		t.Logf("%-22s %4.1f s", name, time.Since(begun).Seconds())
 	}
 	ann := w.user("ann")
-	defer w.dawdle(w.user("slow"))()
-	_, untilRevoked, _ := w.user("revoked").listen(w.one, "!slow 40s") // checked every 15 s
+	defer w.readSlowly(w.user("slow"))()
+	_, untilRevoked, _ := w.user("revoked").stream(w.one, "!slow 40s") // checked every 15 s
 	w.run("user", "revoke", "--user", "revoked")
 	defer untilRevoked()
 	phase("peace", func() { time.Sleep(8 * time.Second) })
 	phase("stop, from elsewhere", func() {
-		run, wait, _ := ann.listen(w.one, "!slow 8s")
+		run, wait, _ := ann.stream(w.one, "!slow 8s")
 		if run == "" {
 			t.Fatal("a stream has no run")
 		}
@@ -246,7 +246,7 @@ func (w *world) drive() {
 		wait()
 	})
 	phase("leave, and resume", func() {
-		run, _, leave := ann.listen(w.one, "!slow 3s")
+		run, _, leave := ann.stream(w.one, "!slow 3s")
 		time.Sleep(500 * time.Millisecond)
 		leave()
 		resp, err := ann.request(context.Background(), w.two, "GET", "/api/chat/messages/"+run+"/stream?after=5", nil)
@@ -258,20 +258,20 @@ func (w *world) drive() {
 	})
 	phase("one provider limited", func() {
 		w.openai.Store("late") // more fail at once than may be tried elsewhere
-		crowd(90, func() answer { return ann.say(w.one, "!echo now") })
+		concurrently(90, func() answer { return ann.send(w.one, "!echo now") })
 		w.openai.Store("limited")
 		time.Sleep(4 * time.Second)
 	})
 	phase("limits and budgets", func() {
 		key := w.user("key", "--tier", "api_key")
 		w.untilRecorded(`sum(chat_ratelimit_decisions_total{decision="deny"}) > 0`, func() {
-			crowd(12, func() answer { return key.say(w.one, "!echo hi") }) // at once: within a minute however slow the machine
+			concurrently(12, func() answer { return key.send(w.one, "!echo hi") }) // at once: within a minute however slow the machine
 		})
 		rich := w.user("rich", "--tier", "webhook")
-		w.untilRecorded(`sum(chat_turns_total{outcome="quota"}) > 0`, func() { rich.say(w.two, "!long 8000") })
+		w.untilRecorded(`sum(chat_turns_total{outcome="quota"}) > 0`, func() { rich.send(w.two, "!long 8000") })
 	})
 	phase("nonsense", func() {
-		ann.say(w.one, "")
+		ann.send(w.one, "")
 		ann.do(w.one, "GET", "/api/chat/messages?limit=abc", nil)
 		ann.do(w.one, "GET", "/api/chat/conversations/nobody-has-this", nil)
 		(&user{w: w, token: "nobody"}).do(w.one, "GET", "/api/chat/messages", nil)
@@ -279,8 +279,8 @@ func (w *world) drive() {
 	})
 	phase("breaks off", func() {
 		for range 3 {
-			ann.say(w.one, "!fail")
-			ann.say(w.two, "!fail", "provider", "anthropic", "model", claude)
+			ann.send(w.one, "!fail")
+			ann.send(w.two, "!fail", "provider", "anthropic", "model", claude)
 		}
 	})
 	phase("one provider broken", func() {
@@ -298,35 +298,35 @@ func (w *world) drive() {
 		w.openai.Store("broken")
 		w.anthropic.Store("broken")
 		until(t, "nobody is asked any more", 3*time.Minute, func() bool {
-			ann.say(w.one, "!echo anybody?")
-			return ann.say(w.two, "!echo anybody?").status == http.StatusServiceUnavailable
+			ann.send(w.one, "!echo anybody?")
+			return ann.send(w.two, "!echo anybody?").status == http.StatusServiceUnavailable
 		})
 		time.Sleep(4 * time.Second)
 		w.openai.Store("well")
 		w.anthropic.Store("well")
 		until(t, "breakers close again", 3*time.Minute, func() bool {
-			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
+			return ann.send(w.one, "!echo better").status == 201 && ann.send(w.two, "!echo better").status == 201
 		})
 	})
 	phase("keys refused", func() {
 		w.openai.Store("unauthorized")
 		w.anthropic.Store("unauthorized")
-		ann.say(w.one, "!echo anybody?")
+		ann.send(w.one, "!echo anybody?")
 		time.Sleep(2 * time.Second)
 		w.openai.Store("well")
 		w.anthropic.Store("well")
 		until(t, "breakers close again", 3*time.Minute, func() bool {
-			return ann.say(w.one, "!echo better").status == 201 && ann.say(w.two, "!echo better").status == 201
+			return ann.send(w.one, "!echo better").status == 201 && ann.send(w.two, "!echo better").status == 201
 		})
 	})
 	phase("saturation", func() {
 		w.untilRecorded(`sum(chat_provider_skips_total{reason="saturated"}) > 0`, func() {
-			t.Log(crowd(130, func() answer { return ann.say(w.one, "!slow 3s") }))
+			t.Log(concurrently(130, func() answer { return ann.send(w.one, "!slow 3s") }))
 		})
 	})
 	phase("crash", func() {
 		// One reply that was seen and one that was not.
-		_, _, leave := ann.listen(w.two, "!slow 20s")
+		_, _, leave := ann.stream(w.two, "!slow 20s")
 		defer leave()
 		time.Sleep(time.Second)
 		w.openai.Store("hanging")
@@ -346,13 +346,13 @@ func (w *world) drive() {
 		w.redis.Kill9()
 		key := w.user("key-2", "--tier", "api_key")
 		until(t, "the limit of an instance alone", 3*time.Minute, func() bool {
-			return crowd(6, func() answer { return key.say(w.one, "!echo hi") })["429 RATE_LIMITED"] > 0
+			return concurrently(6, func() answer { return key.send(w.one, "!echo hi") })["429 RATE_LIMITED"] > 0
 		})
 		time.Sleep(2 * time.Second)
 		w.redis.Restart()
 	})
 	phase("deploy", func() {
-		_, wait, _ := ann.listen(w.one, "!slow 30s") // longer than a shutdown may take
+		_, wait, _ := ann.stream(w.one, "!slow 30s") // longer than a shutdown may take
 		w.one.cmd.Process.Signal(syscall.SIGTERM)
 		wait()
 		if err := w.one.cmd.Wait(); err != nil {
@@ -365,7 +365,7 @@ func (w *world) drive() {
 		var all sync.WaitGroup
 		for range 12 {
 			all.Go(func() { ann.do(w.one, "GET", "/api/chat/messages?limit=5", nil) })
-			all.Go(func() { ann.say(w.two, "!echo is it stored?") })
+			all.Go(func() { ann.send(w.two, "!echo is it stored?") })
 		}
 		time.Sleep(5 * time.Second)
 		w.postgres.Resume()
@@ -373,7 +373,7 @@ func (w *world) drive() {
 		w.postgres.Kill9()
 		for range 5 {
 			ann.do(w.one, "GET", "/api/chat/messages?limit=5", nil)
-			ann.say(w.one, "!echo is it stored?")
+			ann.send(w.one, "!echo is it stored?")
 		}
 		time.Sleep(2 * time.Second)
 		w.postgres.Restart()

@@ -16,7 +16,7 @@ import (
 )
 
 // ours are the prefixes of the metrics that Parley answers for.
-var ours = []string{"chat_", "http_server_", "gen_ai_", "db_client_", "go_sql_"}
+var ofParley = []string{"chat_", "http_server_", "gen_ai_", "db_client_", "go_sql_"}
 
 // Exposed checks what instances expose, in Prometheus's text format, against
 // the catalogue, both ways. missing are metrics that need not be there, with
@@ -56,7 +56,7 @@ func Exposed(catalogue []dashboards.Metric, pages []string, missing map[string]s
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(families)) {
-		if !known[name] && slices.ContainsFunc(ours, func(p string) bool { return strings.HasPrefix(name, p) }) && !ignored[name] {
+		if !known[name] && slices.ContainsFunc(ofParley, func(p string) bool { return strings.HasPrefix(name, p) }) && !ignored[name] {
 			report(name, "is exposed and not in the catalogue")
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build gate
+//go:build e2e
 
 package check_test
 
@@ -236,7 +236,7 @@ func gate(t *testing.T, m *mutant, sound *check.Suite) []check.Problem {
 func promtool(t *testing.T, m *mutant, touched []check.Group) []check.Problem {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"promises.yaml", "alerts.yaml"} {
+	for _, name := range []string{"slo.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile(filepath.Join("../alerts", name))
 		if err != nil {
 			t.Fatal(err)

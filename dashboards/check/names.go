@@ -38,7 +38,7 @@ func (s *Suite) Names() []Problem {
 		n.check("record "+r.Record, r.Expr)
 	}
 	for _, r := range slices.Concat(s.Recordings(), s.Alerts()) {
-		n.whose("rule "+r.Record+r.Alert, r.Expr)
+		n.requireJobMatcher("rule "+r.Record+r.Alert, r.Expr)
 	}
 	for _, r := range s.Alerts() {
 		where := "alert " + r.Alert
@@ -82,7 +82,7 @@ var (
 
 // whose wants a rule on metrics that other services export too to keep to ours:
 // a rule has no variable job that would do so.
-func (n *namer) whose(where, expr string) {
+func (n *namer) requireJobMatcher(where, expr string) {
 	e, err := parse(expr)
 	if err != nil {
 		return

@@ -1,4 +1,4 @@
-//go:build gate
+//go:build e2e
 
 package check_test
 
@@ -16,7 +16,7 @@ import (
 // TestGate runs Parley, lets everything happen to it, and then runs every query
 // of every panel and every part of every rule against what was recorded. The
 // mutations afterwards break one thing each and must be caught.
-func TestGate(t *testing.T) {
+func TestE2E(t *testing.T) {
 	w := newWorld(t)
 	run := check.Run{
 		Suite: load(t), Prometheus: w.prometheus, Database: w.reader(),
@@ -29,7 +29,7 @@ func TestGate(t *testing.T) {
 	// A slow machine, or one with other work, may not let everything happen in
 	// time for a scrape: what has not been recorded gets another chance.
 	for attempt := 1; ; attempt++ {
-		stop := w.murmur()
+		stop := w.backgroundLoad()
 		w.drive()
 		stop()
 		time.Sleep(2 * time.Second) // the last scrape
@@ -42,9 +42,9 @@ func TestGate(t *testing.T) {
 	}
 	pages := w.metrics()
 
-	var panels []drawn
+	var panels []panelData
 	for _, p := range run.Panels(t.Context(), func(d dashboards.Dashboard, p dashboards.Panel, results []check.Result) {
-		panels = append(panels, drawn{d.UID, d.Title, p, results})
+		panels = append(panels, panelData{d.UID, d.Title, p, results})
 	}) {
 		t.Error(p)
 	}
@@ -66,11 +66,11 @@ func TestGate(t *testing.T) {
 	save(t, run, panels)
 	for i, p := range []*process{w.one, w.two} {
 		log, _ := os.ReadFile(p.log.Name())
-		keep(t, []string{"one", "two"}[i]+".log", log)
+		saveFile(t, []string{"one", "two"}[i]+".log", log)
 	}
 	if t.Failed() {
 		for i, page := range pages {
-			keep(t, []string{"one", "two"}[i]+".metrics", []byte(page))
+			saveFile(t, []string{"one", "two"}[i]+".metrics", []byte(page))
 		}
 		return
 	}
@@ -112,7 +112,7 @@ func checkEvaluation(t *testing.T, run check.Run) {
 }
 
 // checkExemplars wants traces beside the latencies of users and providers.
-func checkExemplars(t *testing.T, panels []drawn) {
+func checkExemplars(t *testing.T, panels []panelData) {
 	t.Helper()
 	found := map[string]int{}
 	for _, p := range panels {
@@ -135,14 +135,14 @@ func checkExemplars(t *testing.T, panels []drawn) {
 }
 
 // drawn is a panel with its data, for dashboards/render.
-type drawn struct {
+type panelData struct {
 	Board, Title string
 	Panel        dashboards.Panel
 	Results      []check.Result
 }
 
 // save keeps the data of the run for make dashboards-render.
-func save(t *testing.T, run check.Run, panels []drawn) {
+func save(t *testing.T, run check.Run, panels []panelData) {
 	t.Helper()
 	type heading struct {
 		Title string `json:"title"`
@@ -175,10 +175,10 @@ func save(t *testing.T, run check.Run, panels []drawn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keep(t, "run.json", content)
+	saveFile(t, "run.json", content)
 }
 
-func keep(t *testing.T, name string, content []byte) {
+func saveFile(t *testing.T, name string, content []byte) {
 	t.Helper()
 	dir := "../../bin/dashboards"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
