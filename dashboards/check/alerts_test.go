@@ -140,7 +140,7 @@ func TestAlerts_SayWhatToDo(t *testing.T) {
 }
 
 // chapters are the shape of a runbook: one that is woken knows where to look.
-var chapters = []string{"## What it means", "## Who is hurt", "## Look here first", "## Mend", "## Escalate", "## How it was tested"}
+var chapters = []string{"## What it means", "## Impact", "## Check first", "## Fix", "## Escalate", "## How it was tested"}
 
 var panelRef = regexp.MustCompile(`\*\*([^*/]+) / ([^*]+)\*\*`)
 
@@ -163,7 +163,7 @@ func checkRunbook(t *testing.T, s *check.Suite, r check.Rule, path string) {
 		}
 		at += i + len(c)
 	}
-	first := between(text, "## Look here first", "## Mend")
+	first := between(text, "## Check first", "## Fix")
 	refs := panelRef.FindAllStringSubmatch(first, -1)
 	if len(refs) == 0 || !strings.Contains(first, "```") {
 		t.Errorf("%s needs a panel (**Dashboard / Panel**) and a query or a command to look at first", path)
