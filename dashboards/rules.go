@@ -64,7 +64,7 @@ func Alerts() []Group {
 // Files returns everything that is generated, by path under dashboards/.
 func Files() map[string][]byte {
 	out := map[string][]byte{
-		"alerts/slo.yaml": rulesYAML(ServiceLevels()),
+		"alerts/slos.yaml": rulesYAML(ServiceLevels()),
 		"alerts/alerts.yaml":   rulesYAML(Alerts()),
 	}
 	out["../docs/metrics.md"] = reference()

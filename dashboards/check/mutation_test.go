@@ -236,7 +236,7 @@ func gate(t *testing.T, m *mutant, sound *check.Suite) []check.Problem {
 func promtool(t *testing.T, m *mutant, touched []check.Group) []check.Problem {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"slo.yaml", "alerts.yaml"} {
+	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile(filepath.Join("../alerts", name))
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ func Load(dir string) (*Suite, error) {
 		}
 		s.Boards = append(s.Boards, d)
 	}
-	for _, name := range []string{"slo.yaml", "alerts.yaml"} {
+	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile(filepath.Join(dir, "alerts", name))
 		if err != nil {
 			return nil, err

@@ -232,7 +232,7 @@ func get(url string) (status int, body string) {
 
 func (w *world) startPrometheus() check.Prometheus {
 	dir, addr := w.t.TempDir(), free(w.t)
-	for _, name := range []string{"slo.yaml", "alerts.yaml"} {
+	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
 		rules, err := os.ReadFile(filepath.Join("../alerts", name))
 		if err != nil {
 			w.t.Fatal(err)
@@ -245,7 +245,7 @@ func (w *world) startPrometheus() check.Prometheus {
 	}
 	config, _ := json.Marshal(map[string]any{ // JSON is YAML
 		"global":     map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-		"rule_files": []string{dir + "/slo.yaml", dir + "/alerts.yaml"},
+		"rule_files": []string{dir + "/slos.yaml", dir + "/alerts.yaml"},
 		"scrape_configs": []any{
 			map[string]any{"job_name": "parley", "static_configs": []any{map[string]any{"targets": []string{w.one.admin, w.two.admin}}}},
 			map[string]any{"job_name": "prometheus", "static_configs": []any{map[string]any{"targets": []string{addr}}}},
