@@ -64,8 +64,8 @@ func Alerts() []Group {
 // Files returns everything that is generated, by path under dashboards/.
 func Files() map[string][]byte {
 	out := map[string][]byte{
-		"alerts/slos.yaml": rulesYAML(ServiceLevels()),
-		"alerts/alerts.yaml":   rulesYAML(Alerts()),
+		"alerts/slos.yaml":   rulesYAML(ServiceLevels()),
+		"alerts/alerts.yaml": rulesYAML(Alerts()),
 	}
 	out["../docs/metrics.md"] = reference()
 	maps.Copy(out, caseFiles())
