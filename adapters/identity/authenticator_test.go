@@ -83,7 +83,7 @@ func TestCallers_APIKey(t *testing.T) {
 	}
 	refused(t, c, "beside a cookie", access.Credential{Bearer: secret, Cookies: []access.Cookie{{Name: "authjs.session-token", Value: "x"}}}, fault.Invalid)
 	if err := store.RevokeKey(t.Context(), "bob", "k1", now, entry("e2")); !fault.Is(err, fault.NotFound) {
-		t.Errorf("somebody else revokes it: %v", err)
+		t.Errorf("another user revokes it: %v", err)
 	}
 	if err := store.RevokeKey(t.Context(), "ann", "k1", now, entry("e3")); err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestCallers_DatabaseSessions(t *testing.T) {
 		}
 	}
 	if digests, err := c.Sessions.Digests(t.Context(), "nobody"); err != nil || len(digests) > 0 {
-		t.Errorf("sessions of nobody: %v, %v", digests, err)
+		t.Errorf("sessions of an unknown user: %v, %v", digests, err)
 	}
 
 	named := sessions(url, identity.Tables{Session: "auth.sessions", Token: "token", User: "user_id", Expires: "expires_at"})
@@ -280,7 +280,7 @@ func TestCallers_OIDC(t *testing.T) {
 	good("after a rotation", p.token(t, nil))
 	for what, token := range map[string]string{
 		"of a key that is gone": old,
-		"for somebody else":     p.token(t, map[string]any{"aud": "other"}),
+		"for another audience":  p.token(t, map[string]any{"aud": "other"}),
 		"expired":               p.token(t, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
 		"of another issuer":     p.token(t, map[string]any{"iss": "https://evil.example"}),
 		"without a subject":     p.token(t, map[string]any{"sub": ""}),

@@ -23,7 +23,7 @@ import (
 // golden is what the real packages issued; see testdata/vectors.mjs.
 type golden struct {
 	Now     int64
-	Secrets []string // A, B and one that nobody configured
+	Secrets []string // A, B and one that is not configured
 	Cookies map[string]string
 	Tokens  map[string]string
 }
@@ -392,7 +392,7 @@ func TestMint_Refuses(t *testing.T) {
 	}
 }
 
-// FuzzIdentify_Cookie: nothing that stands in a cookie recognises anybody, or
+// FuzzIdentify_Cookie: no content of a cookie authenticates a caller, or
 // breaks the decoder.
 func FuzzIdentify_Cookie(f *testing.F) {
 	g := vectors(f)

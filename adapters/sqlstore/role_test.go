@@ -112,9 +112,9 @@ func TestAudit_ApplicationRoleCannot(t *testing.T) {
 			"INSERT INTO audit_erasures VALUES ('ann', 's', now())", "INSERT INTO audit_erasures SELECT user_id, subject, now() FROM audit_keys",
 			"UPDATE audit_erasures SET declared_at = now()", "DELETE FROM audit_erasures", "TRUNCATE audit_erasures",
 			"SELECT audit_erase('ann', 10)", "SELECT audit_end_erasure('ann')",
-			declare("''", "'s'", "3", tail, sum),                // entries of nobody
+			declare("''", "'s'", "3", tail, sum),                // entries without a user
 			declare("'ann'", "'s'", "3", tail, sum),             // another subject
-			declare("'eve'", subject, "3", tail, sum),           // somebody else's
+			declare("'eve'", subject, "3", tail, sum),           // another user's
 			declare("'eve'", "'erased before'", "9", tail, sum), // a gap
 			declare("'ann'", subject, "3", sum, sum),            // not behind the last link
 			declare("'ann'", subject, "3", tail, "'x'"),         // no hash

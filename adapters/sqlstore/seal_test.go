@@ -51,7 +51,7 @@ func erasure(user string) ports.Erasure {
 	return ports.Erasure{UserID: user, UserHash: "hash of " + user, At: time.Now()}
 }
 
-// TestAudit_AppendOnly tries everything that nobody may do, and what everybody may.
+// TestAudit_AppendOnly tries what the triggers must refuse and what they must allow.
 func TestAudit_AppendOnly(t *testing.T) {
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		db := raw(store)
@@ -100,7 +100,7 @@ func TestAudit_AppendOnly(t *testing.T) {
 		}
 		refuse(t, db, "UPDATE audit_logs SET status = 'success' WHERE id = 'open'")
 
-		// A declared erasure is the user's and nobody else's.
+		// A declared erasure allows deletions of that user only.
 		if err := store.Record(t.Context(), audited("bob", "done", audit.Success)); err != nil {
 			t.Fatal(err)
 		}

@@ -321,7 +321,7 @@ func (a *attacker) rewrite() string {
 	return "rewrite " + e.id
 }
 
-// resurrect puts an entry under the subject of somebody who was erased.
+// resurrect puts an entry under the subject of an erased user.
 func (a *attacker) resurrect() string {
 	gone := a.texts("SELECT subject FROM audit_chain WHERE kind = 'erased'")[0]
 	id := pick(a.Rand, a.texts("SELECT entry_id FROM audit_chain WHERE subject = $1 AND kind = 'closed'", gone))

@@ -105,7 +105,7 @@ func TestErase_LeavesNoTrace(t *testing.T) {
 			b.Errorf("traces in %v", found)
 		}
 		if after := b.rows("bystander"); after != before || before == 0 {
-			b.Errorf("somebody else had %d rows and has %d", before, after)
+			b.Errorf("another user had %d rows and has %d", before, after)
 		}
 		b.dense(links + 1)
 		b.clean()
@@ -116,10 +116,10 @@ func TestErase_LeavesNoTrace(t *testing.T) {
 			b.Errorf("again: %v", err)
 		}
 		if err := service.EraseUser(b.Context(), ""); !fault.Is(err, fault.Invalid) {
-			b.Errorf("nobody: %v", err)
+			b.Errorf("without a user: %v", err)
 		}
 
-		// Who comes back is somebody new.
+		// A user who comes back is a new user.
 		b.chats(doomed)
 		b.seal()
 		b.head()
@@ -286,7 +286,7 @@ func TestErase_WhileTheUserWrites(t *testing.T) {
 	})
 }
 
-// An erasure that was declared without the chain's key, as somebody can who has
+// An erasure that was declared without the chain's key, as an attacker can who has
 // the application's rights in the database, is one finding that says so.
 func TestVerify_ForgedErasure(t *testing.T) {
 	t.Parallel()

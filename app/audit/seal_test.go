@@ -49,7 +49,7 @@ func TestSeal_LateCommit(t *testing.T) {
 	t.Parallel()
 	each(t, func(b *bench) {
 		if !b.postgres {
-			return // one writer: nobody commits behind another
+			return // one writer: no transaction commits late
 		}
 		tx, err := b.db.Begin()
 		if err != nil {

@@ -97,7 +97,7 @@ func seeded(t testing.TB) *rand.Rand {
 }
 
 // TestVerify_FindsEveryTampering changes each database in 240 random ways, ten of
-// every kind, as somebody who may write all of it but does not have the
+// every kind, as an attacker who may write all of it but does not have the
 // deployment's secret. With -short it is one of every kind.
 func TestVerify_FindsEveryTampering(t *testing.T) {
 	t.Parallel()

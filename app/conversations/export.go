@@ -11,19 +11,18 @@ import (
 	"parley/ports"
 )
 
-// Exported is one piece of everything that is kept of a user: a conversation,
-// followed by its messages, oldest first. The default thread comes first, as a
-// conversation without an id.
+// Exported is one element of an export: a conversation, followed by its messages,
+// oldest first. The default thread comes first, as a conversation without an id.
 type Exported struct {
 	Conversation *chat.Conversation // begins one
 	Message      *chat.Message
 }
 
-// exportAtOnce is how many rows are read at a time.
-const exportAtOnce = 100
+// exportPage is the number of rows that are read at a time.
+const exportPage = 100
 
-// Export yields everything of a user, in pieces, without holding the database
-// in between. An error ends it.
+// Export yields all conversations and messages of a user, page by page; no
+// database connection is held between pages. An error ends it.
 func (s *Service) Export(ctx context.Context, p access.Principal, caller access.Caller) iter.Seq2[Exported, error] {
 	return func(yield func(Exported, error) bool) {
 		if !p.Known() {
@@ -37,7 +36,7 @@ func (s *Service) Export(ctx context.Context, p access.Principal, caller access.
 		if !s.exportOne(ctx, p, chat.Conversation{UserID: p.UserID}, yield) {
 			return
 		}
-		page := ports.Page{Limit: exportAtOnce}
+		page := ports.Page{Limit: exportPage}
 		for {
 			list, more, err := s.History.Conversations(ctx, p.UserID, page)
 			if err != nil {
@@ -63,10 +62,10 @@ func (s *Service) exportOne(ctx context.Context, p access.Principal, c chat.Conv
 	if !yield(Exported{Conversation: &c}, nil) {
 		return false
 	}
-	page := ports.Page{Limit: exportAtOnce, After: &ports.Position{}}
+	page := ports.Page{Limit: exportPage, After: &ports.Position{}}
 	for {
 		list, more, err := s.History.Messages(ctx, p.UserID, c.ID, page)
-		if fault.Is(err, fault.NotFound) { // deleted meanwhile
+		if fault.Is(err, fault.NotFound) { // it was deleted meanwhile
 			return true
 		}
 		if err != nil {

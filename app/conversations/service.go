@@ -1,5 +1,5 @@
-// Package conversations keeps what was said: it makes, lists, renames and
-// deletes conversations, and reads their messages. Replies are made elsewhere.
+// Package conversations creates, lists, changes, exports and deletes
+// conversations, and reads their messages. Replies are the task of app/replies.
 package conversations
 
 import (
@@ -13,26 +13,26 @@ import (
 	"parley/ports"
 )
 
-// Service keeps conversations.
+// Service is safe for concurrent use.
 type Service struct {
 	History ports.History
 	Audit   ports.Audit
-	Accepts func(chat.Params) error // refuses a model that there is not; nil: none
-	Feed    ports.Feed              // told when live replies have to be looked after
+	Accepts func(chat.Params) error // refuses a model that is not available; nil: accepts all
+	Feed    ports.Feed              // announces stop requests and changes
 	Now     ports.Clock
 	NewID   ports.IDs
 }
 
-// Create describes a new conversation. ID is the client's own, optional.
+// Create describes a new conversation. ID may be set by the client.
 type Create struct {
 	Principal            access.Principal
 	Caller               access.Caller
 	ID                   string
 	Title, System, Model string
-	Temporary            bool // in no list, and gone after chat.TemporaryTTL
+	Temporary            bool // not listed, and deleted after chat.TemporaryTTL
 }
 
-// Update says what to change; nil leaves a field as it is.
+// Update changes the fields that are not nil.
 type Update struct {
 	Principal            access.Principal
 	Caller               access.Caller
@@ -43,7 +43,7 @@ type Update struct {
 // MaxSystem is the longest system prompt, in bytes.
 const MaxSystem = 32 << 10
 
-// Create makes a conversation.
+// Create creates a conversation.
 func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, error) {
 	if in.Title != "" {
 		if err := chat.ValidateTitle(in.Title); err != nil {
@@ -101,8 +101,8 @@ func (s *Service) Update(ctx context.Context, in Update) (chat.Conversation, err
 		s.entry(in.Principal, in.Caller, audit.ActionConversationUpdated, in.ID))
 }
 
-// Delete removes a conversation with all its messages. Replies that are being
-// made for it end at once.
+// Delete deletes a conversation with all its messages. Its live replies are stopped
+// first.
 func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.Caller, id string) error {
 	if !chat.ValidID(id) {
 		return chat.ConversationNotFound()
@@ -125,8 +125,8 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, caller access.
 const stopTimeout = 3 * time.Second
 
 // stopReplies asks the running replies of a conversation to stop, and waits for
-// their ends: only their makers know what they have used. One whose maker does
-// not answer is deleted all the same, and its use estimated.
+// their ends: only their owners know what they have used. One whose owner does not
+// answer is deleted all the same, and its usage estimated.
 func stopReplies(ctx context.Context, history ports.History, feed ports.Feed, now ports.Clock, user, id string) error {
 	deadline := time.NewTimer(stopTimeout)
 	defer deadline.Stop()
@@ -146,8 +146,8 @@ func stopReplies(ctx context.Context, history ports.History, feed ports.Feed, no
 	}
 }
 
-// Messages returns a page of a conversation, or of the default thread when id
-// is "": the newest ones, oldest first.
+// Messages returns a page of a conversation, or of the default thread when id is
+// "", oldest first.
 func (s *Service) Messages(ctx context.Context, p access.Principal, id string, page ports.Page) ([]chat.Message, bool, error) {
 	if id != "" && !chat.ValidID(id) {
 		return nil, false, chat.ConversationNotFound()
@@ -155,8 +155,8 @@ func (s *Service) Messages(ctx context.Context, p access.Principal, id string, p
 	return s.History.Messages(ctx, p.UserID, id, page)
 }
 
-// Branch returns the end of one branch, oldest first. leaf "current" is the
-// thread's own.
+// Branch returns the last messages of one branch, oldest first. leaf "current" is
+// the current leaf.
 func (s *Service) Branch(ctx context.Context, p access.Principal, id, leaf string, limit int) ([]chat.Message, bool, error) {
 	if id != "" && !chat.ValidID(id) {
 		return nil, false, chat.ConversationNotFound()

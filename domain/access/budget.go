@@ -26,21 +26,21 @@ func (b Budget) BoundsCost() bool { return b.DayMicros > 0 || b.MonthMicros > 0 
 // Budgets gives each tier its budget; a tier without one is unbounded.
 type Budgets map[Tier]Budget
 
-// Hold is the most that a reply may turn out to use. It is set aside when the
-// reply is admitted, and given back for what was really used when it has ended.
+// Hold is the most that a reply can use. It is reserved when the reply is admitted,
+// and replaced by what the reply has used when it ends.
 type Hold struct {
 	Tokens int64
 	Micros int64
 }
 
-// Spent is what was used in one period, and what is set aside in it.
+// Spent is what was used in one period, and what is reserved in it.
 type Spent struct {
 	Tokens, Micros         int64
 	HeldTokens, HeldMicros int64
 	Replies                int64 // that have ended
 }
 
-// Plus is the sum of both.
+// Plus returns the sum of s and t.
 func (s Spent) Plus(t Spent) Spent {
 	return Spent{
 		Tokens: s.Tokens + t.Tokens, Micros: s.Micros + t.Micros,
@@ -55,33 +55,33 @@ type Usage struct {
 	Live       int // replies being made or waiting
 }
 
-// Remaining is what is left of a budget's tightest bounds.
+// Remaining is what is left of the bounds of a budget that are reached first.
 type Remaining struct {
 	Tokens *int64 // nil: unbounded
 	Micros *int64
 	Reset  time.Time // of the nearest bounded period; zero when nothing is bounded
 }
 
-// Day names the day of t, a period of the ledger.
+// Day returns the name of the day of t, a period of usage.
 func Day(t time.Time) string { return t.UTC().Format("2006-01-02") }
 
-// Month names the month of t, the other one.
+// Month returns the name of the month of t, a period of usage.
 func Month(t time.Time) string { return t.UTC().Format("2006-01") }
 
-// NextDay is when the day of t ends.
+// NextDay returns the end of the day of t.
 func NextDay(t time.Time) time.Time {
 	y, m, d := t.UTC().Date()
 	return time.Date(y, m, d+1, 0, 0, 0, 0, time.UTC)
 }
 
-// NextMonth is when the month of t ends.
+// NextMonth returns the end of the month of t.
 func NextMonth(t time.Time) time.Time {
 	y, m, _ := t.UTC().Date()
 	return time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)
 }
 
-// Admits reports, as an OverBudget fault, which bound a further hold would
-// exceed: the one that is the longest to wait for.
+// Admits returns an OverBudget fault if a further hold would exceed a bound. It
+// names the bound that is renewed last.
 func (b Budget) Admits(u Usage, h Hold, now time.Time) error {
 	over := func(name string, reset time.Time) error {
 		return fault.New(fault.OverBudget, "Your usage budget does not cover this request").
@@ -105,7 +105,8 @@ func (b Budget) Admits(u Usage, h Hold, now time.Time) error {
 	return nil
 }
 
-// exceeds also refuses when nothing is to be held but everything is spent.
+// exceeds reports whether more does not fit. A bound that is reached refuses a hold
+// of 0 too.
 func exceeds(bound, spent, more int64) bool {
 	return bound > 0 && (spent+more > bound || spent >= bound)
 }
@@ -132,7 +133,7 @@ func (b Budget) Remaining(u Usage, now time.Time) Remaining {
 	return r
 }
 
-// Add returns the usage with a hold set aside and one more live reply.
+// Add returns the usage with one more hold and one more live reply.
 func (u Usage) Add(h Hold) Usage {
 	for _, s := range []*Spent{&u.Day, &u.Month} {
 		s.HeldTokens += h.Tokens

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Key is an API key. The secret itself is nowhere: only its digest is kept.
+// Key is an API key. Only the digest of its secret is stored.
 type Key struct {
 	ID        string
 	UserID    string
-	Name      string // what its owner calls it
+	Name      string // given by its owner
 	Hash      string // SHA-256 of the secret, hex
 	Scopes    []Scope
 	CreatedAt time.Time
-	RevokedAt time.Time // zero while it is good
+	RevokedAt time.Time // zero if it was not revoked
 }
 
 // LongestSession bounds how long a credential can live, and so how long a

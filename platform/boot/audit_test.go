@@ -58,7 +58,7 @@ func statements(t *testing.T, env []string, list ...string) {
 }
 
 // An operator's day: the log is sealed while the program serves and verifies
-// beside it, a user is erased, somebody tampers with it, and cuts off its end.
+// beside it, a user is erased, an attacker tampers with it, and cuts off its end.
 func TestAudit_VerifyAndErase(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts many processes")
@@ -100,7 +100,7 @@ func TestAudit_VerifyAndErase(t *testing.T) {
 			return call(t, "GET", p.url+"/api/chat/messages", "", auth).status == http.StatusUnauthorized
 		})
 		if out, code := command(t, env, "user", "erase", "--user", "nobody"); code != 1 || !strings.Contains(out, "Nothing of this user is stored") {
-			t.Errorf("erase nobody: %d %s", code, out)
+			t.Errorf("erase an unknown user: %d %s", code, out)
 		}
 		if code := p.terminate(); code != 0 {
 			t.Errorf("exit code %d", code)

@@ -67,7 +67,7 @@ func TestErase_EndsEveryCredential(t *testing.T) {
 			t.Errorf("a message of a new session: %d %s", got.status, got.body)
 		}
 		if got := call(t, "GET", a.url+"/api/chat/messages", "", bearer(t, env, "bob")); got.status != http.StatusOK {
-			t.Errorf("somebody else: %d %s", got.status, got.body)
+			t.Errorf("another user: %d %s", got.status, got.body)
 		}
 		a.terminate()
 		a = start(t, env...)
@@ -129,7 +129,7 @@ func TestErase_KeepsWhatWasUsed(t *testing.T) {
 			t.Errorf("used %v and %v, want %v and %v", d, m, day, month)
 		}
 		if got := call(t, "POST", i.url+"/api/chat/messages", message("!echo mine"), bearer(t, env, "bob")); got.status == http.StatusUnauthorized {
-			t.Errorf("somebody else: %d %s", got.status, got.body)
+			t.Errorf("another user: %d %s", got.status, got.body)
 		}
 	})
 }

@@ -178,7 +178,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	})
 	conversationService := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Now: time.Now, NewID: newID}
 
-	retention := &conversations.Keeper{
+	retention := &conversations.RetentionWorker{
 		Service: conversationService, Expiry: store, Observer: observer, Retention: time.Duration(c.Replies.RetentionDays) * 24 * time.Hour,
 	}
 

@@ -136,10 +136,10 @@ func TestExport_HoldsEverythingOfOneUser(t *testing.T) {
 	})
 }
 
-func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
+func TestRetentionWorker_DeletesWhatHasExpired(t *testing.T) {
 	t.Parallel()
 	each(t, func(b *bench) {
-		keeper := &conversations.Keeper{Service: b.Service, Expiry: b.store, Observer: b, Retention: 30 * 24 * time.Hour}
+		worker := &conversations.RetentionWorker{Service: b.Service, Expiry: b.store, Observer: b, Retention: 30 * 24 * time.Hour}
 		old, busy, temporary := b.create("ann", false), b.create("ann", false), b.create("ann", true)
 		b.say("ann", old, "old")
 		b.say("ann", temporary, "fleeting")
@@ -151,15 +151,15 @@ func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
 		}
 		sweep := func(want int) {
 			b.Helper()
-			if gone, err := keeper.Sweep(b.Context()); err != nil || gone != want {
-				b.Fatalf("forgot %d, %v; want %d", gone, err, want)
+			if gone, err := worker.Sweep(b.Context()); err != nil || gone != want {
+				b.Fatalf("deleted %d, %v; want %d", gone, err, want)
 			}
 		}
 		sweep(0)
 		b.now = b.now.Add(chat.TemporaryTTL + time.Second)
 		sweep(1)
 		if got := b.texts("ann", temporary); got != nil {
-			b.Errorf("the temporary one still says %q", got)
+			b.Errorf("the temporary one still holds %q", got)
 		}
 		b.now = b.now.Add(29 * 24 * time.Hour)
 		b.say("ann", busy, "again")
@@ -167,7 +167,7 @@ func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
 		b.now = b.now.Add(2 * 24 * time.Hour)
 		sweep(3) // a conversation and two messages
 		if got := b.texts("ann", old); got != nil {
-			b.Errorf("the old one still says %q", got)
+			b.Errorf("the old one still holds %q", got)
 		}
 		if d := cmp.Diff([]string{"first", "re: first", "again", "re: again"}, b.texts("ann", busy)); d != "" {
 			b.Errorf("what is in use is kept whole:\n%s", d)
@@ -180,7 +180,7 @@ func TestKeeper_ForgetsWhatIsDue(t *testing.T) {
 		if err != nil || len(branch) != 4 {
 			b.Errorf("branch of %d, %v", len(branch), err)
 		}
-		keeper.Retention = 0
+		worker.Retention = 0
 		b.now = b.now.Add(1000 * 24 * time.Hour)
 		sweep(0)
 	})
