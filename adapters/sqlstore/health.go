@@ -29,8 +29,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	err := s.read(ctx, "ping", allUsers, func(ctx context.Context, db bun.IDB) error {
-		var one int
-		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+		var answer int
+		return db.QueryRowContext(ctx, "SELECT 1").Scan(&answer)
 	})
 	if fault.Is(err, fault.Overloaded) {
 		return nil

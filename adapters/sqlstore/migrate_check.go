@@ -48,10 +48,10 @@ func (s *Store) checkTables(ctx context.Context, db schema.ExecQuerier, dir migr
 	if err != nil {
 		return err
 	}
-	var missing, taken []string
+	var absent, taken []string
 	for name := range made {
 		if !visible[name] {
-			missing = append(missing, name)
+			absent = append(absent, name)
 		}
 	}
 	for name := range toMake {
@@ -59,13 +59,13 @@ func (s *Store) checkTables(ctx context.Context, db schema.ExecQuerier, dir migr
 			taken = append(taken, name)
 		}
 	}
-	slices.Sort(missing)
+	slices.Sort(absent)
 	slices.Sort(taken)
 	const restore = "restore the whole backup into an empty database, and name that in %s"
 	ahead := len(done) > 0 && done[len(done)-1].Version > files[len(files)-1].Version()
 	switch {
-	case len(missing) > 0 && !ahead: // a newer release may have dropped tables
-		return &SetupError{What: "The schema was restored in part: it lacks the tables " + strings.Join(missing, ", "), Fix: restore}
+	case len(absent) > 0 && !ahead: // a newer release may have dropped tables
+		return &SetupError{What: "The schema was restored in part: it lacks the tables " + strings.Join(absent, ", "), Fix: restore}
 	case len(taken) > 0 && present["chat_users"] && present["chat_runs"]:
 		return &SetupError{What: "The schema was restored in part: it holds Parley's tables without the record of its migrations (" + revisionName + ")", Fix: restore}
 	case len(taken) > 0:

@@ -22,13 +22,13 @@ import (
 )
 
 // changed returns a URL with other parts.
-func changed(t testing.TB, raw string, change func(u *url.URL)) string {
+func changed(t testing.TB, raw string, edit func(u *url.URL)) string {
 	t.Helper()
 	u, err := url.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	change(u)
+	edit(u)
 	return u.String()
 }
 
@@ -161,11 +161,11 @@ func TestReadOnly(t *testing.T) {
 			if err := store.CheckWritable(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			cut := func(setting string) {
+			breakSessions := func(setting string) {
 				execAll(t, admin, "ALTER DATABASE "+name+" "+setting,
 					"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 			}
-			cut("SET default_transaction_read_only = on")
+			breakSessions("SET default_transaction_read_only = on")
 			admin.DB().SetMaxIdleConns(0)
 			until(t, "not writable", func() bool { return errors.Is(store.CheckWritable(t.Context()), sqlstore.ErrReadOnly) })
 			wantUnavailable(t, store.Record(t.Context(), entry("a")))

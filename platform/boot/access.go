@@ -111,11 +111,11 @@ type userRevoke struct {
 // Instances refuse them at once through Redis, else within revocationInterval.
 func (u userRevoke) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		shared, err := openBackends(c, instanceName(c), ports.NopObserver{})
+		b, err := openBackends(c, instanceName(c), ports.NopObserver{})
 		if err != nil {
 			return err
 		}
-		defer shared.close()
+		defer b.close()
 		sessions, err := openSessions(c)
 		if err != nil {
 			return err
@@ -130,7 +130,7 @@ func (u userRevoke) Run(ctx context.Context, p Process) error {
 		r, err := store.RevokeSessions(ctx, u.User, time.Now(), digests,
 			operatorEntry(u.User, audit.ActionSessionsRevoked, audit.ResourceUser, u.User))
 		if err == nil {
-			shared.feed.Notify(ctx, ports.TopicRevoked)
+			b.feed.Notify(ctx, ports.TopicRevoked)
 			fmt.Fprintf(p.Stdout, "sessions and API keys issued until now are ended; session version %d\n", r.Version)
 		}
 		return err

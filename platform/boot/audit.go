@@ -94,8 +94,8 @@ func (v auditVerify) heads(c config.Config) ([]audit.Head, int, error) {
 }
 
 // newAuditor makes the service that seals and verifies the audit log and erases
-// users. shared are the backends that hold copies of a user's data; nil: none.
-func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observer ports.Observer) (*appaudit.Service, error) {
+// users. b are the backends that hold copies of a user's data; nil: none.
+func newAuditor(c config.Config, store *sqlstore.Store, b *backends, observer ports.Observer) (*appaudit.Service, error) {
 	var list []string
 	for _, s := range c.Store.AuditKey {
 		list = append(list, strings.TrimSpace(s.Reveal()))
@@ -108,8 +108,8 @@ func newAuditor(c config.Config, store *sqlstore.Store, shared *backends, observ
 		Ledger: store, Eraser: store, Secrets: append(list, sessions...), Export: headExport(c.Store.AuditHeads.Reveal()),
 		Observer: observer, Now: time.Now,
 	}
-	if shared != nil {
-		deps.Feed, deps.UserCaches = shared.feed, []ports.UserForgetter{shared.feed, shared.cache}
+	if b != nil {
+		deps.Feed, deps.UserCaches = b.feed, []ports.UserForgetter{b.feed, b.cache}
 	}
 	return appaudit.New(deps, appaudit.Options{}), nil
 }

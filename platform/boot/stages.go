@@ -30,9 +30,9 @@ func forever(name string, run func(ctx context.Context)) service {
 // audit must outlive the replies, and the replies' readers the replies.
 func runStages(ctx context.Context, stages [][]service, stopping func(failure error)) error {
 	ended := make(chan error, 1)
-	running := make([]*runningStage, len(stages))
+	started := make([]*runningStage, len(stages))
 	for i, stage := range stages {
-		running[i] = startStage(stage, ended)
+		started[i] = startStage(stage, ended)
 	}
 	var failure error
 	select {
@@ -41,8 +41,8 @@ func runStages(ctx context.Context, stages [][]service, stopping func(failure er
 	}
 	stopping(failure)
 	errs := []error{failure}
-	for i := len(running) - 1; i >= 0; i-- {
-		errs = append(errs, running[i].stop())
+	for i := len(started) - 1; i >= 0; i-- {
+		errs = append(errs, started[i].stop())
 	}
 	return errors.Join(errs...)
 }

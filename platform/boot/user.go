@@ -19,12 +19,12 @@ type userErase struct {
 // session and API key that was issued until now.
 func (u userErase) Run(ctx context.Context, p Process) error {
 	return withStore(ctx, p, func(c config.Config, store *sqlstore.Store) error {
-		shared, err := openBackends(c, instanceName(c), ports.NopObserver{})
+		b, err := openBackends(c, instanceName(c), ports.NopObserver{})
 		if err != nil {
 			return err
 		}
-		defer shared.close()
-		auditor, err := newAuditor(c, store, &shared, taskWarnings{p.Stderr})
+		defer b.close()
+		auditor, err := newAuditor(c, store, &b, taskWarnings{p.Stderr})
 		if err != nil {
 			return err
 		}
