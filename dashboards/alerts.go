@@ -1,7 +1,7 @@
 package dashboards
 
 // spendFloor is the spending per hour, in US dollars, below which no rise is
-// worth waking somebody.
+// worth a page.
 const minSpendPerHour = "20"
 
 // ours keeps a rule on a metric that other services export too to our jobs.

@@ -1,8 +1,8 @@
-// Package dashboards is what an operator sees of Parley: the catalogue of its
-// metrics, the Grafana dashboards and the Prometheus rules. Dashboards and
+// Package dashboards has the catalogue of metrics, the Grafana dashboards and the
+// Prometheus rules. Dashboards and
 // rules are written here in Go, because their panels repeat one another, and
-// generated into grafana/ and alerts/, which is what gets loaded. The package
-// check proves that they fit a running Parley.
+// generated into grafana/ and alerts/, which Grafana and Prometheus load. Package
+// check tests them on running instances.
 package dashboards
 
 // Kind is the type of a metric.
@@ -14,7 +14,7 @@ const (
 	Histogram Kind = "histogram"
 )
 
-// Source says who makes a metric.
+// Source is where a metric is recorded.
 type Source string
 
 const (
@@ -46,8 +46,8 @@ var (
 	dependencies  = []string{"database", "redis", "sessions"}
 )
 
-// Catalogue is every metric that Parley promises, and those of others that the
-// dashboards and rules rely on.
+// Catalogue has every metric of Parley, and those of others that dashboards and
+// rules use.
 var Catalogue = []Metric{
 	// Turns: a message and the making of its reply.
 	{Name: "chat_turns_total", Kind: Counter, Source: Domain,

@@ -28,7 +28,7 @@ type Rule struct {
 	Summary, Description, Board string
 }
 
-// Severity is the alert's label: page wakes somebody, ticket can wait until
+// Severity is the alert's label: page needs action at once, ticket can wait until
 // the morning, none is for machines.
 func (r Rule) Severity() string { return r.label("severity") }
 

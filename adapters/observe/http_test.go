@@ -128,7 +128,7 @@ func TestHTTP_ClientGone(t *testing.T) {
 	}
 }
 
-// Nobody can make time series by asking for things.
+// Requests cannot create time series.
 func TestHTTP_AttackMakesNoSeries(t *testing.T) {
 	w := setup(t)
 	h := w.HTTP(http.NewServeMux(), none)

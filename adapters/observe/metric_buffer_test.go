@@ -9,7 +9,7 @@ import (
 	"parley/ports"
 )
 
-// What is measured is counted at the latest when somebody looks, and exactly
+// Samples are recorded at the latest at a scrape, and exactly
 // once, however many measure and look at the same time.
 func TestLater_CountsOnce(t *testing.T) {
 	w := setup(t)
@@ -32,7 +32,7 @@ func TestLater_CountsOnce(t *testing.T) {
 	}
 }
 
-// Nobody has to look for what has gathered to stay bounded.
+// The buffer is bounded without scrapes.
 func TestLater_CountsWithoutAnyoneLooking(t *testing.T) {
 	w := setup(t)
 	for range 1000 {

@@ -30,7 +30,7 @@ import (
 	"parley/ports"
 )
 
-// world is an Observer with everything it tells.
+// world is an Observer with its log, metrics and traces.
 type world struct {
 	*observe.Observer
 	log      *bytes.Buffer

@@ -104,7 +104,7 @@ func read(t *testing.T, path string, into any) {
 	}
 }
 
-// Whoever is woken finds a value, a severity, a dashboard and a runbook.
+// Every alert has a value, a severity, a dashboard and a runbook.
 func TestAlerts_SayWhatToDo(t *testing.T) {
 	s := load(t)
 	boards := map[string]bool{}

@@ -13,9 +13,9 @@ import (
 	"parley/dashboards/check"
 )
 
-// TestGate runs Parley, lets everything happen to it, and then runs every query
-// of every panel and every part of every rule against what was recorded. The
-// mutations afterwards break one thing each and must be caught.
+// TestE2E runs Parley through every outcome, and then runs every query of every
+// panel and every part of every rule on what was recorded. The mutations afterwards
+// break one thing each and must be detected.
 func TestE2E(t *testing.T) {
 	w := newWorld(t)
 	run := check.Run{
@@ -85,7 +85,7 @@ var mayBeEmpty = map[string]string{
 	"parley-usage / Cost per hour / B": "the run is not a week old",
 }
 
-// mayBeMissing are metrics that nobody exposes, and why.
+// mayBeMissing are metrics that are not exposed, and why.
 var mayBeMissing = map[string]string{}
 
 // mayNotMove are values of labels that the run does not bring about, and why.
@@ -95,7 +95,7 @@ var mayNotMove = map[string]string{
 	`chat_telemetry_dropped_total{signal="logs"}`: "10,000 lines must wait for a reader of the log that blocks; TestLog_BlockedReaderBlocksNobody does that",
 }
 
-// checkEvaluation wants no rule to fail, and the watchdog to fire.
+// checkEvaluation checks that no rule fails, and that the watchdog fires.
 func checkEvaluation(t *testing.T, run check.Run) {
 	t.Helper()
 	for expr, want := range map[string]float64{
@@ -111,7 +111,7 @@ func checkEvaluation(t *testing.T, run check.Run) {
 	}
 }
 
-// checkExemplars wants traces beside the latencies of users and providers.
+// checkExemplars checks that latencies of turns and providers have traces.
 func checkExemplars(t *testing.T, panels []panelData) {
 	t.Helper()
 	found := map[string]int{}

@@ -15,7 +15,7 @@ import (
 
 // rule is one habit of good dashboards. The first fifteen are those of
 // Grafana's dashboard-linter; its two for LogQL are met by having none. In one
-// we go further: its template-job-rule wants .+ for all jobs, which mixes
+// we differ: its template-job-rule requires .+ for all jobs, which mixes
 // go_* and http_* of other services in; our list of jobs comes from
 // chat_build_info, and all of them are just these.
 type rule struct {
@@ -245,14 +245,14 @@ func everyExpr(check func(string, dashboards.Target, parser.Expr, error, func(st
 	})
 }
 
-// matcherRule wants every selector to choose by the variable of that name.
+// matcherRule requires that every selector uses the variable of that name.
 // Recorded series have no instance left, and alerts are of any job.
 func matcherRule(name string) func(string, dashboards.Target, parser.Expr, error, func(string, string, ...any)) {
 	return func(where string, t dashboards.Target, _ parser.Expr, _ error, report func(string, string, ...any)) {
 		// Parsed with a telling value, to see what becomes of the variable.
 		e, err := promql.ParseExpr(Variables{name: "chosen", "__rate_interval": "1m", "__range": "1h"}.Expand(t.Expr))
 		if err != nil {
-			return // target-promql-rule says so
+			return // target-promql-rule reports it
 		}
 		walkSelectors(e, func(s *parser.VectorSelector) {
 			if s.Name == "ALERTS" || name == "instance" && strings.Contains(s.Name, ":") {

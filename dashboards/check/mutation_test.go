@@ -176,7 +176,7 @@ func (m *mutant) metric(name string) *dashboards.Metric {
 	return &m.run.Catalogue[i]
 }
 
-// mutate breaks one thing after the other and wants the gate to say so, on what
+// mutate breaks one thing after the other and requires that a check fails, on what
 // the run has recorded.
 func mutate(t *testing.T, run check.Run, pages []string) {
 	sound := load(t)

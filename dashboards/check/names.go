@@ -80,8 +80,8 @@ var (
 	labelOfLegend = regexp.MustCompile(`{{\s*([a-zA-Z_]+)\s*}}`)
 )
 
-// whose wants a rule on metrics that other services export too to keep to ours:
-// a rule has no variable job that would do so.
+// requireJobMatcher requires that a rule on metrics that other services export too
+// selects the jobs of Parley: a rule has no variable job.
 func (n *namer) requireJobMatcher(where, expr string) {
 	e, err := parse(expr)
 	if err != nil {

@@ -139,7 +139,7 @@ func (r *Run) sql(ctx context.Context, text string) (columns []string, rows [][]
 
 // Rules runs every alert and recording rule, taken apart: each selector must
 // have matched something, and each side of a comparison must have a value, or
-// the rule could never speak.
+// the rule could never fire.
 func (r *Run) Rules(ctx context.Context) []Problem {
 	var out []Problem
 	try := func(where, expr string) {
@@ -175,7 +175,7 @@ func (r *Run) Rules(ctx context.Context) []Problem {
 	return out
 }
 
-// Moved wants every label of the catalogue to have been there, and every value
+// Moved checks that every label of the catalogue has occurred, and every value
 // that it can have to have occurred: otherwise a panel could be right about a
 // thing that never happens. unmoved are those that may not have, as
 // metric{label="value"}, with the reason.

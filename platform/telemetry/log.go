@@ -43,7 +43,7 @@ func IsTerminal(w io.Writer) bool {
 }
 
 // contextHandler adds what the context knows to every line: the trace, and
-// what the program says besides. It hides secrets itself: a function that a
+// the attributes of Options.LogAttrs. It hides secrets itself: a function that a
 // handler of slog asks about every attribute makes each line twice as dear.
 type contextHandler struct {
 	slog.Handler
@@ -96,7 +96,7 @@ func inspect(r slog.Record) (plain, secrets bool) {
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Value.Kind() {
 		case slog.KindString:
-			secrets = secrets || secret(a.Key)
+			secrets = secrets || isSecretName(a.Key)
 		case slog.KindGroup, slog.KindLogValuer:
 			plain, secrets = false, true
 		case slog.KindAny:
@@ -107,12 +107,12 @@ func inspect(r slog.Record) (plain, secrets bool) {
 	return plain, secrets
 }
 
-// hide is the second fence: types hide themselves, and a secret that somebody
-// turned into a plain string is caught by its name.
+// hide replaces secrets by their names: types of secrets hide themselves, but a
+// secret may have been converted to a plain string.
 func hide(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	switch {
-	case v.Kind() == slog.KindString && secret(a.Key):
+	case v.Kind() == slog.KindString && isSecretName(a.Key):
 		return slog.String(a.Key, "[secret]")
 	case v.Kind() == slog.KindGroup:
 		inner := make([]slog.Attr, 0, len(v.Group()))
@@ -125,7 +125,7 @@ func hide(a slog.Attr) slog.Attr {
 }
 
 // secret reports whether a name is that of a secret.
-func secret(key string) bool {
+func isSecretName(key string) bool {
 	switch strings.ToLower(key) {
 	case "authorization", "cookie", "set-cookie", "password", "secret", "token", "api_key", "dsn", "database_url", "redis_url", "auth_secret":
 		return true

@@ -12,11 +12,11 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
-// register fills the registry with what every Go service has to tell and
-// returns the reader through which OpenTelemetry's instruments join it.
+// register registers the metrics of the Go runtime and the process, and returns
+// the reader that exports OpenTelemetry's instruments to the registry.
 func register(reg *prometheus.Registry, o Options) (sdkmetric.Reader, error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "chat_build_info", Help: "Which build runs; always 1.",
+		Name: "chat_build_info", Help: "Version of the running build; always 1.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": revision(), "goversion": runtime.Version()},
 	})
 	build.Set(1)
@@ -34,7 +34,7 @@ func register(reg *prometheus.Registry, o Options) (sdkmetric.Reader, error) {
 
 func newDropped(reg prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "chat_telemetry_dropped_total", Help: "Telemetry that was made and could not be delivered.",
+		Name: "chat_telemetry_dropped_total", Help: "Spans and log lines that could not be delivered.",
 	}, []string{"signal"})
 	for _, signal := range []string{"traces", "logs"} {
 		c.WithLabelValues(signal)
@@ -44,8 +44,8 @@ func newDropped(reg prometheus.Registerer) *prometheus.CounterVec {
 }
 
 // Buckets of the semantic conventions, which the SDK does not apply by itself.
-// Durations are in seconds. HTTP and GenAI go further up than the conventions,
-// because a streamed reply takes minutes.
+// Durations are in seconds. HTTP and GenAI have larger buckets than in the
+// conventions, because a streamed reply takes minutes.
 var buckets = map[string][]float64{
 	"http.server.request.duration": {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300},
 	"gen_ai.client.operation.duration": {
@@ -59,9 +59,9 @@ var buckets = map[string][]float64{
 	},
 }
 
-// strangers are attributes whose values callers choose: as labels they would
-// let anybody fill the registry.
-var strangers = attribute.NewDenyKeysFilter(
+// callerAttributes have values from callers: as labels they would create an
+// unbounded number of series.
+var callerAttributes = attribute.NewDenyKeysFilter(
 	"server.address", "server.port", "client.address", "network.peer.address", "network.peer.port",
 	"user_agent.original", "url.path", "url.full", "url.query", "url.scheme",
 )
@@ -70,8 +70,8 @@ func views() []sdkmetric.View {
 	out := make([]sdkmetric.View, 0, len(buckets))
 	for name, bounds := range buckets {
 		s := sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: bounds}}
-		if strings.HasPrefix(name, "http.") { // filtering costs as much as counting, and callers are only met here
-			s.AttributeFilter = strangers
+		if strings.HasPrefix(name, "http.") { // only these have such attributes, and filtering costs as much as counting
+			s.AttributeFilter = callerAttributes
 		}
 		out = append(out, sdkmetric.NewView(sdkmetric.Instrument{Name: name}, s))
 	}

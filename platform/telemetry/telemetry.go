@@ -1,7 +1,7 @@
 // Package telemetry sets up logs, metrics and traces: one slog logger, one
 // Prometheus registry behind one /metrics, and one tracer provider that exports
-// over OTLP when the standard OpenTelemetry variables name an endpoint. It
-// knows nothing of Parley; adapters/observe says what is worth telling.
+// over OTLP when the standard OpenTelemetry variables name an endpoint.
+// adapters/observe records into them.
 package telemetry
 
 import (
@@ -25,9 +25,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Options say who speaks and where the log goes.
+// Options name the service and configure its log.
 type Options struct {
-	Service  string // service.name, unless OTEL_SERVICE_NAME says otherwise
+	Service  string // service.name, unless OTEL_SERVICE_NAME is set
 	Version  string
 	Instance string // service.instance.id
 
@@ -42,7 +42,7 @@ type Options struct {
 	Getenv func(string) string
 }
 
-// Telemetry is the running set-up. Nothing global is needed to use it.
+// Telemetry is the result of Setup. It uses no global state.
 type Telemetry struct {
 	Log      *slog.Logger
 	Level    *slog.LevelVar // may be changed at any time
@@ -51,7 +51,7 @@ type Telemetry struct {
 	Tracers  trace.TracerProvider
 	// Propagator reads and writes W3C trace context.
 	Propagator propagation.TextMapPropagator
-	// Exporting says whether traces leave the process.
+	// Exporting reports whether traces are exported.
 	Exporting bool
 
 	shutdown []func(context.Context) error
@@ -77,7 +77,7 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 			attribute.String("service.version", o.Version),
 			attribute.String("service.instance.id", o.Instance),
 		),
-		resource.WithFromEnv(), // last: the operator's word counts
+		resource.WithFromEnv(), // last: it overrides the others
 	)
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("describe this service: %w", err)
@@ -112,7 +112,7 @@ func (t *Telemetry) tracers(ctx context.Context, o Options, res *resource.Resour
 	if err != nil {
 		return fmt.Errorf("set up traces: %w", err)
 	}
-	if exporter == nil { // ids for the log, and nothing else
+	if exporter == nil { // only ids for the log
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()), sdktrace.WithResource(res))
 		t.Tracers = provider
 		t.shutdown = append(t.shutdown, provider.Shutdown)
@@ -120,7 +120,7 @@ func (t *Telemetry) tracers(ctx context.Context, o Options, res *resource.Resour
 	}
 	t.Exporting = true
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithSpanProcessor(newBatches(exporter, queueSize(o.Getenv), dropped.WithLabelValues("traces"))),
+		sdktrace.WithSpanProcessor(newCountingProcessor(exporter, queueSize(o.Getenv), dropped.WithLabelValues("traces"))),
 		sdktrace.WithResource(res))
 	t.Tracers = provider
 	t.shutdown = append(t.shutdown, provider.Shutdown)
@@ -137,10 +137,10 @@ func (t *Telemetry) Metrics() http.Handler {
 	}))
 }
 
-// Shutdown sends what is left, for as long as ctx allows.
+// Shutdown sends what is pending until ctx is over.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	var errs []error
-	for _, f := range slices.Backward(t.shutdown) { // the log last, which hears of the others
+	for _, f := range slices.Backward(t.shutdown) { // the log last: the others may write to it
 		errs = append(errs, f(ctx))
 	}
 	return errors.Join(errs...)

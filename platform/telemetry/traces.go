@@ -13,7 +13,7 @@ import (
 )
 
 // newTraceExporter returns nil when no endpoint is configured. It connects
-// lazily: a collector that is down delays nothing and refuses nothing.
+// lazily: a collector that is down does not delay the start.
 func newTraceExporter(ctx context.Context, getenv func(string) string) (sdktrace.SpanExporter, error) {
 	first := func(names ...string) string {
 		for _, n := range names {
@@ -33,8 +33,8 @@ func newTraceExporter(ctx context.Context, getenv func(string) string) (sdktrace
 	return otlptracehttp.New(ctx)
 }
 
-// queueSize is how many finished spans may wait for the exporter, by default as
-// the specification has it.
+// queueSize returns how many finished spans may wait for the exporter; the default
+// is that of the specification.
 func queueSize(getenv func(string) string) int64 {
 	if n, err := strconv.ParseInt(getenv("OTEL_BSP_MAX_QUEUE_SIZE"), 10, 64); err == nil && n > 0 {
 		return n
@@ -42,23 +42,23 @@ func queueSize(getenv func(string) string) int64 {
 	return sdktrace.DefaultMaxQueueSize
 }
 
-// batches exports spans in batches and counts every span that is lost. The
-// SDK's own processor drops what does not fit into its queue without a word;
-// this one lets no more in than fit.
-type batches struct {
+// countingProcessor exports spans in batches and counts every span that is lost.
+// The SDK's own processor drops spans that do not fit into its queue without
+// counting them; this one does not pass on more than fit.
+type countingProcessor struct {
 	sdktrace.SpanProcessor
 	waiting atomic.Int64 // in the queue, or on their way
 	size    int64
 	lost    prometheus.Counter
 }
 
-func newBatches(e sdktrace.SpanExporter, size int64, lost prometheus.Counter) *batches {
-	b := &batches{size: size, lost: lost}
-	b.SpanProcessor = sdktrace.NewBatchSpanProcessor(exporting{e, b}, sdktrace.WithMaxQueueSize(int(size)))
+func newCountingProcessor(e sdktrace.SpanExporter, size int64, lost prometheus.Counter) *countingProcessor {
+	b := &countingProcessor{size: size, lost: lost}
+	b.SpanProcessor = sdktrace.NewBatchSpanProcessor(countingExporter{e, b}, sdktrace.WithMaxQueueSize(int(size)))
 	return b
 }
 
-func (b *batches) OnEnd(s sdktrace.ReadOnlySpan) {
+func (b *countingProcessor) OnEnd(s sdktrace.ReadOnlySpan) {
 	if !s.SpanContext().IsSampled() {
 		return
 	}
@@ -70,13 +70,14 @@ func (b *batches) OnEnd(s sdktrace.ReadOnlySpan) {
 	b.SpanProcessor.OnEnd(s)
 }
 
-// exporting tells its processor what has left the queue, and how.
-type exporting struct {
+// countingExporter reports to its processor which spans have left the queue, and
+// which were lost.
+type countingExporter struct {
 	sdktrace.SpanExporter
-	b *batches
+	b *countingProcessor
 }
 
-func (e exporting) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+func (e countingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	e.b.waiting.Add(-int64(len(spans)))
 	if err != nil {
