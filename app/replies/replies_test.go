@@ -692,7 +692,7 @@ func TestFinish_UnheardIsToldOnce(t *testing.T) {
 func TestDrain(t *testing.T) {
 	b := setup(t)
 	opt := quick()
-	opt.ShutdownTimeout = 500 * time.Millisecond
+	opt.ShutdownTimeout = 2 * time.Second // enough for one reply to end on a busy machine
 	old := b.start(opt)
 	unseen := b.send(old.Service, replies.Send{Content: "unseen"})
 	b.model.Next()

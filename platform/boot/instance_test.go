@@ -78,8 +78,12 @@ func environment(env []string) []string {
 }
 
 // start starts the program and waits until it is ready.
+// With -short only the tests that go through all of the program do so.
 func start(t *testing.T, env ...string) *instance {
 	t.Helper()
+	if name, _, _ := strings.Cut(t.Name(), "/"); testing.Short() && name != "TestServe_Checklist" && name != "TestDoctor_ExaminesARunningAPI" {
+		t.Skip("starts a process of the program")
+	}
 	return startBy(t, func(args []string) *exec.Cmd { return exec.Command(args[0], args[1:]...) }, env...)
 }
 
