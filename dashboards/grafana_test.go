@@ -25,7 +25,7 @@ func TestGrafana_DecodesEveryDashboard(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var lenient, strict dashboard.Dashboard
+			var lenient, strict dashboard.Dashboard //nolint:staticcheck // the boards are of this version
 			if err := json.Unmarshal(raw, &lenient); err != nil {
 				t.Fatalf("decode: %v", err)
 			}

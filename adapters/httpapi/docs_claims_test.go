@@ -108,7 +108,7 @@ const asCurl = "PARLEY_TEST_CURL"
 // curl is as much of the program as the examples need. Unlike the real one it
 // fails on an answer of 400 or more.
 func curl(args []string) error {
-	req, err := http.NewRequest("", "", nil) //nolint:noctx // the process is bounded by its test
+	req, err := http.NewRequest("", "", nil)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func curl(args []string) error {
 			method = "POST"
 		}
 	}
-	full, err := http.NewRequest(method, url, strings.NewReader(body)) //nolint:noctx // as above
+	full, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (s *Sessions) Check(ctx context.Context) error {
 	found, err := s.db.QueryContext(ctx, s.lookup, "")
 	if err == nil {
 		found.Next()
-		err = errors.Join(found.Err(), found.Close())
+		err = errors.Join(found.Err(), found.Close()) //nolint:sqlclosecheck // its error matters
 	}
 	if err != nil {
 		return fmt.Errorf("look up sessions: %w", err)

@@ -78,7 +78,7 @@ func (l *Limiter) Take(ctx context.Context, key string, n int) (access.Decision,
 		}
 		local, err := l.local.Take(ctx, key, l.share(n))
 		if err != nil || local.Allowed {
-			return d, nil
+			return d, nil //nolint:nilerr // Redis has decided
 		}
 		local.Fallback = true
 		l.cancel(key, t)

@@ -60,7 +60,8 @@ func TestErase_KeepsUsage(t *testing.T) {
 			if known, err := store.DeclareErasure(t.Context(), e, appended); err != nil || !known {
 				t.Fatalf("declare: %v, %v", known, err)
 			}
-			for more, err := true, error(nil); more; {
+			for more := true; more; {
+				var err error
 				if more, err = store.EraseSome(t.Context(), e, 100); err != nil {
 					t.Fatal(err)
 				}

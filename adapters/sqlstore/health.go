@@ -80,7 +80,7 @@ func (s *Store) writeNothing(ctx context.Context, large bool) error {
 		statement := stmt("UPDATE chat_users SET session_version = session_version WHERE false")
 		if large {
 			filling := make([]byte, probeSize)
-			rand.Read(filling) //nolint:errcheck // never fails
+			rand.Read(filling)
 			statement = stmt("INSERT INTO chat_users (user_id, leaf_id, created_at) VALUES (?, ?, ?)",
 				"parley-check-"+rand.Text(), base64.StdEncoding.EncodeToString(filling), time.Now())
 		}

@@ -303,7 +303,8 @@ func TestVerify_ForgedErasure(t *testing.T) {
 		if _, err := b.store.DeclareErasure(b.Context(), e, forger.Append); err != nil {
 			b.Fatal(err)
 		}
-		for more, err := true, error(nil); more; {
+		for more := true; more; {
+			var err error
 			if more, err = b.store.EraseSome(b.Context(), e, 100); err != nil {
 				b.Fatal(err)
 			}

@@ -1,3 +1,5 @@
+// Package audit holds audit entries and the arithmetic of the chain over them:
+// how a link is hashed, digested and signed. It does no I/O.
 package audit
 
 import (

@@ -122,7 +122,7 @@ func (u userRevoke) Run(ctx context.Context, p Process) error {
 		}
 		var digests []string
 		if sessions != nil {
-			defer sessions.Close() //nolint:errcheck // it was only read
+			defer sessions.Close()
 			if digests, err = sessions.Digests(ctx, u.User); err != nil {
 				return err
 			}

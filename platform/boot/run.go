@@ -73,7 +73,7 @@ func (s server) listener(name string, h *http.Server, l net.Listener, grace time
 			}
 			_ = h.Close()
 		}
-		<-failed
+		<-failed //nolint:errcheck // the server was closed
 		return nil
 	}}
 }

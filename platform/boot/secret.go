@@ -96,7 +96,7 @@ func makeDataDir(dir string) error {
 // minSecretBytes is the least length of a secret that keys are derived from.
 const minSecretBytes = 32
 
-const makeSecretCommand = "openssl rand -base64 33"
+const makeSecretCommand = "openssl rand -base64 33" //nolint:gosec // a command, not a secret
 
 // weakSecrets returns one error for each secret that can be guessed.
 // Development mode makes its own. Later entries of AUDIT_KEY only open what was

@@ -33,7 +33,7 @@ func (u userErase) Run(ctx context.Context, p Process) error {
 			return err
 		}
 		if sessions != nil {
-			defer sessions.Close() //nolint:errcheck // it was only read
+			defer sessions.Close()
 			auditor.Sessions = sessions.Digests
 		}
 		if err := auditor.EraseUser(ctx, u.User); err != nil {

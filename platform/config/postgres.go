@@ -180,14 +180,14 @@ func splitHost(text string) (host, port string, err error) {
 
 func checkPort(port string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
-		return fmt.Errorf("must have a port between 1 and 65535; %w", percentHint)
+		return fmt.Errorf("must have a port between 1 and 65535; %w", errPercentEncode)
 	}
 	return nil
 }
 
-// percentHint is appended where an unescaped character of the password may have
+// errPercentEncode is appended where an unescaped character of the password may have
 // been taken for the end of it.
-var percentHint = errors.New("special characters in a password must be percent-encoded")
+var errPercentEncode = errors.New("special characters in a password must be percent-encoded")
 
 // translation is the work on one URL's parameters.
 type translation struct {
@@ -245,7 +245,7 @@ func (t *translation) take(name, value string) error {
 	case ignoredParameters[known]:
 		t.ignore(name)
 	case !parameterName.MatchString(name):
-		return fmt.Errorf("has something after ? that is no parameter; %w", percentHint)
+		return fmt.Errorf("has something after ? that is no parameter; %w", errPercentEncode)
 	default:
 		return fmt.Errorf("has the unknown parameter %s; remove it", name)
 	}

@@ -147,7 +147,7 @@ func (s *Server) Dir() string { return s.dir }
 // Pid is the process id of the server; it changes with Restart.
 func (s *Server) Pid() int { return s.pid }
 
-// Family lists its processes, the parent first.
+// Processes lists its processes, the parent first.
 func (s *Server) Processes() []int { return descendants(s.pid) }
 
 // Pause freezes the server with all its processes: connections stay open and
