@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -257,8 +258,15 @@ func (w *world) drive() {
 		resp.Body.Close()
 	})
 	phase("one provider limited", func() {
-		w.openai.Store("late") // more fail at once than may be tried elsewhere
-		concurrently(90, func() answer { return ann.send(w.one, "!echo now") })
+		w.openai.Store("late")     // more fail at once than may be tried elsewhere
+		users := make([]*user, 15) // each gets a fair share of a provider's places
+		for i := range users {
+			users[i] = w.user(fmt.Sprintf("late-%d", i))
+		}
+		var next atomic.Int64
+		w.untilRecorded(`sum(chat_provider_skips_total{reason="retry_budget"}) > 0`, func() {
+			concurrently(90, func() answer { return users[next.Add(1)%int64(len(users))].send(w.one, "!echo now") })
+		})
 		w.openai.Store("limited")
 		time.Sleep(4 * time.Second)
 	})

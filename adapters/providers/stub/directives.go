@@ -16,6 +16,10 @@ func Directives(c Call) Reply {
 			message = m.Text
 		}
 	}
+	// After a failed reply the messages before and after it are merged into one.
+	if i := strings.LastIndex(message, "\n\n!"); i >= 0 {
+		message = message[i+2:]
+	}
 	name, arg, _ := strings.Cut(message, " ")
 	switch name {
 	case "!echo":
