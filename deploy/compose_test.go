@@ -94,7 +94,7 @@ func TestCompose_References(t *testing.T) {
 		}
 		for _, p := range s.Ports {
 			if !strings.HasPrefix(p, "127.0.0.1:") {
-				t.Errorf("%s: the port %s is open to everybody", name, p)
+				t.Errorf("%s: the port %s is open to every network", name, p)
 			}
 		}
 		for on, d := range s.DependsOn {

@@ -38,7 +38,7 @@ func TestProxy_Config(t *testing.T) {
 }
 
 // The proxy passes a stream on piece by piece, and an instance can leave
-// without anybody noticing.
+// without a user noticing.
 func TestProxy_StreamsAndDrains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the image")

@@ -351,7 +351,7 @@ func TestRouter_AllOpen(t *testing.T) {
 }
 
 // Once the budget is spent there is no second call, so the first one goes to
-// whoever has not been failing.
+// endpoints that have not been failing.
 func TestRouter_EmptyRetryBudgetGoesWhereItWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &scripted{name: "a"}, &scripted{name: "b", outcomes: []outcome{say("yes")}}

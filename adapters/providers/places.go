@@ -5,7 +5,7 @@ import "sync"
 // places bounds how many replies one provider makes at once, and shares them
 // between users: a user gets another place only while more places are free than
 // the user holds. One user alone can hold half of them, two a third each, and
-// somebody who holds none is admitted as long as any is free.
+// one who holds none is admitted as long as any is free.
 type places struct {
 	limit int
 

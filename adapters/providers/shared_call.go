@@ -126,7 +126,7 @@ func (s *sharedCall) follow(ctx context.Context, emit func(chat.Delta), started 
 			a, err = s.result(started)
 			return a, next+len(deltas) > 0, err
 		case <-ctx.Done():
-			return s.leave(), next > 0, upstream.Ended(ctx)
+			return s.release(), next > 0, upstream.Ended(ctx)
 		}
 	}
 }
@@ -148,9 +148,9 @@ func (s *sharedCall) result(started bool) (ports.Answer, error) {
 	return a, s.err
 }
 
-// leave removes a waiter before the end. The last one cancels the call, and
+// release removes a waiter before the end. The last one cancels the call, and
 // waits until its usage is known.
-func (s *sharedCall) leave() ports.Answer {
+func (s *sharedCall) release() ports.Answer {
 	s.mu.Lock()
 	s.waiters--
 	last := s.waiters == 0

@@ -104,7 +104,7 @@ func TestBackup_OneMoment(t *testing.T) {
 			writers.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
 					id := fmt.Sprintf("%d-%d", w, i)
-					send(t, store, "user-"+id, "c-"+id, chat.Completed, id, time.Now(), time.Millisecond)
+					storeTurn(t, store, "user-"+id, "c-"+id, chat.Completed, id, time.Now(), time.Millisecond)
 				}
 			})
 		}
@@ -135,7 +135,7 @@ func TestBackup_OneMoment(t *testing.T) {
 				t.Errorf("not one moment: %v", counts)
 			}
 			chained(t, got, 1000) // numbers go on behind those that are there
-			send(t, got, "new", "", chat.Completed, "new", time.Now(), time.Millisecond)
+			storeTurn(t, got, "new", "", chat.Completed, "new", time.Now(), time.Millisecond)
 			chained(t, got, 1000)
 		}
 	})
@@ -253,7 +253,7 @@ func manifestOnly(t *testing.T, m sqlstore.Manifest) []byte {
 func TestBackup_Roles(t *testing.T) {
 	t.Parallel()
 	owner, ownerURL, appURL := deployed(t)
-	send(t, owner, "ann", "c1", chat.Completed, "1", time.Now(), time.Second)
+	storeTurn(t, owner, "ann", "c1", chat.Completed, "1", time.Now(), time.Second)
 	chained(t, owner, 10)
 	for name, url := range map[string]string{"Owner": ownerURL, "ApplicationRole": appURL} {
 		for _, rls := range []bool{false, true} {
@@ -292,7 +292,7 @@ func TestBackup_Roles(t *testing.T) {
 func TestRestore_FailureLeavesNothing(t *testing.T) {
 	t.Parallel()
 	source := openPostgres(t)
-	send(t, source, "ann", "c1", chat.Completed, "1", time.Now(), time.Second)
+	storeTurn(t, source, "ann", "c1", chat.Completed, "1", time.Now(), time.Second)
 	b := backedUp(t, source, nil)
 	last := &b.Manifest.Tables[len(b.Manifest.Tables)-1]
 	last.Rows++

@@ -155,7 +155,7 @@ func TestChecklist_SQL(t *testing.T) {
 	}
 	for i, turn := range traffic {
 		sent := at.Add(time.Duration(i) * time.Minute)
-		send(t, store, turn.user, turn.conversation, turn.state, fmt.Sprint(i), sent, turn.took)
+		storeTurn(t, store, turn.user, turn.conversation, turn.state, fmt.Sprint(i), sent, turn.took)
 	}
 	if _, err := raw(store).Exec("ANALYZE"); err != nil {
 		t.Fatal(err)
@@ -253,8 +253,8 @@ func TestChecklist_TableStructure(t *testing.T) {
 	}
 }
 
-// send makes one turn that began at sent and took so long.
-func send(t *testing.T, store *sqlstore.Store, user, conversation string, state chat.State, id string, sent time.Time, took time.Duration) {
+// storeTurn stores one turn that began at sent and took that long.
+func storeTurn(t *testing.T, store *sqlstore.Store, user, conversation string, state chat.State, id string, sent time.Time, took time.Duration) {
 	t.Helper()
 	ctx := context.Background()
 	admitted, err := store.Admit(ctx, chat.AdmitRequest{
@@ -332,9 +332,9 @@ func table(t *testing.T, found *sql.Rows, err error) (out [][]string) {
 func TestChecklist_PlainDumpAndRestore(t *testing.T) {
 	owner, ownerURL, appURL := deployed(t)
 	at := time.Now().UTC().Add(-time.Minute)
-	send(t, owner, "ann", "c1", chat.Completed, "1", at, time.Second)
+	storeTurn(t, owner, "ann", "c1", chat.Completed, "1", at, time.Second)
 	chained(t, owner, 10)
-	send(t, owner, "bob", "", chat.Failed, "2", at, time.Second) // not sealed yet
+	storeTurn(t, owner, "bob", "", chat.Failed, "2", at, time.Second) // not sealed yet
 	before := countRows(t, owner)
 	for name, url := range map[string]string{"Owner": ownerURL, "ApplicationRole": appURL} {
 		t.Run(name, func(t *testing.T) {
@@ -355,7 +355,7 @@ func TestChecklist_PlainDumpAndRestore(t *testing.T) {
 				t.Errorf("the restored audit log can be deleted: %v", err)
 			}
 			chained(t, restored, 10)
-			send(t, restored, "ann", "c1", chat.Completed, "3", time.Now(), time.Second)
+			storeTurn(t, restored, "ann", "c1", chat.Completed, "3", time.Now(), time.Second)
 		})
 	}
 }

@@ -136,7 +136,7 @@ func TestMigrations_FailedFileLeavesNothing(t *testing.T) {
 			hash(t, files, store.Dialect())
 			applied, err = store.MigrateFrom(t.Context(), files)
 			if diff := cmp.Diff([]string{"20990102000000_bad.sql"}, applied); diff != "" || err != nil {
-				t.Errorf("mended: %v %s", err, diff)
+				t.Errorf("after the fix: %v %s", err, diff)
 			}
 			// The database is ahead of what the binary knows: a newer release runs beside it.
 			status, err := store.MigrationStatus(t.Context())
@@ -203,7 +203,7 @@ func TestMigrations_OutsideTransaction(t *testing.T) {
 	hash(t, files, "postgres")
 	applied, err := store.MigrateFrom(t.Context(), files)
 	if diff := cmp.Diff([]string{name}, applied); diff != "" || err != nil {
-		t.Errorf("mended: %v %s", err, diff)
+		t.Errorf("after the fix: %v %s", err, diff)
 	}
 }
 

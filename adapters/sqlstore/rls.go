@@ -53,8 +53,8 @@ func (c rlsScope) statements() []pipeline.Stmt {
 	return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_id", c.user)}
 }
 
-// setAllUsers declares the scope of everyone, for a transaction that somebody
-// else has begun.
+// setAllUsers declares the scope of all users, in a transaction that began with
+// another scope.
 const setAllUsers = "SET LOCAL parley.scope = 'all'"
 
 // withAllUsersScope returns statements about all users, for the transaction of

@@ -83,7 +83,7 @@ func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller acc
 		err = fault.New(fault.Unauthenticated, "Authentication required")
 	}
 	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Invalid) {
-		_, limited := g.take(ctx, "coarse", "ip:"+caller.IP, access.Anonymous, access.CoarseFactor)
+		_, limited := g.count(ctx, "coarse", "ip:"+caller.IP, access.Anonymous, access.CoarseFactor)
 		if limited != nil {
 			err = limited
 		}
@@ -99,7 +99,7 @@ func (g *Gate) CheckRequest(ctx context.Context, p access.Principal) (access.Dec
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Unavailable, Tier: p.Tier, UserID: p.UserID})
 		return access.Decision{}, err
 	}
-	d, err := g.take(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
+	d, err := g.count(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
 	if err != nil { // over the limit, or the client disconnected
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: p.Tier, UserID: p.UserID})
 	}
@@ -117,7 +117,7 @@ func (g *Gate) Open() error {
 // ConsumeSend counts a request that sends against the tier's limit. Its refusal is
 // audited once per user and window.
 func (g *Gate) ConsumeSend(ctx context.Context, p access.Principal, caller access.Caller) (access.Decision, error) {
-	d, err := g.take(ctx, "send", "send:"+p.UserID, p.Tier, 1)
+	d, err := g.count(ctx, "send", "send:"+p.UserID, p.Tier, 1)
 	if fault.Is(err, fault.Limited) {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Limited, Tier: p.Tier, UserID: p.UserID})
 		g.record(ctx, p, caller, audit.ActionRateLimitExceeded, "send", "RATE_LIMITED")
@@ -152,7 +152,7 @@ func (g *Gate) record(ctx context.Context, p access.Principal, caller access.Cal
 	}
 }
 
-func (g *Gate) take(ctx context.Context, scope, key string, tier access.Tier, factor int) (access.Decision, error) {
+func (g *Gate) count(ctx context.Context, scope, key string, tier access.Tier, factor int) (access.Decision, error) {
 	limit := g.limits.Load().Of(tier) * factor
 	d, err := g.Limiter.Take(ctx, key, limit)
 	if err != nil {

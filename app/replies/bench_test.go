@@ -187,7 +187,7 @@ type reader struct {
 	b      *bench
 	id     string
 	cursor chat.Cursor
-	seen   chat.Output
+	got    chat.Output
 	kinds  []replies.EventKind
 	end    replies.Event
 }
@@ -207,7 +207,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 			r.b.t.Fatal(err)
 		}
 		if ctx.Err() != nil {
-			r.b.t.Fatalf("still following after 10 s; seen %q", r.seen)
+			r.b.t.Fatalf("still following after 10 s; seen %q", r.got)
 		}
 		if !ok {
 			return
@@ -222,7 +222,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 		r.kinds = append(r.kinds, e.Kind)
 		switch e.Kind {
 		case replies.EventDelta:
-			r.seen.Append(e.Delta)
+			r.got.Append(e.Delta)
 		case replies.EventEnd:
 			r.end = e
 		}
@@ -233,7 +233,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 }
 
 func (r *reader) hasSeen(text string) func() bool {
-	return func() bool { return strings.HasPrefix(r.seen.Text, text) }
+	return func() bool { return strings.HasPrefix(r.got.Text, text) }
 }
 
 // flaky fails some calls of a real store, as a database does that goes away.

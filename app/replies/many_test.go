@@ -18,7 +18,7 @@ import (
 )
 
 // No connection is held while a provider streams: a pool of five carries a
-// thousand replies, each followed by a reader, with room for everybody else.
+// thousand replies, each followed by a reader, with connections left for other requests.
 // Each costs the goroutine that makes it, and nothing for its reader but the
 // reader's own.
 func TestManyStreams_OnFiveConnections(t *testing.T) {

@@ -177,7 +177,7 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	call := b.model.Next()
 	r := b.reader(turn.Run.ID)
 	call.Think("Well.")
-	r.read(here.Service, func() bool { return r.seen.Reasoning != "" })
+	r.read(here.Service, func() bool { return r.got.Reasoning != "" })
 	call.Say("One ñ, ")
 	r.read(there.Service, r.hasSeen("One ñ, ")) // no feed between them: the checkpoint serves
 	call.Say("two 😀, ")
@@ -186,8 +186,8 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	call.Done()
 	r.read(there.Service, nil)
 	want := chat.Output{Reasoning: "Well.", Text: "One ñ, two 😀, three."}
-	if r.seen != want {
-		t.Errorf("seen %+v, want %+v", r.seen, want)
+	if r.got != want {
+		t.Errorf("seen %+v, want %+v", r.got, want)
 	}
 	if r.end.Message.Content != want.Text || r.end.Run.State != chat.Completed || r.end.Cursor != want.Len()+1 {
 		t.Errorf("end %+v", r.end)
@@ -200,8 +200,8 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	t.Run("AnEndedRunIsToldAgainFromTheStart", func(t *testing.T) {
 		again := b.reader(turn.Run.ID)
 		again.read(there.Service, nil)
-		if again.seen != want || again.end.Cursor != r.end.Cursor {
-			t.Errorf("seen %+v, end at %d", again.seen, again.end.Cursor)
+		if again.got != want || again.end.Cursor != r.end.Cursor {
+			t.Errorf("seen %+v, end at %d", again.got, again.end.Cursor)
 		}
 	})
 	t.Run("SomebodyElseSeesNothing", func(t *testing.T) {
@@ -227,10 +227,10 @@ func TestFollow_ShowsOnlyWhatIsRecorded(t *testing.T) {
 	r := b.reader(turn.Run.ID)
 	for i := range 5 {
 		call.Say(fmt.Sprintf("piece %d. ", i))
-		before := len(r.seen.Text)
-		r.read(s.Service, func() bool { return len(r.seen.Text) > before })
-		if stored := b.run(turn.Run.ID).Output.Text; len(stored) < len(r.seen.Text) {
-			t.Fatalf("shown %q, recorded %q", r.seen.Text, stored)
+		before := len(r.got.Text)
+		r.read(s.Service, func() bool { return len(r.got.Text) > before })
+		if stored := b.run(turn.Run.ID).Output.Text; len(stored) < len(r.got.Text) {
+			t.Fatalf("shown %q, recorded %q", r.got.Text, stored)
 		}
 	}
 	call.Done()
@@ -254,8 +254,8 @@ func TestFollow_AReplySurvivesItsReader(t *testing.T) {
 	call.Done()
 	b.until(turn.Run.ID, chat.Completed)
 	r.read(s.Service, nil)
-	if r.seen.Text != "first, second" {
-		t.Errorf("came back and saw %q", r.seen.Text)
+	if r.got.Text != "first, second" {
+		t.Errorf("came back and saw %q", r.got.Text)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestStop(t *testing.T) {
 				t.Errorf("stopping what has stopped: %s, %v", run.State, err)
 			}
 			if _, err := asked.Stop(t.Context(), access.Principal{UserID: "eve"}, access.Caller{}, turn.Run.ID); !fault.Is(err, fault.NotFound) {
-				t.Errorf("somebody else: %v", err)
+				t.Errorf("another user: %v", err)
 			}
 		})
 	}
@@ -305,15 +305,15 @@ func TestStop(t *testing.T) {
 // and is not taken back by a stop.
 func TestStop_KeepsWhatMayHaveBeenSeen(t *testing.T) {
 	b := setup(t)
-	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
-	owner := b.start(quick(), func(d *replies.Deps) { d.Store = deaf })
+	lossy := lostAcks{Store: b.store, from: &atomic.Bool{}}
+	owner := b.start(quick(), func(d *replies.Deps) { d.Store = lossy })
 	elsewhere := b.start(quick())
 	turn := b.send(owner.Service, replies.Send{})
 	call := b.model.Next()
 	call.Say("one")
 	r := b.reader(turn.Run.ID)
 	r.read(elsewhere.Service, r.hasSeen("one"))
-	deaf.from.Store(true)
+	lossy.from.Store(true)
 	call.Say(", two")
 	r.read(elsewhere.Service, r.hasSeen("one, two"))
 	if _, err := elsewhere.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
@@ -323,18 +323,19 @@ func TestStop_KeepsWhatMayHaveBeenSeen(t *testing.T) {
 		t.Errorf("kept %q", run.Output.Text)
 	}
 	r.read(elsewhere.Service, nil)
-	if r.seen.Text != "one, two" || r.end.Message.Content != "one, two" {
-		t.Errorf("saw %q, end %+v", r.seen.Text, r.end)
+	if r.got.Text != "one, two" || r.end.Message.Content != "one, two" {
+		t.Errorf("saw %q, end %+v", r.got.Text, r.end)
 	}
 }
 
-// unheard admits and records, and does not say so.
-type unheard struct {
+// lostAcks is a store whose acknowledgements are lost: it admits and records, and
+// then reports an error.
+type lostAcks struct {
 	replies.Store
 	from *atomic.Bool
 }
 
-func (u unheard) Admit(ctx context.Context, a chat.AdmitRequest, decide ports.AdmitDecision) (chat.Admitted, error) {
+func (u lostAcks) Admit(ctx context.Context, a chat.AdmitRequest, decide ports.AdmitDecision) (chat.Admitted, error) {
 	out, err := u.Store.Admit(ctx, a, decide)
 	if err == nil && u.from.Load() {
 		return chat.Admitted{}, errAway
@@ -342,7 +343,7 @@ func (u unheard) Admit(ctx context.Context, a chat.AdmitRequest, decide ports.Ad
 	return out, err
 }
 
-func (u unheard) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (bool, error) {
+func (u lostAcks) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (bool, error) {
 	waiting, err := u.Store.Finish(ctx, o, decide)
 	if err == nil && u.from.Load() {
 		return false, errAway
@@ -350,7 +351,7 @@ func (u unheard) Finish(ctx context.Context, o chat.Outcome, decide ports.Finish
 	return waiting, err
 }
 
-func (u unheard) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {
+func (u lostAcks) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) ([]string, error) {
 	fenced, err := u.Store.Checkpoint(ctx, owner, points)
 	if err == nil && u.from.Load() {
 		return nil, errAway
@@ -610,16 +611,16 @@ func TestOrphan_OfALivingOwner(t *testing.T) {
 	b := setup(t)
 	opt := quick()
 	opt.Lease = 300 * time.Millisecond
-	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
-	s := b.start(opt, func(d *replies.Deps) { d.Store = deaf })
+	lossy := lostAcks{Store: b.store, from: &atomic.Bool{}}
+	s := b.start(opt, func(d *replies.Deps) { d.Store = lossy })
 	busy := b.send(s.Service, replies.Send{})
 	long := b.model.Next()
-	deaf.from.Store(true)
+	lossy.from.Store(true)
 	in := with(replies.Send{Content: "heard of by nobody", Key: "key"})
 	if _, err := s.Send(t.Context(), in); err == nil {
 		t.Fatal("it was heard")
 	}
-	deaf.from.Store(false)
+	lossy.from.Store(false)
 	turn := b.send(s.Service, in) // the client's retry joins it
 	call := b.model.Next()
 	call.Say("after all")
@@ -651,14 +652,14 @@ func TestFinish_OutlastsTheStoresAbsence(t *testing.T) {
 // An end that the store has made and not confirmed is told once, like any other.
 func TestFinish_UnheardIsToldOnce(t *testing.T) {
 	b := setup(t)
-	deaf := unheard{Store: b.store, from: &atomic.Bool{}}
-	s := b.start(quick(), func(d *replies.Deps) { d.Store = deaf })
+	lossy := lostAcks{Store: b.store, from: &atomic.Bool{}}
+	s := b.start(quick(), func(d *replies.Deps) { d.Store = lossy })
 	turn := b.send(s.Service, replies.Send{})
 	call := b.model.Next()
 	call.Say("kept")
 	r := b.reader(turn.Run.ID)
 	r.read(s.Service, r.hasSeen("kept"))
-	deaf.from.Store(true)
+	lossy.from.Store(true)
 	call.Done()
 	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
 		t.Errorf("%+v, %v", reply.AssistantMessage, err)

@@ -135,7 +135,7 @@ func post(t *testing.T, api string, alerts []map[string]string) {
 	}
 }
 
-// told says of every alert whether somebody hears of it.
+// told says of every alert whether a receiver gets it.
 func told(t *testing.T, api string) map[string]bool {
 	t.Helper()
 	resp, err := http.Get(api)

@@ -127,8 +127,8 @@ func runOf(e map[string]any) string {
 	return ""
 }
 
-// dawdle asks for more than the buffers hold and reads nothing of it, until the
-// instance loses patience.
+// readSlowly requests more than the buffers hold and reads nothing of it, until the
+// instance gives up.
 func (w *world) readSlowly(u *user) (stop func()) {
 	body := `{"content":"flood"}`
 	// Small segments: the sender's buffer grows with them.
@@ -166,11 +166,11 @@ func concurrently(n int, do func() answer) map[string]int {
 }
 
 // until tries again for as long as it may take, and fails the gate otherwise.
-func until(t *testing.T, what string, patience time.Duration, done func() bool) {
+func until(t *testing.T, what string, limit time.Duration, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, patience)
+			t.Fatalf("%s: not within %v", what, limit)
 		}
 	}
 }
@@ -306,8 +306,8 @@ func (w *world) drive() {
 		w.openai.Store("broken")
 		w.anthropic.Store("broken")
 		until(t, "nobody is asked any more", 3*time.Minute, func() bool {
-			ann.send(w.one, "!echo anybody?")
-			return ann.send(w.two, "!echo anybody?").status == http.StatusServiceUnavailable
+			ann.send(w.one, "!echo hello?")
+			return ann.send(w.two, "!echo hello?").status == http.StatusServiceUnavailable
 		})
 		time.Sleep(4 * time.Second)
 		w.openai.Store("well")
@@ -319,7 +319,7 @@ func (w *world) drive() {
 	phase("keys refused", func() {
 		w.openai.Store("unauthorized")
 		w.anthropic.Store("unauthorized")
-		ann.send(w.one, "!echo anybody?")
+		ann.send(w.one, "!echo hello?")
 		time.Sleep(2 * time.Second)
 		w.openai.Store("well")
 		w.anthropic.Store("well")

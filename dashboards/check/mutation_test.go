@@ -145,7 +145,7 @@ var mutations = []struct {
 	{"an alert watches a metric of another program", func(m *mutant) {
 		m.rule("ChatPoolSaturated", "go_sql_in_use_connections", "pgx_in_use_connections")
 	}, `"pgx_in_use_connections" is not in the catalogue`},
-	{"an alert watches everybody's memory", func(m *mutant) {
+	{"an alert watches the memory of every job", func(m *mutant) {
 		m.rule("ChatMemoryNearLimit", "and on (job) group by (job) (chat_build_info)", "")
 	}, `may be another service's`},
 	{"an alert's threshold cannot be reached", func(m *mutant) {
@@ -186,7 +186,7 @@ func mutate(t *testing.T, run check.Run, pages []string) {
 			m.run.Suite = load(t)
 			mutation.do(m)
 			var said []string
-			for _, p := range gate(t, m, sound) {
+			for _, p := range problemsOf(t, m, sound) {
 				said = append(said, p.String())
 			}
 			if !regexp.MustCompile(mutation.want).MatchString(strings.Join(said, "\n")) {
@@ -196,8 +196,8 @@ func mutate(t *testing.T, run check.Run, pages []string) {
 	}
 }
 
-// gate is all checks, on those dashboards and groups that were touched.
-func gate(t *testing.T, m *mutant, sound *check.Suite) []check.Problem {
+// problemsOf runs all checks, on those dashboards and groups that were touched.
+func problemsOf(t *testing.T, m *mutant, sound *check.Suite) []check.Problem {
 	out := append(m.run.Lint(), m.run.Names()...)
 	exposed, err := check.Exposed(m.run.Catalogue, m.pages, mayBeMissing)
 	if err != nil {

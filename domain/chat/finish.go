@@ -30,7 +30,7 @@ type AuditEnd struct {
 
 // UsageChange is added to a user's usage in each of its periods.
 type UsageChange struct {
-	Periods        []string // month before day: everybody locks them in this order
+	Periods        []string // month before day: all writers lock them in this order
 	Tokens, Micros int64
 	Held           access.Hold
 	Replies        int64

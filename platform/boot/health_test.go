@@ -59,7 +59,7 @@ func TestHealth_DiskFull(t *testing.T) {
 	}
 }
 
-// Changes are logged once, not each time that somebody asks.
+// Changes are logged once, not each time that health is asked for.
 func TestHealth_LogsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -149,7 +149,7 @@ func TestServe_WithoutItsRedis(t *testing.T) {
 	}
 }
 
-// Nothing that somebody who was erased has said is left in Redis: not in what
+// Nothing that an erased user has said is left in Redis: not in what
 // followers read, not in the cache.
 func TestServe_EraseReachesRedis(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 )
 
 // TestServe_FewFileDescriptors: with a low limit of open files, clients beyond
-// it get a 503 with Retry-After, it is logged, and whoever is served goes on.
+// it get a 503 with Retry-After, it is logged, and open streams go on.
 func TestServe_FewFileDescriptors(t *testing.T) {
 	t.Parallel()
 	i := startBy(t, func(args []string) *exec.Cmd {
@@ -81,7 +81,7 @@ func TestServe_FewFileDescriptors(t *testing.T) {
 	})
 }
 
-// TestServe_OutlivesTheReaderOfItsLog: whoever reads standard error and output
+// TestServe_OutlivesTheReaderOfItsLog: the program that reads standard error and output
 // goes away, and the server lives on; what could not be logged is counted.
 func TestServe_OutlivesTheReaderOfItsLog(t *testing.T) {
 	t.Parallel()

@@ -180,7 +180,7 @@ func TestServe_RepliesAtOnce(t *testing.T) {
 			t.Error(d)
 		}
 		if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "bob")); a.status != http.StatusCreated {
-			t.Errorf("somebody else: %d %s", a.status, a.body)
+			t.Errorf("another user: %d %s", a.status, a.body)
 		}
 	})
 }

@@ -39,7 +39,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-func (o *output) lines() (lines []string, writes int) {
+func (o *output) messages() (lines []string, writes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for l := range strings.Lines(o.text.String()) {
@@ -64,12 +64,12 @@ func TestLog_LinesAreWrittenTogether(t *testing.T) {
 		for i := range 5 {
 			log.Info(fmt.Sprint("line ", i), "n", i, "took", time.Second)
 		}
-		if lines, _ := o.lines(); len(lines) > 0 {
+		if lines, _ := o.messages(); len(lines) > 0 {
 			t.Errorf("written at once: %v", lines)
 		}
 		time.Sleep(flushInterval)
 		synctest.Wait()
-		if lines, writes := o.lines(); len(lines) != 5 || lines[4] != "line 4" || writes != 1 {
+		if lines, writes := o.messages(); len(lines) != 5 || lines[4] != "line 4" || writes != 1 {
 			t.Errorf("%d writes of %v", writes, lines)
 		}
 		log.Info("late")
@@ -77,7 +77,7 @@ func TestLog_LinesAreWrittenTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.Info("later")
-		if lines, _ := o.lines(); len(lines) != 7 || lines[5] != "late" || lines[6] != "later" {
+		if lines, _ := o.messages(); len(lines) != 7 || lines[5] != "late" || lines[6] != "later" {
 			t.Errorf("at the end: %v", lines)
 		}
 		if err := stop(t.Context()); err != nil {
@@ -100,7 +100,7 @@ func TestLog_WarningsAreWrittenAtOnce(t *testing.T) {
 			defer stop(t.Context())
 			log.Info("first")
 			say(log)
-			if lines, _ := o.lines(); len(lines) != 2 || lines[0] != "first" || lines[1] != "second" {
+			if lines, _ := o.messages(); len(lines) != 2 || lines[0] != "first" || lines[1] != "second" {
 				t.Errorf("said %v", lines)
 			}
 		})
@@ -134,7 +134,7 @@ func TestLog_BlockedReaderBlocksNobody(t *testing.T) {
 	if err := stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lines, _ := o.lines()
+	lines, _ := o.messages()
 	if n := testutil.ToFloat64(lost); len(lines)+int(n) != written+100 {
 		t.Errorf("%d lines written, %v lost, of %d", len(lines), n, written+100)
 	}
@@ -161,7 +161,7 @@ func TestLog_ConcurrentLinesStayWhole(t *testing.T) {
 	if err := stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lines, _ := o.lines()
+	lines, _ := o.messages()
 	loud := 0
 	for _, l := range lines {
 		if l == "loud" {

@@ -37,7 +37,7 @@ var errTooComplex = errors.New("too complex to render")
 type work struct {
 	ctx   context.Context
 	page  int // steps that are left for the page
-	left  int // and for the message
+	rest  int // and for the message
 	check int // and until ctx is looked at
 
 	spans map[codeRun]bool // runs of backticks that close nothing
@@ -54,14 +54,14 @@ type stopped struct{ err error }
 // spend counts steps. It leaves the parser if there are too many, or if the
 // reader has gone.
 func (w *work) spend(steps int) {
-	w.left -= steps
+	w.rest -= steps
 	if w.check -= steps; w.check <= 0 {
 		w.check = stepsPerCheck
 		if err := w.ctx.Err(); err != nil {
 			panic(stopped{err})
 		}
 	}
-	if w.left < 0 {
+	if w.rest < 0 {
 		panic(stopped{errTooComplex})
 	}
 }
@@ -72,9 +72,9 @@ func (w *work) render(markdown []byte, out io.Writer) (err error) {
 		return errTooComplex
 	}
 	steps := min(minSteps+stepsPerByte*len(markdown), w.page)
-	w.left, w.check, w.spans, w.pipes, w.brackets = steps, 0, nil, 0, 0
+	w.rest, w.check, w.spans, w.pipes, w.brackets = steps, 0, nil, 0, 0
 	defer func() {
-		w.page -= steps - max(w.left, 0)
+		w.page -= steps - max(w.rest, 0)
 		if r := recover(); r != nil {
 			s, ok := r.(stopped)
 			if !ok {

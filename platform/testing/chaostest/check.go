@@ -213,7 +213,7 @@ func (b *ledger) runs(v *verdict) {
 	}
 }
 
-// readers: what anybody read is the beginning of what is stored, whole if the
+// readers: what a follower has read is the beginning of what is stored, whole if the
 // reader saw the end, and the end that was told is the one that is stored.
 func (b *ledger) readers(v *verdict, h *history) {
 	for run, got := range h.received {

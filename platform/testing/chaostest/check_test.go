@@ -228,7 +228,7 @@ func TestCheck_Finds(t *testing.T) {
 	}
 }
 
-// What a fault excuses is not held against anybody.
+// What a fault excuses is not reported.
 func TestCheck_Excuses(t *testing.T) {
 	t.Run("an outage during a recovery", func(t *testing.T) {
 		h, s, limits := flawless()

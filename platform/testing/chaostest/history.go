@@ -45,7 +45,7 @@ type intent struct {
 // received is what readers got of a run's output, and how they saw it end.
 type received struct {
 	user  string
-	text  []byte // reasoning, then text, as far as anybody got
+	text  []byte // reasoning, then text, as far as it was read
 	ended string // the first terminal state that was told
 	read  bool   // a reader got to the end
 

@@ -22,7 +22,7 @@ func (u *user) background(ctx context.Context, rng *rand.Rand) {
 	u.take(ctx, rng, r, conversation)
 }
 
-// stream sends a message and reads the reply as it comes; a break is mended by
+// stream sends a message and reads the reply as it comes; a broken stream is repaired by
 // following, or by sending again if nothing had come yet.
 func (u *user) stream(ctx context.Context, rng *rand.Rand) {
 	conversation, busy := u.place(rng)

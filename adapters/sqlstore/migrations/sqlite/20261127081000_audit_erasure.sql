@@ -1,6 +1,6 @@
 -- An erasure becomes possible only together with its link of the chain; the
 -- wrapped root of the chain is only ever added to; and a link can only be put
--- behind the last one. SQLite has no roles: whoever can open the file can drop
+-- behind the last one. SQLite has no roles: a process that can open the file can drop
 -- these triggers, so they prevent mistakes and bound nobody.
 
 -- A rotation of the secret adds a row: the table must lose its check.

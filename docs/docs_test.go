@@ -1,4 +1,4 @@
-package ports_test
+package docs_test
 
 import (
 	"io/fs"
@@ -18,7 +18,6 @@ var (
 // TestDocs holds every command "go test" in the documentation to the tests that
 // there are: a pattern that matches none would pass, and show nothing.
 func TestDocs(t *testing.T) {
-	const root = ".."
 	commands := 0
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
