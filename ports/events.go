@@ -41,6 +41,12 @@ type (
 		Cached          bool
 		Demo            bool
 	}
+	// TitleGenerated: a model was asked to name a conversation.
+	TitleGenerated struct {
+		Provider, Model string
+		Usage           chat.Usage
+		CostMicros      *int64
+	}
 	// RunJoined: a request reads or changes a run that another request started.
 	RunJoined struct {
 		Run chat.Run

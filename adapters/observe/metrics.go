@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/ports"
 )
 
 // metrics are the chat_* metrics. Counters are created at 0 for every label value
@@ -240,19 +240,19 @@ func (m *metrics) begin(l labels) {
 }
 
 // spend counts the tokens and the cost of a reply that reached a provider.
-func (by *modelMetrics) spend(f ports.RunFinished) {
-	if by.tokens == nil || f.Cached {
+func (by *modelMetrics) spend(usage chat.Usage, costMicros *int64) {
+	if by.tokens == nil {
 		return
 	}
-	for i, n := range [...]int64{f.Usage.Input, f.Usage.Output, f.Usage.CacheRead, f.Usage.CacheWrite, f.Usage.Reasoning} {
+	for i, n := range [...]int64{usage.Input, usage.Output, usage.CacheRead, usage.CacheWrite, usage.Reasoning} {
 		if n > 0 {
 			by.tokens[i].Add(float64(n))
 		}
 	}
 	switch {
-	case f.CostMicros != nil:
-		by.cost.Add(float64(*f.CostMicros) / 1e6)
-	case f.Usage.Input+f.Usage.Output > 0:
+	case costMicros != nil:
+		by.cost.Add(float64(*costMicros) / 1e6)
+	case usage.Input+usage.Output > 0:
 		by.unpriced.Inc()
 	}
 }

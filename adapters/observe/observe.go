@@ -90,6 +90,9 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 		ob.firstEvent(f)
 	case ports.RunFinished:
 		ob.runFinished(ctx, f)
+	case ports.TitleGenerated:
+		provider, model := ob.labels.of(f.Provider, f.Model)
+		ob.m.model(pair{provider, model}).spend(f.Usage, f.CostMicros)
 	case ports.RunJoined:
 		ob.runJoined(ctx, f.Run)
 	case ports.RunFenced:
@@ -167,7 +170,9 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 		if ok {
 			observeTraced(span, by.first, first.Seconds())
 		}
-		by.spend(f)
+		if !f.Cached {
+			by.spend(f.Usage, f.CostMicros)
+		}
 	})
 
 	level := slog.LevelInfo

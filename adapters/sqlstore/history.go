@@ -55,6 +55,9 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 				q = q.Set("? = ?", bun.Ident(set.column), orNull(*set.value))
 			}
 		}
+		if change.Title != nil {
+			q = q.Set("title_by_user = ?", *change.Title != "")
+		}
 		if _, err := q.Exec(ctx); err != nil {
 			return mapNoRows(err, chat.ConversationNotFound())
 		}
@@ -67,21 +70,6 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 		return chat.Conversation{}, err
 	}
 	return row.Domain(), nil
-}
-
-// Retitle names a conversation anew if it is still called from.
-func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry audit.Entry) error {
-	return s.write(ctx, "retitle", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		done, err := tx.NewRaw("UPDATE chat_conversations SET title = ?, updated_at = ? WHERE user_id = ? AND id = ? AND title = ?",
-			to, rows.Time(entry.CreatedAt), user, id, from).Exec(ctx)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return err
-		}
-		return insertEntries(ctx, tx, owned(entry, user))
-	})
 }
 
 // DeleteConversation removes a conversation with all that it holds. Of its live

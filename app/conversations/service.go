@@ -58,7 +58,7 @@ func (s *Service) Create(ctx context.Context, in Create) (chat.Conversation, err
 	}
 	now := s.Now()
 	c := chat.Conversation{
-		ID: in.ID, UserID: in.Principal.UserID, Title: in.Title, System: in.System, Model: in.Model,
+		ID: in.ID, UserID: in.Principal.UserID, Title: in.Title, TitleByUser: in.Title != "", System: in.System, Model: in.Model,
 		LastMessageAt: now, CreatedAt: now, UpdatedAt: now,
 	}
 	if c.ID == "" {

@@ -2,6 +2,7 @@ package replies_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -837,6 +838,102 @@ func TestTitles(t *testing.T) {
 			t.Errorf("it is called %q", got)
 		}
 	})
+}
+
+// A user who renames a conversation to just its automatic title keeps it, and so
+// does one who created it under that title.
+func TestTitles_WhatTheUserSetStays(t *testing.T) {
+	b := setup(t)
+	proposed := make(chan struct{})
+	s := b.start(quick(), func(d *replies.Deps) {
+		d.Titles = func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			<-proposed
+			return "A better name", ports.Answer{}, nil
+		}
+	})
+	reply := func(conv string) {
+		turn := b.send(s.Service, replies.Send{ConversationID: conv, Content: "hello there"})
+		call := b.model.Next()
+		call.Say("hi")
+		call.Done()
+		if _, err := s.Wait(t.Context(), ann, turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const automatic = "hello there"
+	renamed, created, untouched := b.conversation(), "created-so", b.conversation()
+	entry := func(id string) audit.Entry {
+		return audit.Entry{ID: id, Action: audit.ActionConversationUpdated, Resource: audit.ResourceConversation, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+	}
+	if _, err := b.store.CreateConversation(t.Context(), chat.Conversation{
+		ID: created, UserID: ann.UserID, Title: automatic, TitleByUser: true, CreatedAt: time.Now(),
+	}, entry("created")); err != nil {
+		t.Fatal(err)
+	}
+	for _, conv := range []string{renamed, created, untouched} {
+		reply(conv)
+	}
+	same := automatic
+	if _, err := b.store.UpdateConversation(t.Context(), ann.UserID, renamed, ports.ConversationChange{Title: &same, Now: time.Now()}, entry("renamed")); err != nil {
+		t.Fatal(err)
+	}
+	close(proposed)
+	s.stop() // waits for titles
+	for conv, want := range map[string]string{renamed: automatic, created: automatic, untouched: "A better name"} {
+		c, err := b.store.Conversation(t.Context(), ann.UserID, conv)
+		if err != nil || c.Title != want {
+			t.Errorf("%s is called %q, want %q (%v)", conv, c.Title, want, err)
+		}
+	}
+}
+
+// What a title uses counts, whether there is one or not, and nothing that goes
+// wrong with it reaches the reply.
+func TestTitles_CountAndBreakNothing(t *testing.T) {
+	cost := int64(70)
+	used := ports.Answer{Provider: "p", Model: "m", Usage: chat.Usage{Input: 40, Output: 5}, CostMicros: &cost}
+	for name, c := range map[string]struct {
+		titles         ports.Titles
+		tokens, micros int64
+	}{
+		"Named": {func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			return "A better name", used, nil
+		}, 45, 70},
+		"Unnamed": {func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			return "", used, errors.New("no title")
+		}, 45, 70},
+		"Refused": {func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			return "", ports.Answer{}, errors.New("no")
+		}, 0, 0},
+		"Panics": {func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			panic("a broken adapter")
+		}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			s := b.start(quick(), func(d *replies.Deps) { d.Titles = c.titles })
+			turn := b.send(s.Service, replies.Send{ConversationID: b.conversation(), Content: "hello there"})
+			call := b.model.Next()
+			call.Say("hi")
+			call.Done()
+			if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.Run.State != chat.Completed {
+				t.Fatalf("%+v, %v", reply, err)
+			}
+			s.stop() // waits for titles
+			u, err := b.store.Usage(t.Context(), ann.UserID, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			run, err := b.store.Run(t.Context(), ann.UserID, turn.Run.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens := run.Usage.Input + run.Usage.Output + c.tokens
+			if u.Day.Tokens != tokens || u.Month.Tokens != tokens || u.Day.Micros != c.micros || u.Month.Micros != c.micros || u.Day.Replies != 1 {
+				t.Errorf("%+v, want %d tokens and %d micros", u, tokens, c.micros)
+			}
+		})
+	}
 }
 
 func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {

@@ -78,9 +78,11 @@ func (o Options) withDefaults() Options {
 type Store interface {
 	ports.Runs
 	Message(ctx context.Context, user, id string) (chat.Message, error)
-	// Retitle names a conversation anew if it is still called from. It is no
-	// error if it is not.
+	// Retitle replaces the automatic title from by to. A title that the user has
+	// set stays, which is no error.
 	Retitle(ctx context.Context, user, id, from, to string, audit audit.Entry) error
+	// AddUsage counts what was used for a user beside their replies.
+	AddUsage(ctx context.Context, user string, tokens, micros int64, at time.Time) error
 }
 
 // Deps are the world as the service sees it.

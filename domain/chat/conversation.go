@@ -13,6 +13,7 @@ type Conversation struct {
 	ID            string
 	UserID        string
 	Title         string // "" until the first message or the user names it
+	TitleByUser   bool   // the user has set the title: it is never replaced
 	System        string // optional system prompt
 	Model         string // optional "provider/model" preference
 	LeafID        string // the message at the end of the current branch, "" when empty
@@ -31,21 +32,4 @@ func ValidateTitle(s string) error {
 		return fault.New(fault.Invalid, "Title must be a string with max %d characters", MaxTitle)
 	}
 	return ValidateText(s)
-}
-
-// TitleFrom makes a title from a first message: its first line, white space
-// folded, cut at a word to at most 60 code points.
-func TitleFrom(content string) string {
-	const most = 60
-	line, _, _ := strings.Cut(strings.TrimSpace(content), "\n")
-	title := strings.Join(strings.Fields(line), " ")
-	if utf8.RuneCountInString(title) <= most {
-		return title
-	}
-	runes := []rune(title)[:most-1]
-	cut := string(runes)
-	if i := strings.LastIndexByte(cut, ' '); i > len(cut)/2 {
-		cut = cut[:i]
-	}
-	return cut + "…"
 }

@@ -96,7 +96,7 @@ type AI struct {
 	AnthropicModels   []string      `env:"ANTHROPIC_MODEL" desc:"Models that may be used, as with OPENAI_MODEL."`
 	MaxConcurrency    int           `env:"AI_MAX_CONCURRENCY" envDefault:"64" desc:"Maximum replies that one provider generates at the same time for this instance; further ones are refused with 503 rather than queued."`
 	MaxTokens         int           `env:"AI_MAX_TOKENS" envDefault:"8192" desc:"Maximum output tokens that a caller may ask for, and that a reply of a user with a budget may have."`
-	Titles            bool          `env:"AI_TITLES" envDefault:"false" desc:"Let the model name a conversation after its first reply. The cost does not count against the user's budget."`
+	Titles            bool          `env:"AI_TITLES" envDefault:"false" desc:"Let the model name a conversation after its first reply. What that uses counts towards the user's usage."`
 	MaxReplyChars     int           `env:"MAX_REPLY_CHARS" envDefault:"400000" desc:"Maximum length of a reply, in code points, its reasoning included."`
 	ConnectTimeout    time.Duration `env:"AI_CONNECT_TIMEOUT" envDefault:"5s" desc:"Provider connect timeout."`
 	FirstTokenTimeout time.Duration `env:"AI_FIRST_TOKEN_TIMEOUT" envDefault:"60s" desc:"Timeout until the first chunk of a reply."`

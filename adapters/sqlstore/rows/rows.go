@@ -46,6 +46,7 @@ type Conversation struct {
 	CreatedAt     time.Time `bun:"created_at"`
 	UpdatedAt     time.Time `bun:"updated_at"`
 	ExpiresAt     time.Time `bun:"expires_at,nullzero"`
+	TitleByUser   bool      `bun:"title_by_user"`
 }
 
 // Message is a row of chat_messages.
@@ -197,6 +198,7 @@ func FromConversation(c chat.Conversation) Conversation {
 	return Conversation{
 		UserID: c.UserID, ID: c.ID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
 		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt), ExpiresAt: Time(c.ExpiresAt),
+		TitleByUser: c.TitleByUser,
 	}
 }
 
@@ -205,6 +207,7 @@ func (c Conversation) Domain() chat.Conversation {
 	return chat.Conversation{
 		ID: c.ID, UserID: c.UserID, Title: c.Title, System: c.System, Model: c.Model, LeafID: c.LeafID,
 		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt), ExpiresAt: Time(c.ExpiresAt),
+		TitleByUser: c.TitleByUser,
 	}
 }
 
