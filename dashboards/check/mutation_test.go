@@ -110,7 +110,7 @@ var mutations = []struct {
 		m.panel("parley-overview", "Turns by outcome", "A", "by (outcome)", "by (result)")
 	}, `groups by result`},
 	{"a panel misspells a value", func(m *mutant) {
-		m.panel("parley-overview", "Share of turns that failed", "A", "provider_error", "provider_err")
+		m.panel("parley-overview", "Turn error ratio", "A", "provider_error", "provider_err")
 	}, `is never "provider_err"`},
 	{"a panel fixes the job", func(m *mutant) {
 		m.panel("parley-runtime", "Goroutines", "A", `job=~"$job"`, `job="chatd"`)
@@ -131,7 +131,7 @@ var mutations = []struct {
 		m.target("parley-usage", "Tokens by kind", "A").Datasource.UID = "PBFA97CFB590B2093"
 	}, `panel-datasource-rule`},
 	{"two sides of a division do not match", func(m *mutant) {
-		m.panel("parley-providers", "Share of attempts that failed", "A", "/ sum by (provider)", "/ sum by (model)")
+		m.panel("parley-providers", "Attempt error ratio", "A", "/ sum by (provider)", "/ sum by (model)")
 	}, `can match nothing|has no result`},
 	{"a column is renamed in the database", func(m *mutant) {
 		m.panel("parley-product", "Active users", "A", "user_id", "owner_id")
