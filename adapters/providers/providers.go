@@ -1,5 +1,5 @@
 // Package providers makes replies with the configured AI providers. A Router is
-// one ports.Model in front of them all: it chooses by the caller's wish and the
+// one ports.Model in front of them all: it chooses by what the caller names and the
 // configured order, bounds how many replies run at once and shares them between
 // users, does not ask for a while what fails, tries again and elsewhere within a
 // budget and only as long as no output has been shown, and computes what a

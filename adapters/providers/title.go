@@ -183,12 +183,13 @@ func placeholder(title string) bool {
 	return false
 }
 
-func cut(s string, most int) string {
+// cut is the first code points of s.
+func cut(s string, limit int) string {
 	for i := range s {
-		if most == 0 {
+		if limit == 0 {
 			return s[:i]
 		}
-		most--
+		limit--
 	}
 	return s
 }
