@@ -151,10 +151,9 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 }
 
 // failed gives an error of the database its kind: overload if time ran out
-// while all connections were in use and the database answered other callers.
+// although the database answered other callers meanwhile.
 func (s *Sessions) failed(ctx context.Context, began time.Time, err error) error {
-	stats := s.db.Stats()
-	if ctx.Err() != nil && stats.InUse >= stats.MaxOpenConnections && s.answered.Load() >= began.UnixNano() {
+	if ctx.Err() != nil && s.answered.Load() >= began.UnixNano() {
 		return fault.Wrap(err, fault.Overloaded, "The server is busy; please try again").After(time.Second)
 	}
 	return fault.Wrap(err, fault.Unavailable, "Sessions cannot be checked at the moment").After(time.Second)
