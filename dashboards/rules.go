@@ -51,9 +51,8 @@ func (r Rule) annotations(summary string) [][2]string {
 	}
 }
 
-// Promises are the groups that judge the service levels: what they record and
-// the alerts on it, in this order, so that an alert sees what has just been
-// recorded.
+// ServiceLevels returns the groups that judge the service levels: first what they
+// record, then the alerts on it, so that an alert sees what was just recorded.
 func ServiceLevels() []Group { return sloGroups() }
 
 // Alerts are the groups of all other alerts.
