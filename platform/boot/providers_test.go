@@ -80,7 +80,7 @@ func TestServe_ProviderDown(t *testing.T) {
 			at(v, "userMessage", "content") != fmt.Sprint("message ", i) || at(v, "runId") == nil {
 			t.Fatalf("%d: %d %s", i, a.status, a.body)
 		}
-		if took := time.Since(begun); took > 10*time.Second {
+		if took := time.Since(begun); took > 30*time.Second {
 			t.Errorf("%d: answered after %s", i, took)
 		}
 	}
@@ -103,13 +103,14 @@ func TestServe_RetryAfter(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	t.Parallel()
-	at120 := time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat)
+	// So far off that the speed of the machine does not matter.
+	date := time.Now().Add(10 * time.Hour).UTC().Format(http.TimeFormat)
 	for name, c := range map[string]struct {
 		refusal     stub.Reply
 		least, most int // of Retry-After
 	}{
 		"Seconds":      {stub.Refuse(429, "rate_limit_exceeded", "Retry-After", "120"), 120, 120},
-		"Date":         {stub.Refuse(429, "rate_limit_exceeded", "Retry-After", at120), 30, 120},
+		"Date":         {stub.Refuse(429, "rate_limit_exceeded", "Retry-After", date), 9 * 3600, 10 * 3600},
 		"Milliseconds": {stub.Refuse(429, "rate_limit_exceeded", "Retry-After-Ms", "120000"), 120, 120},
 		"Overloaded":   {stub.Refuse(503, "overloaded_error", "Retry-After", "120"), 120, 120},
 		"NoTime":       {stub.Refuse(429, "rate_limit_exceeded"), 5, 5},
