@@ -14,6 +14,17 @@ func newNonce(user string, n int64) string { return fmt.Sprintf("%s-%08x", user,
 
 func nonces(text string) []string { return noncePattern.FindAllString(text, -1) }
 
+// lastNonce returns the nonce of the message that a provider is asked about. The
+// messages before and after a reply that left no text come merged into one, the
+// newest last.
+func lastNonce(text string) string {
+	found := nonces(text)
+	if len(found) == 0 {
+		return ""
+	}
+	return found[len(found)-1]
+}
+
 func firstNonce(text string) string { return noncePattern.FindString(text) }
 
 // userOf returns the user that a nonce belongs to.

@@ -74,7 +74,7 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	var everyone []string
 	for _, m := range in.Messages {
 		everyone = append(everyone, nonces(m.Content)...)
-		if n := firstNonce(m.Content); n != "" && m.Role == "user" {
+		if n := lastNonce(m.Content); n != "" && m.Role == "user" {
 			nonce = n
 		}
 	}
