@@ -115,6 +115,18 @@ func (r *runRegistry) reserve() bool {
 	return true
 }
 
+// reserveBesideTask takes a second place for the work of a task that holds one.
+// It does so after close, too: close waits for both.
+func (r *runRegistry) reserveBesideTask() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reserved >= r.capacity {
+		return false
+	}
+	r.reserved++
+	return true
+}
+
 // unreserve gives back a place for which no task was registered.
 func (r *runRegistry) unreserve() {
 	r.mu.Lock()

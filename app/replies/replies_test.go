@@ -936,6 +936,36 @@ func TestTitles_CountAndBreakNothing(t *testing.T) {
 	}
 }
 
+// A reply that completes while its instance drains is named like any other.
+func TestTitles_OfAReplyThatCompletesDuringADrain(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick(), func(d *replies.Deps) {
+		d.Titles = func(context.Context, string, chat.Params, []ports.PromptMessage) (string, ports.Answer, error) {
+			return "A better name", ports.Answer{}, nil
+		}
+	})
+	conv := b.conversation()
+	turn := b.send(s.Service, replies.Send{ConversationID: conv, Content: "hello there"})
+	call := b.model.Next()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); s.stop() }()
+	b.eventually(func() error {
+		if !s.Closed() {
+			return errors.New("it still takes runs")
+		}
+		return nil
+	})
+	call.Say("hi")
+	call.Done()
+	<-stopped
+	if run := b.run(turn.Run.ID); run.State != chat.Completed {
+		t.Errorf("the run ended as %+v", run)
+	}
+	if c, err := b.store.Conversation(t.Context(), ann.UserID, conv); err != nil || c.Title != "A better name" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestBudget_BoundsTheAnswerToWhatIsHeld(t *testing.T) {
 	b := setup(t)
 	opt := quick()

@@ -16,10 +16,11 @@ const titleTimeout = 30 * time.Second
 // title has the model name a conversation, once its first reply is completed.
 // It runs in the background: on any failure the title that was made of the first
 // message stays, and one that the user has set is never replaced. It takes the
-// place of a reply in the registry, so that a drain waits for it.
+// place of a reply in the registry, so that a drain waits for it, and the caller
+// still holds the place of t, so that a drain that has begun does not prevent it.
 func (s *Service) title(t *task, branch []chat.Message, reply string) {
 	run := t.run
-	if s.Titles == nil || run.ConversationID == "" || len(branch) != 1 || run.Kind != chat.Reply || !s.registry.reserve() {
+	if s.Titles == nil || run.ConversationID == "" || len(branch) != 1 || run.Kind != chat.Reply || !s.registry.reserveBesideTask() {
 		return
 	}
 	go func() {
