@@ -78,19 +78,19 @@ func environment(env []string) []string {
 }
 
 // start starts the program and waits until it is ready.
-// With -short only the tests that go through all of the program do so.
 func start(t *testing.T, env ...string) *instance {
 	t.Helper()
-	if name, _, _ := strings.Cut(t.Name(), "/"); testing.Short() && name != "TestServe_Checklist" && name != "TestDoctor_ExaminesARunningAPI" {
-		t.Skip("starts a process of the program")
-	}
 	return startBy(t, func(args []string) *exec.Cmd { return exec.Command(args[0], args[1:]...) }, env...)
 }
 
 // startBy starts the program by the command that makes its arguments, the
 // program first, into a process.
+// With -short only the tests that go through all of the program do so.
 func startBy(t *testing.T, command func(args []string) *exec.Cmd, env ...string) *instance {
 	t.Helper()
+	if name, _, _ := strings.Cut(t.Name(), "/"); testing.Short() && name != "TestServe_Checklist" && name != "TestDoctor_ExaminesARunningAPI" {
+		t.Skip("starts a process of the program")
+	}
 	addr, admin := freeAddr(t), freeAddr(t)
 	i := &instance{t: t, url: "http://" + addr, admin: "http://" + admin, out: &output{}, done: make(chan struct{})}
 	i.cmd = command([]string{os.Args[0], "serve"})

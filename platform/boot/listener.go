@@ -21,10 +21,11 @@ const (
 	// clients, databases and providers: the log, the admin listener, files of the
 	// embedded database, Redis, and connections that are being refused.
 	reservedFiles = 96
-	// maxRefusals is how many connections are refused at the same time; further
-	// ones are closed without an answer.
-	maxRefusals = 16
-	// refusalTimeout bounds how long a refused connection stays open.
+	// maxRefused is how many refused connections are open at the same time; for a
+	// further one the oldest is answered and closed.
+	maxRefused = 16
+	// refusalTimeout bounds how long a refused connection waits for the client's
+	// request, and then for the client to close it.
 	refusalTimeout = time.Second
 	// refusalLogInterval is how often refusals and accept errors are logged.
 	refusalLogInterval = 10 * time.Second
@@ -60,17 +61,17 @@ type boundListener struct {
 	max  int64
 	log  *slog.Logger
 
-	open     atomic.Int64
-	refusing atomic.Int64
-	refused  atomic.Int64 // since it was last logged
-	crowded  func(bool)   // receives whether few places are left; may be nil
+	open    atomic.Int64
+	refused atomic.Int64      // since the start
+	closing chan *refusedConn // the refused connections that are open, the oldest first
+	crowded func(bool)        // receives whether few places are left; may be nil
 
 	mu        sync.Mutex
 	isCrowded bool
 	logged    time.Time
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. Only one goroutine may call it at a time.
 func (l *boundListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -88,15 +89,7 @@ func (l *boundListener) Accept() (net.Conn, error) {
 		l.open.Add(-1)
 		l.refused.Add(1)
 		l.warn("too many connections: refused with 503", "max", l.max, "refused", l.refused.Load())
-		if l.refusing.Add(1) > maxRefusals {
-			l.refusing.Add(-1)
-			_ = conn.Close()
-			continue
-		}
-		go func() {
-			defer l.refusing.Add(-1)
-			refuse(conn)
-		}()
+		l.refuse(conn)
 	}
 }
 
@@ -143,18 +136,52 @@ const refusalBody = `{"type":"urn:parley:problem:overloaded","title":"Service Un
 	`"detail":"Too many connections","message":"Too many connections",` +
 	`"error":{"code":"OVERLOADED","message":"Too many connections"},"requestId":"","retryAfter":1}`
 
-// refuse answers without looking at the request, and reads what the client has
-// sent, for else closing the connection would discard the answer.
-func refuse(conn net.Conn) {
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
-	if _, err := io.WriteString(conn, refusal); err != nil {
+// refusedConn is a connection that gets the refusal and nothing else.
+type refusedConn struct {
+	net.Conn
+	answer func() // writes the refusal, once
+}
+
+// refuse answers a connection in the background, once the client has sent
+// something or refusalTimeout is over. It does not wait.
+func (l *boundListener) refuse(conn net.Conn) {
+	if len(l.closing) == cap(l.closing) {
+		oldest := <-l.closing
+		oldest.answer()
+		_ = oldest.Close()
+	}
+	c := &refusedConn{Conn: conn, answer: sync.OnceFunc(func() { writeAtOnce(conn, refusal) })}
+	l.closing <- c
+	go c.serve()
+}
+
+// serve answers, and reads what the client sends: closing the connection before
+// could discard the answer.
+func (c *refusedConn) serve() {
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(refusalTimeout))
+	_, _ = c.Read(make([]byte, 1))
+	c.answer()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+	_ = c.SetReadDeadline(time.Now().Add(refusalTimeout))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, 1<<20))
+}
+
+// writeAtOnce writes as much of text as the send buffer takes without waiting.
+// That of a new connection takes more than a refusal.
+func writeAtOnce(conn net.Conn, text string) {
+	sys, ok := conn.(syscall.Conn)
+	if !ok {
 		return
 	}
-	if c, ok := conn.(*net.TCPConn); ok {
-		_ = c.CloseWrite()
+	if raw, err := sys.SyscallConn(); err == nil {
+		_ = raw.Write(func(fd uintptr) bool {
+			_, _ = syscall.Write(int(fd), []byte(text))
+			return true
+		})
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1<<20))
 }
 
 type boundConn struct {
@@ -180,7 +207,10 @@ func listen(ctx context.Context, name, addr string, max int) (*boundListener, er
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", name, err)
 	}
-	return &boundListener{Listener: l, name: name, max: int64(max), log: slog.New(slog.DiscardHandler)}, nil
+	return &boundListener{
+		Listener: l, name: name, max: int64(max), log: slog.New(slog.DiscardHandler),
+		closing: make(chan *refusedConn, maxRefused),
+	}, nil
 }
 
 func newServer(h http.Handler, l *boundListener, log *slog.Logger) *http.Server {

@@ -1,84 +1,78 @@
 package boot_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestServe_FewFileDescriptors: with a low limit of open files, clients beyond
 // it get a 503 with Retry-After, it is logged, and open streams go on.
 func TestServe_FewFileDescriptors(t *testing.T) {
 	t.Parallel()
+	env := []string{"DATA_DIR=" + t.TempDir(), "LOG_FORMAT=json", "LOG_LEVEL=warn", "MAX_STREAMS=0"}
 	i := startBy(t, func(args []string) *exec.Cmd {
 		return exec.Command("sh", append([]string{"-c", `ulimit -n 256; exec "$0" "$@"`}, args...)...)
-	}, "DATA_DIR="+t.TempDir(), "LOG_FORMAT=json", "LOG_LEVEL=warn")
+	}, env...)
+	auth := bearer(t, env, "alice")
 
-	var held []net.Conn
-	dial := func(request string) net.Conn {
-		c, err := net.Dial("tcp", strings.TrimPrefix(i.url, "http://"))
+	// request makes a request on a connection of its own.
+	request := func(method, path, body string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), method, i.url+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, c)
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		fmt.Fprint(c, request)
-		return c
-	}
-	release := func() {
-		for _, c := range held {
-			c.Close()
+		name, value, _ := strings.Cut(auth, ": ")
+		req.Header.Set(name, value)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
 		}
-		held = nil
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
 	}
-	defer release()
-	refused := false
-	for deadline := time.Now().Add(time.Minute); !refused && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		release()       // this process has a limit of open files, too
-		for range 150 { // clients that do not finish their requests
-			dial("GET /api/health HTTP/1.1\r\n")
+	var streams []*http.Response
+	for {
+		resp := request("GET", "/api/chat/live", "")
+		if resp.StatusCode == http.StatusOK {
+			if streams = append(streams, resp); len(streams) > 256 {
+				t.Fatal("more streams than files")
+			}
+			continue
 		}
-		for range 20 {
-			resp, err := http.ReadResponse(bufio.NewReader(dial("GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n")), nil)
-			if err != nil {
-				continue // closed without an answer: too many are being refused
-			}
-			raw, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != http.StatusServiceUnavailable {
-				continue
-			}
-			refused = true
-			if resp.Header.Get("Retry-After") == "" || !json.Valid(raw) || !strings.Contains(string(raw), "OVERLOADED") {
-				t.Errorf("refused with %v %s", resp.Header, raw)
-			}
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" ||
+			!json.Valid(raw) || !strings.Contains(string(raw), "OVERLOADED") {
+			t.Fatalf("refused with %d %v %s, %v", resp.StatusCode, resp.Header, raw, err)
 		}
+		break
 	}
-	if !refused {
-		t.Fatal("nobody was refused with 503")
+	for range 20 { // every further one
+		if resp := request("GET", "/api/health", ""); resp.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("answered with %d while all places are taken", resp.StatusCode)
+		}
 	}
 	if a := call(t, "GET", i.admin+"/readyz", ""); a.status != http.StatusOK {
 		t.Errorf("/readyz: %d %s", a.status, a.body)
 	}
 	eventually(t, "the refusals are in the log", func() bool { return strings.Contains(i.out.String(), "too many connections") })
-	for _, c := range held {
-		c.Close()
-	}
-	eventually(t, "places are free again", func() bool {
-		resp, err := http.Get(i.url + "/api/health")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+
+	streams[0].Body.Close()
+	eventually(t, "a place is free again", func() bool {
+		return request("POST", "/api/chat/messages", message("!echo hello")).StatusCode == http.StatusCreated
 	})
+	for _, stream := range streams[1:] {
+		changed := false
+		events(t, stream.Body, func(e map[string]any) bool { changed = e["type"] == "changed"; return changed })
+		if !changed {
+			t.Fatal("a stream ended before it showed the reply")
+		}
+	}
 }
 
 // TestServe_OutlivesTheReaderOfItsLog: the program that reads standard error and output
