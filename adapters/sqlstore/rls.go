@@ -67,7 +67,9 @@ func (s *Store) withAllUsersScope(statements ...pipeline.Stmt) []pipeline.Stmt {
 }
 
 // rlsTables are the tables that have the policy.
-var rlsTables = []string{"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_usage", "chat_api_keys", "audit_logs"}
+var rlsTables = []string{
+	"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_usage", "chat_api_keys", "chat_files", "chat_message_files", "audit_logs",
+}
 
 // CheckRowSecurity enables row-level security, if the store was opened with it,
 // and returns an error if it does not apply to the database role. It does not

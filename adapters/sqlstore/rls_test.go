@@ -68,6 +68,13 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, audit.Success)); err != nil {
 			t.Fatal(err)
 		}
+		file := chat.File{ID: "file-" + user, UserID: user, Name: "f", MediaType: "text/plain", Size: 1, Blob: "b", CreatedAt: time.Now()}
+		if err := store.BeginUpload(t.Context(), file, func(int64) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.DB().Exec("INSERT INTO chat_message_files SELECT user_id, id, $1 FROM chat_messages WHERE user_id = $2", file.ID, user); err != nil {
+			t.Fatal(err)
+		}
 	}
 	before := census(t, store)
 	// What a statement changes, put back by an error at the end.

@@ -27,6 +27,9 @@ const (
 	ActionConversationDeleted = "chat.conversation_deleted"
 	ActionConversationExpired = "chat.conversation_expired"
 	ActionExported            = "chat.exported"
+	ActionFileUploaded        = "chat.file_uploaded"
+	ActionFileDeleted         = "chat.file_deleted"
+	ActionFileExpired         = "chat.file_expired"
 	ActionKeyCreated          = "security.api_key_created"
 	ActionKeyRevoked          = "security.api_key_revoked"
 	ActionSessionsRevoked     = "security.sessions_revoked"
@@ -38,6 +41,7 @@ const (
 const (
 	ResourceMessage      = "chat_message"
 	ResourceConversation = "chat_conversation"
+	ResourceFile         = "chat_file"
 	ResourceRoute        = "route"
 	ResourceKey          = "api_key"
 	ResourceUser         = "user"
