@@ -66,7 +66,7 @@ func (f *Feed) healthCheck() {
 		return
 	}
 	conn.lastPing = time.Now().UnixNano()
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), f.client.opt.callTimeout)
 	defer cancel()
 	_ = conn.Ping(ctx) // a failure shows as a missing answer
 }
@@ -170,7 +170,7 @@ type command struct {
 // sendBatch sends commands in one round trip and returns an error, or nil, for
 // each.
 func (f *Feed) sendBatch(commands []command) []error {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), f.client.opt.callTimeout)
 	defer cancel()
 	replies := make([]*redis.Cmd, len(commands))
 	// The error of the pipeline is the first of its commands'.
@@ -325,7 +325,7 @@ func (f *Feed) updateSubscriptions(ops pendingOps) bool {
 	if conn == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), f.client.opt.callTimeout)
 	defer cancel()
 	for chunk := range slices.Chunk(join, batchSize) {
 		if err := conn.Subscribe(ctx, chunk...); err != nil {

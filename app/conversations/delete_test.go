@@ -1,7 +1,10 @@
 package conversations_test
 
 import (
+	"context"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"parley/domain/access"
@@ -15,34 +18,11 @@ import (
 func TestDelete_ChargesWhatTheReplyHasUsed(t *testing.T) {
 	each(t, func(b *bench) {
 		conv := b.create("ann", false)
-		now := b.now
-		out, err := b.store.Admit(b.Context(), chat.AdmitRequest{
-			Run:     chat.Run{ID: "run", UserID: "ann", ConversationID: conv, Kind: chat.Reply, Hold: access.Hold{Tokens: 12_192}, AuditID: "audit"},
-			Message: &chat.Message{ID: "msg", Content: "tell me a long story"},
-			Audit:   audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage},
-			Owner:   "here", Lease: time.Minute, Context: 50, Now: now,
-		}, chat.Admit)
-		if err != nil {
-			b.Fatal(err)
-		}
-		wake, stop := b.Feed.Listen(ports.TopicStop)
-		defer stop()
-		made := make(chan error, 1)
-		go func() { // the maker of the reply
-			<-wake
-			_, err := b.store.Finish(b.Context(), chat.Outcome{
-				UserID: "ann", RunID: "run", Attempt: out.Run.Attempt, ConversationID: conv, State: chat.Stopped,
-				Output: chat.Output{Text: "Once upon a"}, Usage: chat.Usage{Input: 30, Output: 3}, At: now,
-			}, chat.Finish)
-			made <- err
-		}()
+		b.stopsAfter(b.begin("ann", conv), 0)
 		if err := b.Delete(b.Context(), access.Principal{UserID: "ann"}, access.Caller{}, conv); err != nil {
 			b.Fatal(err)
 		}
-		if err := <-made; err != nil {
-			b.Fatal(err)
-		}
-		usage, err := b.store.Usage(b.Context(), "ann", now)
+		usage, err := b.store.Usage(b.Context(), "ann", b.now)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -53,4 +33,65 @@ func TestDelete_ChargesWhatTheReplyHasUsed(t *testing.T) {
 			b.Error("the run is still there")
 		}
 	})
+}
+
+// A deletion waits for the ends of the replies that it stops, and for 3 s at most
+// if their owner does not answer. The clock is synctest's.
+func TestDelete_WaitsForTheEndsOfReplies(t *testing.T) {
+	for name, c := range map[string]struct{ ends, least, most time.Duration }{ // ends 0: never
+		"Ends":   {200 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond},
+		"Silent": {0, 3 * time.Second, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, filepath.Join(dir, "parley.db"))
+				conv := b.create("ann", false)
+				run := b.begin("ann", conv)
+				if c.ends > 0 {
+					b.stopsAfter(run, c.ends)
+				}
+				begun := time.Now()
+				if err := b.Delete(t.Context(), access.Principal{UserID: "ann"}, access.Caller{}, conv); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begun); took < c.least || took > c.most {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// begin admits a message to a conversation, and returns its reply's run.
+func (b *bench) begin(user, conversation string) chat.Run {
+	b.Helper()
+	out, err := b.store.Admit(b.Context(), chat.AdmitRequest{
+		Run:     chat.Run{ID: "run", UserID: user, ConversationID: conversation, Kind: chat.Reply, Hold: access.Hold{Tokens: 12_192}, AuditID: "audit"},
+		Message: &chat.Message{ID: "msg", Content: "tell me a long story"},
+		Audit:   audit.Entry{Action: audit.ActionMessageSent, Resource: audit.ResourceMessage},
+		Owner:   "here", Lease: time.Minute, Context: 50, Now: b.now,
+	}, chat.Admit)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out.Run
+}
+
+// stopsAfter has the owner of a run end it some time after it is told to.
+func (b *bench) stopsAfter(run chat.Run, d time.Duration) {
+	wake, stop := b.Feed.Listen(ports.TopicStop)
+	ended := make(chan struct{})
+	b.Cleanup(func() { <-ended; stop() })
+	go func() {
+		defer close(ended)
+		<-wake
+		time.Sleep(d)
+		if _, err := b.store.Finish(context.Background(), chat.Outcome{
+			UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, ConversationID: run.ConversationID, State: chat.Stopped,
+			Output: chat.Output{Text: "Once upon a"}, Usage: chat.Usage{Input: 30, Output: 3}, At: b.now,
+		}, chat.Finish); err != nil {
+			b.Error(err)
+		}
+	}()
 }

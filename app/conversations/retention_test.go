@@ -38,22 +38,28 @@ func each(t *testing.T, test func(*bench)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url(t), Timeout: 30 * time.Second, AcquireTimeout: 30 * time.Second})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { store.Close() })
-			if _, err := store.Migrate(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			b := &bench{T: t, store: store, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
-			b.Service = &conversations.Service{
-				History: store, Audit: store, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
-				NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
-			}
-			test(b)
+			test(newBench(t, url(t)))
 		})
 	}
+}
+
+// newBench opens a database that lives as long as the test.
+func newBench(t *testing.T, url string) *bench {
+	t.Helper()
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url, Timeout: 30 * time.Second, AcquireTimeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{T: t, store: store, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+	b.Service = &conversations.Service{
+		History: store, Audit: store, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
+	}
+	return b
 }
 
 func (b *bench) create(user string, temporary bool) string {

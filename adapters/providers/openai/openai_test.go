@@ -29,17 +29,23 @@ type result struct {
 	err             error
 }
 
+// limits are those of tests, which no reply but an endless one reaches.
 func limits() upstream.Limits {
-	return upstream.Limits{FirstToken: time.Second, Idle: time.Second, MaxReply: 5000}
+	return upstream.Limits{FirstToken: time.Minute, Idle: time.Minute, MaxReply: 5000}
 }
 
 func open(t *testing.T, script stub.Script) (*stub.Server, *openai.Provider) {
+	t.Helper()
+	return openWith(t, script, limits())
+}
+
+func openWith(t *testing.T, script stub.Script, limits upstream.Limits) (*stub.Server, *openai.Provider) {
 	t.Helper()
 	s, err := stub.Start(script)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := openai.New(openai.Config{Key: "sk-secret", BaseURL: s.OpenAIURL(), Limits: limits()})
+	p, err := openai.New(openai.Config{Key: "sk-secret", BaseURL: s.OpenAIURL(), Limits: limits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,17 +54,24 @@ func open(t *testing.T, script stub.Script) (*stub.Server, *openai.Provider) {
 }
 
 func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
+	return askAnd(ctx, p, params, func() {})
+}
+
+// askAnd calls then after the first chunk.
+func askAnd(ctx context.Context, p *openai.Provider, params chat.Params, then func()) result {
 	var r result
 	if params.Model == "" {
 		params.Model = "gpt-4o"
 	}
 	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
-		r.chunks++
 		if d.Reasoning {
 			r.reasoning += d.Text
 		} else {
 			r.text += d.Text
+		}
+		if r.chunks++; r.chunks == 1 {
+			then()
 		}
 	})
 	return r
@@ -140,8 +153,14 @@ func TestOpenAI_Failures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, p := open(t, stub.Always(c.reply))
-			begun := time.Now()
+			l := limits()
+			switch c.reason {
+			case upstream.FirstToken:
+				l.FirstToken = 100 * time.Millisecond
+			case upstream.Idle:
+				l.Idle = 100 * time.Millisecond
+			}
+			s, p := openWith(t, stub.Always(c.reply), l)
 			r := ask(t.Context(), p, chat.Params{})
 			if got := upstream.ReasonOf(r.err); got != c.reason || upstream.RetryAfter(r.err) != c.after {
 				t.Errorf("reason %q after %v: %v", got, upstream.RetryAfter(r.err), r.err)
@@ -151,9 +170,6 @@ func TestOpenAI_Failures(t *testing.T) {
 			}
 			if n := len(s.Calls()); n != 1 {
 				t.Errorf("%d calls", n)
-			}
-			if took := time.Since(begun); took > 20*time.Second {
-				t.Errorf("took %v", took)
 			}
 			if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
 				t.Errorf("error %v", r.err)
@@ -173,8 +189,7 @@ func TestOpenAI_Failures(t *testing.T) {
 	})
 	t.Run("KilledInTheMiddle", func(t *testing.T) {
 		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(100), Pace: 10 * time.Millisecond}))
-		time.AfterFunc(100*time.Millisecond, s.Kill)
-		if r := ask(t.Context(), p, chat.Params{}); upstream.ReasonOf(r.err) != upstream.Lost || r.text == "" {
+		if r := askAnd(t.Context(), p, chat.Params{}, s.Kill); upstream.ReasonOf(r.err) != upstream.Lost || r.text == "" {
 			t.Errorf("text %q, error %v", r.text, r.err)
 		}
 	})
@@ -184,13 +199,12 @@ func TestOpenAI_Stop(t *testing.T) {
 	t.Run("ClosesTheConnection", func(t *testing.T) {
 		s, p := open(t, stub.Always(stub.Reply{Text: stub.Words(1000), Pace: 10 * time.Millisecond}))
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(100*time.Millisecond, cancel)
-		r := ask(ctx, p, chat.Params{})
+		r := askAnd(ctx, p, chat.Params{}, cancel)
 		if !fault.Is(r.err, fault.Canceled) || r.text == "" {
 			t.Fatalf("text %q, error %v", r.text, r.err)
 		}
 		for begun := time.Now(); !s.Calls()[0].Disconnected; time.Sleep(5 * time.Millisecond) {
-			if time.Since(begun) > 10*time.Second {
+			if time.Since(begun) > time.Minute {
 				t.Fatal("the connection was not closed")
 			}
 		}
@@ -223,11 +237,10 @@ func TestOpenAI_Usage(t *testing.T) {
 	})
 	t.Run("IsNotWaitedForLong", func(t *testing.T) {
 		finish := `data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}` + "\n\n"
-		_, p := open(t, stub.Always(stub.Reply{Raw: finish, Header: map[string]string{"Content-Length": "5000"}}))
-		begun := time.Now()
-		r := ask(t.Context(), p, chat.Params{})
-		if r.err != nil || r.text != "a" || time.Since(begun) > 20*time.Second {
-			t.Errorf("text %q in %v, error %v", r.text, time.Since(begun), r.err)
+		_, p := openWith(t, stub.Always(stub.Reply{Raw: finish, Header: map[string]string{"Content-Length": "5000"}}),
+			upstream.Limits{FirstToken: time.Hour, Idle: time.Hour})
+		if r := ask(t.Context(), p, chat.Params{}); r.err != nil || r.text != "a" {
+			t.Errorf("text %q, error %v", r.text, r.err)
 		}
 	})
 	t.Run("ConnectionsAreKept", func(t *testing.T) {
