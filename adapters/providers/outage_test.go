@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"parley/adapters/providers"
@@ -26,31 +27,43 @@ type tally struct {
 }
 
 // TestSteady keeps 50 messages a second coming while the preferred provider is
-// well, killed, back, frozen, back, erroring and back again.
+// well, killed, back, frozen, back, erroring and back again. The clock is
+// synctest's.
 func TestSteady(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures for ten seconds")
-	}
+	synctest.Test(t, steady)
+}
+
+func steady(t *testing.T) {
 	const (
 		rate     = 50
 		deadline = 2 * time.Second
-		slack    = 500 * time.Millisecond // of a busy machine
 	)
 	well := func(c stub.Call) stub.Reply {
 		return stub.Reply{Text: fmt.Sprintf("%s says %s", c.Provider, stub.Words(c.N%20)), Pace: time.Millisecond}
 	}
-	first, second := startStub(t, well), startStub(t, well)
+	network := stub.NewNetwork()
+	start := func() *stub.Server {
+		s, err := network.Start(well)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first, second := start(), start()
+	defer first.Close()
+	defer second.Close()
 	r, err := providers.New(providers.Config{
 		OpenAI:         providers.Provider{Key: "k", BaseURL: first.OpenAIURL(), Models: []string{"gpt-4o"}},
 		Anthropic:      providers.Provider{Key: "k", BaseURL: second.AnthropicURL(), Models: []string{"claude-sonnet-4-5"}},
 		Limits:         upstream.Limits{Connect: 300 * time.Millisecond, FirstToken: 300 * time.Millisecond, Idle: 300 * time.Millisecond},
 		MaxConcurrency: 20,
 		Breaker:        providers.Breaker{Open: 500 * time.Millisecond},
+		Transport:      network.Wrap,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
+	defer r.Close()
 
 	var mu sync.Mutex
 	var results []tally
@@ -109,7 +122,7 @@ func TestSteady(t *testing.T) {
 	served, byOther := 0, 0
 	var input, output int64
 	for _, x := range results {
-		if x.took > deadline+slack {
+		if x.took > deadline {
 			t.Errorf("%s: %v", x.phase, x.took)
 		}
 		if x.err != nil {

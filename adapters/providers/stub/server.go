@@ -49,7 +49,8 @@ func (c Call) Last() string {
 
 // Server is a running stub.
 type Server struct {
-	addr string
+	addr   string
+	listen func(addr string) (net.Listener, error)
 
 	mu     sync.Mutex
 	script Script
@@ -64,13 +65,18 @@ type Server struct {
 // Start listens on a free port of the loopback interface. With a nil script
 // every reply is Echo.
 func Start(script Script) (*Server, error) {
-	s := &Server{addr: "127.0.0.1:0", script: script, conns: map[net.Conn]bool{}}
+	s := newServer("127.0.0.1:0", script)
+	s.listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
 	return s, s.Resume()
+}
+
+func newServer(addr string, script Script) *Server {
+	return &Server{addr: addr, script: script, conns: map[net.Conn]bool{}}
 }
 
 // Resume listens again after Kill, on the same port.
 func (s *Server) Resume() error {
-	l, err := net.Listen("tcp", s.addr)
+	l, err := s.listen(s.addr)
 	if err != nil {
 		return err
 	}
