@@ -97,10 +97,10 @@ dashboards-render: dashboards-check ## Draw docs/img from the data that dashboar
 	cd dashboards/render && npm ci --silent --no-audit --no-fund
 	go run ./dashboards/render -run bin/dashboards/run.json -out docs/img
 
-.PHONY: ui-check
-ui-check: build ## Run the Vercel AI SDK (from npm, with Node 20) against a running Parley
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cp adapters/httpapi/testdata/ui/* "$$dir"; \
-	npm install --prefix "$$dir" --no-package-lock --silent; node "$$dir/check.mjs" "$$PWD/bin/parley"
+.PHONY: e2e
+e2e: build ## Run useChat of ai 5, 6, 7 and assistant-ui (from npm) in Chromium against a running Parley
+	go vet -tags e2e ./platform/testing/e2e
+	go test -tags e2e -count=1 -timeout 30m -parallel 4 $(if $(RUN),-run '$(RUN)' -v) ./platform/testing/e2e
 
 .PHONY: bench
 bench: ## Measure turns and streams of the built binary; ARGS are flags of platform/testing/bench

@@ -66,6 +66,7 @@ var rules = []rule{
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
+	{pkg: "platform/testing/e2e"}, // only tests
 	{pkg: "platform/testing/bench", ours: []string{"platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
 	{pkg: ".", ours: []string{"platform/boot"}},

@@ -46,7 +46,7 @@ func (b *bench) branch(user, conversation string) string {
 	return strings.Join(out, " | ")
 }
 
-// TestUI_Transcript keeps what useChat reads, byte for byte. make ui-check has
+// TestUI_Transcript keeps what useChat reads, byte for byte. make e2e has
 // the SDK itself read it.
 func TestUI_Transcript(t *testing.T) {
 	b := setup(t, scripted)

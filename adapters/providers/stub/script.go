@@ -53,9 +53,11 @@ type Reply struct {
 	TextInStart      bool     // Anthropic: content_block_start holds the first chunk already
 	SplitSurrogates  bool     // characters beyond U+FFFF are escaped and cut in two events
 
-	// Cut ends the stream after so many chunks.
+	// Cut ends the stream after so many chunks (After).
 	Cut   Cut
 	After int
+	// Gate, if set, holds the stream back after so many chunks until it is closed.
+	Gate <-chan struct{}
 }
 
 // Cut is a way to break a stream off.

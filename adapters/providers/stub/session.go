@@ -121,7 +121,7 @@ func (s *session) stream(e encoder) error {
 		if s.reply.Cut != "" && i == s.reply.After {
 			return s.cut(e)
 		}
-		if !s.wait(s.reply.Pace) {
+		if i == s.reply.After && !s.waitForGate() || !s.wait(s.reply.Pace) {
 			return errDisconnected
 		}
 		if s.reply.Ping {
@@ -174,6 +174,21 @@ func (s *session) wait(d time.Duration) bool {
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
+	case <-s.r.Context().Done():
+	case <-s.closed:
+	}
+	return false
+}
+
+// waitForGate reports false when the client disconnected, or the server was
+// killed, before the gate was opened.
+func (s *session) waitForGate() bool {
+	if s.reply.Gate == nil {
+		return true
+	}
+	select {
+	case <-s.reply.Gate:
 		return true
 	case <-s.r.Context().Done():
 	case <-s.closed:
