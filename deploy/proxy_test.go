@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -49,33 +50,47 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 	proxy := startProxy(t, one, two)
 	token := strings.TrimSpace(command{withSecret(exec.Command(program, "token", "--user", "alice"))}.run(t))
 
-	req, _ := http.NewRequest("POST", proxy+"/api/chat/stream", strings.NewReader(`{"content":"!slow 2s one two three four"}`))
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
+	request := func(method, url, body string) *http.Response {
+		t.Helper()
+		req, _ := http.NewRequest(method, url, strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
 	}
-	defer resp.Body.Close()
-	var events []string
-	var first, last time.Time
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "data:") {
-			events = append(events, lines.Text())
-			if last = time.Now(); len(events) == 2 { // after the start event
-				first = last
-			}
+	resp := request("POST", proxy+"/api/chat/stream", `{"content":"!slow 10m one two three four"}`)
+	runID, events := "", 0
+	for lines := bufio.NewScanner(resp.Body); events < 3 && lines.Scan(); { // the start event, and two of the reply, which takes ten minutes
+		data, ok := strings.CutPrefix(lines.Text(), "data:")
+		if !ok {
+			continue
+		}
+		var start struct{ RunID string }
+		if events++; events == 1 && json.Unmarshal([]byte(data), &start) == nil {
+			runID = start.RunID
 		}
 	}
-	if resp.StatusCode != 200 || len(events) < 4 || last.Sub(first) < 500*time.Millisecond {
-		t.Errorf("status %d, %d events in %v: the proxy holds them back", resp.StatusCode, len(events), last.Sub(first))
+	if resp.StatusCode != 200 || events < 3 || runID == "" {
+		t.Fatalf("status %d, %d events of run %q: the proxy holds them back", resp.StatusCode, events, runID)
+	}
+	stopped := 0
+	for _, i := range []instance{one, two} { // each has a database of its own
+		if request("POST", "http://"+i.addr+"/api/chat/messages/"+runID+"/stop", "").StatusCode == 200 {
+			stopped++
+		}
+	}
+	if stopped != 1 {
+		t.Errorf("the reply was stopped on %d instances", stopped)
 	}
 
 	var asked, failed atomic.Int64
-	stop, stopped := make(chan struct{}), make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(stopped)
+		defer close(done)
 		for {
 			select {
 			case <-stop:
@@ -98,10 +113,14 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 	if err := one.cmd.Wait(); err != nil {
 		t.Errorf("the end of an instance: %v\n%s", err, one.log)
 	}
-	time.Sleep(500 * time.Millisecond)
+	for deadline, later := time.Now().Add(time.Minute), asked.Load()+50; asked.Load() < later; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the proxy does not answer")
+		}
+	}
 	close(stop)
-	<-stopped
-	if failed.Load() > 0 || asked.Load() < 50 {
+	<-done
+	if failed.Load() > 0 {
 		t.Errorf("%d of %d requests failed while an instance left", failed.Load(), asked.Load())
 	}
 }

@@ -202,7 +202,7 @@ func TestBody_Slow(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
 			fmt.Fprintf(conn, "POST /api/chat/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
 				"Authorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", tt.credential)
 			in := bufio.NewReader(conn)

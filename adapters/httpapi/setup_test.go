@@ -442,7 +442,7 @@ type stream struct {
 // open sends a request and returns when the header is there.
 func (b *bench) open(req *http.Request) *stream {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(req.Context(), 2*time.Minute)
 	res, err := b.server.Client().Do(req.WithContext(ctx))
 	if err != nil {
 		cancel()

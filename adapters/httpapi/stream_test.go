@@ -280,7 +280,7 @@ func TestStream_SlowReader(t *testing.T) {
 		token(t, "ann"), len(body), body)
 	call := b.model.Next()
 	call.Say(strings.Repeat("x", 500_000))
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for len(seen[ports.FollowerLeft](b)) == 0 && time.Now().Before(deadline) {
 		call.Say("x")
 		time.Sleep(10 * time.Millisecond)
@@ -303,7 +303,7 @@ func TestStream_GoneReader(t *testing.T) {
 	call := b.model.Next()
 	start, _ := s.next()
 	s.close()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for len(seen[ports.FollowerLeft](b)) == 0 && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
 	}

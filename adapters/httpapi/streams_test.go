@@ -84,7 +84,7 @@ func TestStream_Bound(t *testing.T) {
 			res.Body.Close()
 		}
 		open = nil
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for len(open) < limit && time.Now().Before(deadline) {
 			res, err := b.server.Client().Do(b.request("ann", "GET", "/api/chat/live", ""))
 			if err != nil {

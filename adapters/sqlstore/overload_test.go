@@ -31,7 +31,7 @@ func TestTrouble_Overload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			migrated(t, sqlstore.Options{URL: url})
 			store := open(t, sqlstore.Options{
-				URL: url, MaxConns: 1, AcquireTimeout: 200 * time.Millisecond, Hooks: []bun.QueryHook{slowHook(20 * time.Millisecond)},
+				URL: url, MaxConns: 1, AcquireTimeout: time.Second, Hooks: []bun.QueryHook{slowHook(20 * time.Millisecond)},
 			})
 			for _, call := range []struct {
 				name string
@@ -41,7 +41,7 @@ func TestTrouble_Overload(t *testing.T) {
 				{"Read", func() error { _, err := store.Usage(t.Context(), "ann", time.Now()); return err }},
 				{"Ping", func() error { return store.Ping(t.Context()) }},
 			} {
-				const calls = 60
+				const calls = 120
 				errs := make([]error, calls)
 				var wg sync.WaitGroup
 				for i := range errs {

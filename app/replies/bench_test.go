@@ -169,7 +169,7 @@ func (b *bench) until(id string, state chat.State) chat.Run {
 
 func (b *bench) eventually(holds func() error) {
 	b.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := holds()
 		if err == nil {
@@ -197,7 +197,7 @@ func (b *bench) reader(id string) *reader { return &reader{b: b, id: id, cursor:
 // read takes events until enough says so, the run has ended, or the instance lets go.
 func (r *reader) read(s *replies.Service, enough func() bool) {
 	r.b.t.Helper()
-	ctx, cancel := context.WithTimeout(r.b.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.b.t.Context(), time.Minute)
 	defer cancel()
 	next, stop := iter.Pull2(s.Follow(ctx, ann, r.id, r.cursor))
 	defer stop()
@@ -207,7 +207,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 			r.b.t.Fatal(err)
 		}
 		if ctx.Err() != nil {
-			r.b.t.Fatalf("still following after 10 s; seen %q", r.got)
+			r.b.t.Fatalf("still following after a minute; seen %q", r.got)
 		}
 		if !ok {
 			return

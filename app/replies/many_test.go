@@ -23,7 +23,7 @@ import (
 // reader's own.
 func TestManyStreams_OnFiveConnections(t *testing.T) {
 	const streams = 1000
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 5, AcquireTimeout: 5 * time.Second, Timeout: 10 * time.Second})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 5, AcquireTimeout: time.Minute, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

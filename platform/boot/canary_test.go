@@ -275,7 +275,7 @@ func (d *canaryDrive) ask(credential string, o canaryOperation, target, body str
 	req.AddCookie(&http.Cookie{Name: "theme", Value: mark})
 	name, value, _ := strings.Cut(credential, ": ")
 	req.Header.Set(name, value)
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: time.Minute}
 	if strings.HasSuffix(o.path, "/live") {
 		client.Timeout = 100 * time.Millisecond // it has no end
 	}

@@ -111,7 +111,7 @@ func startBy(t *testing.T, command func(args []string) *exec.Cmd, env ...string)
 			t.Logf("output of the process:\n%s", i.out)
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		if resp, err := http.Get(i.admin + "/readyz"); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -124,7 +124,7 @@ func startBy(t *testing.T, command func(args []string) *exec.Cmd, env ...string)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("not ready in 30 s")
+			t.Fatal("not ready in 2 minutes")
 		}
 	}
 }
@@ -143,8 +143,8 @@ func (i *instance) terminate() int {
 	}
 	select {
 	case <-i.done:
-	case <-time.After(40 * time.Second):
-		i.t.Fatal("still running 40 s after SIGTERM")
+	case <-time.After(2 * time.Minute):
+		i.t.Fatal("still running 2 minutes after SIGTERM")
 	}
 	return i.cmd.ProcessState.ExitCode()
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -177,15 +176,7 @@ func TestServe_EraseReachesRedis(t *testing.T) {
 		resp := open(t, "POST", i.url+"/api/chat/messages", message("!echo canary-"+user), bearer(t, env, user))
 		resp.Body.Close()
 	}
-	await := func(what string, ok func() bool) {
-		t.Helper()
-		for until := time.Now().Add(10 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatal(what)
-			}
-		}
-	}
-	await("the replies are not in Redis", func() bool { return with("canary-alice") == 2 && with("canary-bob") == 2 })
+	eventually(t, "the replies are in Redis", func() bool { return with("canary-alice") == 2 && with("canary-bob") == 2 })
 	resp := open(t, "DELETE", i.url+"/api/chat/account", `{"confirm":true}`, bearer(t, env, "alice"))
 	resp.Body.Close()
 	if n := with("canary-alice"); n > 0 {

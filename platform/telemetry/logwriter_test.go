@@ -109,35 +109,37 @@ func TestLog_WarningsAreWrittenAtOnce(t *testing.T) {
 
 // A blocked reader of the log never blocks requests, and what is lost is counted.
 func TestLog_BlockedReaderBlocksNobody(t *testing.T) {
-	o := &output{blocked: make(chan struct{})}
-	log, lost, stop := logTo(o)
-	const written = 3 * maxPendingLines
-	for i := range written {
-		log.Info("line", "n", i)
-	}
-	begun := time.Now()
-	for range 100 {
-		log.Warn("at once") // only the first one waits, for a moment
-	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("100 warnings took %v", took)
-	}
-	if n := testutil.ToFloat64(lost); n < written-2*maxPendingLines || n > written-maxPendingLines {
-		t.Errorf("%v of %d lines are lost", n, written)
-	}
-	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if err := stop(short); err == nil {
-		t.Error("it stopped, with lines that nobody took")
-	}
-	close(o.blocked)
-	if err := stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	lines, _ := o.messages()
-	if n := testutil.ToFloat64(lost); len(lines)+int(n) != written+100 {
-		t.Errorf("%d lines written, %v lost, of %d", len(lines), n, written+100)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		o := &output{blocked: make(chan struct{})}
+		log, lost, stop := logTo(o)
+		const written = 3 * maxPendingLines
+		for i := range written {
+			log.Info("line", "n", i)
+		}
+		begun := time.Now()
+		for range 100 {
+			log.Warn("at once") // only the first one waits, for a moment
+		}
+		if took := time.Since(begun); took != writeNowTimeout {
+			t.Errorf("100 warnings took %v", took)
+		}
+		if n := testutil.ToFloat64(lost); n < written-2*maxPendingLines || n > written-maxPendingLines {
+			t.Errorf("%v of %d lines are lost", n, written)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := stop(short); err == nil {
+			t.Error("it stopped, with lines that nobody took")
+		}
+		close(o.blocked)
+		if err := stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lines, _ := o.messages()
+		if n := testutil.ToFloat64(lost); len(lines)+int(n) != written+100 {
+			t.Errorf("%d lines written, %v lost, of %d", len(lines), n, written+100)
+		}
+	})
 }
 
 // Many who log at once lose nothing and mix nothing.
