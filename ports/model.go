@@ -7,11 +7,20 @@ import (
 	"parley/domain/chat"
 )
 
-// PromptMessage is one message of a prompt.
+// PromptMessage is one message of a prompt. A model gets its text, and its files
+// as far as it can read them; parts of other kinds are passed over.
 type PromptMessage struct {
-	Role chat.Role
-	Text string
+	Role  chat.Role
+	Parts []chat.Part
 }
+
+// PromptText is a message of text alone.
+func PromptText(role chat.Role, text string) PromptMessage {
+	return PromptMessage{Role: role, Parts: []chat.Part{{Kind: chat.TextPart, Text: text}}}
+}
+
+// Text is the text of the message, see chat.ContentOf.
+func (m PromptMessage) Text() string { return chat.ContentOf(m.Parts) }
 
 // Prompt is one request to a model. The context's deadline bounds the whole
 // reply.
@@ -23,7 +32,12 @@ type Prompt struct {
 	Params         chat.Params
 	NoCache        bool            // do not answer from the reply cache: a regeneration
 	Messages       []PromptMessage // oldest first; the last is the user's, or the assistant's when that is to be continued
+	ReadFile       ReadFile        // reads the files of the messages; nil: there are none
 }
+
+// ReadFile returns the bytes of a file of the user whose prompt it is. NotFound:
+// it is gone. Unavailable: the files are away.
+type ReadFile func(ctx context.Context, user, id string) ([]byte, error)
 
 // Answer is the result of a generation, complete or not.
 type Answer struct {
@@ -37,7 +51,8 @@ type Answer struct {
 
 // Model generates replies.
 type Model interface {
-	// Generate streams one reply through emit, in order, and returns when the
+	// Generate streams one reply through emit, in order, as pieces whose Kind and
+	// Text (or what the kind has) are set, and returns when the
 	// stream has ended. The error is nil only if the provider reported the reply
 	// as complete. Faults: AIUnavailable (no provider could be asked; retry
 	// later), AIFailed (a provider was asked and failed; Details "reason"),

@@ -24,8 +24,10 @@ type Runs interface {
 	// Resume returns what is needed to make the reply of a claimed run: its
 	// conversation and the branch up to its parent, oldest first, at most n.
 	Resume(ctx context.Context, run chat.Run, n int) (chat.Conversation, []chat.Message, error)
-	// Checkpoint records the output of live runs in one statement. It returns
-	// those that it refused because a newer attempt exists or the run has ended.
+	// Checkpoint records what live runs have produced, in one statement, at a cost
+	// that grows with what is new. Output from At on is replaced: a repeat of a
+	// checkpoint that was recorded without an answer changes nothing. It returns
+	// the runs that it refused because a newer attempt exists or they have ended.
 	Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error)
 	// Heartbeat returns the runs whose lease owner holds (ID, UserID, Attempt,
 	// StopRequested set), and renews to now+lease those that are among made and of
@@ -48,8 +50,8 @@ type Runs interface {
 	// queued, and records the audit entry. It returns the run afterwards.
 	// Requests for a run that is stopping or has ended are not errors.
 	RequestStop(ctx context.Context, user, id string, audit audit.Entry) (chat.Run, error)
-	// Run returns a run with its output: as recorded when it is live, from its
-	// message when it has ended.
+	// Run returns a run with its output: as recorded when it is live or left no
+	// message, else the parts of its message.
 	Run(ctx context.Context, user, id string) (chat.Run, error)
 	// Recent returns the user's live runs and those that ended after since,
 	// newest first, at most 100, without output.

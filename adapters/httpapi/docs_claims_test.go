@@ -91,11 +91,11 @@ type hangsOnce struct {
 
 func (h *hangsOnce) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (answer ports.Answer, err error) {
 	hang := false
-	if p.Messages[len(p.Messages)-1].Text == h.at {
+	if p.Messages[len(p.Messages)-1].Text() == h.at {
 		h.once.Do(func() { hang = true })
 	}
 	if hang {
-		emit(chat.Delta{Text: "Just a moment. "})
+		emit(chat.TextDelta("Just a moment. "))
 		<-ctx.Done()
 		return ports.Answer{}, ctx.Err()
 	}

@@ -36,6 +36,9 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 		}
 		if f.In == named.In && f.Name == named.Name {
 			v = value
+			if f.Type.Kind() == reflect.Slice {
+				v = []any{value}
+			}
 		}
 		if v == nil {
 			continue

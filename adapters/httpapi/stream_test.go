@@ -177,26 +177,26 @@ func TestFollow(t *testing.T) {
 	call.Think("hm")
 	b.hears(s, "hm")
 	call.Say("one é ")
-	if e := b.hears(s, "one é "); e.id != "9" || start.id != "0" {
+	if e := b.hears(s, "one é "); e.id != "11" || start.id != "0" {
 		t.Errorf("cursors %q, %q", start.id, e.id)
 	}
 	s.close() // a reader who leaves ends nothing
 
 	t.Run("FromACursor", func(t *testing.T) {
 		b.t = t
-		resumed := b.open(b.request("ann", "GET", url+"?after=6", ""))
-		if e := b.hears(resumed, "é "); e.id != "9" {
+		resumed := b.open(b.request("ann", "GET", url+"?after=8", ""))
+		if e := b.hears(resumed, "é "); e.id != "11" {
 			t.Errorf("%+v", e)
 		}
 	})
 	t.Run("LastEventIDIsNewerThanTheAddress", func(t *testing.T) {
 		b.t = t
-		resumed := b.open(b.request("ann", "GET", url+"?after=0", "", "Last-Event-ID", "8"))
+		resumed := b.open(b.request("ann", "GET", url+"?after=0", "", "Last-Event-ID", "10"))
 		b.hears(resumed, " ")
 	})
 	t.Run("NothingNew/OpensAtOnceAndBeats", func(t *testing.T) {
 		b.t = t
-		resumed := b.open(b.request("ann", "GET", url+"?after=9", ""))
+		resumed := b.open(b.request("ann", "GET", url+"?after=11", ""))
 		for range 3 {
 			if block, err := resumed.block(); err != nil || block != ": waiting\n" {
 				t.Fatalf("%q, %v", block, err)
@@ -205,22 +205,22 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("InsideACharacter", func(t *testing.T) {
 		b.t = t
-		b.do("ann", "GET", url+"?after=7", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
+		b.do("ann", "GET", url+"?after=9", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 	})
 	t.Run("BeyondTheEnd", func(t *testing.T) {
 		b.t = t
-		b.do("ann", "GET", url+"?after=10", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
+		b.do("ann", "GET", url+"?after=12", "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 	})
 	t.Run("OfSomebodyElse", func(t *testing.T) {
 		b.t = t
 		b.do("bob", "GET", url, "").refused(404, "NOT_FOUND", "")
 	})
 	b.t = t
-	tail := b.open(b.request("ann", "GET", url+"?after=9", ""))
+	tail := b.open(b.request("ann", "GET", url+"?after=11", ""))
 	call.Say("two")
 	b.hears(tail, "two")
 	call.Done()
-	if end := tail.rest(); len(end) != 1 || end[0].id != "13" || end[0].kind() != "end" {
+	if end := tail.rest(); len(end) != 1 || end[0].id != "15" || end[0].kind() != "end" {
 		t.Errorf("%v", end)
 	}
 	t.Run("Ended/Anew", func(t *testing.T) {
@@ -239,21 +239,21 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("Ended/TheEndUnseen", func(t *testing.T) {
 		b.t = t
-		events := b.open(b.request("ann", "GET", url+"?after=12", "")).rest()
+		events := b.open(b.request("ann", "GET", url+"?after=14", "")).rest()
 		if len(events) != 1 || events[0].kind() != "end" {
 			t.Errorf("%v", events)
 		}
 	})
 	t.Run("Ended/BeyondTheEnd", func(t *testing.T) {
 		b.t = t
-		for _, cursor := range []string{"14", "99999", "9223372036854775807"} {
+		for _, cursor := range []string{"16", "99999", "9223372036854775807"} {
 			b.do("ann", "GET", url+"?after="+cursor, "").refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 			b.do("ann", "GET", url, "", "Last-Event-ID", cursor).refused(400, "INVALID_INPUT", "The cursor is not a position of this reply")
 		}
 	})
 	t.Run("Ended/AllSeen", func(t *testing.T) {
 		b.t = t
-		if a := b.do("ann", "GET", url, "", "Last-Event-ID", "13").must(204); a.raw != "" {
+		if a := b.do("ann", "GET", url, "", "Last-Event-ID", "15").must(204); a.raw != "" {
 			t.Errorf("%q", a.raw)
 		}
 	})

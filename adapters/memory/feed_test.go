@@ -24,7 +24,7 @@ func TestFeed_WakesCollapse(t *testing.T) {
 	defer w.Close()
 	for i := range 100 {
 		f.Publish(t.Context(), ports.Progress{UserID: "u", RunID: "r", Attempt: 1, State: chat.Running,
-			Output: chat.Output{Text: fmt.Sprintf("%0*d", i+1, 0)}})
+			Output: chat.TextOutput(fmt.Sprintf("%0*d", i+1, 0))})
 	}
 	<-w.Changed()
 	select {
@@ -32,8 +32,8 @@ func TestFeed_WakesCollapse(t *testing.T) {
 		t.Error("a second wake for what the first has shown")
 	default:
 	}
-	if p, ok := w.Latest(t.Context()); !ok || len(p.Output.Text) != 100 {
-		t.Errorf("got %d bytes, held %v; want the newest, 100", len(p.Output.Text), ok)
+	if p, ok := w.Latest(t.Context()); !ok || len(p.Output.Text()) != 100 {
+		t.Errorf("got %d bytes, held %v; want the newest, 100", len(p.Output.Text()), ok)
 	}
 }
 

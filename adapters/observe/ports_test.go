@@ -25,7 +25,7 @@ type said struct {
 }
 
 func (s said) Generate(_ context.Context, _ ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
-	emit(chat.Delta{Text: "canary"})
+	emit(chat.TextDelta("canary"))
 	return s.answer, s.err
 }
 
@@ -36,7 +36,7 @@ func TestModel_SpanAndMetrics(t *testing.T) {
 	}})
 	var firstChunk string
 	_, err := m.Generate(context.Background(), ports.Prompt{
-		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Messages: []ports.PromptMessage{{Text: "canary"}},
+		UserID: "u1", RunID: "r1", Params: chat.Params{MaxTokens: 99, System: "canary"}, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "canary")},
 	}, func(d chat.Delta) { firstChunk += d.Text })
 	if err != nil || firstChunk != "canary" {
 		t.Fatalf("heard %q, %v", firstChunk, err)

@@ -22,8 +22,18 @@ import (
 type outcome struct {
 	pieces []string
 	err    error
+	deltas []chat.Delta  // before the pieces
 	takes  time.Duration // before the first piece
 	usage  chat.Usage
+}
+
+// emits returns the chunks of an outcome.
+func (o outcome) emits() []chat.Delta {
+	deltas := o.deltas
+	for _, piece := range o.pieces {
+		deltas = append(deltas, chat.TextDelta(piece))
+	}
+	return deltas
 }
 
 func fail(r upstream.Reason) outcome { return outcome{err: upstream.Fail(r, errors.New("scripted"))} }
@@ -65,11 +75,11 @@ func (s *scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 			return a, err
 		}
 	}
-	for _, piece := range o.pieces {
+	for _, d := range o.emits() {
 		if err := upstream.Ended(ctx); err != nil {
 			return a, err
 		}
-		emit(chat.Delta{Text: piece})
+		emit(d)
 	}
 	if o.err == nil {
 		a.FinishReason, a.Usage = "stop", o.usage
@@ -115,7 +125,7 @@ type reply struct {
 }
 
 func ask(ctx context.Context, m ports.Model, params chat.Params) reply {
-	return askFor(ctx, m, ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "hello"}}})
+	return askFor(ctx, m, ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "hello")}})
 }
 
 func askFor(ctx context.Context, m ports.Model, p ports.Prompt) (r reply) {

@@ -50,7 +50,7 @@ func (c *cache) key(p ports.Prompt, e endpoint) string {
 	}
 	q.User = c.owner(p)
 	for _, turn := range p.Messages {
-		q.Turns = append(q.Turns, ports.PromptMessage{Role: turn.Role, Text: normalize(turn.Text)})
+		q.Turns = append(q.Turns, ports.PromptText(turn.Role, normalize(turn.Text())))
 	}
 	data, err := json.Marshal(q)
 	if err != nil { // no field can fail to encode
@@ -74,16 +74,11 @@ func normalize(s string) string {
 
 // storedReply is a reply in the cache, in the chunks it was streamed in.
 type storedReply struct {
-	Provider     string  `json:"provider"`
-	Model        string  `json:"model"`
-	FinishReason string  `json:"finishReason"`
-	Demo         bool    `json:"demo,omitempty"`
-	Chunks       []chunk `json:"pieces"`
-}
-
-type chunk struct {
-	Reasoning bool   `json:"r,omitempty"`
-	Text      string `json:"t"`
+	Provider     string      `json:"provider"`
+	Model        string      `json:"model"`
+	FinishReason string      `json:"finishReason"`
+	Demo         bool        `json:"demo,omitempty"`
+	Chunks       []chat.Part `json:"parts"` // as emitted
 }
 
 // askFunc calls the providers.
@@ -124,7 +119,7 @@ func (c *cache) replay(ctx context.Context, owner, key string, emit func(chat.De
 		return ports.Answer{}, false
 	}
 	for _, p := range k.Chunks {
-		emit(chat.Delta{Reasoning: p.Reasoning, Text: p.Text})
+		emit(chat.Delta{Part: p})
 	}
 	a := ports.Answer{Provider: k.Provider, Model: k.Model, FinishReason: k.FinishReason}
 	if k.Demo {
@@ -151,7 +146,7 @@ func (c *cache) put(ctx context.Context, owner, key string, a ports.Answer, delt
 	}
 	k := storedReply{Provider: a.Provider, Model: a.Model, FinishReason: a.FinishReason, Demo: a.Metadata["demo"] == true}
 	for _, d := range deltas {
-		k.Chunks = append(k.Chunks, chunk{Reasoning: d.Reasoning, Text: d.Text})
+		k.Chunks = append(k.Chunks, d.Part)
 	}
 	if data, err := json.Marshal(k); err == nil {
 		c.store.Set(ctx, owner, key, data, c.ttl)

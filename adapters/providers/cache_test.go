@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -45,7 +47,7 @@ func cachedRouter(shared bool, providers ...*scripted) *Router {
 }
 
 func prompt(user, text string) ports.Prompt {
-	return ports.Prompt{UserID: user, Messages: []ports.PromptMessage{{Role: chat.User, Text: text}}}
+	return ports.Prompt{UserID: user, Messages: []ports.PromptMessage{ports.PromptText(chat.User, text)}}
 }
 
 var paid = outcome{pieces: []string{"one ", "two"}, takes: time.Second, usage: chat.Usage{Input: 10, Output: 5}}
@@ -58,21 +60,21 @@ func TestCache_Hit(t *testing.T) {
 		calls  int
 	}{
 		"TheSame":             {func(*ports.Prompt) {}, false, 1},
-		"SpaceAround":         {func(p *ports.Prompt) { p.Messages[0].Text = "  what\nis this \r\n" }, false, 1},
+		"SpaceAround":         {func(p *ports.Prompt) { p.Messages[0] = ports.PromptText(chat.User, "  what\nis this \r\n") }, false, 1},
 		"AnotherUser":         {func(p *ports.Prompt) { p.UserID = "other" }, false, 2},
 		"AnotherUserOfShared": {func(p *ports.Prompt) { p.UserID = "other" }, true, 1},
-		"AnotherCase":         {func(p *ports.Prompt) { p.Messages[0].Text = "What\nis this" }, false, 2},
+		"AnotherCase":         {func(p *ports.Prompt) { p.Messages[0] = ports.PromptText(chat.User, "What\nis this") }, false, 2},
 		"AnotherModel":        {func(p *ports.Prompt) { p.Params.Model = "common" }, false, 2},
 		"NamedDefault":        {func(p *ports.Prompt) { p.Params.Model = "a-1" }, false, 1},
 		"AnotherTemperature":  {func(p *ports.Prompt) { p.Params.Temperature = &hot }, false, 2},
 		"AnotherSystem":       {func(p *ports.Prompt) { p.Params.System = "be brief" }, false, 2},
 		"AnotherEffort":       {func(p *ports.Prompt) { p.Params.Reasoning = "low" }, false, 2},
 		"MoreHistory": {func(p *ports.Prompt) {
-			p.Messages = append([]ports.PromptMessage{{Role: chat.User, Text: "hi"}}, p.Messages...)
+			p.Messages = append([]ports.PromptMessage{ports.PromptText(chat.User, "hi")}, p.Messages...)
 		}, false, 2},
 		"Regeneration": {func(p *ports.Prompt) { p.NoCache = true }, false, 2},
 		"Continuation": {func(p *ports.Prompt) {
-			p.Messages = append(p.Messages, ports.PromptMessage{Role: chat.Assistant, Text: "one "})
+			p.Messages = append(p.Messages, ports.PromptText(chat.Assistant, "one "))
 		}, false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,6 +243,31 @@ func TestCache_Flight(t *testing.T) {
 	})
 }
 
+// A reply is replayed as the parts that it was, in their order.
+func TestCache_KeepsParts(t *testing.T) {
+	said := []chat.Delta{
+		chat.ReasoningDelta("hm"), chat.ReasoningDelta("m"),
+		{Part: chat.Part{Kind: chat.ReasoningPart, State: "opaque", Provider: "a", Model: "a-1"}},
+		chat.TextDelta("one "),
+		{Part: chat.Part{Kind: chat.SourcePart, ID: "source-1", URL: "https://example.com/", Title: "Example"}},
+		chat.TextDelta("two"), chat.ReasoningDelta("and"), chat.TextDelta("three"),
+	}
+	a := &scripted{name: "a", outcomes: []outcome{{deltas: said, usage: chat.Usage{Input: 1, Output: 1}}}}
+	r := cachedRouter(false, a)
+	for range 2 {
+		var got []chat.Delta
+		if _, err := r.Generate(t.Context(), prompt("u", "hi"), func(d chat.Delta) { got = append(got, d) }); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(said, got); d != "" {
+			t.Error(d)
+		}
+	}
+	if a.calls != 1 {
+		t.Errorf("%d calls", a.calls)
+	}
+}
+
 // pacedModel says a digit every second.
 type pacedModel struct{}
 
@@ -249,7 +276,7 @@ func (pacedModel) Generate(ctx context.Context, _ ports.Prompt, emit func(chat.D
 		if err := sleep(ctx, time.Second); err != nil {
 			return ports.Answer{}, err
 		}
-		emit(chat.Delta{Text: string(rune('0' + i))})
+		emit(chat.TextDelta(string(rune('0' + i))))
 	}
 	return ports.Answer{FinishReason: "stop", Usage: chat.Usage{Input: 1, Output: 1}}, nil
 }

@@ -25,7 +25,7 @@ func routerAt(t *testing.T, s *stub.Server, models ...string) *providers.Router 
 }
 
 func send(ctx context.Context, r *providers.Router) (ports.Answer, error) {
-	return r.Generate(ctx, ports.Prompt{UserID: "u", Messages: []ports.PromptMessage{{Role: chat.User, Text: "hello"}}}, func(chat.Delta) {})
+	return r.Generate(ctx, ports.Prompt{UserID: "u", Messages: []ports.PromptMessage{ports.PromptText(chat.User, "hello")}}, func(chat.Delta) {})
 }
 
 // A server that was configured without a model is asked which it has.

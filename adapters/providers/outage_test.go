@@ -76,7 +76,7 @@ func steady(t *testing.T) {
 		x := tally{phase: phase}
 		begun := time.Now()
 		x.answer, x.err = r.Generate(ctx, ports.Prompt{
-			UserID: fmt.Sprint("user ", sent.Add(1)), Messages: []ports.PromptMessage{{Role: chat.User, Text: "one two three"}},
+			UserID: fmt.Sprint("user ", sent.Add(1)), Messages: []ports.PromptMessage{ports.PromptText(chat.User, "one two three")},
 		}, func(d chat.Delta) { x.text += d.Text })
 		x.took = time.Since(begun)
 		mu.Lock()

@@ -29,7 +29,7 @@ func TestRouter_ReportedUsageIsNotTrusted(t *testing.T) {
 			}
 			defer r.Close()
 			a, err := r.Generate(t.Context(), ports.Prompt{
-				UserID: "u", Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me three things"}},
+				UserID: "u", Messages: []ports.PromptMessage{ports.PromptText(chat.User, "tell me three things")},
 			}, func(chat.Delta) {})
 			if err != nil {
 				t.Fatal(err)

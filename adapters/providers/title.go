@@ -27,15 +27,15 @@ var ErrNoTitle = errors.New("providers: the model gave no title")
 func (r *Router) Title(ctx context.Context, user string, params chat.Params, turns []ports.PromptMessage) (string, ports.Answer, error) {
 	var text strings.Builder
 	for _, t := range turns {
-		text.WriteString(string(t.Role) + ": " + cut(t.Text, titleContext) + "\n\n")
+		text.WriteString(string(t.Role) + ": " + cut(t.Text(), titleContext) + "\n\n")
 	}
 	var reply strings.Builder
 	a, err := r.Generate(ctx, ports.Prompt{
 		UserID:   user,
 		Params:   chat.Params{Provider: params.Provider, Model: params.Model, System: askTitle, MaxTokens: titleTokens, Priced: params.Priced},
-		Messages: []ports.PromptMessage{{Role: chat.User, Text: text.String()}},
+		Messages: []ports.PromptMessage{ports.PromptText(chat.User, text.String())},
 	}, func(d chat.Delta) {
-		if !d.Reasoning {
+		if d.Kind == chat.TextPart {
 			reply.WriteString(d.Text)
 		}
 	})

@@ -12,7 +12,7 @@ import (
 )
 
 func TestRouter_Title(t *testing.T) {
-	turns := []ports.PromptMessage{{Role: chat.User, Text: "how do I boil an egg?"}, {Role: chat.Assistant, Text: "In water."}}
+	turns := []ports.PromptMessage{ports.PromptText(chat.User, "how do I boil an egg?"), ports.PromptText(chat.Assistant, "In water.")}
 	for said, want := range map[string]string{
 		"Boiling an egg":                                           "Boiling an egg",
 		"\"Boiling an egg.\"\n\nAnything else?":                    "Boiling an egg",

@@ -59,7 +59,7 @@ func (r *Router) inputTokens(p ports.Prompt) int64 {
 		n = r.tokens(p.Params.System) + messageTokens
 	}
 	for _, t := range p.Messages {
-		n += r.tokens(t.Text) + messageTokens
+		n += r.tokens(t.Text()) + messageTokens
 	}
 	return int64(n)
 }

@@ -78,7 +78,7 @@ func TestRouter_Account(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, message := range []string{"hi", "!fail"} {
-			got := askFor(t.Context(), r, ports.Prompt{Messages: []ports.PromptMessage{{Role: chat.User, Text: message}}})
+			got := askFor(t.Context(), r, ports.Prompt{Messages: []ports.PromptMessage{ports.PromptText(chat.User, message)}})
 			if got.answer.CostMicros == nil || *got.answer.CostMicros != 0 || got.answer.Usage.Output == 0 || got.answer.Metadata["demo"] != true {
 				t.Errorf("%s: %+v", message, got.answer)
 			}

@@ -4,7 +4,6 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -29,7 +28,7 @@ var (
 	fetch   = redis.NewScript(fetchLua)
 )
 
-const headSize = 21
+const headSize = 11
 
 // stateCodes are one letter for each state. The scripts know those of terminal
 // states.
@@ -38,27 +37,20 @@ var stateCodes = map[chat.State]string{
 	chat.Completed: "c", chat.Stopped: "s", chat.Failed: "f", chat.Interrupted: "i",
 }
 
-// encodeOutput returns output as one string that only grows while a run makes
-// it. Most replies have no reasoning, and then nothing is copied.
-func encodeOutput(o chat.Output) string { return o.Reasoning + o.Text }
-
-func parseHead(head string) (p ports.Progress, reasoning int, err error) {
+func parseHead(head string) (p ports.Progress, err error) {
 	if len(head) != headSize {
-		return p, 0, fmt.Errorf("head of %d bytes", len(head))
+		return p, fmt.Errorf("head of %d bytes", len(head))
 	}
 	if p.Attempt, err = strconv.Atoi(head[:10]); err != nil {
-		return p, 0, err
-	}
-	if reasoning, err = strconv.Atoi(head[11:]); err != nil {
-		return p, 0, err
+		return p, err
 	}
 	for state, letter := range stateCodes {
-		if letter == head[10:11] {
+		if letter == head[10:] {
 			p.State = state
-			return p, reasoning, nil
+			return p, nil
 		}
 	}
-	return p, 0, fmt.Errorf("state %q", head[10])
+	return p, fmt.Errorf("state %q", head[10])
 }
 
 // applyChunk adds what fetch returned to the output that was known before.
@@ -72,22 +64,14 @@ func applyChunk(known ports.Progress, reply []any) (ports.Progress, error) {
 	if !ok1 || !ok2 || !ok3 {
 		return known, fmt.Errorf("reply of %T, %T, %T", reply[0], reply[1], reply[2])
 	}
-	p, reasoning, err := parseHead(head)
+	p, err := parseHead(head)
 	if err != nil {
 		return known, err
 	}
 	p.UserID, p.RunID = known.UserID, known.RunID
-	before := encodeOutput(known.Output)
-	if from < 0 || from > int64(len(before)) {
-		return known, fmt.Errorf("piece at %d, known %d", from, len(before))
+	if from < 0 || from > int64(known.Output.Len()) {
+		return known, fmt.Errorf("piece at %d, known %d", from, known.Output.Len())
 	}
-	var all strings.Builder
-	all.Grow(int(from) + len(piece))
-	all.WriteString(before[:from])
-	all.WriteString(piece)
-	if reasoning > all.Len() {
-		return known, fmt.Errorf("reasoning of %d in %d", reasoning, all.Len())
-	}
-	p.Output = chat.Output{Reasoning: all.String()[:reasoning], Text: all.String()[reasoning:]}
+	p.Output = known.Output[:from] + chat.Output(piece)
 	return p, nil
 }

@@ -49,7 +49,7 @@ func TestFeed_Cluster(t *testing.T) {
 }
 
 func running(text string) ports.Progress {
-	return ports.Progress{UserID: "u", RunID: "r", Attempt: 1, State: chat.Running, Output: chat.Output{Text: text}}
+	return ports.Progress{UserID: "u", RunID: "r", Attempt: 1, State: chat.Running, Output: chat.TextOutput(text)}
 }
 
 // shows waits until a watch shows text; "-" stands for nothing at all.
@@ -58,13 +58,13 @@ func shows(t *testing.T, w ports.Watch, text string) {
 	deadline := time.After(time.Minute)
 	for {
 		p, ok := w.Latest(t.Context())
-		if ok && p.Output.Text == text || !ok && text == "-" {
+		if ok && p.Output.Text() == text || !ok && text == "-" {
 			return
 		}
 		select {
 		case <-w.Changed():
 		case <-deadline:
-			t.Fatalf("shows %.40q (held: %v), want %.40q", p.Output.Text, ok, text)
+			t.Fatalf("shows %.40q (held: %v), want %.40q", p.Output.Text(), ok, text)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func TestFeed_ValuesAreBounded(t *testing.T) {
 	end := running("one, stopped")
 	end.State = chat.Stopped
 	here.Publish(t.Context(), end)
-	shows(t, w, end.Output.Text)
+	shows(t, w, end.Output.Text())
 	if life := rdb.PTTL(t.Context(), channel).Val(); life <= 0 || life > endedTTL {
 		t.Errorf("an ended run is kept for %v", life)
 	}
@@ -242,7 +242,7 @@ func TestFeed_LeavesNothingBehind(t *testing.T) {
 	again := there.local.Watch(t.Context(), "u", "r")
 	defer again.Close()
 	if p, ok := again.Latest(t.Context()); ok {
-		t.Errorf("output of another instance is kept without a follower: %q", p.Output.Text)
+		t.Errorf("output of another instance is kept without a follower: %q", p.Output.Text())
 	}
 }
 

@@ -206,7 +206,7 @@ func (f *Feed) publishCommand(k key, p ports.Progress) command {
 		from = known.sent
 	}
 	f.mu.Unlock()
-	all := encodeOutput(p.Output)
+	all := p.Output
 	c := command{
 		failed: func(ops pendingOps) {
 			f.recordSent(k, 0, 0) // Redis may have any part of it
@@ -225,7 +225,7 @@ func (f *Feed) publishCommand(k key, p ports.Progress) command {
 	}
 	c.script, c.key = publish, f.channel(k)
 	c.args = []any{
-		p.Attempt, stateCodes[p.State], terminal, len(p.Output.Reasoning), from, all[from:], ttl.Milliseconds(), f.name,
+		p.Attempt, stateCodes[p.State], terminal, from, string(all[from:]), ttl.Milliseconds(), f.name,
 	}
 	c.done = func(reply any) error {
 		if reply == int64(0) {

@@ -119,6 +119,14 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 	if len(n.Nodes) > 0 {
 		list = append(list, l.nodes(n.Nodes))
 	}
+	if len(n.Files) > 0 {
+		if state.Files == nil {
+			state.Files = map[string]*chat.File{}
+		}
+		for _, id := range n.Files {
+			state.Files[id] = nil
+		}
+	}
 	if n.Thread {
 		list = append(list, l.thread(n.ThreadID)...)
 	}
@@ -169,24 +177,36 @@ func (l *admitLoad) nodes(ids []string) pipeline.Stmt {
 		args = append(args, id)
 	}
 	among := "id IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
-	return stmt(`SELECT id, conversation_id, parent_id, role, content, '' FROM chat_messages WHERE user_id = ? AND `+among+`
-		UNION ALL SELECT id, conversation_id, parent_id, '', text, state FROM chat_runs WHERE user_id = ? AND `+among,
+	return stmt("SELECT "+nodeColumns.List("")+", '' FROM chat_messages WHERE user_id = ? AND "+among+`
+		UNION ALL SELECT id, conversation_id, parent_id, '', '', NULL, state FROM chat_runs WHERE user_id = ? AND `+among,
 		append(args, args...)...,
 	).ScanRow(func(scan func(...any) error) error {
-		var id string
-		var found chat.Node
-		err := scan(&id, rows.NullText{Dest: &found.ConversationID}, rows.NullText{Dest: &found.ParentID}, (*string)(&found.Role), &found.Content, (*string)(&found.State))
-		if n := nodes[id]; n != nil { // a run and the message that it made
-			if found.Role == "" {
-				n.State = found.State
-				return err
-			}
-			found.State = n.State
+		var row rows.Message
+		var state chat.State
+		if err := scan(append(nodeColumns.Dests(&row), (*string)(&state))...); err != nil {
+			return err
 		}
-		nodes[id] = &found
-		return err
+		m, err := row.Domain()
+		if err != nil {
+			return err
+		}
+		n := nodes[m.ID]
+		if n == nil {
+			n = &chat.Node{}
+			nodes[m.ID] = n
+		}
+		n.ConversationID, n.ParentID = m.ConversationID, m.ParentID
+		if state != "" {
+			n.State = state
+		} else { // the message, beside the run that made it
+			n.Role, n.Parts = m.Role, m.AllParts()
+		}
+		return nil
 	})
 }
+
+// nodeColumns are what is read of a message to find out what it is.
+var nodeColumns = rows.MessageColumns.Only("id", "conversation_id", "parent_id", "role", "content", "parts")
 
 // thread reads a conversation or the default thread. The live runs of a
 // conversation are locked, so that none of them ends, or is begun, before this
@@ -223,7 +243,7 @@ func (s *Store) liveRuns(user string, which pipeline.Stmt, lock bool, found func
 
 // liveColumns are what scanLive scans.
 const liveColumns = `r.id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
-	octet_length(r.reasoning) + octet_length(r.text) - octet_length(r.prefix),
+	(SELECT COALESCE(sum(octet_length(o.log)), 0) FROM chat_run_output AS o WHERE o.user_id = r.user_id AND o.run_id = r.id),
 	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id)`
 
 func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {

@@ -68,7 +68,7 @@ func BenchmarkCheckpoint(b *testing.B) {
 		b.ResetTimer()
 		for i := range b.N {
 			for j := range points {
-				points[j].Output.Text = fmt.Sprintf("%*d", 2000, i)
+				points[j].At, points[j].New = points[j].At+points[j].New.Len(), chat.Output(fmt.Sprintf("%*d", 20, i))
 			}
 			if fenced, err := store.Checkpoint(b.Context(), "here", points); err != nil || len(fenced) > 0 {
 				b.Fatalf("fenced %v, %v", fenced, err)
@@ -101,7 +101,7 @@ func turn(b *testing.B, store *sqlstore.Store, n int64) {
 	}
 	_, err = store.Finish(context.Background(), chat.Outcome{
 		UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
-		State: chat.Completed, Output: chat.Output{Text: a.Message.Content}, At: time.Now(),
+		State: chat.Completed, Output: chat.TextOutput(a.Message.Content), At: time.Now(),
 	}, chat.Finish)
 	if err != nil {
 		b.Error(err)

@@ -130,7 +130,7 @@ ORDER BY null_frac DESC;`
 
 	// Parley's place of the checklist's _prisma_migrations.
 	sqlMigration = `SELECT * FROM atlas_schema_revisions.atlas_schema_revisions
-WHERE version = '20261122000000';`
+WHERE version = '20261127000000';`
 )
 
 // TestChecklist_SQL feeds known traffic and reads it back by the checklist's
@@ -185,7 +185,7 @@ func TestChecklist_SQL(t *testing.T) {
 			{"chat.message_sent", "chat_message", "success", "3", last},
 		}},
 		{"Errors", sqlErrors, [][]string{{"ann", "audit-2", "chat.message_sent", "chat_message", "msg-2"}}},
-		{"Migration", sqlMigration, [][]string{{"20261122000000", "init", "2"}}},
+		{"Migration", sqlMigration, [][]string{{"20261127000000", "init", "2"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := query(t, store.DB(), c.statement)
@@ -270,7 +270,7 @@ func storeTurn(t *testing.T, store *sqlstore.Store, user, conversation string, s
 		UserID: user, RunID: admitted.Run.ID, Attempt: 1, ConversationID: conversation, State: state, At: sent.Add(took),
 	}
 	if state == chat.Completed {
-		o.Output.Text = "re: " + id
+		o.Output = chat.TextOutput("re: " + id)
 	}
 	if _, err := store.Finish(ctx, o, chat.Finish); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ type dialect struct {
 	skipLocked string
 	// elements selects the elements of a JSON array of strings.
 	elements string
+	// behind is what follows the first n bytes of a text.
+	behind func(text, n string) string
 	// clock is the time d from now, by the clock that leases are measured with.
 	clock func(d time.Duration) any
 }

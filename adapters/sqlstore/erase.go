@@ -113,6 +113,9 @@ func (s *Store) EraseSome(ctx context.Context, e ports.Erasure, n int) (more boo
 				return err
 			}
 		}
+		if err := s.pipe.Exec(ctx, tx, deleteLostOutput(e.UserID)); err != nil {
+			return err
+		}
 		// A user who goes on writing must not be able to stay.
 		gone, err := s.eraseEntries(ctx, tx, e.UserID, n)
 		if more = gone >= int64(n); err != nil || more {
@@ -169,6 +172,7 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) erro
 		keepUsage(e, access.Month(e.At), access.NextMonth(e.At)),
 		keepUsage(e, access.Day(e.At), access.NextDay(e.At)),
 		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", e.UserID),
+		deleteLostOutput(e.UserID),
 	}
 	if s.dialect.name == "postgres" {
 		statements = append(statements, tx.NewRaw("SELECT audit_end_erasure(?)", e.UserID))

@@ -45,7 +45,7 @@ func TestErase_KeepsUsage(t *testing.T) {
 			t.Helper()
 			cost := 2 * tokens
 			err := end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: run.ID, Attempt: run.Attempt, State: chat.Completed,
-				Output: chat.Output{Text: "yes"}, Usage: chat.Usage{Output: tokens}, CostMicros: &cost, At: at})
+				Output: chat.TextOutput("yes"), Usage: chat.Usage{Output: tokens}, CostMicros: &cost, At: at})
 			if err != nil {
 				t.Fatal(err)
 			}

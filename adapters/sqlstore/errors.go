@@ -42,7 +42,7 @@ func translate(ctx context.Context, err error) error {
 	}
 	code := sqlState(err)
 	switch {
-	case code == "23505":
+	case code == uniqueViolation:
 		return fault.Wrap(cause, fault.Conflict, "This already exists")
 	case code == "22021", code == "22P05":
 		return fault.Wrap(cause, fault.Invalid, "Text must be valid Unicode without control characters")
@@ -57,6 +57,9 @@ func translate(ctx context.Context, err error) error {
 func unavailable(cause error) *fault.Error {
 	return fault.Wrap(redact(cause), fault.Unavailable, "The database is not available at the moment").After(time.Second)
 }
+
+// uniqueViolation is the SQLSTATE of a row whose key exists already.
+const uniqueViolation = "23505"
 
 // liveKey is the unique index on the live run of a conversation.
 const liveKey = "chat_runs_live_key"
@@ -73,7 +76,7 @@ func retryable(ctx context.Context, err error) bool {
 	switch sqlState(err) {
 	case "40001", "40P01": // serialization failure, deadlock
 		return true
-	case "23505": // another run of the conversation began meanwhile
+	case uniqueViolation: // another run of the conversation began meanwhile
 		var pg *pgconn.PgError
 		return errors.As(err, &pg) && pg.ConstraintName == liveKey
 	}
@@ -114,7 +117,7 @@ func sqlState(err error) string {
 	}
 	switch code := lite.Code(); {
 	case code == sqlite3.SQLITE_CONSTRAINT_UNIQUE, code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return "23505"
+		return uniqueViolation
 	case code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
 		return "23503"
 	case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 	"parley/ports"
 )
@@ -56,6 +57,17 @@ func (s *Store) ExpireThreads(ctx context.Context, before time.Time, n int) (gon
 			if _, err := tx.NewRaw(q, tuples(keys)).Exec(ctx); err != nil {
 				return err
 			}
+		}
+		users := map[string]bool{}
+		var lost []pipeline.Stmt
+		for _, m := range old {
+			if !users[m.UserID] {
+				users[m.UserID] = true
+				lost = append(lost, deleteLostOutput(m.UserID))
+			}
+		}
+		if err := s.pipe.Exec(ctx, tx, lost...); err != nil {
+			return err
 		}
 		gone = len(old)
 		return nil

@@ -2,8 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
@@ -13,48 +11,6 @@ import (
 	"parley/domain/chat"
 	"parley/ports"
 )
-
-// Checkpoint records output in one statement, whatever the number of runs.
-// A run's row is found by its key and refused by its attempt.
-func (s *Store) Checkpoint(ctx context.Context, owner string, points []chat.Checkpoint) (fenced []string, err error) {
-	if len(points) == 0 {
-		return nil, nil
-	}
-	err = s.writeSerialized(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		values := make([]schema.QueryAppender, len(points))
-		for i, p := range points {
-			values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, p.Output.Reasoning, p.Output.Text)
-		}
-		var kept []string
-		err := tx.NewRaw(`WITH point (point_user, point_run, point_attempt, point_reasoning, point_text) AS (VALUES ?)
-			UPDATE chat_runs SET reasoning = point_reasoning, text = point_text FROM point
-			WHERE user_id = point_user AND id = point_run AND attempt = point_attempt AND owner = ? AND state = 'running'
-			RETURNING id`, list(values), owner).Scan(ctx, &kept)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		fenced = fencedIDs(points, kept)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return fenced, nil
-}
-
-// fencedIDs lists the runs whose output was not recorded.
-func fencedIDs(points []chat.Checkpoint, recorded []string) (ids []string) {
-	found := make(map[string]bool, len(recorded))
-	for _, id := range recorded {
-		found[id] = true
-	}
-	for _, p := range points {
-		if !found[p.RunID] {
-			ids = append(ids, p.RunID)
-		}
-	}
-	return ids
-}
 
 // Finish ends a run, and reports whether another one waits in its conversation.
 func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (waiting bool, err error) {
@@ -73,7 +29,7 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 		if err != nil {
 			return err
 		}
-		statements, err := finishStatements(plan)
+		statements, err := s.finishStatements(plan)
 		if err != nil {
 			return err
 		}
@@ -111,10 +67,10 @@ func (s *Store) finishState(user, id string, state *chat.FinishState) []pipeline
 }
 
 // finishStatements write what the end of a run changes.
-func finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
+func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
 	o := plan.Outcome
 	run, err := rows.FromRun(chat.Run{
-		Output: chat.Output{Reasoning: o.Output.Reasoning}, Provider: o.Provider, Model: o.Model, FinishReason: o.FinishReason, Failure: o.Failure,
+		Provider: o.Provider, Model: o.Model, FinishReason: o.FinishReason, Failure: o.Failure,
 		Usage: o.Usage, CostMicros: o.CostMicros, Metadata: o.Metadata,
 	})
 	if err != nil {
@@ -122,7 +78,11 @@ func finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
 	}
 	outcome := stmt("("+outcomeColumns.List("")+") = ("+outcomeColumns.Placeholders()+")", outcomeColumns.Values(&run)...)
 	statements := endRun(o.UserID, plan.End, outcome)
+	if plan.Message == nil && !o.Output.Empty() {
+		statements = append(statements, s.insertRest(o.UserID, o.RunID, o.Output))
+	}
 	if plan.Message != nil {
+		statements = append(statements, deleteOutput(o.UserID, o.RunID))
 		row, err := rows.FromMessage(*plan.Message)
 		if err != nil {
 			return nil, err
@@ -136,13 +96,13 @@ func finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
 }
 
 // outcomeColumns are what the maker of a run says of its end.
-var outcomeColumns = rows.RunColumns.Only("reasoning", "provider", "model", "finish_reason", "failure",
+var outcomeColumns = rows.RunColumns.Only("provider", "model", "finish_reason", "failure",
 	"usage_input", "usage_output", "usage_cache_read", "usage_cache_write", "usage_reasoning", "usage_estimated", "cost_micros", "metadata")
 
 // endRun writes the end of a run and what goes with it. A run that has not
-// started has no outcome. The text of a run that has ended is its message's.
+// started has no outcome and no output.
 func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
-	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL, text = ''", string(e.State), rows.Time(e.At))
+	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL", string(e.State), rows.Time(e.At))
 	for _, more := range outcome {
 		set = stmt("?, ?", set, more)
 	}

@@ -34,7 +34,7 @@ func TestPostgres_FrozenInTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback() // its session is gone by then
-	if _, err := tx.Exec("UPDATE chat_runs SET text = 'half' WHERE id = 'r'"); err != nil {
+	if _, err := tx.Exec("UPDATE chat_runs SET provider = 'half' WHERE id = 'r'"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(10 * time.Millisecond) // beyond the lease
@@ -54,13 +54,13 @@ func TestPostgres_FrozenInTransaction(t *testing.T) {
 			t.Fatal("a frozen transaction kept a run for a minute")
 		}
 	}
-	if held[0].Attempt != 2 || held[0].Output.Text != "" {
-		t.Errorf("claimed attempt %d with text %q", held[0].Attempt, held[0].Output.Text)
+	if held[0].Attempt != 2 || held[0].Output.Text() != "" {
+		t.Errorf("claimed attempt %d with text %q", held[0].Attempt, held[0].Output.Text())
 	}
-	if _, err := tx.Exec("UPDATE chat_runs SET text = 'late' WHERE id = 'r'"); err == nil {
+	if _, err := tx.Exec("UPDATE chat_runs SET provider = 'late' WHERE id = 'r'"); err == nil {
 		t.Error("a late write was taken")
 	}
-	_, err = frozen.Checkpoint(ctx, "frozen", []chat.Checkpoint{{UserID: "u", RunID: "r", Attempt: 1, Output: chat.Output{Text: "late"}}})
+	_, err = frozen.Checkpoint(ctx, "frozen", []chat.Checkpoint{{UserID: "u", RunID: "r", Attempt: 1, New: chat.TextOutput("late")}})
 	if err != nil && !fault.Is(err, fault.Unavailable) {
 		t.Errorf("the session that was ended shows as %v", err)
 	}

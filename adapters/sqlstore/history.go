@@ -108,7 +108,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 		if err != nil {
 			return err
 		}
-		statements := []pipeline.Stmt{insertEntry(entry)}
+		statements := []pipeline.Stmt{deleteLostOutput(user), insertEntry(entry)}
 		for _, end := range chat.Delete(live, promptBytes, auditEntry.CreatedAt) {
 			statements = append(statements, settleRun(user, end)...)
 		}

@@ -118,7 +118,7 @@ func TestMigrations_RestoredInPart(t *testing.T) {
 		"TableMissing":   {[]string{"DROP TABLE chat_api_keys"}, "restored in part: it lacks the tables chat_api_keys"},
 		"RecordMissing":  {[]string{"DROP SCHEMA atlas_schema_revisions CASCADE"}, "without the record of its migrations"},
 		"RecordEmpty":    {[]string{"DELETE FROM atlas_schema_revisions.atlas_schema_revisions"}, "without the record of its migrations"},
-		"OthersRecord":   {[]string{"DELETE FROM atlas_schema_revisions.atlas_schema_revisions WHERE version < '20261122010000'"}, "holds the migrations of another program"},
+		"OthersRecord":   {[]string{"DELETE FROM atlas_schema_revisions.atlas_schema_revisions WHERE version < '20261127000100'"}, "holds the migrations of another program"},
 		"OnlyTheRecord":  {[]string{"DROP SCHEMA public CASCADE", "CREATE SCHEMA public"}, "restored in part: it lacks the tables"},
 		"EmptySchemaToo": {[]string{"DROP SCHEMA public CASCADE", "CREATE SCHEMA public", "DROP SCHEMA atlas_schema_revisions CASCADE"}, ""},
 	} {

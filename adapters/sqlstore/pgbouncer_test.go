@@ -50,7 +50,7 @@ func TestPostgres_Prepares(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := end(t.Context(), store, chat.Outcome{UserID: a.Run.UserID, RunID: out.Run.ID, Attempt: 1,
-				State: chat.Completed, Output: chat.Output{Text: "ho"}, At: time.Now()}); err != nil {
+				State: chat.Completed, Output: chat.TextOutput("ho"), At: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
 			var prepared int

@@ -129,7 +129,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 		a.Run.ConversationID, a.Run.IdempotencyKey = conv, "key"+suffix
 		out, err := store.Admit(ctx, a, chat.Admit)
 		check(err)
-		_, err = store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Text: "some"}}})
+		_, err = store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: out.Run.ID, Attempt: 1, New: chat.TextOutput("some")}})
 		check(err)
 		_, err = store.Heartbeat(ctx, "here", []string{out.Run.ID}, time.Hour)
 		check(err)
@@ -143,7 +143,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 		state := []chat.State{chat.Completed, chat.Failed}[i]
 		o := chat.Outcome{UserID: "ann", RunID: out.Run.ID, ConversationID: conv, Attempt: got[0].Attempt, State: state, At: now}
 		if state == chat.Completed {
-			o.Output.Text = "some more"
+			o.Output = chat.TextOutput("some more")
 		}
 		check(end(ctx, store, o))
 		_, _, err = store.Messages(ctx, "ann", conv, ports.Page{Limit: 5, Before: &ports.Position{At: now.Add(time.Hour), ID: "z"}})

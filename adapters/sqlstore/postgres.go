@@ -59,6 +59,9 @@ func (s *Store) openPostgres() error {
 		lockRow:    " FOR NO KEY UPDATE",
 		skipLocked: " FOR UPDATE SKIP LOCKED",
 		elements:   "SELECT jsonb_array_elements_text(?)",
+		behind: func(text, n string) string {
+			return "convert_from(substring(convert_to(" + text + ", 'UTF8') FROM " + n + "::int + 1), 'UTF8')"
+		},
 		clock: func(d time.Duration) any {
 			return bun.Safe("clock_timestamp() + interval '" + strconv.FormatInt(d.Microseconds(), 10) + " microseconds'")
 		},

@@ -61,8 +61,13 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 	for _, user := range []string{"ann", "bob"} {
 		a := sending(user, "hi")
 		a.Run.ConversationID, a.CreateConversation = "conv-"+user, true
-		if _, err := store.Admit(t.Context(), a, chat.Admit); err != nil {
+		out, err := store.Admit(t.Context(), a, chat.Admit)
+		if err != nil {
 			t.Fatal(err)
+		}
+		points := []chat.Checkpoint{{UserID: user, RunID: out.Run.ID, Attempt: 1, New: chat.TextOutput("ho")}}
+		if fenced, err := store.Checkpoint(t.Context(), "here", points); err != nil || len(fenced) > 0 {
+			t.Fatalf("checkpoint: fenced %v, %v", fenced, err)
 		}
 		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
 		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, audit.Success)); err != nil {

@@ -116,7 +116,11 @@ func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return runs(claimed)
+	list, err := runs(claimed)
+	if err != nil {
+		return nil, err
+	}
+	return list, addRecorded(ctx, tx, list)
 }
 
 // Release lets other instances claim the runs at once. The next claim counts the
@@ -210,7 +214,7 @@ func (s *Store) Run(ctx context.Context, user, id string) (run chat.Run, err err
 func (s *Store) Recent(ctx context.Context, user string, since time.Time) (list []chat.Run, err error) {
 	err = s.read(ctx, "recent", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var found []rows.Run
-		err := db.NewSelect().Model(&found).ExcludeColumn("prefix", "reasoning", "text").
+		err := db.NewSelect().Model(&found).ExcludeColumn("prefix").
 			Where("r.user_id = ? AND (r.ended_at IS NULL OR r.ended_at > ?)", user, rows.Time(since)).
 			OrderExpr("r.created_at DESC, r.id DESC").Limit(100).Scan(ctx)
 		if err != nil {
@@ -232,23 +236,34 @@ func (s *Store) selectRun(ctx context.Context, db bun.IDB, user, id string) (fou
 	return found, err
 }
 
-// runsWhere reads the runs for which a condition holds. The text of one that has
-// ended is its message's.
+// runsWhere reads the runs for which a condition holds, with their output: of one
+// that has left a message, the message's parts.
 func runsWhere(which pipeline.Stmt, found func(chat.Run)) pipeline.Stmt {
-	return stmt("SELECT "+rows.RunColumns.List("r.")+`, m.content FROM chat_runs AS r
+	return stmt("SELECT "+rows.RunColumns.List("r.")+", m.id, m.content, m.parts, "+recordedColumns+` FROM chat_runs AS r
 		LEFT JOIN chat_messages AS m ON m.user_id = r.user_id AND m.id = r.id WHERE ?`, which,
 	).ScanRow(func(scan func(...any) error) error {
 		var row rows.Run
-		var content string
-		if err := scan(append(rows.RunColumns.Dests(&row), rows.NullText{Dest: &content})...); err != nil {
+		var left rows.Message
+		var recorded recordedOutput
+		dests := append(rows.RunColumns.Dests(&row), rows.MessageColumns.Only("id", "content", "parts").Dests(&left)...)
+		if err := scan(append(dests, recorded.dests()...)...); err != nil {
 			return err
 		}
-		if content != "" {
-			row.Text = content
-		}
 		r, err := row.Domain()
+		if err != nil {
+			return err
+		}
+		if left.ID != "" {
+			m, err := left.Domain()
+			if err != nil {
+				return err
+			}
+			r.Output = chat.OutputOf(m.AllParts()...)
+		} else if r.Output, err = recorded.output(r); err != nil {
+			return err
+		}
 		found(r)
-		return err
+		return nil
 	})
 }
 

@@ -267,7 +267,7 @@ func TestHostileSettings_Values(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.Output{Text: text}, At: at.Add(time.Second)}); err != nil {
+			if err := end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.TextOutput(text), At: at.Add(time.Second)}); err != nil {
 				t.Fatal(err)
 			}
 			list, _, err := store.Messages(t.Context(), "ann", "", ports.Page{Limit: 10})

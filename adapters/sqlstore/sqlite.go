@@ -55,6 +55,7 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	s.dialect = dialect{
 		name:     "sqlite",
 		elements: "SELECT value FROM json_each(?)",
+		behind:   func(text, n string) string { return "CAST(substr(CAST(" + text + " AS BLOB), " + n + " + 1) AS TEXT)" },
 		clock:    func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },
 	}
 	if err := writer.PingContext(ctx); err != nil {

@@ -39,12 +39,12 @@ func TestPostgres_RoundTrips(t *testing.T) {
 		}{
 			{"admit", 2, func() error { _, err := store.Admit(t.Context(), a, chat.Admit); return err }},
 			{"checkpoint", 1, func() error {
-				_, err := store.Checkpoint(t.Context(), "here", []chat.Checkpoint{{UserID: "ann", RunID: a.Run.ID, Attempt: 1, Output: chat.Output{Text: "y"}}})
+				_, err := store.Checkpoint(t.Context(), "here", []chat.Checkpoint{{UserID: "ann", RunID: a.Run.ID, Attempt: 1, New: chat.TextOutput("y")}})
 				return err
 			}},
 			{"finish", 2, func() error {
 				return end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: a.Run.ID, Attempt: 1, ConversationID: "conv",
-					State: chat.Completed, Output: chat.Output{Text: "yes"}, At: time.Now()})
+					State: chat.Completed, Output: chat.TextOutput("yes"), At: time.Now()})
 			}},
 		}
 		for _, step := range steps {

@@ -184,7 +184,7 @@ func TestExecModes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.Output{Text: "that"}, At: time.Now()}, chat.Finish); err != nil {
+			if _, err := store.Finish(t.Context(), chat.Outcome{UserID: "ann", RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.TextOutput("that"), At: time.Now()}, chat.Finish); err != nil {
 				t.Fatal(err)
 			}
 			list, _, err := store.Messages(t.Context(), "ann", "", ports.Page{Limit: 10})
@@ -237,13 +237,13 @@ func TestPostgres_NoDeadlocks(t *testing.T) {
 			if out.Run.State != chat.Running {
 				return nil
 			}
-			return end(ctx, store, chat.Outcome{UserID: "ann", RunID: out.Run.ID, ConversationID: out.Run.ConversationID, Attempt: out.Run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()})
+			return end(ctx, store, chat.Outcome{UserID: "ann", RunID: out.Run.ID, ConversationID: out.Run.ConversationID, Attempt: out.Run.Attempt, State: chat.Completed, Output: chat.TextOutput("x"), At: time.Now()})
 		})
 	}
 	loop("claim", func() error {
 		got, err := store.Claim(ctx, "here", time.Minute, 3)
 		for _, run := range got {
-			if _, err := store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: run.ID, Attempt: run.Attempt, Output: chat.Output{Text: "y"}}}); err != nil {
+			if _, err := store.Checkpoint(ctx, "here", []chat.Checkpoint{{UserID: "ann", RunID: run.ID, Attempt: run.Attempt, New: chat.TextOutput("y")}}); err != nil {
 				return err
 			}
 			unexpected("finish", end(ctx, store, chat.Outcome{UserID: "ann", RunID: run.ID, ConversationID: run.ConversationID, Attempt: run.Attempt, State: chat.Failed, Failure: "X", At: time.Now()}))

@@ -48,7 +48,7 @@ func (b *bench) chats(user string) chat.Run {
 	for i := range 6 {
 		run := admit(fmt.Sprintf("%s-%d", user[:3], i), []string{conversation.ID, ""}[i%2])
 		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: run.ID, Attempt: 1, State: chat.Completed,
-			Output: chat.Output{Text: "hello " + user}, At: time.Now()}, chat.Finish)
+			Output: chat.TextOutput("hello " + user), At: time.Now()}, chat.Finish)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func (b *bench) userTables() []string {
 func TestErase_KnowsEveryTable(t *testing.T) {
 	t.Parallel()
 	each(t, func(b *bench) {
-		handled := map[string]bool{"chat_users": true, "audit_logs": true, "audit_unsealed": true, "audit_keys": true, "audit_erasures": true}
+		handled := map[string]bool{"chat_users": true, "audit_logs": true, "audit_unsealed": true, "audit_keys": true, "audit_erasures": true, "chat_run_output": true}
 		for _, table := range b.userTables() {
 			query := `SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND confdeltype = 'c'
 				AND conrelid = CAST($1 AS regclass) AND confrelid IN (CAST('chat_users' AS regclass), CAST('chat_files' AS regclass))`
@@ -205,7 +205,7 @@ func TestErase_DoesNotWaitForever(t *testing.T) {
 			b.Fatal(err)
 		}
 		_, err := b.store.Finish(b.Context(), chat.Outcome{UserID: doomed, RunID: run.ID, Attempt: 1, State: chat.Completed,
-			Output: chat.Output{Text: "too late"}, At: time.Now()}, chat.Finish)
+			Output: chat.TextOutput("too late"), At: time.Now()}, chat.Finish)
 		if !fault.Is(err, fault.Fenced) {
 			b.Errorf("got %v", err)
 		}

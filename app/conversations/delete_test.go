@@ -89,7 +89,7 @@ func (b *bench) stopsAfter(run chat.Run, d time.Duration) {
 		time.Sleep(d)
 		if _, err := b.store.Finish(context.Background(), chat.Outcome{
 			UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, ConversationID: run.ConversationID, State: chat.Stopped,
-			Output: chat.Output{Text: "Once upon a"}, Usage: chat.Usage{Input: 30, Output: 3}, At: b.now,
+			Output: chat.TextOutput("Once upon a"), Usage: chat.Usage{Input: 30, Output: 3}, At: b.now,
 		}, chat.Finish); err != nil {
 			b.Error(err)
 		}

@@ -86,7 +86,7 @@ func (b *bench) say(user, conversation, text string) {
 	}
 	r := out.Run
 	_, err = b.store.Finish(b.Context(), chat.Outcome{UserID: user, RunID: r.ID, Attempt: r.Attempt, ConversationID: conversation, ParentID: r.ParentID,
-		AuditID: r.AuditID, State: chat.Completed, Output: chat.Output{Text: "re: " + text}, At: b.now}, chat.Finish)
+		AuditID: r.AuditID, State: chat.Completed, Output: chat.TextOutput("re: " + text), At: b.now}, chat.Finish)
 	if err != nil {
 		b.Fatal(err)
 	}

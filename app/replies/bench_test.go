@@ -187,7 +187,7 @@ type reader struct {
 	b      *bench
 	id     string
 	cursor chat.Cursor
-	got    chat.Output
+	got    chat.OutputLog
 	kinds  []replies.EventKind
 	end    replies.Event
 }
@@ -207,7 +207,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 			r.b.t.Fatal(err)
 		}
 		if ctx.Err() != nil {
-			r.b.t.Fatalf("still following after a minute; seen %q", r.got)
+			r.b.t.Fatalf("still following after a minute; seen %q", r.got.Output())
 		}
 		if !ok {
 			return
@@ -233,7 +233,7 @@ func (r *reader) read(s *replies.Service, enough func() bool) {
 }
 
 func (r *reader) hasSeen(text string) func() bool {
-	return func() bool { return strings.HasPrefix(r.got.Text, text) }
+	return func() bool { return strings.HasPrefix(r.got.Output().Text(), text) }
 }
 
 // flaky fails some calls of a real store, as a database does that goes away.

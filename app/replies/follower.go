@@ -86,8 +86,12 @@ func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Messag
 // follow yields what comes after a cursor, the start excepted.
 func (s *Service) follow(ctx context.Context, run chat.Run, after chat.Cursor, yield func(Event, error) bool) {
 	defer s.countFollower(run)()
+	reader, err := chat.NewReader(run.Output, after)
+	if err != nil { // behind the end of what was recorded: nothing was handed out there
+		return
+	}
 	f := &follower{
-		s: s, run: run, yield: yield, cursor: max(after, 0), resumed: after >= 0,
+		s: s, run: run, yield: yield, reader: reader, resumed: after >= 0,
 		watch: s.Feed.Watch(ctx, run.UserID, run.ID),
 		idle:  time.NewTimer(s.opt.Idle), poll: time.NewTimer(s.opt.Poll),
 	}
@@ -113,7 +117,7 @@ type follower struct {
 	watch  ports.Watch
 	idle   *time.Timer // a heartbeat is due
 	poll   *time.Timer // the store is to be asked
-	cursor chat.Cursor // what the reader has
+	reader chat.Reader // of the output; its cursor is what the client has
 	view   ports.Progress
 
 	inFeed       bool // the feed holds the run
@@ -153,14 +157,9 @@ func (f *follower) refresh(ctx context.Context) {
 // deliver yields the output behind the cursor and, if the run or this stream has
 // ended, the last event. It reports whether to go on.
 func (f *follower) deliver(ctx context.Context) bool {
-	deltas, err := f.view.Output.After(f.cursor)
-	if err != nil { // the output was replaced: the reader has to start again
-		f.send(Event{Kind: EventReconnect, Cursor: f.cursor})
-		return false
-	}
+	deltas := f.reader.Read(f.view.Output)
 	for _, d := range deltas {
-		f.cursor = d.End
-		if !f.send(Event{Kind: EventDelta, Cursor: f.cursor, Delta: d}) {
+		if !f.send(Event{Kind: EventDelta, Cursor: d.End, Delta: d}) {
 			return false
 		}
 	}
@@ -169,7 +168,7 @@ func (f *follower) deliver(ctx context.Context) bool {
 		f.yield(f.s.end(ctx, f.view), nil)
 		return false
 	case f.reconnecting:
-		f.send(Event{Kind: EventReconnect, Cursor: f.cursor})
+		f.send(Event{Kind: EventReconnect, Cursor: f.reader.Cursor()})
 		return false
 	case len(deltas) > 0:
 		f.idle.Reset(f.s.opt.Idle)
@@ -181,7 +180,7 @@ func (f *follower) deliver(ctx context.Context) bool {
 }
 
 func (f *follower) sendHeartbeat() bool {
-	return f.send(Event{Kind: EventIdle, Cursor: f.cursor})
+	return f.send(Event{Kind: EventIdle, Cursor: f.reader.Cursor()})
 }
 
 // wait blocks until there may be more to deliver. It reports whether to go on.
@@ -215,7 +214,7 @@ func (f *follower) pollStore(ctx context.Context) bool {
 	switch {
 	case fault.Is(err, fault.NotFound): // deleted with its conversation
 		f.run.State = chat.Stopped
-		f.send(Event{Kind: EventEnd, Cursor: f.cursor + 1})
+		f.send(Event{Kind: EventEnd, Cursor: f.reader.Cursor() + 1})
 		return false
 	case err == nil && (now.State.Terminal() || now.Attempt > f.view.Attempt || now.Output.Len() > f.view.Output.Len()):
 		f.setView(now)
@@ -230,7 +229,7 @@ func (s *Service) end(ctx context.Context, view ports.Progress) Event {
 	switch {
 	case view.Message != nil:
 		e.Message = *view.Message
-	case view.Output.Text != "":
+	case !view.Output.Empty():
 		e.Message, _ = s.Store.Message(ctx, run.UserID, run.ID)
 	}
 	return e

@@ -30,11 +30,11 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	s.Observer.Observe(t.ctx, ports.RunStarted{Run: t.run, Waited: begun.Sub(t.accepted), Recover: t.recover})
 
 	params := s.params(t.run.Params, conv)
-	w := trimToBudget(branch, params.System, t.run.Prefix, s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
+	w := trimToBudget(branch, params.System, t.run.Prefix.Text(), s.opt.ContextMessages, s.opt.ContextTokens, s.Tokens)
 	ctx, cancel := context.WithTimeout(t.ctx, s.opt.ReplyTimeout)
 	answer, err := s.ask(ctx, t, ports.Prompt{
 		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace,
-		NoCache: t.run.Kind == chat.Regeneration, Params: params, Messages: w.turns,
+		NoCache: t.run.Kind == chat.Regeneration, Params: params, Messages: w.turns, ReadFile: s.ReadFile,
 	})
 	cancel()
 
@@ -46,7 +46,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 		o.RetryAfter = f.RetryAfter
 	}
 	switch {
-	case err == nil && o.Output.Text == t.run.Prefix:
+	case err == nil && !answers(t.run, o.Output):
 		o.State, o.Failure = chat.Failed, FailureEmpty
 	case err == nil:
 		o.State = chat.Completed
@@ -66,7 +66,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 		o.Failure, reason = failure(err)
 	}
 	if s.finish(t, o, answer, reason) && o.State == chat.Completed {
-		s.title(t, branch, o.Output.Text)
+		s.title(t, branch, o.Output.Text())
 	}
 }
 
@@ -83,6 +83,12 @@ func (s *Service) ask(ctx context.Context, t *task, p ports.Prompt) (answer port
 			s.rec.markDirty(t)
 		}
 	})
+}
+
+// answers reports whether a whole reply says anything.
+func answers(run chat.Run, o chat.Output) bool {
+	_, leaves := chat.Outcome{Output: o}.Message()
+	return leaves && o != run.Prefix
 }
 
 func visibleToReader(t *task, recorded chat.Output) bool {

@@ -18,11 +18,12 @@ import (
 type Send struct {
 	Principal          access.Principal
 	Caller             access.Caller
-	MessageID          string // the client's own id for the message, optional; repeats of it are recognised
-	ConversationID     string // "": the default thread
-	CreateConversation bool   // an unknown conversation is made rather than refused
-	Leaf               string // the message to answer to; "": the end of the current branch
-	Content            string
+	MessageID          string      // the client's own id for the message, optional; repeats of it are recognised
+	ConversationID     string      // "": the default thread
+	CreateConversation bool        // an unknown conversation is made rather than refused
+	Leaf               string      // the message to answer to; "": the end of the current branch
+	Content            string      // the text, unless there are Parts
+	Parts              []chat.Part // nil: Content is all there is
 	Metadata           map[string]any
 	Params             chat.Params
 	Background         bool // queued for any instance; the caller does not wait
@@ -90,6 +91,9 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 		ID: in.MessageID, UserID: user, ConversationID: in.ConversationID, Role: chat.User,
 		Content: in.Content, Metadata: in.Metadata, CreatedAt: now,
 	}
+	if in.Parts != nil {
+		message.SetParts(in.Parts)
+	}
 	if message.ID == "" {
 		message.ID = s.NewID()
 	}
@@ -99,14 +103,14 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	}
 	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
 	run.ConversationID = in.ConversationID
-	if err := s.reserveMax(&run, in.Principal, in.Content); err != nil {
+	if err := s.reserveMax(&run, in.Principal, message); err != nil {
 		return Accepted{}, err
 	}
-	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, in.Content, in.Metadata, in.Params)
+	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, message.Content, message.Parts, in.Metadata, in.Params)
 	return s.submit(ctx, chat.AdmitRequest{
 		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
 		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
-		Budget: s.budget(in.Principal), Audit: s.auditEntry(run, in.Caller, action, message.ID),
+		AcceptFile: s.acceptFile, Budget: s.budget(in.Principal), Audit: s.auditEntry(run, in.Caller, action, message.ID),
 	})
 }
 
@@ -136,7 +140,7 @@ func (s *Service) retry(ctx context.Context, in RegenerateInput, kind chat.Kind,
 	}
 	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
 	run.ConversationID = in.ConversationID
-	if err := s.reserveMax(&run, in.Principal, ""); err != nil {
+	if err := s.reserveMax(&run, in.Principal, chat.Message{}); err != nil {
 		return Accepted{}, err
 	}
 	run.Fingerprint = fingerprint(action, asked, in.Params)
@@ -239,13 +243,13 @@ func (s *Service) Stop(ctx context.Context, p access.Principal, caller access.Ca
 // longer message, and the longest answer. A user with a budget of tokens or money
 // gets no answer that is longer than that, and one with a budget of money no model
 // without a known price.
-func (s *Service) reserveMax(run *chat.Run, p access.Principal, content string) (err error) {
+func (s *Service) reserveMax(run *chat.Run, p access.Principal, m chat.Message) (err error) {
 	budget := s.budget(p)
 	if run.Params.MaxTokens == 0 && budget.Metered() {
 		run.Params.MaxTokens = s.opt.MaxReplyTokens
 	}
 	run.Params.Priced = budget.BoundsCost()
-	input := int64(max(s.opt.ContextTokens, s.Tokens(content)+turnTokens))
+	input := int64(max(s.opt.ContextTokens, messageTokens(m, s.Tokens)))
 	input += int64(s.Tokens(run.Params.System))
 	if s.Quote != nil {
 		run.Hold, err = s.Quote(run.Params, input)
@@ -260,6 +264,14 @@ func (s *Service) accepts(p chat.Params) error {
 		return nil
 	}
 	return s.Accepts(p)
+}
+
+// acceptFile refuses a file that the model of a reply cannot read.
+func (s *Service) acceptFile(p chat.Params, conv chat.Conversation, f chat.File) error {
+	if s.AcceptsFile == nil {
+		return nil
+	}
+	return s.AcceptsFile(s.params(p, conv), f.MediaType)
 }
 
 func (s *Service) budget(p access.Principal) access.Budget {
@@ -294,7 +306,11 @@ func validateSend(in Send) error {
 	if err := validateCommon(in.Principal, in.Key, in.WhenBusy, in.Params); err != nil {
 		return err
 	}
-	if err := chat.ValidateContent(in.Content); err != nil {
+	content := in.Content
+	if in.Parts != nil {
+		content = chat.ContentOf(in.Parts)
+	}
+	if err := chat.ValidateMessage(content, in.Parts); err != nil {
 		return err
 	}
 	if in.ConversationID != "" && !chat.ValidID(in.ConversationID) {

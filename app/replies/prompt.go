@@ -20,7 +20,7 @@ func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int
 	left := tokens - count(system) - count(prefix)
 	first := len(branch)
 	for i := len(branch) - 1; i >= 0; i-- {
-		left -= count(branch[i].Content) + turnTokens
+		left -= messageTokens(branch[i], count)
 		if i < len(branch)-1 && (left < 0 || len(branch)-i > most) {
 			break
 		}
@@ -28,10 +28,36 @@ func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int
 	}
 	w := promptWindow{dropped: first}
 	for _, m := range branch[first:] {
-		w.turns = append(w.turns, ports.PromptMessage{Role: m.Role, Text: m.Content})
+		if parts := forModel(m); len(parts) > 0 {
+			w.turns = append(w.turns, ports.PromptMessage{Role: m.Role, Parts: parts})
+		}
 	}
 	if prefix != "" {
-		w.turns = append(w.turns, ports.PromptMessage{Role: chat.Assistant, Text: prefix})
+		w.turns = append(w.turns, ports.PromptText(chat.Assistant, prefix))
 	}
 	return w
+}
+
+// forModel are the parts of a message that a model gets.
+func forModel(m chat.Message) (parts []chat.Part) {
+	for _, p := range m.AllParts() {
+		if p.Kind == chat.TextPart && p.Text != "" || p.Kind == chat.FilePart {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// messageTokens is what a message takes of a context window.
+func messageTokens(m chat.Message, count ports.Tokens) int {
+	n := turnTokens
+	for _, p := range forModel(m) {
+		switch p.Kind {
+		case chat.FilePart:
+			n += chat.FileTokens(p.MediaType, p.Size)
+		default:
+			n += count(p.Text)
+		}
+	}
+	return n
 }

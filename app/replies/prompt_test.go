@@ -20,7 +20,7 @@ func TestFit(t *testing.T) {
 		w := trimToBudget(branch, "be kind", "", most, tokens, words)
 
 		newest := branch[len(branch)-1].Content
-		if n := len(w.turns); n == 0 || w.turns[n-1].Text != newest {
+		if n := len(w.turns); n == 0 || w.turns[n-1].Text() != newest {
 			t.Fatal("the new message was dropped")
 		}
 		if len(w.turns) > most {
@@ -28,8 +28,8 @@ func TestFit(t *testing.T) {
 		}
 		cost := 2
 		for i, turn := range w.turns {
-			cost += words(turn.Text) + turnTokens
-			if turn.Text != branch[w.dropped+i].Content {
+			cost += words(turn.Text()) + turnTokens
+			if turn.Text() != branch[w.dropped+i].Content {
 				t.Fatal("not the end of the branch, in order")
 			}
 		}

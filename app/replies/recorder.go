@@ -142,11 +142,15 @@ func (r *recorder) flush(ctx context.Context, tasks []*task) (took time.Duration
 		r.idle.Broadcast()
 		r.mu.Unlock()
 	}()
+	outputs := make([]chat.Output, 0, len(kept))
 	bytes := 0
 	for _, t := range kept {
-		o := t.send()
-		bytes += int(o.Len())
-		points = append(points, chat.Checkpoint{UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt, Output: o})
+		o, recorded := t.send()
+		bytes += int(o.Len() - recorded)
+		outputs = append(outputs, o)
+		points = append(points, chat.Checkpoint{
+			UserID: t.run.UserID, RunID: t.run.ID, Attempt: t.run.Attempt, At: recorded, New: o[recorded:],
+		})
 	}
 	if len(points) == 0 {
 		return 0, true
@@ -176,8 +180,8 @@ func (r *recorder) flush(ctx context.Context, tasks []*task) (took time.Duration
 			t.cancel(errFenced)
 			continue
 		}
-		r.recorded(t, points[i].Output)
-		progress = append(progress, r.s.progress(t, points[i].Output))
+		r.recorded(t, outputs[i])
+		progress = append(progress, r.s.progress(t, outputs[i]))
 	}
 	r.s.Feed.Publish(context.WithoutCancel(ctx), progress...)
 	return took, true

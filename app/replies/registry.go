@@ -2,7 +2,6 @@ package replies
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +18,7 @@ type task struct {
 	cancel   context.CancelCauseFunc
 
 	mu           sync.Mutex
-	reasoning    strings.Builder
-	text         strings.Builder
+	log          *chat.OutputLog
 	last         time.Time   // when output was last recorded
 	recorded     chat.Cursor // how much the store has confirmed
 	sent         chat.Cursor // how much it was given, which it may have recorded
@@ -32,47 +30,38 @@ type task struct {
 func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	t := &task{run: run, accepted: accepted}
 	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	t.reasoning.WriteString(run.Output.Reasoning)
-	t.text.WriteString(run.Output.Text)
+	t.log = chat.NewOutputLog(run.Output)
 	t.recorded, t.sent = run.Output.Len(), run.Output.Len()
 	t.last = accepted
 	return t
 }
 
-// add appends a delta and reports whether anything changed.
+// add appends a piece and reports whether anything changed. The reasoning of a
+// continuation is left out: its text goes on in the middle of a sentence.
 func (t *task) add(d chat.Delta) bool {
+	if t.run.Prefix != "" && d.Kind == chat.ReasoningPart {
+		return false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case d.Text == "" || (d.Reasoning && t.text.Len() > 0):
-		return false
-	case d.Reasoning:
-		t.reasoning.WriteString(d.Text)
-	default:
-		t.text.WriteString(d.Text)
-	}
-	return true
+	return t.log.Append(d)
 }
 
-// output returns what has been produced so far. The strings share the
-// builders' memory, which is only appended to.
+// output returns what has been produced so far.
 func (t *task) output() chat.Output {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.outputLocked()
+	return t.log.Output()
 }
 
-// send is output, and remembers that it is about to be sent to the store.
-func (t *task) send() chat.Output {
+// send returns what has been produced so far and how much of it is recorded, and
+// remembers that the rest is about to be sent to the store.
+func (t *task) send() (o chat.Output, recorded chat.Cursor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := t.outputLocked()
+	o = t.log.Output()
 	t.sent = o.Len()
-	return o
-}
-
-func (t *task) outputLocked() chat.Output {
-	return chat.Output{Reasoning: t.reasoning.String(), Text: t.text.String()}
+	return o, t.recorded
 }
 
 // runRegistry holds the tasks of this instance and bounds their number.

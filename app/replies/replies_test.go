@@ -24,7 +24,7 @@ func TestSend_LeavesBothMessages(t *testing.T) {
 	s := b.start(quick())
 	turn := b.send(s.Service, replies.Send{Content: "What is up?"})
 	call := b.model.Next()
-	if d := cmp.Diff([]ports.PromptMessage{{Role: chat.User, Text: "What is up?"}}, call.Prompt.Messages); d != "" {
+	if d := cmp.Diff([]ports.PromptMessage{ports.PromptText(chat.User, "What is up?")}, call.Prompt.Messages); d != "" {
 		t.Error(d)
 	}
 	call.Say("The ")
@@ -144,8 +144,8 @@ func TestSend_FailureKeepsTheMessage(t *testing.T) {
 				t.Fatalf("regenerate: %v", err)
 			}
 			call := b.model.Next()
-			if last := call.Prompt.Messages[len(call.Prompt.Messages)-1]; last.Text != name {
-				t.Errorf("asked again with %q", last.Text)
+			if last := call.Prompt.Messages[len(call.Prompt.Messages)-1]; last.Text() != name {
+				t.Errorf("asked again with %q", last.Text())
 			}
 			call.Say("now")
 			call.Done()
@@ -178,7 +178,7 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	call := b.model.Next()
 	r := b.reader(turn.Run.ID)
 	call.Think("Well.")
-	r.read(here.Service, func() bool { return r.got.Reasoning != "" })
+	r.read(here.Service, func() bool { return !r.got.Output().Empty() })
 	call.Say("One ñ, ")
 	r.read(there.Service, r.hasSeen("One ñ, ")) // no feed between them: the checkpoint serves
 	call.Say("two 😀, ")
@@ -186,11 +186,11 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	call.Say("three.")
 	call.Done()
 	r.read(there.Service, nil)
-	want := chat.Output{Reasoning: "Well.", Text: "One ñ, two 😀, three."}
-	if r.got != want {
-		t.Errorf("seen %+v, want %+v", r.got, want)
+	want := chat.OutputOf(chat.Part{Kind: chat.ReasoningPart, Text: "Well."}, chat.Part{Kind: chat.TextPart, Text: "One ñ, two 😀, three."})
+	if got := r.got.Output(); got != want {
+		t.Errorf("seen %q, want %q", got, want)
 	}
-	if r.end.Message.Content != want.Text || r.end.Run.State != chat.Completed || r.end.Cursor != want.Len()+1 {
+	if r.end.Message.Content != want.Text() || r.end.Run.State != chat.Completed || r.end.Cursor != want.Len()+1 {
 		t.Errorf("end %+v", r.end)
 	}
 	t.Run("TheEndIsToldOnce", func(t *testing.T) {
@@ -201,8 +201,8 @@ func TestFollow_FromAnyCursorOnAnyInstance(t *testing.T) {
 	t.Run("AnEndedRunIsToldAgainFromTheStart", func(t *testing.T) {
 		again := b.reader(turn.Run.ID)
 		again.read(there.Service, nil)
-		if again.got != want || again.end.Cursor != r.end.Cursor {
-			t.Errorf("seen %+v, end at %d", again.got, again.end.Cursor)
+		if got := again.got.Output(); got != want || again.end.Cursor != r.end.Cursor {
+			t.Errorf("seen %q, end at %d", got, again.end.Cursor)
 		}
 	})
 	t.Run("SomebodyElseSeesNothing", func(t *testing.T) {
@@ -228,10 +228,10 @@ func TestFollow_ShowsOnlyWhatIsRecorded(t *testing.T) {
 	r := b.reader(turn.Run.ID)
 	for i := range 5 {
 		call.Say(fmt.Sprintf("piece %d. ", i))
-		before := len(r.got.Text)
-		r.read(s.Service, func() bool { return len(r.got.Text) > before })
-		if stored := b.run(turn.Run.ID).Output.Text; len(stored) < len(r.got.Text) {
-			t.Fatalf("shown %q, recorded %q", r.got.Text, stored)
+		before := len(r.got.Output().Text())
+		r.read(s.Service, func() bool { return len(r.got.Output().Text()) > before })
+		if stored := b.run(turn.Run.ID).Output.Text(); len(stored) < len(r.got.Output().Text()) {
+			t.Fatalf("shown %q, recorded %q", r.got.Output().Text(), stored)
 		}
 	}
 	call.Done()
@@ -255,8 +255,8 @@ func TestFollow_AReplySurvivesItsReader(t *testing.T) {
 	call.Done()
 	b.until(turn.Run.ID, chat.Completed)
 	r.read(s.Service, nil)
-	if r.got.Text != "first, second" {
-		t.Errorf("came back and saw %q", r.got.Text)
+	if r.got.Output().Text() != "first, second" {
+		t.Errorf("came back and saw %q", r.got.Output().Text())
 	}
 }
 
@@ -285,8 +285,8 @@ func TestStop(t *testing.T) {
 				t.Fatal("the provider is still being asked")
 			}
 			run := b.until(turn.Run.ID, chat.Stopped)
-			if run.Output.Text != "keep this" {
-				t.Errorf("kept %q", run.Output.Text)
+			if run.Output.Text() != "keep this" {
+				t.Errorf("kept %q", run.Output.Text())
 			}
 			r.read(owner.Service, nil)
 			if r.end.Run.State != chat.Stopped || r.end.Message.Content != "keep this" {
@@ -320,12 +320,12 @@ func TestStop_KeepsWhatMayHaveBeenSeen(t *testing.T) {
 	if _, err := elsewhere.Stop(t.Context(), ann, access.Caller{}, turn.Run.ID); err != nil {
 		t.Fatal(err)
 	}
-	if run := b.until(turn.Run.ID, chat.Stopped); run.Output.Text != "one, two" {
-		t.Errorf("kept %q", run.Output.Text)
+	if run := b.until(turn.Run.ID, chat.Stopped); run.Output.Text() != "one, two" {
+		t.Errorf("kept %q", run.Output.Text())
 	}
 	r.read(elsewhere.Service, nil)
-	if r.got.Text != "one, two" || r.end.Message.Content != "one, two" {
-		t.Errorf("saw %q, end %+v", r.got.Text, r.end)
+	if r.got.Output().Text() != "one, two" || r.end.Message.Content != "one, two" {
+		t.Errorf("saw %q, end %+v", r.got.Output().Text(), r.end)
 	}
 }
 
@@ -381,7 +381,7 @@ func TestContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	call = b.model.Next()
-	want := []ports.PromptMessage{{Role: chat.User, Text: "Count"}, {Role: chat.Assistant, Text: "one, two"}}
+	want := []ports.PromptMessage{ports.PromptText(chat.User, "Count"), ports.PromptText(chat.Assistant, "one, two")}
 	if d := cmp.Diff(want, call.Prompt.Messages); d != "" {
 		t.Error(d)
 	}
@@ -424,7 +424,7 @@ func TestEdit_AddsASibling(t *testing.T) {
 	call := b.model.Next()
 	var said []string
 	for _, turn := range call.Prompt.Messages {
-		said = append(said, turn.Text)
+		said = append(said, turn.Text())
 	}
 	if d := cmp.Diff([]string{"green", "pear", "and?"}, said); d != "" {
 		t.Errorf("the branch sent:\n%s", d)
@@ -462,7 +462,7 @@ func TestWhenBusy(t *testing.T) {
 	call.Done()
 	b.until(first.Run.ID, chat.Completed)
 	call = b.model.Next()
-	if last := call.Prompt.Messages[len(call.Prompt.Messages)-1].Text; last != "third" {
+	if last := call.Prompt.Messages[len(call.Prompt.Messages)-1].Text(); last != "third" {
 		t.Errorf("then asked %q", last)
 	}
 	call.Say("third reply")
@@ -502,7 +502,7 @@ func TestBackground_AnyInstanceTakesIt(t *testing.T) {
 	call := b.model.Next()
 	call.Say("later")
 	call.Done()
-	if run := b.until(turn.Run.ID, chat.Completed); run.Output.Text != "later" || run.Attempt != 1 {
+	if run := b.until(turn.Run.ID, chat.Completed); run.Output.Text() != "later" || run.Attempt != 1 {
 		t.Errorf("%+v", run)
 	}
 	t.Run("TheQueueIsBounded", func(t *testing.T) {
@@ -535,7 +535,7 @@ func TestOrphan(t *testing.T) {
 		second.Say("again")
 		second.Done()
 		run := b.until(turn.Run.ID, chat.Completed)
-		if run.Output.Text != "again" || run.Attempt != 2 {
+		if run.Output.Text() != "again" || run.Attempt != 2 {
 			t.Errorf("%+v", run)
 		}
 		first.Done() // the zombie wakes up and ends its attempt
@@ -552,8 +552,8 @@ func TestOrphan(t *testing.T) {
 				}
 			}
 		})
-		if run := b.run(turn.Run.ID); run.Output.Text != "again" {
-			t.Errorf("a late write: %q", run.Output.Text)
+		if run := b.run(turn.Run.ID); run.Output.Text() != "again" {
+			t.Errorf("a late write: %q", run.Output.Text())
 		}
 	})
 	t.Run("SeenText/IsKept", func(t *testing.T) {
@@ -562,7 +562,7 @@ func TestOrphan(t *testing.T) {
 		turn := b.send(gone, replies.Send{})
 		b.model.Next()
 		if fenced, err := b.store.Checkpoint(t.Context(), turn.Run.Owner, []chat.Checkpoint{{
-			UserID: ann.UserID, RunID: turn.Run.ID, Attempt: 1, Output: chat.Output{Text: "half a"},
+			UserID: ann.UserID, RunID: turn.Run.ID, Attempt: 1, New: chat.TextOutput("half a"),
 		}}); err != nil || len(fenced) > 0 {
 			t.Fatalf("%v, %v", fenced, err)
 		}
@@ -721,10 +721,10 @@ func TestDrain(t *testing.T) {
 	last.Done()
 	r.read(old.Service, nil)
 	<-stopped
-	if run := b.run(finishing.Run.ID); run.State != chat.Completed || run.Output.Text != "in time" {
+	if run := b.run(finishing.Run.ID); run.State != chat.Completed || run.Output.Text() != "in time" {
 		t.Errorf("the one that ended in time: %+v", run)
 	}
-	if run := b.run(seen.Run.ID); run.State != chat.Interrupted || run.Output.Text != "some" {
+	if run := b.run(seen.Run.ID); run.State != chat.Interrupted || run.Output.Text() != "some" {
 		t.Errorf("the seen one: %+v", run)
 	}
 	if r.end.Run.State != chat.Interrupted {
@@ -734,7 +734,7 @@ func TestDrain(t *testing.T) {
 	next := b.model.Next()
 	next.Say("elsewhere")
 	next.Done()
-	if run := b.until(unseen.Run.ID, chat.Completed); run.Output.Text != "elsewhere" {
+	if run := b.until(unseen.Run.ID, chat.Completed); run.Output.Text() != "elsewhere" {
 		t.Errorf("the unseen one: %+v", run)
 	}
 }
@@ -787,7 +787,7 @@ func TestTitles(t *testing.T) {
 	asked := make(chan string, 4)
 	s := b.start(quick(), func(d *replies.Deps) {
 		d.Titles = func(_ context.Context, _ string, _ chat.Params, turns []ports.PromptMessage) (string, ports.Answer, error) {
-			asked <- turns[0].Text + " / " + turns[1].Text
+			asked <- turns[0].Text() + " / " + turns[1].Text()
 			return "A better name", ports.Answer{}, nil
 		}
 	})

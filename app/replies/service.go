@@ -87,18 +87,22 @@ type Store interface {
 
 // Deps are the world as the service sees it.
 type Deps struct {
-	Store    Store
-	Model    ports.Model
-	Tokens   ports.Tokens
-	Accepts  func(chat.Params) error         // refuses wishes for a model that there is not; nil: none
-	Quote    ports.Quote                     // nil: tokens only, at MaxReplyTokens
-	Budget   func(access.Tier) access.Budget // nil: unbounded
-	Titles   ports.Titles                    // nil: conversations keep the name of their first message
-	Feed     ports.Feed
-	Observer ports.Observer
-	Trace    func(context.Context) string // the trace of a request, in W3C form; nil: none
-	Now      ports.Clock
-	NewID    ports.IDs
+	Store   Store
+	Model   ports.Model
+	Tokens  ports.Tokens
+	Accepts func(chat.Params) error // refuses wishes for a model that there is not; nil: none
+	// AcceptsFile refuses a file of a media type that the wished model cannot read;
+	// nil: none.
+	AcceptsFile func(p chat.Params, mediaType string) error
+	ReadFile    ports.ReadFile                  // nil: there are no files
+	Quote       ports.Quote                     // nil: tokens only, at MaxReplyTokens
+	Budget      func(access.Tier) access.Budget // nil: unbounded
+	Titles      ports.Titles                    // nil: conversations keep the name of their first message
+	Feed        ports.Feed
+	Observer    ports.Observer
+	Trace       func(context.Context) string // the trace of a request, in W3C form; nil: none
+	Now         ports.Clock
+	NewID       ports.IDs
 }
 
 // Service makes replies. Serve must run for it to do so.

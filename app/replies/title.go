@@ -41,7 +41,7 @@ func (s *Service) retitle(run chat.Run, message, reply string) (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), titleTimeout)
 	defer cancel()
-	title, answer, failed := s.Titles(ctx, run.UserID, run.Params, []ports.PromptMessage{{Role: chat.User, Text: message}, {Role: chat.Assistant, Text: reply}})
+	title, answer, failed := s.Titles(ctx, run.UserID, run.Params, []ports.PromptMessage{ports.PromptText(chat.User, message), ports.PromptText(chat.Assistant, reply)})
 	if err := s.chargeTitle(run.UserID, answer); err != nil {
 		return err
 	}

@@ -197,7 +197,10 @@ func (s *Service) resumeClaimed(run chat.Run) {
 		o.State, o.Failure = chat.Failed, FailureAttempts
 	}
 	if run.Seen() {
-		o.Usage = chat.Usage{Output: int64(s.Tokens(run.Output.Text) + s.Tokens(run.Output.Reasoning)), Estimated: true}
+		o.Usage.Estimated = true
+		for _, p := range run.Output.Parts() {
+			o.Usage.Output += int64(s.Tokens(p.Text))
+		}
 	}
 	s.registry.register(t)
 	go func() {

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,10 @@ type AdmitRequest struct {
 	// the caller's limit is spent, but a known key is still served.
 	ReplayOnlyReason error
 
+	// AcceptFile refuses a file that the model of the reply cannot read; nil: all
+	// are accepted.
+	AcceptFile func(Params, Conversation, File) error
+
 	Budget access.Budget // bounds what the user may use; Run.Hold is reserved from it
 
 	Audit    audit.Entry   // of the request; Admit completes it
@@ -70,7 +75,8 @@ type AdmitState struct {
 	Nodes   map[string]*Node // by id; nil: nothing has that id
 	Thread  *Thread
 	Branch  *Branch
-	Waiting *int // queued runs of all users, counted up to MaxQueue
+	Files   map[string]*File // by id; nil: nothing has that id
+	Waiting *int             // queued runs of all users, counted up to MaxQueue
 }
 
 // Account is the state of a user, and of the request's idempotency key.
@@ -92,7 +98,7 @@ type Node struct {
 	ConversationID string
 	ParentID       string
 	Role           Role   // of the message; "": a run that has made none
-	Content        string // of the message, else what the run has recorded
+	Parts          []Part // of the message, all of them
 	State          State  // of the run; "": a message that no run here has made
 }
 
@@ -128,6 +134,7 @@ type Needs struct {
 	Account  bool
 	Replay   string   // the id of a run
 	Nodes    []string // ids
+	Files    []string // ids
 	Thread   bool
 	ThreadID string // with Thread: the conversation; "": the default thread
 	Branch   string // the id of a message; Context messages towards the root
@@ -143,7 +150,7 @@ type AdmitPlan struct {
 	Stop       []string // running runs that are asked to stop
 	End        []Ending // queued runs that end
 	Thread     *ThreadChange
-	Message    *Message      // to insert
+	Message    *Message      // to insert; it refers to its Files from then on
 	Run        Run           // to insert
 	Lease      time.Duration // of Run, on the database's clock; 0: it has no owner
 	Audit      audit.Entry   // to insert
@@ -179,7 +186,7 @@ func Admit(request AdmitRequest, state AdmitState) (AdmitPlan, error) {
 		return AdmitPlan{}, a.ReplayOnlyReason
 	}
 	for _, step := range []func() error{
-		a.resolveTarget, a.checkIDs, a.checkThread, a.checkBusy, a.checkQueueCapacity, a.checkBudget, a.linkParent,
+		a.resolveTarget, a.checkIDs, a.checkThread, a.checkFiles, a.checkBusy, a.checkQueueCapacity, a.checkBudget, a.linkParent,
 	} {
 		if err := step(); err != nil {
 			return AdmitPlan{}, err
@@ -216,6 +223,7 @@ func (a *admission) firstNeeds() *Needs {
 	n.Nodes = []string{a.run.ID}
 	if a.Message != nil {
 		n.Nodes = append(n.Nodes, a.Message.ID, ScopedID(a.run.ConversationID, a.Message.ID))
+		n.Files = a.Message.Files()
 	}
 	for _, id := range []string{a.EditOf, a.Source} {
 		if id != "" {
@@ -272,6 +280,37 @@ func (a *admission) checkIDs() error {
 	}
 	if taken {
 		return fault.New(fault.Conflict, "This message ID is already in use")
+	}
+	return nil
+}
+
+// checkFiles refuses files that the user does not have, and takes what is known
+// of the others from the store: a client's word for a type counts nothing.
+func (a *admission) checkFiles() error {
+	if a.message == nil {
+		return nil
+	}
+	ids := a.message.Files()
+	for _, id := range ids {
+		if _, known := a.state.Files[id]; !known {
+			return &Needs{Files: ids}
+		}
+	}
+	a.message.Parts = slices.Clone(a.message.Parts)
+	for i, p := range a.message.Parts {
+		if p.Kind != FilePart {
+			continue
+		}
+		f := a.state.Files[p.ID]
+		if f == nil || f.State != FileReady {
+			return FileNotFound()
+		}
+		if a.AcceptFile != nil {
+			if err := a.AcceptFile(a.run.Params, a.conv, *f); err != nil {
+				return err
+			}
+		}
+		a.message.Parts[i] = Part{Kind: FilePart, ID: f.ID, Name: f.Name, MediaType: f.MediaType, Size: f.Size}
 	}
 	return nil
 }

@@ -474,7 +474,7 @@ func TestAdmit_Continue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want(t, "run", []any{plan.Run.Prefix, plan.Run.Output, plan.Run.ParentID, plan.Run.Seen()}, []any{"one two", chat.Output{Text: "one two"}, cut.UserMessage.ID, false})
+		want(t, "run", []any{plan.Run.Prefix, plan.Run.Output, plan.Run.ParentID, plan.Run.Seen()}, []any{chat.TextOutput("one two"), chat.TextOutput("one two"), cut.UserMessage.ID, false})
 	}
 	for _, whole := range []chat.Admitted{ended(chat.Completed, "all"), ended(chat.Failed, "half"), ended(chat.Stopped, "")} {
 		w.refused(w.again(chat.Continuation, whole.Run.ID), fault.Conflict)
@@ -541,7 +541,7 @@ func TestAdmit_OrderWhenClocksDisagree(t *testing.T) {
 	behind.Now = behind.Now.Add(-time.Hour)
 	behind.Message.CreatedAt = behind.Now
 	out := w.must(behind)
-	if err := w.finishWith(out.Run.ID, func(o *chat.Outcome) { o.At, o.Output.Text = behind.Now.Add(-time.Hour), "answer" }); err != nil {
+	if err := w.finishWith(out.Run.ID, func(o *chat.Outcome) { o.At, o.Output = behind.Now.Add(-time.Hour), chat.TextOutput("answer") }); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "order", ids(w.thread(conv))[1:], []string{first.Run.ID, out.UserMessage.ID, out.Run.ID})

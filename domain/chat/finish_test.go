@@ -31,7 +31,7 @@ func TestFinish_Ends(t *testing.T) {
 			out := w.must(w.sending(conv, "why"))
 			cost := int64(77)
 			err := w.finishWith(out.Run.ID, func(o *chat.Outcome) {
-				o.State, o.Output.Text, o.CostMicros = c.state, c.text, &cost
+				o.State, o.Output, o.CostMicros = c.state, chat.TextOutput(c.text), &cost
 				if c.state == chat.Failed {
 					o.Failure = "ai_failed"
 				}

@@ -6,6 +6,7 @@
 package chat
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -39,10 +40,41 @@ type Message struct {
 	ConversationID string // "": the user's default thread
 	ParentID       string // "": the first of its thread
 	Role           Role
-	Content        string
+	Content        string // the text of its parts, see ContentOf
+	Parts          []Part // nil: Content is all there is
 	Metadata       map[string]any
 	CreatedAt      time.Time
 	Siblings       []string // ids under the same parent with the same role, this one included, oldest first; nil unless asked for
+}
+
+// SetParts sets the parts of a message, and its content by them.
+func (m *Message) SetParts(parts []Part) {
+	m.Content = ContentOf(parts)
+	if m.Parts = parts; len(parts) == 0 || len(parts) == 1 && parts[0].Kind == TextPart {
+		m.Parts = nil
+	}
+}
+
+// AllParts returns the parts of a message, also of one that is all text.
+func (m Message) AllParts() []Part {
+	switch {
+	case m.Parts != nil:
+		return m.Parts
+	case m.Content == "":
+		return nil
+	}
+	return []Part{{Kind: TextPart, Text: m.Content}}
+}
+
+// Files returns the ids of the files of a message, each once. What cannot be an
+// id is left out.
+func (m Message) Files() (ids []string) {
+	for _, p := range m.Parts {
+		if p.Kind == FilePart && ValidID(p.ID) && !slices.Contains(ids, p.ID) {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
 }
 
 // ValidateContent refuses what a user may not send. Text is otherwise kept as

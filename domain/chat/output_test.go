@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"parley/domain/chat"
@@ -12,73 +14,160 @@ import (
 )
 
 // However a run's output was produced, recorded and asked for, a follower who
-// comes back with the last cursor has exactly the text, in order.
+// comes back with the last cursor has exactly the same output, in order.
 func TestOutput_FollowersSeeEveryByteOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		pieces := rapid.SliceOf(rapid.Custom(func(t *rapid.T) chat.Delta {
-			return chat.Delta{Reasoning: rapid.Bool().Draw(t, "reasoning"), Text: rapid.StringN(0, 8, -1).Draw(t, "text")}
-		})).Draw(t, "pieces")
-		var o chat.Output
-		var got chat.Output
-		cursor := chat.Before
-		for _, p := range pieces {
-			o.Append(p)
-			if !rapid.Bool().Draw(t, "asks now") {
-				continue
+		var produced, got chat.OutputLog
+		var r chat.Reader
+		for _, p := range rapid.SliceOf(anyDelta).Draw(t, "pieces") {
+			produced.Append(p)
+			if rapid.Bool().Draw(t, "asks now") {
+				follow(t, &r, produced.Output(), &got)
 			}
-			cursor = follow(t, o, cursor, &got)
+			if rapid.Bool().Draw(t, "comes back") {
+				var err error
+				if r, err = chat.NewReader(produced.Output(), r.Cursor()); err != nil {
+					t.Fatalf("a cursor that was handed out: %v", err)
+				}
+			}
 		}
-		follow(t, o, cursor, &got)
-		if got != o {
-			t.Fatalf("followed %q, produced %q", got, o)
+		o := produced.Output()
+		follow(t, &r, o, &got)
+		if got.Output() != o {
+			t.Fatalf("followed %q, produced %q", got.Output(), o)
+		}
+		if d := cmp.Diff(o.Parts(), chat.OutputOf(o.Parts()...).Parts(), cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("parts (-produced +of the parts):\n%s", d)
+		}
+		if o != chat.OutputOf(o.Parts()...) {
+			t.Fatalf("%q is not the log of its parts, %q", o, chat.OutputOf(o.Parts()...))
 		}
 	})
 }
 
-func follow(t *rapid.T, o chat.Output, cursor chat.Cursor, got *chat.Output) chat.Cursor {
-	deltas, err := o.After(cursor)
-	if err != nil {
-		t.Fatalf("After(%d): %v", cursor, err)
+// A simple client puts together what comes with each piece of text.
+func TestOutput_PiecesMakeTheContent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var log chat.OutputLog
+		var r chat.Reader
+		var text strings.Builder
+		for _, p := range rapid.SliceOf(anyDelta).Draw(t, "pieces") {
+			log.Append(p)
+			for _, d := range r.Read(log.Output()) {
+				if d.Kind == chat.TextPart {
+					text.WriteString(d.Separator + d.Text)
+				}
+			}
+		}
+		if got, want := text.String(), log.Output().Text(); got != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	})
+}
+
+var anyDelta = rapid.Custom(func(t *rapid.T) chat.Delta {
+	text := rapid.StringN(0, 8, -1).Draw(t, "text")
+	d := chat.Delta{Begins: rapid.Bool().Draw(t, "begins")}
+	switch rapid.IntRange(0, 4).Draw(t, "kind") {
+	case 0:
+		d.Part = chat.Part{Kind: chat.ReasoningPart, Text: text}
+	case 1:
+		d.Part = chat.Part{Kind: chat.SourcePart, ID: "s", URL: "https://example.org/\x02", Title: text}
+	case 2:
+		d.Part = chat.Part{Kind: chat.ReasoningPart, State: "c3R1Yg==", Model: "m"}
+	default:
+		d.Part = chat.Part{Kind: chat.TextPart, Text: text}
 	}
-	for _, d := range deltas {
-		if d.End <= cursor {
-			t.Fatalf("cursor went from %d to %d", cursor, d.End)
-		}
-		if d.Reasoning && got.Text != "" {
-			t.Fatal("reasoning after text")
-		}
+	return d
+})
+
+func follow(t *rapid.T, r *chat.Reader, o chat.Output, got *chat.OutputLog) {
+	for _, d := range r.Read(o) {
 		got.Append(d)
-		cursor = d.End
+		if got.Len() != d.End {
+			t.Fatalf("the cursor is %d behind %d bytes", d.End, got.Len())
+		}
 	}
-	return cursor
+	if r.Cursor() != o.Len() {
+		t.Fatalf("the cursor is %d, not the end %d", r.Cursor(), o.Len())
+	}
 }
 
-func TestOutput_After(t *testing.T) {
-	o := chat.Output{Reasoning: "hm", Text: "añb"}
-	t.Run("InsideACharacter", func(t *testing.T) {
-		if _, err := o.After(4); !fault.Is(err, fault.Invalid) {
-			t.Errorf("a cursor between the bytes of ñ: %v, want Invalid", err)
-		}
-	})
-	t.Run("BehindTheEnd", func(t *testing.T) {
-		for _, c := range []chat.Cursor{o.Len(), o.Len() + 1, 1 << 40} {
-			if d, err := o.After(c); err != nil || len(d) != 0 {
-				t.Errorf("After(%d) = %v, %v; want nothing", c, d, err)
+func TestOutput_Cursors(t *testing.T) {
+	o := chat.OutputOf(
+		chat.Part{Kind: chat.ReasoningPart, Text: "hm"},
+		chat.Part{Kind: chat.TextPart, Text: "añb"},
+		chat.Part{Kind: chat.SourcePart, URL: "https://example.org"},
+		chat.Part{Kind: chat.TextPart, Text: "c"},
+	)
+	text := chat.Cursor(strings.IndexByte(string(o), 'a'))
+	source := chat.Cursor(strings.IndexByte(string(o), '{'))
+	for name, c := range map[string]struct {
+		at    chat.Cursor
+		valid bool
+	}{
+		"Before":              {chat.Before, true},
+		"Start":               {0, true},
+		"InsideReasoning":     {2, true},
+		"BehindReasoning":     {3, true},
+		"BehindTheBeginning":  {text, true},
+		"BehindTheFirst":      {text + 1, true},
+		"InsideACharacter":    {text + 2, false},
+		"InsideASource":       {source + 3, false},
+		"BeforeASourcesJSON":  {source, false},
+		"BeforeTheLastLetter": {o.Len() - 1, true},
+		"End":                 {o.Len(), true},
+		"BehindTheEnd":        {o.Len() + 1, false},
+		"FarBehindTheEnd":     {1 << 40, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := chat.NewReader(o, c.at)
+			if c.valid != (err == nil) || err != nil && !fault.Is(err, fault.Invalid) {
+				t.Fatalf("cursor %d: %v", c.at, err)
 			}
-		}
-	})
+			if err != nil {
+				return
+			}
+			var rest chat.OutputLog
+			for _, d := range r.Read(o) {
+				rest.Append(d)
+			}
+			if got := string(rest.Output()); !strings.HasSuffix(string(o), strings.TrimLeft(got, "\x02\x03")) {
+				t.Errorf("read %q behind %d of %q", got, c.at, o)
+			}
+		})
+	}
 }
 
 func TestOutput_CutIsWhatAFollowerHas(t *testing.T) {
-	o := chat.Output{Reasoning: "think", Text: "reply"}
+	o := chat.OutputOf(chat.Part{Kind: chat.ReasoningPart, Text: "think"}, chat.Part{Kind: chat.TextPart, Text: "reply"})
 	for c := chat.Before; c <= o.Len()+2; c++ {
 		cut := o.Cut(c)
 		if got, want := cut.Len(), min(max(c, 0), o.Len()); got != want {
 			t.Errorf("Cut(%d) holds %d bytes, want %d", c, got, want)
 		}
-		if !strings.HasPrefix(o.Reasoning+o.Text, cut.Reasoning+cut.Text) {
+		if !strings.HasPrefix(string(o), string(cut)) {
 			t.Errorf("Cut(%d) = %q is not a prefix", c, cut)
 		}
+	}
+}
+
+// Text goes on where its part ends, and what cannot be stored is left out.
+func TestOutputLog_Append(t *testing.T) {
+	first := chat.TextOutput("one")
+	l := chat.NewOutputLog(first)
+	for _, d := range []chat.Delta{chat.TextDelta(" t\x02wo\x00"), chat.TextDelta(""), chat.ReasoningDelta("hm"), chat.TextDelta("three")} {
+		grown := l.Append(d)
+		if grown != (d.Text != "") {
+			t.Errorf("%q: grown is %v", d.Text, grown)
+		}
+	}
+	want := []chat.Part{{Kind: chat.TextPart, Text: "one two"}, {Kind: chat.ReasoningPart, Text: "hm"}, {Kind: chat.TextPart, Text: "three"}}
+	if d := cmp.Diff(want, l.Output().Parts()); d != "" {
+		t.Error(d)
+	}
+	if got := l.Output().Text(); got != "one two\n\nthree" {
+		t.Errorf("content %q", got)
 	}
 }
 

@@ -75,10 +75,11 @@ func (a *admission) resolveSource(name string) error {
 		return MessageNotFound()
 	}
 	if a.run.Kind == Continuation {
-		if source.Content == "" || state != Interrupted && state != Stopped {
+		if len(source.Parts) == 0 || state != Interrupted && state != Stopped {
 			return fault.New(fault.Conflict, "Only a reply that was stopped or interrupted can be continued")
 		}
-		a.run.Prefix, a.run.Output = source.Content, Output{Text: source.Content}
+		a.run.Prefix = OutputOf(source.Parts...)
+		a.run.Output = a.run.Prefix
 	}
 	a.run.ConversationID, a.run.ParentID = source.ConversationID, parent
 	return nil
@@ -122,8 +123,10 @@ func (a *admission) linkParent() (err error) {
 		return err
 	}
 	m := a.message
-	if err := ValidateText(m.Content); err != nil { // it could not be given back as it was
-		return err
+	for _, p := range m.AllParts() {
+		if err := ValidateText(p.Text); err != nil { // it could not be given back as it was
+			return err
+		}
 	}
 	m.UserID, m.ConversationID, m.Role = a.run.UserID, a.run.ConversationID, User
 	switch {

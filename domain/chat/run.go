@@ -84,8 +84,8 @@ type Run struct {
 	StopRequested  bool
 	Background     bool
 	Params         Params
-	Prefix         string // the text a continuation starts from; already part of Output
-	Output         Output // as far as recorded; Text is empty once the message is written
+	Prefix         Output // what a continuation starts from; already part of Output
+	Output         Output // as far as recorded; of a run that has ended, its message's parts
 	Provider       string
 	Model          string
 	FinishReason   string        // of the provider: stop, length, content_filter ...
@@ -106,9 +106,7 @@ type Run struct {
 // Seen reports whether a reader may have seen output of this attempt or an
 // earlier one. Output is recorded before it is shown, so nothing recorded
 // beyond the prefix means nothing shown.
-func (r Run) Seen() bool {
-	return r.Output.Reasoning != "" || len(r.Output.Text) > len(r.Prefix)
-}
+func (r Run) Seen() bool { return r.Output.Len() > r.Prefix.Len() }
 
 // Fate is what should become of a run whose owner is gone.
 type Fate int
@@ -134,12 +132,13 @@ func (r Run) Fate(maxAttempts int) Fate {
 	return Retry
 }
 
-// Checkpoint is the recorded output of one live run.
+// Checkpoint is what one live run has produced since it was last recorded.
 type Checkpoint struct {
 	UserID  string
 	RunID   string
 	Attempt int
-	Output  Output
+	At      Cursor // the length of the output that is recorded
+	New     Output // what follows; more of it may be recorded already, if the store did not answer
 }
 
 // Outcome is all that must be durable before the end of a run is told.
@@ -164,13 +163,19 @@ type Outcome struct {
 }
 
 // Message returns the assistant message that the outcome leaves behind; ok is
-// false when the run ended without text, which leaves none.
+// false when the run ended without text, a file or a call, which leaves none.
 func (o Outcome) Message() (m Message, ok bool) {
-	if o.Output.Text == "" {
+	parts := o.Output.Parts()
+	for _, p := range parts {
+		ok = ok || p.Kind == TextPart || p.Kind == FilePart || p.Kind == ToolCallPart
+	}
+	if !ok {
 		return Message{}, false
 	}
-	return Message{
+	m = Message{
 		ID: o.RunID, UserID: o.UserID, ConversationID: o.ConversationID, ParentID: o.ParentID,
-		Role: Assistant, Content: o.Output.Text, Metadata: o.Metadata, CreatedAt: o.At,
-	}, true
+		Role: Assistant, Metadata: o.Metadata, CreatedAt: o.At,
+	}
+	m.SetParts(parts)
+	return m, true
 }

@@ -29,7 +29,7 @@ func TestState_TerminalIsForEver(t *testing.T) {
 }
 
 func TestRun_Fate(t *testing.T) {
-	text := chat.Output{Text: "seen"}
+	text := chat.TextOutput("seen")
 	for name, c := range map[string]struct {
 		run  chat.Run
 		want chat.Fate
@@ -38,11 +38,11 @@ func TestRun_Fate(t *testing.T) {
 		"LastAttempt":               {chat.Run{Attempt: 3}, chat.Retry},
 		"TriedTooOften":             {chat.Run{Attempt: 4}, chat.GiveUp},
 		"SeenText":                  {chat.Run{Attempt: 2, Output: text}, chat.Interrupt},
-		"SeenReasoning":             {chat.Run{Attempt: 2, Output: chat.Output{Reasoning: "hm"}}, chat.Interrupt},
+		"SeenReasoning":             {chat.Run{Attempt: 2, Output: chat.OutputOf(chat.Part{Kind: chat.ReasoningPart, Text: "hm"})}, chat.Interrupt},
 		"SeenBeatsAttempts":         {chat.Run{Attempt: 9, Output: text}, chat.Interrupt},
 		"StopBeatsAll":              {chat.Run{Attempt: 9, Output: text, StopRequested: true}, chat.Halt},
-		"ContinuationNothingNew":    {chat.Run{Attempt: 2, Prefix: "seen", Output: text}, chat.Retry},
-		"ContinuationSomethingMore": {chat.Run{Attempt: 2, Prefix: "se", Output: text}, chat.Interrupt},
+		"ContinuationNothingNew":    {chat.Run{Attempt: 2, Prefix: text, Output: text}, chat.Retry},
+		"ContinuationSomethingMore": {chat.Run{Attempt: 2, Prefix: chat.TextOutput("se"), Output: text}, chat.Interrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.run.Fate(3); got != c.want {

@@ -24,6 +24,7 @@ type world struct {
 	leaf     string
 	usage    map[string]access.Spent
 	entries  map[string]audit.Entry
+	files    map[string]*chat.File
 	waiting  int // of other users
 	loads    int // rounds of the last admission
 }
@@ -158,6 +159,12 @@ func (w *world) load(r chat.AdmitRequest, n *chat.Needs, s *chat.AdmitState) {
 	for _, id := range n.Nodes {
 		s.Nodes[id] = w.node(id)
 	}
+	if s.Files == nil {
+		s.Files = map[string]*chat.File{}
+	}
+	for _, id := range n.Files {
+		s.Files[id] = w.files[id]
+	}
 	if n.Thread {
 		t := &chat.Thread{ID: n.ThreadID, Live: w.live(n.ThreadID)}
 		if c, ok := w.convs[n.ThreadID]; ok {
@@ -189,10 +196,10 @@ func (w *world) node(id string) *chat.Node {
 	case run == nil && m == nil:
 		return nil
 	case run != nil:
-		n = chat.Node{ConversationID: run.ConversationID, ParentID: run.ParentID, Content: run.Output.Text, State: run.State}
+		n = chat.Node{ConversationID: run.ConversationID, ParentID: run.ParentID, State: run.State}
 	}
 	if m != nil {
-		n.ConversationID, n.ParentID, n.Role, n.Content = m.ConversationID, m.ParentID, m.Role, m.Content
+		n.ConversationID, n.ParentID, n.Role, n.Parts = m.ConversationID, m.ParentID, m.Role, m.AllParts()
 	}
 	return &n
 }
@@ -245,7 +252,7 @@ func (w *world) end(e chat.Ending) {
 	if !run.State.CanBecome(e.State) {
 		w.t.Fatalf("%s goes from %s to %s", e.RunID, run.State, e.State)
 	}
-	run.State, run.EndedAt, run.Output = e.State, e.At, chat.Output{}
+	run.State, run.EndedAt, run.Output = e.State, e.At, ""
 	if e.Reparent != "" {
 		for i, m := range w.messages {
 			if m.ParentID == e.RunID {
@@ -302,7 +309,7 @@ func (w *world) move(c *chat.ThreadChange) {
 
 // finish ends a run with a text.
 func (w *world) finish(id string, state chat.State, text string) error {
-	return w.finishWith(id, func(o *chat.Outcome) { o.State, o.Output.Text = state, text })
+	return w.finishWith(id, func(o *chat.Outcome) { o.State, o.Output = state, chat.TextOutput(text) })
 }
 
 func (w *world) finishWith(id string, change func(*chat.Outcome)) error {

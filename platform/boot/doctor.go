@@ -318,7 +318,7 @@ func (r *report) question(ctx context.Context, router *providers.Router, m ports
 	answer, err := router.Generate(ctx, ports.Prompt{
 		UserID: "doctor", RunID: newID(),
 		Params:   chat.Params{Provider: m.Provider, Model: m.Model, MaxTokens: 256},
-		Messages: []ports.PromptMessage{{Role: chat.User, Text: "Answer with the word yes."}},
+		Messages: []ports.PromptMessage{ports.PromptText(chat.User, "Answer with the word yes.")},
 	}, func(chat.Delta) {})
 	if err != nil {
 		detail := err.Error()

@@ -46,7 +46,7 @@ func (b *feedBench) progress(text string) ports.Progress {
 	n := feedRuns.Add(1)
 	return ports.Progress{
 		UserID: fmt.Sprintf("user-%d", n), RunID: fmt.Sprintf("run-%d", n), Attempt: 1,
-		State: chat.Running, Output: chat.Output{Text: text},
+		State: chat.Running, Output: chat.TextOutput(text),
 	}
 }
 
@@ -77,7 +77,7 @@ func await(t *testing.T, name string, w ports.Watch, want func(p ports.Progress,
 		select {
 		case <-w.Changed():
 		case <-deadline:
-			t.Fatalf("%s: still %q, attempt %d, %s, held %v", name, p.Output.Text, p.Attempt, p.State, ok)
+			t.Fatalf("%s: still %q, attempt %d, %s, held %v", name, p.Output.Text(), p.Attempt, p.State, ok)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func showsTheNewest(t *testing.T, b *feedBench) {
 		}
 	}
 	for _, text := range []string{"", "Hel", "Hello", "Hello, world"} {
-		p.Output.Text = text
+		p.Output = chat.TextOutput(text)
 		b.here.Publish(t.Context(), p)
 		b.awaitAll(t, ws, p)
 	}
@@ -128,10 +128,10 @@ func keepsUsersApart(t *testing.T, b *feedBench) {
 	b.awaitAll(t, b.watches(t, mine), mine)
 	for name, w := range ws {
 		if p, ok := w.Latest(t.Context()); ok {
-			t.Errorf("%s: another user sees %q", name, p.Output.Text)
+			t.Errorf("%s: another user sees %q", name, p.Output.Text())
 		}
 	}
-	theirs.Output.Text = "theirs, longer"
+	theirs.Output = chat.TextOutput("theirs, longer")
 	b.here.Publish(t.Context(), theirs)
 	b.awaitAll(t, ws, theirs)
 	b.awaitAll(t, b.watches(t, mine), mine)
@@ -147,9 +147,9 @@ func neverGoesBack(t *testing.T, b *feedBench) {
 	b.awaitAll(t, ws, second)
 
 	first := second
-	first.Attempt, first.Output.Text = 1, "first attempt, which wrote a lot"
+	first.Attempt, first.Output = 1, chat.TextOutput("first attempt, which wrote a lot")
 	shorter := second
-	shorter.Output.Text = "second"
+	shorter.Output = chat.TextOutput("second")
 	marker := b.progress("marker")
 	ms := b.watches(t, marker)
 	b.here.Publish(t.Context(), first)
@@ -160,14 +160,14 @@ func neverGoesBack(t *testing.T, b *feedBench) {
 	b.awaitAll(t, ws, second)
 
 	third := second // another instance has taken over
-	third.Attempt, third.State, third.Output.Text = 3, chat.Interrupted, "second attempt, rescued"
+	third.Attempt, third.State, third.Output = 3, chat.Interrupted, chat.TextOutput("second attempt, rescued")
 	b.there.Publish(t.Context(), third)
 	b.awaitAll(t, ws, third)
 
 	again := third
 	again.State = chat.Running
-	again.Output.Text += " and revived"
-	marker.Output.Text = "marker again"
+	again.Output += " and revived"
+	marker.Output = chat.TextOutput("marker again")
 	b.here.Publish(t.Context(), again, second)
 	b.here.Publish(t.Context(), marker)
 	b.awaitAll(t, ms, marker)
@@ -177,13 +177,16 @@ func neverGoesBack(t *testing.T, b *feedBench) {
 func carriesAllText(t *testing.T, b *feedBench) {
 	p := b.progress("")
 	ws := b.watches(t, p)
-	for _, o := range []chat.Output{
-		{Reasoning: "Hmm"},
-		{Reasoning: "Hmm, 日本語 \"' \\ \r\n"},
-		{Reasoning: "Hmm, 日本語 \"' \\ \r\n", Text: "👩‍👩‍👧"},
-		{Reasoning: "Hmm, 日本語 \"' \\ \r\n", Text: "👩‍👩‍👧 " + strings.Repeat("<script>é</script>", 5000)},
+	var log chat.OutputLog
+	for _, d := range []chat.Delta{
+		chat.ReasoningDelta("Hmm"),
+		chat.ReasoningDelta(", 日本語 \"' \\ \r\n"),
+		chat.TextDelta("👩‍👩‍👧"),
+		{Part: chat.Part{Kind: chat.SourcePart, URL: "https://example.org/é"}},
+		chat.TextDelta(" " + strings.Repeat("<script>é</script>", 5000)),
 	} {
-		p.Output = o
+		log.Append(d)
+		p.Output = log.Output()
 		b.here.Publish(t.Context(), p)
 		b.awaitAll(t, ws, p)
 	}
@@ -197,7 +200,7 @@ func forgetsOnRequest(t *testing.T, b *feedBench) {
 	b.here.Forget(t.Context(), p.UserID, p.RunID)
 	await(t, "here", ws["here"], func(_ ports.Progress, ok bool) bool { return !ok })
 
-	p.Attempt, p.Output.Text = 2, "of its heir"
+	p.Attempt, p.Output = 2, chat.TextOutput("of its heir")
 	b.there.Publish(t.Context(), p)
 	b.awaitAll(t, ws, p)
 
@@ -226,7 +229,7 @@ func forgetsUsers(t *testing.T, b *feedBench) {
 	for _, p := range []ports.Progress{live, ended} {
 		w := b.here.Watch(t.Context(), p.UserID, p.RunID)
 		if got, ok := w.Latest(t.Context()); ok {
-			t.Errorf("%q is still there", got.Output.Text)
+			t.Errorf("%q is still there", got.Output.Text())
 		}
 		w.Close()
 	}
@@ -276,15 +279,11 @@ func followersAgree(t *testing.T, b *feedBench) {
 		for name, w := range b.watches(t, p) {
 			wg.Go(func() {
 				var got strings.Builder
+				var reader chat.Reader
 				deadline := time.After(waitTimeout)
 				for {
 					if now, ok := w.Latest(t.Context()); ok {
-						deltas, err := now.Output.After(chat.Cursor(got.Len()))
-						if err != nil {
-							t.Errorf("%s: run %d: %v", name, n, err)
-							return
-						}
-						for _, d := range deltas {
+						for _, d := range reader.Read(now.Output) {
 							got.WriteString(d.Text)
 						}
 						if now.State.Terminal() {
@@ -306,11 +305,11 @@ func followersAgree(t *testing.T, b *feedBench) {
 		wg.Go(func() {
 			for i := range text {
 				if text[i] == ' ' {
-					p.Output.Text = text[:i]
+					p.Output = chat.TextOutput(text[:i])
 					b.here.Publish(t.Context(), p)
 				}
 			}
-			p.State, p.Output.Text = chat.Completed, text
+			p.State, p.Output = chat.Completed, chat.TextOutput(text)
 			b.here.Publish(t.Context(), p)
 		})
 	}

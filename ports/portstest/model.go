@@ -101,7 +101,7 @@ func Model(t *testing.T, open func(t *testing.T) (m ports.Model, params chat.Par
 	})
 	t.Run("ContinuesAReply", func(t *testing.T) {
 		l := record(t, open, "!echo one two")
-		l.prompt.Messages = append(l.prompt.Messages, ports.PromptMessage{Role: chat.Assistant, Text: "one "})
+		l.prompt.Messages = append(l.prompt.Messages, ports.PromptText(chat.Assistant, "one "))
 		if a, err := l.generate(t.Context()); err != nil || a.FinishReason != "stop" {
 			t.Errorf("answer %+v, error %v", a, err)
 		}
@@ -140,7 +140,7 @@ func record(t *testing.T, open func(*testing.T) (ports.Model, chat.Params), text
 }
 
 func promptFor(params chat.Params, text string) ports.Prompt {
-	return ports.Prompt{UserID: "user-1", RunID: "run-1", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: text}}}
+	return ports.Prompt{UserID: "user-1", RunID: "run-1", Params: params, Messages: []ports.PromptMessage{ports.PromptText(chat.User, text)}}
 }
 
 // at calls then when the nth delta arrives.
@@ -166,9 +166,9 @@ func (l *recording) deltas() []chat.Delta {
 }
 
 func (l *recording) text() string {
-	var o chat.Output
+	var o chat.OutputLog
 	for _, d := range l.deltas() {
 		o.Append(d)
 	}
-	return o.Text
+	return o.Output().Text()
 }

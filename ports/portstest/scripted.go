@@ -81,10 +81,13 @@ func (m *Scripted) Calls() int {
 }
 
 // Say streams text.
-func (c *Call) Say(text string) { c.t.Helper(); c.emit(chat.Delta{Text: text}) }
+func (c *Call) Say(text string) { c.t.Helper(); c.emit(chat.TextDelta(text)) }
 
 // Think streams reasoning.
-func (c *Call) Think(text string) { c.t.Helper(); c.emit(chat.Delta{Reasoning: true, Text: text}) }
+func (c *Call) Think(text string) { c.t.Helper(); c.emit(chat.ReasoningDelta(text)) }
+
+// Show streams a whole part of another kind.
+func (c *Call) Show(p chat.Part) { c.t.Helper(); c.emit(chat.Delta{Part: p}) }
 
 func (c *Call) emit(d chat.Delta) {
 	c.t.Helper()

@@ -43,6 +43,8 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Isolation":     isolationTests,
 		"Audit":         auditTests,
 		"Text":          textTests,
+		"Parts":         partsTests,
+		"Output":        outputTests,
 		"Usage":         usageTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
@@ -137,7 +139,7 @@ func (b *storeBench) refused(a chat.AdmitRequest, kind fault.Kind) *fault.Error 
 func (b *storeBench) outcome(run chat.Run, state chat.State, text string) chat.Outcome {
 	o := chat.Outcome{
 		UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, ConversationID: run.ConversationID, ParentID: run.ParentID,
-		AuditID: run.AuditID, State: state, Output: chat.Output{Text: text}, Provider: "demo", Model: "parrot", At: b.tick(),
+		AuditID: run.AuditID, State: state, Output: chat.TextOutput(text), Provider: "demo", Model: "parrot", At: b.tick(),
 	}
 	if state == chat.Failed {
 		o.Failure = "PROVIDER_FAILED"
@@ -150,6 +152,11 @@ func (b *storeBench) finish(run chat.Run, state chat.State, text string) {
 	if _, err := b.Runs.Finish(b.ctx(), b.outcome(run, state, text), chat.Finish); err != nil {
 		b.Fatalf("finish: %v", err)
 	}
+}
+
+// reasoned is the output of a model that reasons first.
+func reasoned(reasoning, text string) chat.Output {
+	return chat.OutputOf(chat.Part{Kind: chat.ReasoningPart, Text: reasoning}, chat.Part{Kind: chat.TextPart, Text: text})
 }
 
 // end is what comes of an attempt to end a run.

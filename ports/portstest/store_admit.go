@@ -105,9 +105,9 @@ func admitTests(b *storeBench) {
 						b.Errorf("admit: %v", err)
 						return
 					}
-					o := chat.Outcome{UserID: b.user, RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.Output{Text: "re"}, At: a.Now}
+					o := chat.Outcome{UserID: b.user, RunID: out.Run.ID, Attempt: 1, State: chat.Completed, Output: chat.TextOutput("re"), At: a.Now}
 					if i%3 == 0 {
-						o.State, o.Output.Text = chat.Failed, ""
+						o.State, o.Output = chat.Failed, ""
 					}
 					if _, err := b.Runs.Finish(b.ctx(), o, chat.Finish); err != nil {
 						b.Errorf("finish: %v", err)
@@ -239,7 +239,7 @@ func idempotencyTests(b *storeBench) {
 		b.want("same conversation", repeat.Conversation, first.Conversation)
 		b.finish(first.Run, chat.Completed, "hi")
 		repeat = b.admit(keyed(b, conv, "k", "f"))
-		b.want("its end", []any{repeat.Run.State, repeat.Run.Output.Text}, []any{chat.Completed, "hi"})
+		b.want("its end", []any{repeat.Run.State, repeat.Run.Output.Text()}, []any{chat.Completed, "hi"})
 		b.want("stored once", contents(b.all(conv)), "hello | hi")
 	})
 
@@ -397,11 +397,11 @@ func textTests(b *storeBench) {
 			a.Run.IdempotencyKey = "k"
 			out := b.admit(a)
 			b.want("params", b.stored(out.Run.ID).Params.System, text)
-			points := []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Reasoning: text, Text: text}}}
+			points := []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, New: reasoned(text, text)}}
 			if fenced, err := b.Runs.Checkpoint(b.ctx(), "here", points); err != nil || len(fenced) > 0 {
 				b.Fatalf("checkpoint: fenced %v, %v", fenced, err)
 			}
-			b.want("checkpoint", b.stored(out.Run.ID).Output, points[0].Output)
+			b.want("checkpoint", b.stored(out.Run.ID).Output, points[0].New)
 			b.finish(out.Run, chat.Completed, text)
 			list := b.all(conv)
 			if len(list) != 2 || list[0].Content != text || list[1].Content != text {

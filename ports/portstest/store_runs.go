@@ -17,7 +17,7 @@ func finishTests(b *storeBench) {
 		out := b.admit(b.sending(conv, "why"))
 		cost := int64(1234)
 		o := b.outcome(out.Run, chat.Completed, "because")
-		o.Output.Reasoning = "let me think"
+		o.Output = reasoned("let me think", "because")
 		o.FinishReason, o.CostMicros = "stop", &cost
 		o.Usage = chat.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Reasoning: 5, Estimated: true}
 		o.Metadata = map[string]any{"demo": true}
@@ -34,7 +34,7 @@ func finishTests(b *storeBench) {
 		list := b.all(conv)
 		b.want("reply", list[1], chat.Message{
 			ID: run.ID, UserID: b.user, ConversationID: conv, ParentID: out.UserMessage.ID, Role: chat.Assistant,
-			Content: "because", Metadata: o.Metadata, CreatedAt: o.At, Siblings: []string{run.ID},
+			Content: "because", Parts: o.Output.Parts(), Metadata: o.Metadata, CreatedAt: o.At, Siblings: []string{run.ID},
 		})
 		c, _ := b.History.Conversation(b.ctx(), b.user, conv)
 		b.want("conversation", []any{c.LeafID, c.LastMessageAt, c.UpdatedAt}, []any{run.ID, o.At, o.At})
@@ -59,7 +59,7 @@ func finishTests(b *storeBench) {
 			out := b.admit(b.sending(conv, "why"))
 			b.finish(out.Run, c.state, c.text)
 			run := b.stored(out.Run.ID)
-			b.want("run", []any{run.State, run.Output.Text, run.Owner}, []any{c.state, c.text, ""})
+			b.want("run", []any{run.State, run.Output.Text(), run.Owner}, []any{c.state, c.text, ""})
 			want, leaf := "why", out.UserMessage.ID
 			if c.text != "" {
 				want, leaf = "why | "+c.text, run.ID
@@ -105,7 +105,7 @@ func finishTests(b *storeBench) {
 				b.Errorf("got %v, want %s", err, fault.Fenced)
 			}
 		}
-		b.want("text", b.stored(out.Run.ID).Output.Text, fmt.Sprint(won))
+		b.want("text", b.stored(out.Run.ID).Output.Text(), fmt.Sprint(won))
 	})
 
 	b.run("Unknown", func(b *storeBench) {
@@ -133,7 +133,7 @@ func finishTests(b *storeBench) {
 		var points []chat.Checkpoint
 		for i := range 5 {
 			out := b.admit(b.sending("", fmt.Sprint(i)))
-			points = append(points, chat.Checkpoint{UserID: b.user, RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Reasoning: "r", Text: fmt.Sprint("t", i)}})
+			points = append(points, chat.Checkpoint{UserID: b.user, RunID: out.Run.ID, Attempt: 1, New: reasoned("r", fmt.Sprint("t", i))})
 		}
 		b.finish(b.stored(points[0].RunID), chat.Completed, "whole")
 		points[1].Attempt = 0
@@ -143,10 +143,10 @@ func finishTests(b *storeBench) {
 			b.Fatal(err)
 		}
 		b.want("fenced", fenced, []string{points[0].RunID, points[1].RunID, points[2].RunID})
-		b.want("ended", b.stored(points[0].RunID).Output.Text, "whole")
-		b.want("older attempt", b.stored(points[1].RunID).Output, chat.Output{})
-		b.want("recorded", b.stored(points[3].RunID).Output, points[3].Output)
-		b.want("recorded too", b.stored(points[4].RunID).Output, points[4].Output)
+		b.want("ended", b.stored(points[0].RunID).Output.Text(), "whole")
+		b.want("older attempt", b.stored(points[1].RunID).Output, chat.Output(""))
+		b.want("recorded", b.stored(points[3].RunID).Output, points[3].New)
+		b.want("recorded too", b.stored(points[4].RunID).Output, points[4].New)
 		fenced, err = b.Runs.Checkpoint(b.ctx(), "elsewhere", points[3:])
 		if err != nil {
 			b.Fatal(err)
@@ -195,7 +195,7 @@ func stopTests(b *storeBench) {
 		}
 		b.finish(out.Run, chat.Stopped, "half")
 		run, _ = stop(b, out.Run.ID)
-		b.want("ended", []any{run.State, run.Output.Text}, []any{chat.Stopped, "half"})
+		b.want("ended", []any{run.State, run.Output.Text()}, []any{chat.Stopped, "half"})
 	})
 
 	b.run("Queued", func(b *storeBench) {
@@ -256,7 +256,7 @@ func recentTests(b *storeBench) {
 	a := b.sending("", "waits")
 	a.Owner = ""
 	waits := b.admit(a)
-	if _, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: live.Run.ID, Attempt: 1, Output: chat.Output{Text: "some"}}}); err != nil {
+	if _, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: live.Run.ID, Attempt: 1, New: chat.TextOutput("some")}}); err != nil {
 		b.Fatal(err)
 	}
 	list, err := b.Runs.Recent(b.ctx(), b.user, since)
@@ -265,7 +265,7 @@ func recentTests(b *storeBench) {
 	}
 	b.want("recent", runIDs(list), []string{waits.Run.ID, live.Run.ID, ended.ID})
 	for _, run := range list {
-		b.want("output of "+run.ID, run.Output, chat.Output{})
+		b.want("output of "+run.ID, run.Output, chat.Output(""))
 	}
 	list, err = b.Runs.Recent(b.ctx(), b.user, time.Time{})
 	if err != nil {
@@ -291,7 +291,7 @@ func leaseTests(b *storeBench) {
 
 	b.run("Expired", func(b *storeBench) {
 		out := b.admit(short(b))
-		if _, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Reasoning: "hm", Text: "so f"}}}); err != nil {
+		if _, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, New: reasoned("hm", "so f")}}); err != nil {
 			b.Fatal(err)
 		}
 		var got []chat.Run
@@ -300,13 +300,13 @@ func leaseTests(b *storeBench) {
 		}
 		run := got[0]
 		b.want("claimed", []any{len(got), run.ID, run.State, run.Attempt, run.Owner, run.Output, run.StartedAt},
-			[]any{1, out.Run.ID, chat.Running, 2, "there", chat.Output{Reasoning: "hm", Text: "so f"}, out.Run.StartedAt})
+			[]any{1, out.Run.ID, chat.Running, 2, "there", reasoned("hm", "so f"), out.Run.StartedAt})
 		if !run.LeaseUntil.After(time.Now()) {
 			b.Errorf("lease until %v", run.LeaseUntil)
 		}
 
 		// The owner that was away finds every door shut.
-		fenced, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: run.ID, Attempt: 1, Output: chat.Output{Text: "late"}}})
+		fenced, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: run.ID, Attempt: 1, New: chat.TextOutput("late")}})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -317,7 +317,7 @@ func leaseTests(b *storeBench) {
 			b.Fatal(err)
 		}
 		b.want("held by the old owner", len(held), 0)
-		b.want("unchanged", b.stored(run.ID).Output.Text, "so f")
+		b.want("unchanged", b.stored(run.ID).Output.Text(), "so f")
 		b.finish(run, chat.Interrupted, "so f")
 	})
 
@@ -376,7 +376,7 @@ func leaseTests(b *storeBench) {
 		if err := b.Runs.Release(b.ctx(), "here", nil); err != nil {
 			b.Fatal(err)
 		}
-		fenced, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, Output: chat.Output{Text: "late"}}})
+		fenced, err := b.Runs.Checkpoint(b.ctx(), "here", []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, New: chat.TextOutput("late")}})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -512,7 +512,7 @@ func claimTests(b *storeBench) {
 					return
 				}
 				for _, run := range got {
-					if _, err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.Output{Text: "x"}, At: time.Now()}, chat.Finish); err != nil {
+					if _, err := b.Runs.Finish(b.ctx(), chat.Outcome{UserID: run.UserID, RunID: run.ID, Attempt: run.Attempt, State: chat.Completed, Output: chat.TextOutput("x"), At: time.Now()}, chat.Finish); err != nil {
 						b.Errorf("finish: %v", err)
 					}
 				}

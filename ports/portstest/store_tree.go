@@ -27,9 +27,9 @@ func treeTests(b *storeBench) {
 		b.refused(b.again(chat.Continuation, cut.Run.ID), fault.Conflict)
 		b.finish(cut.Run, chat.Interrupted, "one two")
 		out := b.admit(b.again(chat.Continuation, cut.Run.ID))
-		b.want("prefix", []any{out.Run.Prefix, out.Run.Output, out.Run.ParentID}, []any{"one two", chat.Output{Text: "one two"}, cut.UserMessage.ID})
+		b.want("prefix", []any{out.Run.Prefix, out.Run.Output, out.Run.ParentID}, []any{chat.TextOutput("one two"), chat.TextOutput("one two"), cut.UserMessage.ID})
 		kept := b.stored(out.Run.ID)
-		b.want("stored", []any{kept.Prefix, kept.Output, kept.Seen()}, []any{"one two", chat.Output{Text: "one two"}, false})
+		b.want("stored", []any{kept.Prefix, kept.Output, kept.Seen()}, []any{chat.TextOutput("one two"), chat.TextOutput("one two"), false})
 		b.finish(out.Run, chat.Completed, "one two three")
 		b.want("branch", contents(b.current(conv)), "count | one two three")
 		b.refused(b.again(chat.Continuation, out.Run.ID), fault.Conflict) // whole

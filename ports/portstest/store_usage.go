@@ -126,14 +126,14 @@ func usageTests(b *storeBench) {
 		a = b.sending(conv, "two")
 		a.Run.Hold = access.Hold{Tokens: 100}
 		live := b.admit(a).Run // deleted while it is made: what is recorded counts, and the prompt
-		points := []chat.Checkpoint{{UserID: b.user, RunID: live.ID, Attempt: 1, Output: chat.Output{Reasoning: "hm", Text: strings.Repeat("word", 20)}}}
+		points := []chat.Checkpoint{{UserID: b.user, RunID: live.ID, Attempt: 1, New: reasoned("hm", strings.Repeat("word", 20))}}
 		if fenced, err := b.Runs.Checkpoint(b.ctx(), "here", points); err != nil || len(fenced) > 0 {
 			b.Fatalf("checkpoint: fenced %v, %v", fenced, err)
 		}
 		if err := b.History.DeleteConversation(b.ctx(), b.user, conv, b.entry(audit.ActionConversationDeleted)); err != nil {
 			b.Fatal(err)
 		}
-		spent := access.Spent{Tokens: 15 + (len64("one", "done", "two", "hm")+80+3)/4, Replies: 2}
+		spent := access.Spent{Tokens: 15 + (len64("one", "done", "two", string(points[0].New))+3)/4, Replies: 2}
 		b.want("account", b.account(), access.Usage{Day: spent, Month: spent})
 	})
 }

@@ -89,12 +89,12 @@ func (m *messageStream) write(s *httpapi.Stream, e replies.Event) (reason string
 		s.Header().Set("X-Vercel-Ai-Ui-Message-Stream", "v1")
 		return "", s.SendAll(startChunk{"start", e.Run.ID}, markChunk{"start-step"})
 	case replies.EventDelta:
-		part := "text"
-		if e.Delta.Reasoning {
-			part = "reasoning"
+		part := string(e.Delta.Kind)
+		if e.Delta.Kind != chat.TextPart && e.Delta.Kind != chat.ReasoningPart || e.Delta.Text == "" {
+			return "", nil
 		}
 		var list []any
-		if m.part != part {
+		if m.part != part || e.Delta.Begins {
 			list = append(m.endPart(), partChunk{part + "-start", part})
 			m.part = part
 		}

@@ -56,7 +56,8 @@ func (r replyRequest[In]) OpensStream() bool { return r.mode == streamed }
 
 // sendWire is a new message.
 type sendWire struct {
-	Content      string         `json:"content" schema:"required,minLength=1,maxLength=10000" errmsg:"Message content is required"`
+	Content      string         `json:"content" schema:"maxLength=10000" errmsg:"Message content is required"`
+	Files        []string       `json:"files" ref:"file" errmsg:"files must be a list of file IDs"`
 	Conversation string         `json:"conversationId" ref:"conversation" errmsg:"Invalid conversation ID"`
 	Metadata     map[string]any `json:"metadata" errmsg:"metadata must be an object"`
 	ID           string         `json:"id" ref:"new message" errmsg:"Invalid message ID"` // the client's own
@@ -86,10 +87,24 @@ func decodeSend(c httpapi.Call, in sendWire) (out replyRequest[replies.Send], er
 	}
 	out.in = replies.Send{
 		Principal: c.Principal, Caller: c.Caller, MessageID: in.ID, ConversationID: in.Conversation, Leaf: in.Parent,
-		Content: in.Content, Metadata: in.Metadata, Params: params,
+		Content: in.Content, Parts: withFiles(in.Content, in.Files), Metadata: in.Metadata, Params: params,
 		Background: in.Background, WhenBusy: in.WhenBusy, Key: key, ReplayOnlyReason: c.ReplayOnlyReason,
 	}
 	return out, nil
+}
+
+// withFiles are the parts of a message with files; nil: it has none.
+func withFiles(content string, files []string) (parts []chat.Part) {
+	if len(files) == 0 {
+		return nil
+	}
+	if content != "" {
+		parts = append(parts, chat.Part{Kind: chat.TextPart, Text: content})
+	}
+	for _, id := range files {
+		parts = append(parts, chat.Part{Kind: chat.FilePart, ID: id})
+	}
+	return parts
 }
 
 func decodeStream(c httpapi.Call, in sendWire) (replyRequest[replies.Send], error) {
@@ -100,7 +115,8 @@ func decodeStream(c httpapi.Call, in sendWire) (replyRequest[replies.Send], erro
 // editWire is a message that replaces an earlier one.
 type editWire struct {
 	Target   string         `path:"id" ref:"message"`
-	Content  string         `json:"content" schema:"required,minLength=1,maxLength=10000" errmsg:"Message content is required"`
+	Content  string         `json:"content" schema:"maxLength=10000" errmsg:"Message content is required"`
+	Files    []string       `json:"files" ref:"file" errmsg:"files must be a list of file IDs"`
 	Metadata map[string]any `json:"metadata" errmsg:"metadata must be an object"`
 	ID       string         `json:"id" ref:"new message" errmsg:"Invalid message ID"`
 	httpapi.ReplyParams
@@ -109,7 +125,7 @@ type editWire struct {
 
 func decodeEdit(c httpapi.Call, in editWire) (replyRequest[replies.Edit], error) {
 	sent, err := decodeSend(c, sendWire{
-		Content: in.Content, Metadata: in.Metadata, ID: in.ID, ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire,
+		Content: in.Content, Files: in.Files, Metadata: in.Metadata, ID: in.ID, ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire,
 	})
 	return replyRequest[replies.Edit]{replies.Edit{Send: sent.in, Target: in.Target}, c.Principal, sent.mode, sent.html}, err
 }

@@ -66,6 +66,10 @@ type (
 		Type    string `json:"type" schema:"enum=chunk|reasoning"`
 		Content string `json:"content"`
 	}
+	partEvent struct {
+		Type string   `json:"type" schema:"enum=part"`
+		Part partJSON `json:"part"` // a source, a file ...: whole
+	}
 	endEvent struct {
 		Type             string       `json:"type" schema:"enum=end"`
 		AssistantMessage *messageJSON `json:"assistantMessage"`
@@ -86,7 +90,7 @@ type (
 
 // replyEvents describes a reply as a stream.
 var replyEvents = httpapi.Answer{Status: http.StatusOK, Media: httpapi.MediaEvents, Types: []reflect.Type{
-	reflect.TypeFor[startEvent](), reflect.TypeFor[deltaEvent](), reflect.TypeFor[endEvent](),
+	reflect.TypeFor[startEvent](), reflect.TypeFor[deltaEvent](), reflect.TypeFor[partEvent](), reflect.TypeFor[endEvent](),
 	reflect.TypeFor[errorEvent](), reflect.TypeFor[reconnectEvent](),
 }}
 
@@ -106,17 +110,28 @@ func encodeFollow(ctx context.Context, w *httpapi.Response, f followed) error {
 		case replies.EventStart:
 			return "", s.Send(e.Cursor, startEvent{"start", renderMessages(ctx, f.html).messageOrNull(e.UserMessage), e.Run.ID})
 		case replies.EventDelta:
-			kind := "chunk"
-			if e.Delta.Reasoning {
-				kind = "reasoning"
-			}
-			return "", s.Send(e.Cursor, deltaEvent{kind, e.Delta.Text})
+			return "", sendDelta(s, e.Cursor, e.Delta)
 		}
 		return "", s.Heartbeat()
 	}
 	return httpapi.WriteStream(ctx, w, f.events, write, func(e replies.Event) any {
 		return errorEvent{"error", httpapi.SessionEnded, fault.Unauthenticated, e.Run.ID, e.Run.State, nil}
 	})
+}
+
+// sendDelta writes a piece of a reply. The chunks together are the content of the
+// message.
+func sendDelta(s *httpapi.Stream, c chat.Cursor, d chat.Delta) error {
+	switch d.Kind {
+	case chat.TextPart:
+		return s.Send(c, deltaEvent{"chunk", d.Separator + d.Text})
+	case chat.ReasoningPart:
+		if d.Text == "" { // what the provider wants back with it
+			return nil
+		}
+		return s.Send(c, deltaEvent{"reasoning", d.Text})
+	}
+	return s.Send(c, partEvent{"part", partOf(d.Part)})
 }
 
 // terminalEvent is the event of a run's end.

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ type messageJSON struct {
 	ID             string         `json:"id"`
 	ConversationID *string        `json:"conversationId"`
 	UserID         string         `json:"userId"`
-	Content        string         `json:"content"`
+	Content        string         `json:"content"`         // the text of its parts
+	Parts          []partJSON     `json:"parts,omitempty"` // unless the content is all there is
 	Role           chat.Role      `json:"role"`
 	Metadata       map[string]any `json:"metadata"`
 	CreatedAt      string         `json:"createdAt" schema:"format=date-time"`
@@ -32,10 +34,41 @@ func messageOf(m chat.Message) messageJSON {
 		siblings = append(siblings, chat.ClientID(id))
 	}
 	return messageJSON{
-		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Role: m.Role,
+		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Parts: partsOf(m.Parts), Role: m.Role,
 		Metadata: m.Metadata, CreatedAt: httpapi.Timestamp(m.CreatedAt), UpdatedAt: httpapi.Timestamp(m.CreatedAt),
 		ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings,
 	}
+}
+
+// partJSON is a part of a message. What a provider wants back with its reasoning
+// is not shown, and of a part that this version does not know only the type.
+type partJSON struct {
+	Type      chat.PartKind   `json:"type"`
+	Text      string          `json:"text,omitempty"`
+	ID        string          `json:"id,omitempty"`
+	Name      string          `json:"name,omitempty"`
+	MediaType string          `json:"mediaType,omitempty"`
+	Size      int64           `json:"size,omitempty"` // of a file, in bytes
+	URL       string          `json:"url,omitempty"`  // of a file here, of a source anywhere
+	Title     string          `json:"title,omitempty"`
+	Data      json.RawMessage `json:"data,omitempty"`
+}
+
+func partsOf(parts []chat.Part) (list []partJSON) {
+	for _, p := range parts {
+		list = append(list, partOf(p))
+	}
+	return list
+}
+
+func partOf(p chat.Part) partJSON {
+	out := partJSON{
+		Type: p.Kind, Text: p.Text, ID: p.ID, Name: p.Name, MediaType: p.MediaType, Size: p.Size, URL: p.URL, Title: p.Title, Data: p.Data,
+	}
+	if p.Kind == chat.FilePart {
+		out.URL = "/api/chat/files/" + p.ID
+	}
+	return out
 }
 
 type conversationJSON struct {

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type result struct {
 	reasoning, text string
+	log             chat.OutputLog
 	answer          ports.Answer
 	err             error
 }
@@ -60,11 +61,13 @@ func askAnd(ctx context.Context, p *anthropic.Provider, params chat.Params, then
 	if params.Model == "" {
 		params.Model = "claude-sonnet-4-5"
 	}
-	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
+	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "tell me two things")}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
-		if d.Reasoning {
+		r.log.Append(d)
+		switch d.Kind {
+		case chat.ReasoningPart:
 			r.reasoning += d.Text
-		} else {
+		case chat.TextPart:
 			r.text += d.Text
 		}
 		then()

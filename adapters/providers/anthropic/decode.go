@@ -47,7 +47,7 @@ func (d *decoder) decode(event upstream.Event, r *upstream.Reply) error {
 		return upstream.ParseRefusal(e, http.StatusOK, nil).Fault()
 	default:
 		for _, path := range []string{"text", "delta", "content", "content_block"} {
-			if c := upstream.ReadContent(e.Get(path)); c.Text != "" || c.Reasoning != "" {
+			if !upstream.ReadContent(e.Get(path)).Empty() {
 				r.Unsupported(kind)
 			}
 		}

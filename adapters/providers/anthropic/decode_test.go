@@ -84,6 +84,29 @@ func TestDecode_Shapes(t *testing.T) {
 	}
 }
 
+// Thinking and text stay in the order in which a server sends them.
+func TestDecode_Order(t *testing.T) {
+	think := func(text string) chat.Part { return chat.Part{Kind: chat.ReasoningPart, Text: text} }
+	say := func(text string) chat.Part { return chat.Part{Kind: chat.TextPart, Text: text} }
+	thinking := func(text string) [2]string { return blockDelta(`{"type":"thinking_delta","thinking":"` + text + `"}`) }
+	text := func(text string) [2]string { return blockDelta(`{"type":"text_delta","text":"` + text + `"}`) }
+	want := []chat.Part{think("hmm"), say("a"), think("so"), say("b")}
+	for name, reply := range map[string]stub.Reply{
+		"Stream": raw(start, thinking("hm"), thinking("m"), text("a"), thinking("so"), text("b"), delta, stop),
+		"Document": {Raw: `{"type":"message","content":[{"type":"thinking","thinking":"hmm"},{"type":"text","text":"a"},` +
+			`{"type":"thinking","thinking":"so"},{"type":"text","text":"b"}],"stop_reason":"end_turn"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p := open(t, stub.Always(reply))
+			r := ask(t.Context(), p, chat.Params{})
+			if d := cmp.Diff(want, r.log.Output().Parts()); d != "" || r.err != nil {
+				t.Error(r.err, d)
+			}
+		})
+	}
+}
+
 func TestDecode_StopReasons(t *testing.T) {
 	for stop, want := range map[string]struct {
 		finish string
@@ -168,7 +191,7 @@ func TestRequest_RefusedMembers(t *testing.T) {
 func TestRequest_RolesAlternate(t *testing.T) {
 	s, p := open(t, stub.RefuseNeighbours(stub.Say("ok")))
 	prompt := ports.Prompt{Params: chat.Params{Model: "m", System: "be brief"}, Messages: []ports.PromptMessage{
-		{Role: chat.User, Text: "one"}, {Role: chat.User, Text: "two"}, {Role: chat.Assistant, Text: "a"}, {Role: chat.Assistant, Text: "b"},
+		ports.PromptText(chat.User, "one"), ports.PromptText(chat.User, "two"), ports.PromptText(chat.Assistant, "a"), ports.PromptText(chat.Assistant, "b"),
 	}}
 	if _, err := p.Generate(t.Context(), prompt, func(chat.Delta) {}); err != nil {
 		t.Fatal(err)

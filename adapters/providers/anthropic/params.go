@@ -27,7 +27,7 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 		body.System = []sdk.TextBlockParam{{Text: params.System}}
 	}
 	for _, m := range upstream.Messages(prompt.Messages) {
-		block := sdk.NewTextBlock(m.Text)
+		block := sdk.NewTextBlock(m.Text())
 		if m.Role == chat.Assistant {
 			body.Messages = append(body.Messages, sdk.NewAssistantMessage(block))
 		} else {

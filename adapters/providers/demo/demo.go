@@ -33,7 +33,7 @@ func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(c
 	words := strings.SplitAfter(s.text, " ")
 	sent := 0
 	if n := len(prompt.Messages); n > 0 && prompt.Messages[n-1].Role == chat.Assistant {
-		sent = wordsIn(words, prompt.Messages[n-1].Text)
+		sent = wordsIn(words, prompt.Messages[n-1].Text())
 	}
 	free := int64(0)
 	a := ports.Answer{
@@ -59,7 +59,7 @@ func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(c
 			a.Usage.Output = p.count(text.String())
 			return a, err
 		}
-		emit(chat.Delta{Text: word})
+		emit(chat.TextDelta(word))
 		text.WriteString(word)
 	}
 	a.Usage.Output, a.Usage.Estimated = p.count(text.String()), false
@@ -99,7 +99,7 @@ func wordsIn(words []string, prefix string) int {
 func lastOf(messages []ports.PromptMessage, role chat.Role) string {
 	for i := len(messages) - 1; i >= 0; i-- {
 		if messages[i].Role == role {
-			return messages[i].Text
+			return messages[i].Text()
 		}
 	}
 	return ""
@@ -108,7 +108,7 @@ func lastOf(messages []ports.PromptMessage, role chat.Role) string {
 func (p Provider) input(prompt ports.Prompt) int64 {
 	n := p.count(prompt.Params.System)
 	for _, t := range prompt.Messages {
-		n += p.count(t.Text)
+		n += p.count(t.Text())
 	}
 	return n
 }

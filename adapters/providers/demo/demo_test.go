@@ -20,9 +20,9 @@ func generate(t *testing.T, p Provider, messages ...ports.PromptMessage) (chunks
 	return chunks, a, err
 }
 
-func user(text string) ports.PromptMessage { return ports.PromptMessage{Role: chat.User, Text: text} }
+func user(text string) ports.PromptMessage { return ports.PromptText(chat.User, text) }
 func reply(text string) ports.PromptMessage {
-	return ports.PromptMessage{Role: chat.Assistant, Text: text}
+	return ports.PromptText(chat.Assistant, text)
 }
 
 func TestDemo_Reply(t *testing.T) {

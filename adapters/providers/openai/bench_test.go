@@ -30,7 +30,7 @@ func BenchmarkGenerate(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer p.Close()
-	prompt := ports.Prompt{Params: chat.Params{Model: "gpt-4o"}, Messages: []ports.PromptMessage{{Role: chat.User, Text: "hi"}}}
+	prompt := ports.Prompt{Params: chat.Params{Model: "gpt-4o"}, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "hi")}}
 	b.ReportAllocs()
 	for b.Loop() {
 		got := 0

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"parley/adapters/providers/upstream"
+	"parley/domain/chat"
 )
 
 // decoder reads the chunks of one stream, or the one document of a server that
@@ -93,7 +95,9 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 	})
 	c := d.read(delta, r)
 	if c.isEmpty() && !d.chosen { // Perplexity repeats the whole message beside every delta
-		c.merge(d.read(message, r).Content)
+		m := d.read(message, r)
+		m.Unsupported = cmp.Or(c.Unsupported, m.Unsupported)
+		c = m
 	}
 	if c.isEmpty() {
 		c.merge(upstream.ReadContent(text))
@@ -107,8 +111,7 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 			return nil
 		}
 	}
-	c.Reasoning = d.reasoning.unseen(c.source, c.Reasoning)
-	if err := r.Content(c.Content); err != nil {
+	if err := d.pass(c, r); err != nil {
 		return err
 	}
 	switch {
@@ -122,17 +125,35 @@ func (d *decoder) decodeChoice(choice gjson.Result, r *upstream.Reply) error {
 	return nil
 }
 
+// pass passes on what has not been passed on yet: reasoning that has a member of
+// its own, and then the content in its order.
+func (d *decoder) pass(c content, r *upstream.Reply) error {
+	if err := r.Reasoning(d.reasoning.unseen(c.source, c.reasoning)); err != nil {
+		return err
+	}
+	for i, p := range c.Parts {
+		switch {
+		case p.Kind != chat.ReasoningPart:
+		case strings.Contains(c.reasoning, p.Text):
+			c.Parts[i].Text = ""
+		default:
+			c.Parts[i].Text = d.reasoning.unseen("content", p.Text)
+		}
+	}
+	return r.Content(c.Content)
+}
+
 // content is that of a delta or a message, gathered from several members.
 type content struct {
 	upstream.Content
-	source string // the first member with reasoning
+	reasoning string // of members that hold nothing else
+	source    string // the first of them
 }
 
-func (c *content) isEmpty() bool { return c.Text == "" && c.Reasoning == "" }
+func (c *content) isEmpty() bool { return c.Empty() && c.reasoning == "" }
 
 func (c *content) merge(more upstream.Content) {
-	c.Text += more.Text
-	c.addReasoning("content", more.Reasoning)
+	c.Parts = append(c.Parts, more.Parts...)
 	if c.Unsupported == "" {
 		c.Unsupported = more.Unsupported
 	}
@@ -144,11 +165,11 @@ func (c *content) addReasoning(source, text string) {
 		c.source = source
 	}
 	switch {
-	case strings.Contains(c.Reasoning, text):
-	case strings.Contains(text, c.Reasoning):
-		c.Reasoning = text
+	case strings.Contains(c.reasoning, text):
+	case strings.Contains(text, c.reasoning):
+		c.reasoning = text
 	default:
-		c.Reasoning += text
+		c.reasoning += text
 	}
 }
 

@@ -252,6 +252,35 @@ func TestDecode_Shapes(t *testing.T) {
 	}
 }
 
+// Reasoning and text stay in the order in which a server sends them.
+func TestDecode_Order(t *testing.T) {
+	think := func(text string) chat.Part { return chat.Part{Kind: chat.ReasoningPart, Text: text} }
+	say := func(text string) chat.Part { return chat.Part{Kind: chat.TextPart, Text: text} }
+	for name, c := range map[string]struct {
+		reply stub.Reply
+		want  []chat.Part
+	}{
+		"ReasoningAfterText": {raw(delta(`{"reasoning_content":"hm"}`), delta(`{"reasoning_content":"m"}`), delta(`{"content":"a"}`), delta(`{"reasoning_content":"so"}`), delta(`{"content":"b"}`), finished),
+			[]chat.Part{think("hmm"), say("a"), think("so"), say("b")}},
+		"MembersOfOneDelta": {raw(delta(`{"content":"a","reasoning":"hmm"}`), finished), []chat.Part{think("hmm"), say("a")}},
+		"ListOfParts": {raw(delta(`{"content":[{"type":"text","text":"a"},{"type":"thinking","thinking":[{"type":"text","text":"so"}]},{"type":"text","text":"b"}]}`), finished),
+			[]chat.Part{say("a"), think("so"), say("b")}},
+		"Document": {stub.Reply{Raw: `{"choices":[{"message":{"content":[{"type":"thinking","thinking":"hmm"},"a",{"type":"thinking","thinking":"so"},"b"]},"finish_reason":"stop"}]}`},
+			[]chat.Part{think("hmm"), say("a"), think("so"), say("b")}},
+		"MirroredAgainAfterText": {raw(delta(`{"reasoning":"one"}`), delta(`{"content":"a"}`), delta(`{"reasoning_details":[{"type":"reasoning.text","text":"one"}]}`), delta(`{"content":"b"}`), finished),
+			[]chat.Part{think("one"), say("ab")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p := open(t, stub.Always(c.reply))
+			r := ask(t.Context(), p, chat.Params{})
+			if d := cmp.Diff(c.want, r.log.Output().Parts()); d != "" || r.err != nil {
+				t.Error(r.err, d)
+			}
+		})
+	}
+}
+
 func TestDecode_Usage(t *testing.T) {
 	type m = map[string]any
 	for name, c := range map[string]struct {
@@ -404,7 +433,7 @@ func TestRequest_RefusedMembers(t *testing.T) {
 func TestRequest_RolesAlternate(t *testing.T) {
 	s, p := open(t, stub.RefuseNeighbours(stub.Say("ok")))
 	prompt := ports.Prompt{Params: chat.Params{Model: "m", System: "be brief"}, Messages: []ports.PromptMessage{
-		{Role: chat.User, Text: "one"}, {Role: chat.User, Text: "two"}, {Role: chat.Assistant, Text: " "}, {Role: chat.User, Text: "three"},
+		ports.PromptText(chat.User, "one"), ports.PromptText(chat.User, "two"), ports.PromptText(chat.Assistant, " "), ports.PromptText(chat.User, "three"),
 	}}
 	if _, err := p.Generate(t.Context(), prompt, func(chat.Delta) {}); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type result struct {
 	reasoning, text string
+	log             chat.OutputLog
 	chunks          int
 	answer          ports.Answer
 	err             error
@@ -63,11 +64,13 @@ func askAnd(ctx context.Context, p *openai.Provider, params chat.Params, then fu
 	if params.Model == "" {
 		params.Model = "gpt-4o"
 	}
-	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{{Role: chat.User, Text: "tell me two things"}}}
+	prompt := ports.Prompt{UserID: "u", Params: params, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "tell me two things")}}
 	r.answer, r.err = p.Generate(ctx, prompt, func(d chat.Delta) {
-		if d.Reasoning {
+		r.log.Append(d)
+		switch d.Kind {
+		case chat.ReasoningPart:
 			r.reasoning += d.Text
-		} else {
+		case chat.TextPart:
 			r.text += d.Text
 		}
 		if r.chunks++; r.chunks == 1 {
@@ -262,7 +265,7 @@ func TestOpenAI_Request(t *testing.T) {
 	prompt := ports.Prompt{
 		UserID:   "user-1",
 		Params:   chat.Params{Model: "llama3", System: "be brief", Temperature: &warm, MaxTokens: 100, Reasoning: "low"},
-		Messages: []ports.PromptMessage{{Role: chat.Assistant, Text: "old"}, {Role: chat.User, Text: "a"}, {Role: chat.Assistant, Text: "b"}},
+		Messages: []ports.PromptMessage{ports.PromptText(chat.Assistant, "old"), ports.PromptText(chat.User, "a"), ports.PromptText(chat.Assistant, "b")},
 	}
 	if _, err := p.Generate(t.Context(), prompt, func(chat.Delta) {}); err != nil {
 		t.Fatal(err)

@@ -22,9 +22,9 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 	}
 	for _, m := range upstream.Messages(prompt.Messages) {
 		if m.Role == chat.Assistant {
-			body.Messages = append(body.Messages, sdk.AssistantMessage(m.Text))
+			body.Messages = append(body.Messages, sdk.AssistantMessage(m.Text()))
 		} else {
-			body.Messages = append(body.Messages, sdk.UserMessage(m.Text))
+			body.Messages = append(body.Messages, sdk.UserMessage(m.Text()))
 		}
 	}
 	// use reports whether to send an optional member.

@@ -27,7 +27,7 @@ func Example() {
 
 	prompt := ports.Prompt{
 		Params:   chat.Params{Model: "any"},
-		Messages: []ports.PromptMessage{{Role: chat.User, Text: "What is two and two?"}},
+		Messages: []ports.PromptMessage{ports.PromptText(chat.User, "What is two and two?")},
 	}
 	answer, err := provider.Generate(context.Background(), prompt, func(d chat.Delta) {
 		fmt.Printf("%q\n", d.Text)
@@ -65,7 +65,7 @@ func ExampleRefuseMembers() {
 	}
 	defer provider.Close()
 	_, err = provider.Generate(context.Background(), ports.Prompt{
-		Params: chat.Params{Model: "any"}, Messages: []ports.PromptMessage{{Role: chat.User, Text: "Hello"}},
+		Params: chat.Params{Model: "any"}, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "Hello")},
 	}, func(d chat.Delta) { fmt.Println(d.Text) })
 	fmt.Println(len(server.Calls()), err)
 

@@ -74,7 +74,7 @@ func FuzzEvents(f *testing.F, open func(f *testing.F, t *RecordedTransport) port
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
-	prompt := ports.Prompt{Params: chat.Params{Model: "m"}, Messages: []ports.PromptMessage{{Role: chat.User, Text: "hi"}}}
+	prompt := ports.Prompt{Params: chat.Params{Model: "m"}, Messages: []ports.PromptMessage{ports.PromptText(chat.User, "hi")}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		transport.Chunks = []string{string(raw)}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

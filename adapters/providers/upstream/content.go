@@ -6,59 +6,87 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"parley/domain/chat"
 )
 
 // Content is the text and the reasoning of a reply's JSON, in whichever shape a
 // server gives it: a string, a part, or a list of either.
 type Content struct {
-	Text      string
-	Reasoning string
+	Parts []chat.Part // in the order of the JSON; text and reasoning in turn
 	// Unsupported names a part that holds something other than text; "" if there is none.
 	Unsupported string
 }
+
+// Empty reports whether there is neither text nor reasoning.
+func (c Content) Empty() bool { return len(c.Parts) == 0 }
 
 // maxNesting bounds lists within lists.
 const maxNesting = 8
 
 // ReadContent reads a value of any shape.
 func ReadContent(v gjson.Result) Content {
-	if v.Type == gjson.String {
-		return Content{Text: String(v)}
-	}
-	var r contentReader
-	r.read(v, &r.text, maxNesting)
-	return Content{Text: r.text.String(), Reasoning: r.reasoning.String(), Unsupported: r.unsupported}
+	return readContent(v, chat.TextPart)
 }
 
 // ReadReasoning reads a value that holds nothing but reasoning.
 func ReadReasoning(v gjson.Result) string {
+	var b strings.Builder
+	for _, p := range readContent(v, chat.ReasoningPart).Parts {
+		b.WriteString(p.Text)
+	}
+	return b.String()
+}
+
+func readContent(v gjson.Result, kind chat.PartKind) Content {
 	var r contentReader
-	r.read(v, &r.reasoning, maxNesting)
-	return r.reasoning.String()
+	r.read(v, kind, maxNesting)
+	r.endPart()
+	return r.content
 }
 
 type contentReader struct {
-	text, reasoning strings.Builder
-	unsupported     string
+	content Content
+	kind    chat.PartKind // of the part that is being read
+	text    strings.Builder
 }
 
-// read appends the text of v to into: r.text, or r.reasoning within a part of reasoning.
-func (r *contentReader) read(v gjson.Result, into *strings.Builder, depth int) {
+// add adds text to the part that is being read, or begins another one.
+func (r *contentReader) add(kind chat.PartKind, text string) {
+	if text == "" {
+		return
+	}
+	if kind != r.kind {
+		r.endPart()
+		r.kind = kind
+	}
+	r.text.WriteString(text)
+}
+
+func (r *contentReader) endPart() {
+	if r.text.Len() > 0 {
+		r.content.Parts = append(r.content.Parts, chat.Part{Kind: r.kind, Text: r.text.String()})
+		r.text.Reset()
+	}
+}
+
+// read adds the text of v as a part of that kind.
+func (r *contentReader) read(v gjson.Result, kind chat.PartKind, depth int) {
 	switch {
 	case depth == 0:
 		r.refuse("nesting")
 	case v.Type == gjson.Null:
 	case v.Type == gjson.String:
-		into.WriteString(String(v))
+		r.add(kind, String(v))
 	case v.IsObject():
-		r.readPart(v, into, depth)
+		r.readPart(v, kind, depth)
 	case v.IsArray():
 		v.ForEach(func(_, item gjson.Result) bool {
-			r.read(item, into, depth-1)
+			r.read(item, kind, depth-1)
 			return true
 		})
 	default: // a number or a truth value, which a server has made of a word
-		into.WriteString(v.Raw)
+		r.add(kind, v.Raw)
 	}
 }
 
@@ -69,42 +97,42 @@ var (
 )
 
 // readPart reads an object such as {"type":"text","text":"..."}.
-func (r *contentReader) readPart(part gjson.Result, into *strings.Builder, depth int) {
-	kind := part.Get("type").Str
-	switch kind {
+func (r *contentReader) readPart(part gjson.Result, kind chat.PartKind, depth int) {
+	name := part.Get("type").Str
+	switch name {
 	case "signature_delta", "citations_delta", "redacted_thinking", // Anthropic
 		"reference",           // Mistral
 		"reasoning.encrypted": // OpenRouter
 		return // they hold no text
 	case "thinking", "thinking_delta", "reasoning", "reasoning_text", "reasoning.text", "reasoning.summary", "summary_text":
-		r.readMember(part, reasoningMembers, &r.reasoning, depth)
+		r.readMember(part, reasoningMembers, chat.ReasoningPart, depth)
 		return
 	}
-	found := r.readMember(part, textMembers, into, depth)
-	found = r.readMember(part, reasoningMembers[:1], &r.reasoning, depth) || found
+	found := r.readMember(part, reasoningMembers[:1], chat.ReasoningPart, depth)
+	found = r.readMember(part, textMembers, kind, depth) || found
 	switch {
-	case found, kind == "text", kind == "text_delta", kind == "" && len(part.Map()) == 0:
-	case kind == "":
+	case found, name == "text", name == "text_delta", name == "" && len(part.Map()) == 0:
+	case name == "":
 		r.refuse("object")
 	default:
-		r.refuse(kind)
+		r.refuse(name)
 	}
 }
 
 // readMember reads the first of the members that part has.
-func (r *contentReader) readMember(part gjson.Result, names []string, into *strings.Builder, depth int) bool {
+func (r *contentReader) readMember(part gjson.Result, names []string, kind chat.PartKind, depth int) bool {
 	for _, name := range names {
 		if value := part.Get(name); value.Exists() {
-			r.read(value, into, depth-1)
+			r.read(value, kind, depth-1)
 			return true
 		}
 	}
 	return false
 }
 
-func (r *contentReader) refuse(kind string) {
-	if r.unsupported == "" {
-		r.unsupported = kind
+func (r *contentReader) refuse(name string) {
+	if r.content.Unsupported == "" {
+		r.content.Unsupported = name
 	}
 }
 

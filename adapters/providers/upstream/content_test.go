@@ -68,8 +68,8 @@ func TestContent_IsBounded(t *testing.T) {
 }
 
 func TestMessages(t *testing.T) {
-	user := func(text string) ports.PromptMessage { return ports.PromptMessage{Role: chat.User, Text: text} }
-	reply := func(text string) ports.PromptMessage { return ports.PromptMessage{Role: chat.Assistant, Text: text} }
+	user := func(text string) ports.PromptMessage { return ports.PromptText(chat.User, text) }
+	reply := func(text string) ports.PromptMessage { return ports.PromptText(chat.Assistant, text) }
 	for name, c := range map[string]struct{ in, want []ports.PromptMessage }{
 		"Alternating":    {[]ports.PromptMessage{user("a"), reply("b"), user("c")}, []ports.PromptMessage{user("a"), reply("b"), user("c")}},
 		"FailedReply":    {[]ports.PromptMessage{user("a"), user("b")}, []ports.PromptMessage{user("a\n\nb")}},

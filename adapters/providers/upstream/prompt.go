@@ -22,18 +22,18 @@ const continueReply = "Your last reply was cut off. Go on exactly where it stopp
 // for the rest of it.
 func Messages(messages []ports.PromptMessage) []ports.PromptMessage {
 	out := make([]ports.PromptMessage, 0, len(messages)+1)
-	for _, t := range messages {
-		last := len(out) - 1
+	for _, m := range messages {
+		last, text := len(out)-1, m.Text()
 		switch {
-		case strings.TrimSpace(t.Text) == "", last < 0 && t.Role == chat.Assistant:
-		case last >= 0 && out[last].Role == t.Role:
-			out[last].Text += "\n\n" + t.Text
+		case strings.TrimSpace(text) == "", last < 0 && m.Role == chat.Assistant:
+		case last >= 0 && out[last].Role == m.Role:
+			out[last] = ports.PromptText(m.Role, out[last].Text()+"\n\n"+text)
 		default:
-			out = append(out, t)
+			out = append(out, ports.PromptText(m.Role, text))
 		}
 	}
 	if n := len(out); n > 0 && out[n-1].Role == chat.Assistant {
-		out = append(out, ports.PromptMessage{Role: chat.User, Text: continueReply})
+		out = append(out, ports.PromptText(chat.User, continueReply))
 	}
 	return out
 }

@@ -20,10 +20,10 @@ type Reply struct {
 	watchdog *Watchdog
 	emit     func(chat.Delta)
 	begun    bool
-	bytes    int64     // of text and reasoning
-	text     bool      // some text has come, not only reasoning
-	left     int       // code points that may still come
-	partial  [2]string // the bytes of a character whose rest has not come yet, of text and reasoning
+	bytes    int64                    // of text and reasoning
+	text     bool                     // some text has come, not only reasoning
+	left     int                      // code points that may still come
+	partial  map[chat.PartKind]string // the bytes of a character whose rest has not come yet, of text and reasoning
 
 	finish        string // in the words of ports.Answer; "": no reason to end has come
 	failedFinish  error  // of a reason to end that is a failure
@@ -36,24 +36,26 @@ type Reply struct {
 
 // NewReply returns the receiver of one reply.
 func NewReply(w *Watchdog, emit func(chat.Delta)) *Reply {
-	return &Reply{watchdog: w, emit: emit, left: w.limits.MaxReply}
+	return &Reply{watchdog: w, emit: emit, left: w.limits.MaxReply, partial: map[chat.PartKind]string{}}
 }
 
 // Text passes a chunk of text on.
-func (r *Reply) Text(s string) error { return r.pass(false, s) }
+func (r *Reply) Text(s string) error { return r.pass(chat.TextPart, s) }
 
 // Reasoning passes a chunk of reasoning on.
-func (r *Reply) Reasoning(s string) error { return r.pass(true, s) }
+func (r *Reply) Reasoning(s string) error { return r.pass(chat.ReasoningPart, s) }
 
-// Content passes reasoning and then text on.
+// Content passes content on, in its order.
 func (r *Reply) Content(c Content) error {
-	if err := r.Reasoning(c.Reasoning); err != nil {
-		return err
-	}
 	if c.Unsupported != "" {
 		r.Unsupported(c.Unsupported)
 	}
-	return r.Text(c.Text)
+	for _, p := range c.Parts {
+		if err := r.pass(p.Kind, p.Text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Begin records that the provider has begun to reply, even if nothing is shown yet.
@@ -104,19 +106,16 @@ func (r *Reply) Unsupported(kind string) {
 // was found is then not taken for an empty one.
 func (r *Reply) UnknownMember(name string) { r.unknownMember = name }
 
-func (r *Reply) pass(reasoning bool, s string) error {
+// pass passes a chunk of a text or reasoning part on.
+func (r *Reply) pass(kind chat.PartKind, s string) error {
 	if s == "" {
 		return nil
 	}
 	r.watchdog.Begin()
 	r.textAfterEnd = r.textAfterEnd || r.Finished()
-	r.text = r.text || !reasoning
+	r.text = r.text || kind == chat.TextPart
 	r.bytes += int64(len(s))
-	partial := &r.partial[0]
-	if reasoning {
-		partial = &r.partial[1]
-	}
-	s, *partial = joinSurrogates(*partial + s)
+	s, r.partial[kind] = joinSurrogates(r.partial[kind] + s)
 	s, _ = chat.CleanOutput(s)
 	full := false
 	if n := utf8.RuneCountInString(s); n > r.left {
@@ -127,7 +126,7 @@ func (r *Reply) pass(reasoning bool, s string) error {
 	}
 	if s != "" {
 		r.begun = true
-		r.emit(chat.Delta{Reasoning: reasoning, Text: s})
+		r.emit(chat.Delta{Part: chat.Part{Kind: kind, Text: s}})
 	}
 	if full {
 		return Fail(ReplyTooLong, errors.New("reply too long"))
@@ -182,7 +181,7 @@ const maxOutputTokens = 256 << 10
 func (r *Reply) answer(p ports.Prompt, maxOutput int64, err error) (string, chat.Usage) {
 	input := int64(promptAllowance + len(p.Params.System))
 	for _, t := range p.Messages {
-		input += int64(len(t.Text)) + 64
+		input += int64(len(t.Text())) + 64
 	}
 	output := max(maxOutput, r.bytes) + 1024
 	if maxOutput == 0 {

@@ -59,6 +59,7 @@ type Message struct {
 	ParentID       string    `bun:"parent_id,nullzero"`
 	Role           string    `bun:"role"`
 	Content        string    `bun:"content"`
+	Parts          string    `bun:"parts,nullzero"`
 	Metadata       string    `bun:"metadata,nullzero"`
 	CreatedAt      time.Time `bun:"created_at"`
 }
@@ -80,8 +81,6 @@ type Run struct {
 	Background      bool      `bun:"background"`
 	Params          string    `bun:"params"`
 	Prefix          string    `bun:"prefix"`
-	Reasoning       string    `bun:"reasoning"`
-	Text            string    `bun:"text"`
 	Provider        string    `bun:"provider,nullzero"`
 	Model           string    `bun:"model,nullzero"`
 	FinishReason    string    `bun:"finish_reason,nullzero"`
@@ -102,6 +101,16 @@ type Run struct {
 	CreatedAt       time.Time `bun:"created_at"`
 	StartedAt       time.Time `bun:"started_at,nullzero"`
 	EndedAt         time.Time `bun:"ended_at,nullzero"`
+}
+
+// RunOutput is a row of chat_run_output: a piece of what a run has produced.
+type RunOutput struct {
+	bun.BaseModel `bun:"table:chat_run_output,alias:o"`
+
+	UserID string `bun:"user_id,pk"`
+	RunID  string `bun:"run_id,pk"`
+	At     int64  `bun:"at,pk"` // the length of the output before it
+	Log    string `bun:"log"`
 }
 
 // Entry is a row of audit_logs.
@@ -180,7 +189,7 @@ func (k Key) Domain() access.Key {
 
 // All lists every table, for the comparison with the migrations.
 var All = []any{
-	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
+	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*RunOutput)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
 	(*ErasedUser)(nil), (*ErasedUsage)(nil), (*File)(nil), (*MessageFile)(nil),
 }
@@ -209,24 +218,6 @@ func (c Conversation) Domain() chat.Conversation {
 		LastMessageAt: Time(c.LastMessageAt), CreatedAt: Time(c.CreatedAt), UpdatedAt: Time(c.UpdatedAt), ExpiresAt: Time(c.ExpiresAt),
 		TitleByUser: c.TitleByUser,
 	}
-}
-
-// FromMessage makes a row. Metadata that cannot be stored is fault.Invalid.
-func FromMessage(m chat.Message) (Message, error) {
-	metadata, err := marshal(m.Metadata)
-	return Message{
-		UserID: m.UserID, ID: m.ID, ConversationID: m.ConversationID, ParentID: m.ParentID,
-		Role: string(m.Role), Content: m.Content, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
-	}, err
-}
-
-// Domain returns the noun, without siblings.
-func (m Message) Domain() (chat.Message, error) {
-	metadata, err := unmarshal(m.Metadata)
-	return chat.Message{
-		ID: m.ID, UserID: m.UserID, ConversationID: m.ConversationID, ParentID: m.ParentID,
-		Role: chat.Role(m.Role), Content: m.Content, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
-	}, err
 }
 
 // FromEntry makes a row.

@@ -21,7 +21,7 @@ func FromRun(r chat.Run) (Run, error) {
 		UserID: r.UserID, ID: r.ID, ConversationID: r.ConversationID, ParentID: r.ParentID,
 		Kind: string(r.Kind), State: string(r.State), Attempt: r.Attempt, Owner: r.Owner, LeaseUntil: Time(r.LeaseUntil),
 		StopRequested: r.StopRequested, Background: r.Background, Params: string(params),
-		Prefix: r.Prefix, Reasoning: r.Output.Reasoning, Text: r.Output.Text,
+		Prefix:   string(r.Prefix),
 		Provider: r.Provider, Model: r.Model, FinishReason: r.FinishReason, Failure: r.Failure,
 		UsageInput: r.Usage.Input, UsageOutput: r.Usage.Output, UsageCacheRead: r.Usage.CacheRead,
 		UsageCacheWrite: r.Usage.CacheWrite, UsageReasoning: r.Usage.Reasoning, UsageEstimated: r.Usage.Estimated,
@@ -31,13 +31,13 @@ func FromRun(r chat.Run) (Run, error) {
 	}, err
 }
 
-// Domain returns the noun.
+// Domain returns the noun, whose output is what the run starts from.
 func (r Run) Domain() (chat.Run, error) {
 	run := chat.Run{
 		ID: r.ID, UserID: r.UserID, ConversationID: r.ConversationID, ParentID: r.ParentID,
 		Kind: chat.Kind(r.Kind), State: chat.State(r.State), Attempt: r.Attempt, Owner: r.Owner, LeaseUntil: Time(r.LeaseUntil),
 		StopRequested: r.StopRequested, Background: r.Background,
-		Prefix: r.Prefix, Output: chat.Output{Reasoning: r.Reasoning, Text: r.Text},
+		Prefix: chat.Output(r.Prefix), Output: chat.Output(r.Prefix),
 		Provider: r.Provider, Model: r.Model, FinishReason: r.FinishReason, Failure: r.Failure,
 		Usage: chat.Usage{
 			Input: r.UsageInput, Output: r.UsageOutput, CacheRead: r.UsageCacheRead,

@@ -182,7 +182,7 @@ func (b *ledger) runs(v *verdict) {
 		}
 		if terminal(st.State) {
 			ends[id]++
-			if m := b.messageByID[id]; !strings.HasPrefix(b.runByID[id].Reasoning+m.Content, st.Recorded) && m.ID != "" {
+			if m := b.messageByID[id]; !strings.HasPrefix(m.log(), st.Recorded) && m.ID != "" {
 				v.add("I7", "reply %s does not begin with what had been recorded of it", st.RunID)
 			}
 		}
@@ -223,11 +223,11 @@ func (b *ledger) readers(v *verdict, h *history) {
 			v.add("I7", "%s read run %s, which is not stored", got.user, run)
 			continue
 		}
-		stored := row.Reasoning + row.Text
+		stored := row.Prefix + row.Log
 		if m, ok := b.messageByID[id]; ok {
-			stored = row.Reasoning + m.Content
+			stored = m.log()
 		}
-		if !strings.HasPrefix(stored, string(got.text)) {
+		if len(stored) < len(got.text) || !matches(got.text, stored[:len(got.text)]) {
 			v.add("I7", "run %s (%s, attempt %d): readers got %d bytes that are not the beginning of the %d stored: %q, %q",
 				run, row.State, row.Attempt, len(got.text), len(stored), clip(string(got.text)), clip(stored))
 		}

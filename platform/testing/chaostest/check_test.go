@@ -48,12 +48,12 @@ func flawless() (*history, snapshot, map[string]int) {
 		})
 		s.Steps = append(s.Steps, step{At: at(begun), UserID: "u01", RunID: id, Attempt: 1, State: "running", Owner: "a-1"})
 		if attempts == 2 {
-			s.Steps = append(s.Steps, step{At: at(begun + 12), UserID: "u01", RunID: id, Attempt: 2, State: "running", Owner: "b-1", Recorded: text[:2]})
+			s.Steps = append(s.Steps, step{At: at(begun + 12), UserID: "u01", RunID: id, Attempt: 2, State: "running", Owner: "b-1", Recorded: "\x02" + text[:2]})
 			end = at(begun + 13)
 		}
-		s.Steps = append(s.Steps, step{At: end, UserID: "u01", RunID: id, Attempt: attempts, State: state, Recorded: text[:2]})
-		cursor := h.delta("u01", id, 0, 3, text[:3])
-		h.delta("u01", id, cursor, int64(len(text)), text[3:])
+		s.Steps = append(s.Steps, step{At: end, UserID: "u01", RunID: id, Attempt: attempts, State: state, Recorded: "\x02" + text[:2]})
+		cursor := h.delta("u01", id, 0, 4, 2, text[:3])
+		h.delta("u01", id, cursor, int64(len(text))+1, 2, text[3:])
 		h.ended("u01", id, state, true)
 		h.finalContent("u01", id, text)
 		h.pass(limiterDecision{"u98", at(begun), at(begun + 1), false})
@@ -197,10 +197,10 @@ func TestCheck_Finds(t *testing.T) {
 		{"an end before the text", "I7", "read to the end and got", func(_ *history, s *snapshot) { message(s, "r2").Content += " and more" }},
 		{"a reply that was given otherwise", "I7", "that is not the stored one", func(_ *history, s *snapshot) { message(s, "r2").Content += " and more" }},
 		{"recorded output that is gone", "I7", "does not begin with what had been recorded", func(_ *history, s *snapshot) { s.Steps[len(s.Steps)-1].Recorded = "xx" }},
-		{"a gap", "I7", "came with cursor", func(h *history, _ *snapshot) { h.delta("u01", "r1", 3, 9, "one") }},
-		{"a repeat", "I7", "one reader got", func(h *history, _ *snapshot) { h.delta("u01", "r1", 3, 6, "re ") }},
-		{"a cursor from nowhere", "I7", "were ever shown", func(h *history, _ *snapshot) { h.delta("u01", "r1", 900, 901, "x") }},
-		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.delta("u01", "r9", 0, 1, "x") }},
+		{"a gap", "I7", "came with cursor", func(h *history, _ *snapshot) { h.delta("u01", "r1", 4, 10, 2, "one") }},
+		{"a repeat", "I7", "one reader got", func(h *history, _ *snapshot) { h.delta("u01", "r1", 4, 7, 2, "re ") }},
+		{"a cursor from nowhere", "I7", "were ever shown", func(h *history, _ *snapshot) { h.delta("u01", "r1", 900, 901, 2, "x") }},
+		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.delta("u01", "r9", 0, 2, 2, "x") }},
 		{"too many questions", "provider", "asked 3 times", func(_ *history, s *snapshot) { s.Calls["u01-00000001"]++ }},
 		{"a question about nothing", "provider", "in 0 attempts", func(_ *history, s *snapshot) { s.Calls["u01-00000009"] = 1 }},
 		{"a stop that the provider does not hear of", "stop", "r3", func(_ *history, s *snapshot) {

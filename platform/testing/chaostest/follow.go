@@ -62,6 +62,9 @@ func events(body io.ReadCloser, quiet time.Duration, handle func(event) bool) {
 	}
 }
 
+// begins is what begins a part in the log of a run, by the type of its events.
+var begins = map[string]byte{"chunk": 2, "reasoning": 3, "part": anyByte}
+
 // reader follows one run, from any instance to any other.
 type reader struct {
 	c      *client
@@ -80,12 +83,12 @@ func (r *reader) take(e event) bool {
 	switch e.data.Type {
 	case "start":
 		r.cursor = max(r.cursor, 0)
-	case "chunk", "reasoning":
+	case "chunk", "reasoning", "part":
 		if !numbered {
 			r.c.h.violate("I7", "run %s: a piece came without a cursor", r.run)
 			return false
 		}
-		r.cursor = r.c.h.delta(r.c.user, r.run, max(r.cursor, 0), id, e.data.Content)
+		r.cursor = r.c.h.delta(r.c.user, r.run, max(r.cursor, 0), id, begins[e.data.Type], e.data.Content)
 	case "end", "error":
 		r.end(e, id, numbered)
 		return false

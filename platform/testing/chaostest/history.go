@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,7 +46,7 @@ type intent struct {
 // received is what readers got of a run's output, and how they saw it end.
 type received struct {
 	user  string
-	text  []byte // reasoning, then text, as far as it was read
+	text  []byte // the log, as far as it was read
 	ended string // the first terminal state that was told
 	read  bool   // a reader got to the end
 
@@ -197,10 +198,25 @@ func (h *history) of(user, run string) *received {
 	return r
 }
 
-// piece notes output that a reader who stood at from got with a cursor behind
-// it, and returns where the reader stands now.
-func (h *history) delta(user, run string, from, cursor int64, text string) int64 {
+// anyByte stands for a byte of the log that readers are not shown: of a part
+// that they get as a whole, in another form.
+const anyByte = 0xff
+
+// delta notes output that a reader who stood at from got with a cursor behind
+// it, and returns where the reader stands now. begin is what begins a part of
+// its kind in the log of the run: a piece that is a byte shorter than the way
+// of the cursor begins one. A text part behind another one begins with a blank
+// line, which is not in the log.
+func (h *history) delta(user, run string, from, cursor int64, begin byte, text string) int64 {
 	h.read(user, "run "+run, text)
+	switch missing := cursor - from - int64(len(text)); {
+	case begin == anyByte && missing >= 0:
+		text += strings.Repeat(string([]byte{anyByte}), int(missing))
+	case missing == 1:
+		text = string(begin) + text
+	case missing == -1 && strings.HasPrefix(text, "\n\n"):
+		text = string(begin) + text[2:]
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.of(user, run)
@@ -214,12 +230,22 @@ func (h *history) delta(user, run string, from, cursor int64, text string) int64
 		return cursor
 	}
 	known := r.text[from:min(int64(len(r.text)), cursor)]
-	if string(known) != text[:len(known)] {
+	if !matches(known, text[:len(known)]) {
 		h.violateLocked("I7", "run %s: at %d one reader got %q, another %q", run, from, clip(string(known)), clip(text))
 		return cursor
 	}
 	r.text = append(r.text, text[len(known):]...)
 	return cursor
+}
+
+// matches compares two stretches of a log.
+func matches(a []byte, b string) bool {
+	for i := range a {
+		if a[i] != b[i] && a[i] != anyByte && b[i] != anyByte {
+			return false
+		}
+	}
+	return true
 }
 
 // ended records a terminal state that a reader was told; read says that it was a

@@ -20,6 +20,34 @@ CREATE TABLE crash.wrongs (
   evidence text NOT NULL
 );
 
+-- All output that was ever recorded.
+CREATE TABLE crash.output (
+  user_id text NOT NULL,
+  run_id text NOT NULL,
+  at bigint NOT NULL,
+  log text NOT NULL,
+  PRIMARY KEY (user_id, run_id, at)
+);
+
+CREATE FUNCTION crash.on_output() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  behind bigint;
+BEGIN
+  IF TG_OP = 'UPDATE' AND left(NEW.log, length(OLD.log)) <> OLD.log THEN
+    INSERT INTO crash.wrongs (rule, evidence) VALUES ('I7', 'run ' || NEW.run_id || ' replaced output that was recorded');
+  END IF;
+  SELECT max(o.at + octet_length(o.log)) INTO behind FROM crash.output AS o
+    WHERE (o.user_id, o.run_id) = (NEW.user_id, NEW.run_id) AND o.at <> NEW.at;
+  IF TG_OP = 'INSERT' AND behind <> NEW.at THEN
+    INSERT INTO crash.wrongs (rule, evidence) VALUES ('I7', 'run ' || NEW.run_id || ' recorded output at ' || NEW.at || ' behind ' || behind);
+  END IF;
+  INSERT INTO crash.output (user_id, run_id, at, log) VALUES (NEW.user_id, NEW.run_id, NEW.at, NEW.log)
+    ON CONFLICT (user_id, run_id, at) DO UPDATE SET log = excluded.log;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER crash_output AFTER INSERT OR UPDATE ON chat_run_output FOR EACH ROW EXECUTE FUNCTION crash.on_output();
+
 CREATE FUNCTION crash.on_run() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   live constant text[] := ARRAY['queued', 'running'];
@@ -33,11 +61,6 @@ BEGIN
     IF NEW.attempt < OLD.attempt THEN
       INSERT INTO crash.wrongs (rule, evidence) VALUES ('I2', name || ' came after attempt ' || OLD.attempt);
     END IF;
-    IF NEW.state = ANY (live) AND (
-        left(NEW.text, length(OLD.text)) <> OLD.text OR left(NEW.reasoning, length(OLD.reasoning)) <> OLD.reasoning
-        OR (NEW.reasoning <> OLD.reasoning AND OLD.text <> '')) THEN
-      INSERT INTO crash.wrongs (rule, evidence) VALUES ('I7', name || ' replaced output that was recorded');
-    END IF;
     IF NEW.owner IS NOT NULL AND NEW.owner IS DISTINCT FROM OLD.owner AND NEW.state = ANY (live) AND NEW.attempt <> OLD.attempt + 1 THEN
       INSERT INTO crash.wrongs (rule, evidence) VALUES ('I2', name || ' went from ' || coalesce(OLD.owner, 'nobody') ||
         ' to ' || NEW.owner || ' without a new attempt');
@@ -48,7 +71,7 @@ BEGIN
   END IF;
   INSERT INTO crash.steps (user_id, run_id, attempt, state, owner, recorded)
   VALUES (NEW.user_id, NEW.id, NEW.attempt, NEW.state, coalesce(NEW.owner, ''),
-    CASE WHEN TG_OP = 'UPDATE' THEN OLD.reasoning || OLD.text ELSE '' END);
+    NEW.prefix || coalesce((SELECT string_agg(o.log, '' ORDER BY o.at) FROM crash.output AS o WHERE (o.user_id, o.run_id) = (NEW.user_id, NEW.id)), ''));
   RETURN NULL;
 END $$;
 
@@ -62,8 +85,8 @@ END $$;
 
 -- What stood behind a reply that left no text moves up; nothing else changes.
 CREATE TRIGGER crash_never AFTER UPDATE ON chat_messages FOR EACH ROW
-  WHEN ((OLD.id, OLD.user_id, OLD.conversation_id, OLD.role, OLD.content, OLD.created_at)
-    IS DISTINCT FROM (NEW.id, NEW.user_id, NEW.conversation_id, NEW.role, NEW.content, NEW.created_at))
+  WHEN ((OLD.id, OLD.user_id, OLD.conversation_id, OLD.role, OLD.content, OLD.parts::text, OLD.created_at)
+    IS DISTINCT FROM (NEW.id, NEW.user_id, NEW.conversation_id, NEW.role, NEW.content, NEW.parts::text, NEW.created_at))
   EXECUTE FUNCTION crash.never('I1');
 CREATE TRIGGER crash_gone AFTER DELETE ON chat_messages FOR EACH ROW EXECUTE FUNCTION crash.never('I1');
 CREATE TRIGGER crash_gone AFTER DELETE ON chat_runs FOR EACH ROW EXECUTE FUNCTION crash.never('I2');

@@ -104,6 +104,8 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 // script is one reply as it will be played.
 type script struct {
 	reasoning, text []string // pieces
+	more            []string // further reasoning, in the middle of the text
+	source          bool     // the text refers to a page
 	first, gap      time.Duration
 	cut             bool // the connection breaks half way
 }
@@ -136,6 +138,10 @@ func newScript(nonce string, call int) script {
 	if rng.IntN(8) == 0 {
 		s.reasoning = pieces(rng, prose(rng, "hm "+nonce+"#"+strconv.Itoa(call), 5+rng.IntN(15)))
 	}
+	if rng.IntN(8) == 0 {
+		s.more = pieces(rng, prose(rng, "so", 3+rng.IntN(5)))
+	}
+	s.source = rng.IntN(8) == 0
 	s.text = pieces(rng, prose(rng, "re "+nonce+"#"+strconv.Itoa(call), words))
 	return s
 }
@@ -209,6 +215,19 @@ func (p *provider) play(w http.ResponseWriter, r *http.Request, s script) bool {
 			panic(http.ErrAbortHandler)
 		}
 		if !wait(s.gap) || !chunk(map[string]any{"content": delta}, nil) {
+			return false
+		}
+		if i != len(s.text)/3 {
+			continue
+		}
+		for _, delta := range s.more {
+			if !wait(s.gap) || !chunk(map[string]any{"reasoning_content": delta}, nil) {
+				return false
+			}
+		}
+		if s.source && !chunk(map[string]any{"annotations": []any{map[string]any{
+			"type": "url_citation", "url_citation": map[string]any{"url": "https://example.org/" + strconv.Itoa(len(s.text)), "title": "A page"},
+		}}}, nil) {
 			return false
 		}
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"parley/domain/chat"
 )
 
 //go:embed observe.sql
@@ -31,6 +34,24 @@ type snapshot struct {
 
 type messageRow struct {
 	UserID, ID, ConversationID, ParentID, Role, Content string
+	Parts                                               string // as stored; "": the content is all there is
+}
+
+// log is the message as the log of the run that made it.
+func (m messageRow) log() string {
+	if m.Parts == "" {
+		return string(chat.TextOutput(m.Content))
+	}
+	var parts []chat.Part
+	if json.Unmarshal([]byte(m.Parts), &parts) != nil {
+		return "parts that cannot be read"
+	}
+	for i := range parts { // the content is not stored twice
+		if parts[i].Kind == chat.TextPart && parts[i].Text == "" {
+			parts[i].Text = m.Content
+		}
+	}
+	return string(chat.OutputOf(parts...))
 }
 
 type runRow struct {
@@ -38,7 +59,7 @@ type runRow struct {
 	Attempt                                           int
 	StopRequested                                     bool
 	Key, AuditID                                      string
-	Prefix, Reasoning, Text                           string
+	Prefix, Log                                       string // Log: the output, but for the prefix, of a run without a message
 	CreatedAt                                         time.Time
 	EndedAt                                           *time.Time
 }
@@ -106,11 +127,12 @@ func stored(ctx context.Context, url string) (snapshot, error) {
 	defer conn.Close(ctx)
 	var s snapshot
 	for _, err := range []error{
-		all(ctx, conn, &s.Messages, `SELECT user_id, id, coalesce(conversation_id, ''), coalesce(parent_id, ''), role, content
-			FROM chat_messages`),
+		all(ctx, conn, &s.Messages, `SELECT user_id, id, coalesce(conversation_id, ''), coalesce(parent_id, ''), role, content,
+			coalesce(parts::text, '') FROM chat_messages`),
 		all(ctx, conn, &s.Runs, `SELECT user_id, id, coalesce(conversation_id, ''), parent_id, kind, state,
-			attempt, stop_requested, coalesce(idempotency_key, ''), audit_id, prefix, reasoning, text, created_at, ended_at
-			FROM chat_runs`),
+			attempt, stop_requested, coalesce(idempotency_key, ''), audit_id, prefix,
+			coalesce((SELECT string_agg(o.log, '' ORDER BY o.at) FROM chat_run_output AS o WHERE (o.user_id, o.run_id) = (r.user_id, r.id)), ''),
+			created_at, ended_at FROM chat_runs AS r`),
 		all(ctx, conn, &s.Audits, `SELECT user_id, id, action, coalesce(resource_id, ''), coalesce(metadata->>'runId', ''), status,
 			created_at, updated_at FROM audit_logs`),
 		all(ctx, conn, &s.Threads, `SELECT user_id, id FROM chat_conversations`),

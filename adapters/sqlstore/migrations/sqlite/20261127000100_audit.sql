@@ -1,4 +1,28 @@
--- The audit log becomes append-only, and its entries are sealed in a hash chain.
+-- The audit log, which is append-only, and the hash chain that seals its entries.
+-- SQLite has no roles: a process that can open the file can drop the triggers, so
+-- they prevent mistakes and bound nobody.
+
+-- No foreign key: audit entries outlive the user.
+CREATE TABLE audit_logs (
+  user_id text NOT NULL DEFAULT '',
+  id text NOT NULL,
+  action text NOT NULL,
+  resource text NOT NULL,
+  resource_id text NULL,
+  metadata json NULL,
+  ip_address text NULL,
+  user_agent text NULL,
+  status text NOT NULL DEFAULT 'success',
+  error_message text NULL,
+  created_at datetime NOT NULL,
+  updated_at datetime NOT NULL,
+  PRIMARY KEY (user_id, id),
+  CONSTRAINT audit_logs_status_check CHECK (status IN ('pending', 'success', 'failure'))
+);
+
+CREATE INDEX audit_logs_user_idx ON audit_logs (user_id, created_at);
+
+CREATE INDEX audit_logs_action_idx ON audit_logs (action, created_at);
 
 -- The queue of the sealer. A trigger inserts into it in the transaction of the
 -- entry, so that no entry is missed.
@@ -38,12 +62,12 @@ CREATE TABLE audit_keys (
 
 CREATE UNIQUE INDEX audit_keys_subject_key ON audit_keys (subject);
 
--- The key of the chain, encrypted with AUDIT_KEY. One row.
+-- The key of the chain, encrypted: a row for each secret that opens it. A rotation
+-- of the secret adds a row.
 CREATE TABLE audit_root (
   id integer NOT NULL,
   wrapped blob NOT NULL,
-  PRIMARY KEY (id),
-  CONSTRAINT audit_root_one_check CHECK (id = 1)
+  PRIMARY KEY (id)
 );
 
 -- Users whose erasure is recorded in the chain and not finished yet.
@@ -64,8 +88,10 @@ BEGIN
   SELECT RAISE(ABORT, 'audit_logs is append-only');
 END;
 
+-- An erasure is possible only together with its link of the chain.
 CREATE TRIGGER audit_logs_delete BEFORE DELETE ON audit_logs
-WHEN NOT EXISTS (SELECT 1 FROM audit_erasures WHERE user_id = OLD.user_id)
+WHEN NOT EXISTS (SELECT 1 FROM audit_erasures AS e JOIN audit_chain AS l ON l.subject = e.subject AND l.kind = 'erased'
+  WHERE e.user_id = OLD.user_id)
 BEGIN
   SELECT RAISE(ABORT, 'audit_logs is append-only');
 END;
@@ -97,17 +123,29 @@ BEGIN
   SELECT RAISE(ABORT, 'audit_chain is append-only');
 END;
 
+-- A link can only be put behind the last one.
+CREATE TRIGGER audit_chain_append BEFORE INSERT ON audit_chain
+WHEN NEW.seq < 1 OR length(NEW.digest) <> 32 OR length(NEW.hash) <> 32
+  OR NEW.seq = 1 AND NEW.prev <> zeroblob(32)
+  OR NEW.seq > 1 AND NOT EXISTS (SELECT 1 FROM audit_chain AS p WHERE p.seq = NEW.seq - 1 AND p.hash = NEW.prev)
+  OR NEW.kind = 'erased' AND NOT EXISTS (SELECT 1 FROM audit_erasures AS e WHERE e.subject = NEW.subject)
+BEGIN
+  SELECT RAISE(ABORT, 'audit_chain is append-only: a link must follow the last one, and an erasure must be declared');
+END;
+
 CREATE TRIGGER audit_keys_update BEFORE UPDATE ON audit_keys
 BEGIN
   SELECT RAISE(ABORT, 'audit_keys is append-only');
 END;
 
 CREATE TRIGGER audit_keys_delete BEFORE DELETE ON audit_keys
-WHEN NOT EXISTS (SELECT 1 FROM audit_erasures WHERE user_id = OLD.user_id)
+WHEN NOT EXISTS (SELECT 1 FROM audit_erasures AS e JOIN audit_chain AS l ON l.subject = e.subject AND l.kind = 'erased'
+  WHERE e.user_id = OLD.user_id)
 BEGIN
   SELECT RAISE(ABORT, 'audit_keys is append-only');
 END;
 
--- Entries that exist already.
-INSERT INTO audit_unsealed (user_id, entry_id, kind)
-SELECT user_id, id, iif(status = 'pending', 'opened', 'closed') FROM audit_logs ORDER BY created_at, id;
+CREATE TRIGGER audit_root_update BEFORE UPDATE ON audit_root
+BEGIN
+  SELECT RAISE(ABORT, 'audit_root is append-only');
+END;

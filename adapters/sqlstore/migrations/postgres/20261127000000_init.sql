@@ -1,14 +1,22 @@
--- The first schema. Keys begin with user_id, so that every query names the user
--- and the tables can be partitioned or distributed by it.
+-- Users, conversations, messages and runs. Keys begin with user_id, so that every
+-- query names the user and the tables can be partitioned or distributed by it.
 
+-- What belongs to a user rather than to one of their conversations. A lock on the
+-- row makes a user's admissions go one after another.
 CREATE TABLE chat_users (
   user_id text NOT NULL,
   leaf_id text NULL,
   session_version integer NOT NULL DEFAULT 0,
+  revoked_at timestamptz NULL,
+  revoked_sessions text NOT NULL DEFAULT '',
   created_at timestamptz NOT NULL,
   PRIMARY KEY (user_id)
 );
 
+CREATE INDEX chat_users_revoked_idx ON chat_users (revoked_at) WHERE revoked_at IS NOT NULL;
+
+-- expires_at: a temporary conversation, which is not listed. title_by_user: the
+-- user has set the title, which is then never replaced.
 CREATE TABLE chat_conversations (
   user_id text NOT NULL,
   id text NOT NULL,
@@ -16,15 +24,23 @@ CREATE TABLE chat_conversations (
   system text NULL,
   model text NULL,
   leaf_id text NULL,
+  title_by_user boolean NOT NULL DEFAULT false,
   last_message_at timestamptz NOT NULL,
   created_at timestamptz NOT NULL,
   updated_at timestamptz NOT NULL,
+  expires_at timestamptz NULL,
   PRIMARY KEY (user_id, id),
   CONSTRAINT chat_conversations_user_fkey FOREIGN KEY (user_id) REFERENCES chat_users (user_id) ON DELETE CASCADE
 );
 
 CREATE INDEX chat_conversations_recent_idx ON chat_conversations (user_id, last_message_at DESC, id DESC);
 
+CREATE INDEX chat_conversations_expiry_idx ON chat_conversations (expires_at) WHERE expires_at IS NOT NULL;
+
+-- content is the text of the message's text parts. parts is NULL for a message of
+-- one text part, and leaves out the text of a text part that is the only one. It is
+-- json, not jsonb: a position in a reply's output counts its bytes, so that what a
+-- provider sent must come back as it was.
 CREATE TABLE chat_messages (
   user_id text NOT NULL,
   id text NOT NULL,
@@ -32,6 +48,7 @@ CREATE TABLE chat_messages (
   parent_id text NULL,
   role text NOT NULL,
   content text NOT NULL,
+  parts json NULL,
   metadata jsonb NULL,
   created_at timestamptz NOT NULL,
   PRIMARY KEY (user_id, id),
@@ -46,6 +63,8 @@ CREATE INDEX chat_messages_user_idx ON chat_messages (user_id, created_at, id);
 
 CREATE INDEX chat_messages_parent_idx ON chat_messages (user_id, parent_id);
 
+-- hold_tokens and hold_micros are what is set aside on the user's account until
+-- the run ends. prefix is the output that a continuation starts from.
 CREATE TABLE chat_runs (
   user_id text NOT NULL,
   id text NOT NULL,
@@ -60,8 +79,6 @@ CREATE TABLE chat_runs (
   background boolean NOT NULL DEFAULT false,
   params jsonb NOT NULL,
   prefix text NOT NULL DEFAULT '',
-  reasoning text NOT NULL DEFAULT '',
-  text text NOT NULL DEFAULT '',
   provider text NULL,
   model text NULL,
   finish_reason text NULL,
@@ -73,6 +90,8 @@ CREATE TABLE chat_runs (
   usage_reasoning bigint NOT NULL DEFAULT 0,
   usage_estimated boolean NOT NULL DEFAULT false,
   cost_micros bigint NULL,
+  hold_tokens bigint NOT NULL DEFAULT 0,
+  hold_micros bigint NOT NULL DEFAULT 0,
   idempotency_key text NULL,
   fingerprint text NOT NULL DEFAULT '',
   audit_id text NOT NULL DEFAULT '',
@@ -101,24 +120,14 @@ CREATE INDEX chat_runs_ended_idx ON chat_runs (user_id, ended_at);
 
 CREATE INDEX chat_runs_parent_idx ON chat_runs (user_id, parent_id);
 
--- No foreign key: audit entries outlive the user.
-CREATE TABLE audit_logs (
-  user_id text NOT NULL DEFAULT '',
-  id text NOT NULL,
-  action text NOT NULL,
-  resource text NOT NULL,
-  resource_id text NULL,
-  metadata jsonb NULL,
-  ip_address text NULL,
-  user_agent text NULL,
-  status text NOT NULL DEFAULT 'success',
-  error_message text NULL,
-  created_at timestamptz NOT NULL,
-  updated_at timestamptz NOT NULL,
-  PRIMARY KEY (user_id, id),
-  CONSTRAINT audit_logs_status_check CHECK (status IN ('pending', 'success', 'failure'))
-);
-
-CREATE INDEX audit_logs_user_idx ON audit_logs (user_id, created_at);
-
-CREATE INDEX audit_logs_action_idx ON audit_logs (action, created_at);
+-- What a run has produced, as a log: each flush appends a row, at is the length of
+-- the output before it. The rows go away when the message is written that holds
+-- the same. No foreign key: it would look up and lock the run for each row. What
+-- deletes runs deletes their rows.
+CREATE TABLE chat_run_output (
+  user_id text NOT NULL,
+  run_id text NOT NULL,
+  at bigint NOT NULL,
+  log text NOT NULL,
+  PRIMARY KEY (user_id, run_id, at)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
