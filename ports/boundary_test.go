@@ -48,7 +48,7 @@ var rules = []rule{
 	{pkg: "adapters/observe", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "github.com/uptrace/bun", "github.com/getsentry/sentry-go"}},
 	{pkg: "adapters/providers", ours: []string{"domain", "ports", "adapters/providers"},
-		vendors: []string{"github.com/sony/gobreaker/v2", "github.com/pkoukk/tiktoken-go-loader"}},
+		vendors: []string{"github.com/sony/gobreaker/v2", "github.com/pkoukk/tiktoken-go-loader", "golang.org/x/sync/semaphore"}},
 	{pkg: "adapters/providers/anthropic", ours: []string{"domain", "ports", "adapters/providers/upstream"},
 		vendors: []string{"github.com/anthropics/anthropic-sdk-go", "github.com/tidwall/gjson"}},
 	{pkg: "adapters/providers/openai", ours: []string{"domain", "ports", "adapters/providers/upstream"},

@@ -145,10 +145,9 @@ func RunFailure(run chat.Run) (sentence string, code fault.Kind, failed bool) {
 	switch {
 	case run.State == chat.Interrupted:
 		return "The reply was interrupted; its text so far is kept, and it can be continued", CodeInterrupted, true
-	case run.State == chat.Failed && run.Failure == replies.FailureUnavailable:
-		return "No AI provider is available at the moment; your message is kept", fault.AIUnavailable, true
 	case run.State == chat.Failed:
-		return "The AI could not finish its reply; your message is kept", fault.AIFailed, true
+		f := replies.Failed(run)
+		return f.Message, f.Kind, true
 	}
 	return "", "", false
 }

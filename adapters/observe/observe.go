@@ -306,7 +306,7 @@ func outcomeOf(f ports.RunFinished) string {
 		return "timeout"
 	case "provider_auth":
 		return "provider_auth"
-	case "ai_unavailable", "ai_failed", "empty_reply":
+	case "ai_unavailable", "ai_failed", "file_refused", "empty_reply":
 		switch f.Reason {
 		case "breaker_open":
 			return "breaker_open"

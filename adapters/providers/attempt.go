@@ -34,6 +34,7 @@ func (r *Router) Generate(ctx context.Context, p ports.Prompt, emit func(chat.De
 	if err != nil {
 		return ports.Answer{}, err
 	}
+	route = withReaders(route, named, p.Messages)
 	if r.maxTokens > 0 {
 		p.Params.MaxTokens = min(p.Params.MaxTokens, r.maxTokens) // 0 stays the provider's own default
 	}
@@ -55,7 +56,9 @@ type attempt struct {
 	*Router
 	prompt ports.Prompt
 	route  []endpoint
-	named  bool // the caller has named the first endpoint
+	named  bool       // the caller has named the first endpoint
+	files  *heldFiles // nil: the prompt has none
+	recent bool       // leave out the files of earlier messages, which a provider did not take
 	emit   func(chat.Delta)
 
 	calls int
@@ -67,6 +70,14 @@ type attempt struct {
 
 // run asks one endpoint after the other until one begins to reply.
 func (a *attempt) run(ctx context.Context) (ports.Answer, error) {
+	if hasFiles(a.prompt) {
+		files, err := a.readFiles(ctx, a.prompt, a.route)
+		if err != nil {
+			return ports.Answer{Provider: a.route[0].name, Model: a.route[0].model}, a.withRetryAfter(err)
+		}
+		a.files = files
+		defer files.release()
+	}
 	a.retries.deposit()
 	if !a.named && a.retries.empty() {
 		// There will be no second call, so the first goes where it is likely to
@@ -103,6 +114,9 @@ func (a *attempt) run(ctx context.Context) (ports.Answer, error) {
 			}
 			a.noteRetryAfter(err)
 			failed = err
+			if a.leaveOutEarlierFiles(err, e) {
+				continue
+			}
 			wait, again := a.retryWait(ctx, err, try, a.route[i+1:])
 			if !again {
 				break
@@ -165,6 +179,9 @@ func (a *attempt) call(ctx context.Context, e endpoint, try int, release func(er
 	}
 	a.asked = e
 	prompt := a.prompt
+	if a.files != nil {
+		prompt = a.files.promptFor(prompt, e, a.recent)
+	}
 	prompt.Params.Provider, prompt.Params.Model = e.name, e.model
 	start := time.Now()
 	var first time.Duration
@@ -184,6 +201,9 @@ func (a *attempt) call(ctx context.Context, e endpoint, try int, release func(er
 	answer, err = e.client.Generate(ctx, prompt, func(d chat.Delta) {
 		if !begun {
 			begun, first = true, max(time.Since(start), 1)
+			if a.files != nil {
+				a.files.release() // there will be no other call
+			}
 		}
 		a.text.WriteString(d.Text)
 		a.emit(d)
@@ -196,6 +216,22 @@ func (a *attempt) call(ctx context.Context, e endpoint, try int, release func(er
 
 // errPanicked settles a call whose adapter broke.
 var errPanicked = errors.New("panicked")
+
+// leaveOutEarlierFiles reports whether to ask an endpoint again, without the files
+// of earlier messages: a file that a provider refuses must not end every reply
+// of a conversation that goes on.
+func (a *attempt) leaveOutEarlierFiles(err error, e endpoint) bool {
+	switch upstream.ReasonOf(err) {
+	case upstream.FileRefused, upstream.BadRequest, upstream.TooLong:
+	default:
+		return false
+	}
+	if a.recent || a.files == nil || !a.files.hasEarlier(a.prompt, e) {
+		return false
+	}
+	a.recent = true
+	return true
+}
 
 // retryWait says whether to ask the same endpoint again, and after how long.
 // One that names a time is waited for only if that is short and none of the

@@ -49,6 +49,8 @@ type scripted struct {
 	name     string
 	mu       sync.Mutex
 	outcomes []outcome
+	prompts  []string // of the calls, see promptShown
+	files    Files    // that it reads
 	calls    int
 	times    []time.Time
 }
@@ -57,6 +59,7 @@ func (s *scripted) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 	s.mu.Lock()
 	s.calls++
 	s.times = append(s.times, time.Now())
+	s.prompts = append(s.prompts, promptShown(ctx, p))
 	var o outcome
 	left := len(s.outcomes)
 	if left > 0 {
@@ -107,7 +110,8 @@ func routerOf(seen ports.Observer, providers ...*scripted) *Router {
 	r.providers = nil
 	for _, s := range providers {
 		p := &provider{
-			entry: entry{name: s.name, setting: "MODEL"}, client: s, places: newPlaces(8), close: func() {}, discovered: func() {},
+			entry:  entry{name: s.name, setting: "MODEL", files: func(string) Files { return s.files }},
+			client: s, places: newPlaces(8), close: func() {}, discovered: func() {},
 		}
 		p.models.newBreaker = func(model string) *breaker {
 			return newBreaker(Breaker{}, reportChanges(r.observer, s.name, model))

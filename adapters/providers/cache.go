@@ -49,8 +49,11 @@ func (c *cache) key(p ports.Prompt, e endpoint) string {
 		MaxTokens: p.Params.MaxTokens, Reasoning: p.Params.Reasoning,
 	}
 	q.User = c.owner(p)
-	for _, turn := range p.Messages {
-		q.Turns = append(q.Turns, ports.PromptText(turn.Role, normalize(turn.Text())))
+	for _, m := range p.Messages {
+		if len(filesOf(m.Parts)) == 0 {
+			m = ports.PromptText(m.Role, normalize(m.Text()))
+		}
+		q.Turns = append(q.Turns, m)
 	}
 	data, err := json.Marshal(q)
 	if err != nil { // no field can fail to encode
@@ -60,9 +63,10 @@ func (c *cache) key(p ports.Prompt, e endpoint) string {
 	return "reply:" + hex.EncodeToString(sum[:])
 }
 
-// owner is the user whose erasure removes the stored reply; "" when users share it.
+// owner is the user whose erasure removes the stored reply; "" when users share
+// it. The ids of files are those of one user, and so is a reply about them.
 func (c *cache) owner(p ports.Prompt) string {
-	if c.shared {
+	if c.shared && !hasFiles(p) {
 		return ""
 	}
 	return p.UserID

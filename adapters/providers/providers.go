@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"parley/adapters/providers/tokens"
 	"parley/adapters/providers/upstream"
 	"parley/ports"
@@ -56,6 +58,7 @@ type Provider struct {
 	Key     string
 	BaseURL string   // "": the provider's own
 	Models  []string // that may be asked for, the default first; empty: see Router.Check
+	Files   *Files   // that its models read; nil: what the provider's own models are known to read, none of another server's
 }
 
 // configured reports whether there is anything to reach the provider with.
@@ -71,6 +74,7 @@ type Router struct {
 	maxTokens    int // of output
 	maxRetryWait time.Duration
 	cache        *cache
+	held         *semaphore.Weighted // bytes of files
 	pause        func(ctx context.Context, d time.Duration) error
 	jitter       func(d time.Duration) time.Duration
 }
@@ -78,10 +82,11 @@ type Router struct {
 // provider is a configured provider with what guards it.
 type provider struct {
 	entry
-	client ports.Model
-	lister lister // nil: the provider has no list of models
-	places *places
-	close  func()
+	configured Provider
+	client     ports.Model
+	lister     lister // nil: the provider has no list of models
+	places     *places
+	close      func()
 
 	models     modelSet
 	discovered func() // called when findModel has succeeded
@@ -104,7 +109,7 @@ func New(c Config) (*Router, error) {
 	}
 	r := &Router{
 		prices: prices, tokens: tokens.Count, observer: c.Observer, maxTokens: c.MaxTokens, maxRetryWait: c.MaxRetryWait,
-		retries: c.retryBudget(), pause: sleep, jitter: halfToAll,
+		retries: c.retryBudget(), pause: sleep, jitter: halfToAll, held: semaphore.NewWeighted(maxHeldFiles),
 	}
 	for _, name := range c.order() {
 		if slices.ContainsFunc(r.providers, func(p *provider) bool { return p.name == name }) {
@@ -175,7 +180,7 @@ func (c Config) provider(name string) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &provider{entry: e, client: client, close: client.Close, places: newPlaces(c.MaxConcurrency), discovered: func() {}}
+	p := &provider{entry: e, configured: settings, client: client, close: client.Close, places: newPlaces(c.MaxConcurrency), discovered: func() {}}
 	if l, ok := client.(lister); ok && !strings.Contains(settings.BaseURL, ".azure.com") {
 		p.lister = l // Azure lists what could be deployed, not what is
 	}

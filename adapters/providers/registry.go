@@ -19,7 +19,8 @@ type entry struct {
 	name         string
 	setting      string // the variable that names its models
 	defaultModel string
-	demo         bool // not AI
+	demo         bool                     // not AI
+	files        func(model string) Files // that its own models read; nil: text alone
 	settings     func(Config) Provider
 	open         func(Config, Provider) (client, error)
 }
@@ -38,6 +39,7 @@ var registry = []entry{
 	{
 		name: openai.Name, setting: "OPENAI_MODEL", defaultModel: DefaultOpenAI,
 		settings: func(c Config) Provider { return c.OpenAI },
+		files:    func(model string) (f Files) { f.Images, f.PDF = openai.ReadsFiles(model); return f },
 		open: func(c Config, p Provider) (client, error) {
 			return openai.New(openai.Config{
 				Key: p.Key, BaseURL: p.BaseURL, Limits: c.Limits, Conns: c.MaxConcurrency, Observer: c.Observer, Wrap: c.Transport,
@@ -47,6 +49,7 @@ var registry = []entry{
 	{
 		name: anthropic.Name, setting: "ANTHROPIC_MODEL", defaultModel: DefaultAnthropic,
 		settings: func(c Config) Provider { return c.Anthropic },
+		files:    func(model string) (f Files) { f.Images, f.PDF = anthropic.ReadsFiles(model); return f },
 		open: func(c Config, p Provider) (client, error) {
 			return anthropic.New(anthropic.Config{
 				Key: p.Key, BaseURL: p.BaseURL, MaxTokens: c.MaxTokens, Limits: c.Limits, Conns: c.MaxConcurrency,

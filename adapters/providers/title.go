@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
 	"parley/ports"
 )
@@ -27,7 +28,11 @@ var ErrNoTitle = errors.New("providers: the model gave no title")
 func (r *Router) Title(ctx context.Context, user string, params chat.Params, turns []ports.PromptMessage) (string, ports.Answer, error) {
 	var text strings.Builder
 	for _, t := range turns {
-		text.WriteString(string(t.Role) + ": " + cut(t.Text(), titleContext) + "\n\n")
+		text.WriteString(string(t.Role) + ": ")
+		for _, f := range filesOf(t.Parts) {
+			text.WriteString(upstream.FileNote(f, "is attached").Text + " ")
+		}
+		text.WriteString(cut(t.Text(), titleContext) + "\n\n")
 	}
 	var reply strings.Builder
 	a, err := r.Generate(ctx, ports.Prompt{

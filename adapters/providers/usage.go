@@ -2,6 +2,7 @@ package providers
 
 import (
 	"parley/adapters/providers/upstream"
+	"parley/domain/chat"
 	"parley/ports"
 )
 
@@ -37,7 +38,7 @@ func (r *Router) completeUsage(answer *ports.Answer, a *attempt, err error) {
 func notCharged(err error) bool {
 	switch upstream.ReasonOf(err) {
 	case upstream.Unreachable, upstream.RateLimited, upstream.QuotaExhausted, upstream.Overloaded, upstream.ServerError,
-		upstream.KeyRefused, upstream.UnknownModel, upstream.BadRequest, upstream.TooLong, upstream.NotAStream:
+		upstream.KeyRefused, upstream.UnknownModel, upstream.BadRequest, upstream.TooLong, upstream.FileRefused, upstream.NotAStream:
 		return true
 	}
 	return false
@@ -60,6 +61,9 @@ func (r *Router) inputTokens(p ports.Prompt) int64 {
 	}
 	for _, t := range p.Messages {
 		n += r.tokens(t.Text()) + messageTokens
+		for _, f := range filesOf(t.Parts) {
+			n += chat.FileTokens(f.MediaType, f.Size)
+		}
 	}
 	return int64(n)
 }

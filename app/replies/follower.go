@@ -330,12 +330,25 @@ func (s *Service) await(ctx context.Context, run chat.Run) (end Event, err error
 
 // unanswered is the fault of a run that ended without a reply to give.
 func unanswered(run chat.Run) *fault.Error {
-	switch {
-	case run.State == chat.Stopped:
+	if run.State == chat.Stopped {
 		return fault.New(fault.Conflict, "The reply was stopped before it began")
-	case run.Failure == FailureUnavailable:
-		return fault.New(fault.AIUnavailable, "No AI provider is available at the moment; your message is kept").
-			After(cmp.Or(run.RetryAfter, 5*time.Second))
+	}
+	f := Failed(run)
+	if f.Kind == fault.AIUnavailable {
+		return f.After(cmp.Or(run.RetryAfter, 5*time.Second))
+	}
+	return f
+}
+
+// Failed returns the fault of a run that has failed, by its code.
+func Failed(run chat.Run) *fault.Error {
+	switch run.Failure {
+	case FailureUnavailable:
+		return fault.New(fault.AIUnavailable, "No AI provider is available at the moment; your message is kept")
+	case FailureFiles:
+		return fault.New(fault.AIUnavailable, "The files of this conversation are not available at the moment; your message is kept")
+	case FailureFile:
+		return fault.New(fault.AIFailed, "The model could not read a file of this conversation; your message is kept")
 	}
 	return fault.New(fault.AIFailed, "The AI could not finish its reply; your message is kept")
 }

@@ -145,10 +145,10 @@ func failure(err error) (code, reason string) {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return FailureTimeout, "deadline"
+	case reason == FailureKey, reason == FailureFile, reason == FailureFiles:
+		return reason, reason
 	case fault.Is(err, fault.AIUnavailable):
 		return FailureUnavailable, reason
-	case reason == FailureKey:
-		return FailureKey, reason
 	case strings.HasSuffix(reason, "_timeout"):
 		return FailureTimeout, reason
 	}

@@ -119,6 +119,8 @@ func TestSend_FailureKeepsTheMessage(t *testing.T) {
 	}{
 		"Unavailable": {fault.New(fault.AIUnavailable, "x"), fault.AIUnavailable, replies.FailureUnavailable},
 		"Broken":      {fault.New(fault.AIFailed, "x").With("reason", "reset"), fault.AIFailed, replies.FailureProvider},
+		"BadFile":     {fault.New(fault.AIFailed, "x").With("reason", "file_refused"), fault.AIFailed, replies.FailureFile},
+		"NoFiles":     {fault.New(fault.AIUnavailable, "x").With("reason", "files_unavailable"), fault.AIUnavailable, replies.FailureFiles},
 		"Late":        {context.DeadlineExceeded, fault.AIFailed, replies.FailureTimeout},
 		"Silent":      {nil, fault.AIFailed, replies.FailureEmpty},
 	} {

@@ -160,6 +160,8 @@ const (
 	FailureUnavailable = "ai_unavailable"     // no provider could be asked
 	FailureProvider    = "ai_failed"          // asked, and it went wrong
 	FailureKey         = "provider_auth"      // the provider refuses the configured key
+	FailureFile        = "file_refused"       // the model could not read a file
+	FailureFiles       = "files_unavailable"  // the files could not be read for the model
 	FailureTimeout     = "timeout"            // a time limit passed
 	FailureEmpty       = "empty_reply"        // it ended well, without a word
 	FailureAttempts    = "attempts_exhausted" // its instances kept dying

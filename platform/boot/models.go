@@ -85,8 +85,8 @@ func unpriced(router *providers.Router, budgets access.Budgets) (names []string)
 func modelConfig(c config.Config) providers.Config {
 	return providers.Config{
 		Order:     c.AI.AIProviders,
-		OpenAI:    providers.Provider{Key: c.AI.OpenAIKey.Reveal(), BaseURL: c.AI.OpenAIBaseURL, Models: c.AI.OpenAIModels},
-		Anthropic: providers.Provider{Key: c.AI.AnthropicKey.Reveal(), BaseURL: c.AI.AnthropicBaseURL, Models: c.AI.AnthropicModels},
+		OpenAI:    providers.Provider{Key: c.AI.OpenAIKey.Reveal(), BaseURL: c.AI.OpenAIBaseURL, Models: c.AI.OpenAIModels, Files: providers.FilesNamed(c.AI.OpenAIFiles)},
+		Anthropic: providers.Provider{Key: c.AI.AnthropicKey.Reveal(), BaseURL: c.AI.AnthropicBaseURL, Models: c.AI.AnthropicModels, Files: providers.FilesNamed(c.AI.AnthropicFiles)},
 		DemoDelay: c.AI.DemoDelay,
 		Limits: upstream.Limits{
 			Connect: c.AI.ConnectTimeout, FirstToken: c.AI.FirstTokenTimeout, Idle: c.AI.IdleTimeout, MaxReply: c.AI.MaxReplyChars,

@@ -91,9 +91,11 @@ type AI struct {
 	OpenAIKey         Secret        `env:"OPENAI_API_KEY" desc:"Key for OpenAI, or for the server at OPENAI_BASE_URL."`
 	OpenAIBaseURL     string        `env:"OPENAI_BASE_URL" desc:"A server with OpenAI's chat completions API, with its version, such as http://localhost:11434/v1."`
 	OpenAIModels      []string      `env:"OPENAI_MODEL" desc:"Models that may be used, separated by commas; the first one is the default. Unset: one of middling price, or, with OPENAI_BASE_URL, the only model that the server lists."`
+	OpenAIFiles       []string      `env:"OPENAI_FILES" desc:"Files beside text that these models can read, separated by commas: images, pdf; or none. Unset: what OpenAI's models can read, and none with OPENAI_BASE_URL."`
 	AnthropicKey      Secret        `env:"ANTHROPIC_API_KEY" desc:"Key for Anthropic."`
 	AnthropicBaseURL  string        `env:"ANTHROPIC_BASE_URL" desc:"A server with Anthropic's messages API."`
 	AnthropicModels   []string      `env:"ANTHROPIC_MODEL" desc:"Models that may be used, as with OPENAI_MODEL."`
+	AnthropicFiles    []string      `env:"ANTHROPIC_FILES" desc:"As OPENAI_FILES, for Anthropic's models, and none with ANTHROPIC_BASE_URL."`
 	MaxConcurrency    int           `env:"AI_MAX_CONCURRENCY" envDefault:"64" desc:"Maximum replies that one provider generates at the same time for this instance; further ones are refused with 503 rather than queued."`
 	MaxTokens         int           `env:"AI_MAX_TOKENS" envDefault:"8192" desc:"Maximum output tokens that a caller may ask for, and that a reply of a user with a budget may have."`
 	Titles            bool          `env:"AI_TITLES" envDefault:"false" desc:"Let the model name a conversation after its first reply. What that uses counts towards the user's usage."`

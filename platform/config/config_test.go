@@ -82,6 +82,8 @@ func TestLoad_Refuses(t *testing.T) {
 		{"RATE_LIMIT_FAIL", "canary"},
 		{"AI_PROVIDERS", "demo,canary"},
 		{"AI_PROVIDERS", "openai"},
+		{"OPENAI_FILES", "images,canary"},
+		{"ANTHROPIC_FILES", "pdf,none"},
 		{"AI_PROVIDERS", "anthropic"},
 		{"OPENAI_BASE_URL", "canary"},
 		{"AI_MAX_CONCURRENCY", "0"},

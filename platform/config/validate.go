@@ -87,6 +87,8 @@ func (c Config) Validate() error {
 	if slices.Contains(c.AI.AIProviders, "anthropic") && !c.AI.AnthropicKey.Set() && c.AI.AnthropicBaseURL == "" {
 		v.add("AI_PROVIDERS names anthropic, which needs ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL")
 	}
+	v.files("OPENAI_FILES", c.AI.OpenAIFiles)
+	v.files("ANTHROPIC_FILES", c.AI.AnthropicFiles)
 	v.url("OPENAI_BASE_URL", c.AI.OpenAIBaseURL, "http", "https")
 	v.url("ANTHROPIC_BASE_URL", c.AI.AnthropicBaseURL, "http", "https")
 	v.atLeast("AI_MAX_CONCURRENCY", c.AI.MaxConcurrency, 1)
@@ -215,6 +217,16 @@ func (p *problems) notNegative(name string, d time.Duration) {
 func (p *problems) positive(name string, d time.Duration) {
 	if d <= 0 {
 		p.add("%s must be longer than 0", name)
+	}
+}
+
+// files checks a list of kinds of files.
+func (p *problems) files(name string, kinds []string) {
+	for _, kind := range kinds {
+		p.oneOf(name, kind, "images", "pdf", "none")
+	}
+	if len(kinds) > 1 && slices.Contains(kinds, "none") {
+		p.add("%s names none beside others", name)
 	}
 }
 

@@ -106,6 +106,29 @@ func Model(t *testing.T, open func(t *testing.T) (m ports.Model, params chat.Par
 			t.Errorf("answer %+v, error %v", a, err)
 		}
 	})
+	t.Run("TextFile", func(t *testing.T) {
+		l := record(t, open, "!echo one two")
+		l.attach(func(context.Context, string, string) ([]byte, error) { return []byte("a file"), nil })
+		if a, err := l.generate(t.Context()); err != nil || a.FinishReason != "stop" || l.text() == "" {
+			t.Errorf("replied %q, answer %+v, error %v", l.text(), a, err)
+		}
+	})
+	t.Run("FileIsGone", func(t *testing.T) {
+		l := record(t, open, "!echo one two")
+		l.attach(func(context.Context, string, string) ([]byte, error) { return nil, chat.FileNotFound() })
+		if a, err := l.generate(t.Context()); err != nil || a.FinishReason != "stop" || l.text() == "" {
+			t.Errorf("replied %q, answer %+v, error %v", l.text(), a, err)
+		}
+	})
+	t.Run("FilesAreUnavailable", func(t *testing.T) {
+		l := record(t, open, "!echo one two")
+		l.attach(func(context.Context, string, string) ([]byte, error) {
+			return nil, fault.New(fault.Unavailable, "The files are unavailable")
+		})
+		if _, err := l.generate(t.Context()); !fault.Is(err, fault.AIUnavailable) || len(l.deltas()) > 0 {
+			t.Errorf("replied %q, error %v", l.text(), err)
+		}
+	})
 	t.Run("ConcurrentCalls", func(t *testing.T) {
 		m, params := open(t)
 		var wg sync.WaitGroup
@@ -141,6 +164,13 @@ func record(t *testing.T, open func(*testing.T) (ports.Model, chat.Params), text
 
 func promptFor(params chat.Params, text string) ports.Prompt {
 	return ports.Prompt{UserID: "user-1", RunID: "run-1", Params: params, Messages: []ports.PromptMessage{ports.PromptText(chat.User, text)}}
+}
+
+// attach adds a text file to the prompt.
+func (l *recording) attach(read ports.ReadFile) {
+	last := &l.prompt.Messages[len(l.prompt.Messages)-1]
+	last.Parts = append(last.Parts, chat.Part{Kind: chat.FilePart, ID: "file-1", Name: "notes.txt", MediaType: "text/plain", Size: 6})
+	l.prompt.ReadFile = read
 }
 
 // at calls then when the nth delta arrives.

@@ -2,8 +2,10 @@ package anthropic
 
 import (
 	"cmp"
+	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -14,6 +16,8 @@ import (
 // does not stream.
 type decoder struct {
 	stopReason gjson.Result
+	block      string          // the type of the block that is being read
+	signature  strings.Builder // of its thinking
 }
 
 // decode reads an event. Its type stands in the data and in the event's name;
@@ -24,7 +28,9 @@ func (d *decoder) decode(event upstream.Event, r *upstream.Reply) error {
 		return err
 	}
 	switch kind := cmp.Or(e.Get("type").Str, event.Name); kind {
-	case "ping", "content_block_stop", "":
+	case "ping", "":
+	case "content_block_stop":
+		d.endBlock(r)
 	case "message_start":
 		return d.message(e.Get("message"), r)
 	case "message":
@@ -33,10 +39,10 @@ func (d *decoder) decode(event upstream.Event, r *upstream.Reply) error {
 		}
 		return d.finish(r)
 	case "content_block_start":
-		return r.Content(upstream.ReadContent(e.Get("content_block")))
+		return d.beginBlock(e.Get("content_block"), r)
 	case "content_block_delta":
 		r.Begin() // whatever it is: a signature comes after reasoning that is not shown
-		return r.Content(upstream.ReadContent(e.Get("delta")))
+		return d.delta(e.Get("delta"), r)
 	case "message_delta":
 		d.usage(e.Get("usage"), r)
 		d.stop(e.Get("delta.stop_reason"))
@@ -62,7 +68,77 @@ func (d *decoder) message(m gjson.Result, r *upstream.Reply) error {
 	}
 	d.usage(m.Get("usage"), r)
 	d.stop(m.Get("stop_reason"))
-	return r.Content(upstream.ReadContent(m.Get("content")))
+	content := m.Get("content")
+	if !content.IsArray() {
+		return r.Content(upstream.ReadContent(content))
+	}
+	for _, block := range content.Array() {
+		if err := d.beginBlock(block, r); err != nil {
+			return err
+		}
+		d.endBlock(r)
+	}
+	return nil
+}
+
+// beginBlock reads the start of a block, which may be all of it.
+func (d *decoder) beginBlock(block gjson.Result, r *upstream.Reply) error {
+	d.endBlock(r)
+	d.block = block.Get("type").Str
+	switch d.block {
+	case "thinking":
+		d.sign(block.Get("signature").Str)
+	case "redacted_thinking":
+		d.state("redacted", block.Get("data").Str, r)
+	}
+	return r.Content(upstream.ReadContent(block))
+}
+
+// delta reads more of a block.
+func (d *decoder) delta(delta gjson.Result, r *upstream.Reply) error {
+	switch delta.Get("type").Str {
+	case "signature_delta":
+		d.sign(delta.Get("signature").Str)
+	case "input_json_delta":
+		if d.block == "server_tool_use" { // of a tool that Anthropic calls itself
+			return nil
+		}
+	}
+	return r.Content(upstream.ReadContent(delta))
+}
+
+// endBlock passes on the signature of the block that has ended.
+func (d *decoder) endBlock(r *upstream.Reply) {
+	d.state("signature", d.signature.String(), r)
+	d.signature.Reset()
+	d.block = ""
+}
+
+// maxSignature bounds the signature of one block, in bytes. A longer one is cut
+// somewhere beyond that, and not passed on.
+const maxSignature = 1 << 20
+
+// sign adds a piece of the signature of the block.
+func (d *decoder) sign(piece string) {
+	if d.signature.Len() <= maxSignature {
+		d.signature.WriteString(piece)
+	}
+}
+
+// state passes on what Anthropic wants back with thinking: the signature of a
+// block, or the data of one that is redacted.
+//
+//	{"signature": "..."}
+//	{"redacted": "..."}
+func (d *decoder) state(name, value string, r *upstream.Reply) {
+	if value == "" || len(value) > maxSignature {
+		return
+	}
+	state, err := json.Marshal(map[string]string{name: value})
+	if err != nil { // a string always has a JSON form
+		panic(err)
+	}
+	r.State(string(state))
 }
 
 func (d *decoder) stop(reason gjson.Result) {
@@ -73,6 +149,7 @@ func (d *decoder) stop(reason gjson.Result) {
 
 // finish ends the reply. Without a stop reason the end of the message is one.
 func (d *decoder) finish(r *upstream.Reply) error {
+	d.endBlock(r)
 	r.Finish(cmp.Or(d.stopReason.String(), "end_turn"))
 	return io.EOF
 }

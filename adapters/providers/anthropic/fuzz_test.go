@@ -25,6 +25,11 @@ func FuzzGenerate(f *testing.F) {
 			"event: content_block_stop\n" + `data: {"type":"content_block_stop","index":0}` + "\n\n" +
 			"event: message_delta\n" + `data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}` + "\n\n" +
 			"event: message_stop\n" + `data: {"type":"message_stop"}` + "\n\n",
+		"event: content_block_start\n" + `data: {"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","data":"eA=="}}` + "\n\n" +
+			"event: content_block_delta\n" + `data: {"type":"content_block_delta","index":1,"delta":{"type":"signature_delta","signature":"eA=="}}` + "\n\n" +
+			"event: content_block_start\n" + `data: {"type":"content_block_start","index":2,"content_block":{"type":"web_search_tool_result","content":[{"type":"web_search_result","url":"https://example.com/","title":"canary"}]}}` + "\n\n" +
+			"event: content_block_delta\n" + `data: {"type":"content_block_delta","index":3,"delta":{"type":"citations_delta","citation":{"url":"https://example.com/2","title":"canary"}}}` + "\n\n" +
+			"event: message_stop\n" + `data: {"type":"message_stop"}` + "\n\n",
 		"event: ping\n" + `data: {"type":"ping"}` + "\n\n",
 		"event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"canary"}}` + "\n\n",
 		"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"\xff\"}}\n\n",

@@ -16,7 +16,7 @@ var budgets = map[string]int64{"low": 1024, "medium": 4096, "high": 16384}
 
 // request returns the request for a prompt, without the members in omit and
 // without what the model is known to refuse.
-func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.Request {
+func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omit upstream.Members) upstream.Request {
 	params := prompt.Params
 	body := sdk.MessageNewParams{Model: params.Model, MaxTokens: p.maxTokens}
 	var req upstream.Request
@@ -26,12 +26,11 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 	if params.System != "" {
 		body.System = []sdk.TextBlockParam{{Text: params.System}}
 	}
-	for _, m := range upstream.Messages(prompt.Messages) {
-		block := sdk.NewTextBlock(m.Text())
+	for _, m := range messages {
 		if m.Role == chat.Assistant {
-			body.Messages = append(body.Messages, sdk.NewAssistantMessage(block))
+			body.Messages = append(body.Messages, sdk.NewAssistantMessage(blocks(m)...))
 		} else {
-			body.Messages = append(body.Messages, sdk.NewUserMessage(block))
+			body.Messages = append(body.Messages, sdk.NewUserMessage(blocks(m)...))
 		}
 	}
 	if prompt.UserID != "" && !omit.Has("metadata") {
@@ -66,6 +65,45 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 	}
 	req.Params, req.MaxOutput = body, body.MaxTokens
 	return req
+}
+
+// blocks returns the content of a message.
+func blocks(m upstream.Message) (list []sdk.ContentBlockParamUnion) {
+	for _, b := range m.Blocks {
+		switch b.Kind {
+		case upstream.ImageFile:
+			list = append(list, sdk.NewImageBlockBase64(b.File.MediaType, b.Base64()))
+		case upstream.PDFFile:
+			list = append(list, document(b, sdk.NewDocumentBlock(sdk.Base64PDFSourceParam{Data: b.Base64()})))
+		case upstream.TextFile:
+			if strings.TrimSpace(b.FileText()) == "" { // a document must have text
+				list = append(list, sdk.NewTextBlock(b.Inline()))
+				continue
+			}
+			list = append(list, document(b, sdk.NewDocumentBlock(sdk.PlainTextSourceParam{Data: b.FileText()})))
+		default:
+			list = append(list, sdk.NewTextBlock(b.Text))
+		}
+	}
+	return list
+}
+
+// document names a document by its file.
+func document(b upstream.Block, block sdk.ContentBlockParamUnion) sdk.ContentBlockParamUnion {
+	block.OfDocument.Title = sdk.String(b.FileName())
+	return block
+}
+
+// ReadsFiles reports whether Anthropic's model of that name reads images and PDFs.
+// A name that is not known is taken for a new model.
+func ReadsFiles(model string) (images, pdf bool) {
+	switch {
+	case strings.HasPrefix(model, "claude-2"), strings.HasPrefix(model, "claude-instant"):
+		return false, false
+	case strings.HasPrefix(model, "claude-3-opus"), strings.HasPrefix(model, "claude-3-sonnet"), strings.HasPrefix(model, "claude-3-haiku"):
+		return true, false
+	}
+	return true, true
 }
 
 // generation is how a model is asked to think.

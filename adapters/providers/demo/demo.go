@@ -13,6 +13,7 @@ import (
 
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
+	"parley/domain/fault"
 	"parley/ports"
 )
 
@@ -29,21 +30,27 @@ type Provider struct {
 // user alone, which may begin with a directive (see scriptFor). When the prompt
 // ends with the beginning of the same reply, the rest of it is streamed.
 func (p Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
-	s := scriptFor(lastOf(prompt.Messages, chat.User))
-	words := strings.SplitAfter(s.text, " ")
-	sent := 0
-	if n := len(prompt.Messages); n > 0 && prompt.Messages[n-1].Role == chat.Assistant {
-		sent = wordsIn(words, prompt.Messages[n-1].Text())
-	}
+	last := lastOf(prompt.Messages, chat.User)
+	s := scriptFor(last.Text())
 	free := int64(0)
 	a := ports.Answer{
 		Provider: Name, Model: Name, CostMicros: &free,
 		Usage:    chat.Usage{Input: p.input(prompt), Estimated: true},
 		Metadata: map[string]any{"demo": true},
 	}
+	attached, err := describeFiles(ctx, prompt, last)
+	if err != nil {
+		return a, err
+	}
+	s.text += attached
 	if s.hang {
 		<-ctx.Done()
 		return a, upstream.Ended(ctx)
+	}
+	words := strings.SplitAfter(s.text, " ")
+	sent := 0
+	if n := len(prompt.Messages); n > 0 && prompt.Messages[n-1].Role == chat.Assistant {
+		sent = wordsIn(words, prompt.Messages[n-1].Text())
 	}
 	pace := p.Delay
 	if s.spread > 0 {
@@ -96,13 +103,33 @@ func wordsIn(words []string, prefix string) int {
 	return 0
 }
 
-func lastOf(messages []ports.PromptMessage, role chat.Role) string {
+func lastOf(messages []ports.PromptMessage, role chat.Role) ports.PromptMessage {
 	for i := len(messages) - 1; i >= 0; i-- {
 		if messages[i].Role == role {
-			return messages[i].Text()
+			return messages[i]
 		}
 	}
-	return ""
+	return ports.PromptMessage{}
+}
+
+// describeFiles says which files a message has, as the end of a reply to it.
+func describeFiles(ctx context.Context, prompt ports.Prompt, m ports.PromptMessage) (string, error) {
+	var b strings.Builder
+	for _, f := range m.Parts {
+		if f.Kind != chat.FilePart {
+			continue
+		}
+		data, err := upstream.ReadFile(ctx, prompt, f.ID)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			fmt.Fprintf(&b, " Its file %s is not available any more.", f.Name)
+		case err != nil:
+			return "", err
+		default:
+			fmt.Fprintf(&b, " Its file %s is %s of %d bytes.", f.Name, f.MediaType, len(data))
+		}
+	}
+	return b.String(), nil
 }
 
 func (p Provider) input(prompt ports.Prompt) int64 {

@@ -87,6 +87,28 @@ func TestDemo_Directives(t *testing.T) {
 	})
 }
 
+func TestDemo_SaysWhichFilesItGot(t *testing.T) {
+	m := user("hello there")
+	for _, id := range []string{"1", "gone"} {
+		m.Parts = append(m.Parts, chat.Part{Kind: chat.FilePart, ID: id, Name: id + ".txt", MediaType: "text/plain"})
+	}
+	var text strings.Builder
+	_, err := Provider{}.Generate(t.Context(), ports.Prompt{
+		Messages: []ports.PromptMessage{m},
+		ReadFile: func(_ context.Context, _, id string) ([]byte, error) {
+			if id != "1" {
+				return nil, chat.FileNotFound()
+			}
+			return []byte("content"), nil
+		},
+	}, func(d chat.Delta) { text.WriteString(d.Text) })
+	for _, want := range []string{"2 words", "Its file 1.txt is text/plain of 7 bytes.", "Its file gone.txt is not available any more."} {
+		if err != nil || !strings.Contains(text.String(), want) {
+			t.Errorf("%q lacks %q, %v", text.String(), want, err)
+		}
+	}
+}
+
 func TestDemo_Pace(t *testing.T) {
 	t.Run("WordByWord", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

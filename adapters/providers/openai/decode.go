@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -34,6 +35,7 @@ func (d *decoder) decode(e upstream.Event, r *upstream.Reply) error {
 	if e.Name == "error" || chunk.Get("object").Str == "error" { // vLLM, Mistral
 		return upstream.ParseRefusal(chunk, http.StatusOK, nil).Fault()
 	}
+	var sources []chat.Part // after the text, wherever they stand
 	chunk.ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "model":
@@ -47,6 +49,8 @@ func (d *decoder) decode(e upstream.Event, r *upstream.Reply) error {
 			})
 		case "usage":
 			reportUsage(value, r)
+		case "citations", "search_results": // Perplexity, xAI
+			sources = append(sources, upstream.ReadSources(value)...)
 		case "x_groq":
 			reportUsage(value.Get("usage"), r)
 		case "error":
@@ -60,7 +64,17 @@ func (d *decoder) decode(e upstream.Event, r *upstream.Reply) error {
 		}
 		return err == nil
 	})
+	r.Sources(titled(sources)...)
 	return err
+}
+
+// titled puts the sources with a title first: Perplexity lists its pages twice,
+// as addresses alone and with titles.
+func titled(sources []chat.Part) []chat.Part {
+	slices.SortStableFunc(sources, func(a, b chat.Part) int {
+		return cmp.Compare(min(len(b.Title), 1), min(len(a.Title), 1))
+	})
+	return sources
 }
 
 // decodeChoice reads a choice. Its content is in a delta, in a message (of a
@@ -140,7 +154,11 @@ func (d *decoder) pass(c content, r *upstream.Reply) error {
 			c.Parts[i].Text = d.reasoning.unseen("content", p.Text)
 		}
 	}
-	return r.Content(c.Content)
+	if err := r.Content(c.Content); err != nil {
+		return err
+	}
+	r.Sources(titled(c.sources)...)
+	return nil
 }
 
 // content is that of a delta or a message, gathered from several members.
@@ -148,12 +166,17 @@ type content struct {
 	upstream.Content
 	reasoning string // of members that hold nothing else
 	source    string // the first of them
+	sources   []chat.Part
 }
 
 func (c *content) isEmpty() bool { return c.Empty() && c.reasoning == "" }
 
 func (c *content) merge(more upstream.Content) {
-	c.Parts = append(c.Parts, more.Parts...)
+	if c.Parts == nil {
+		c.Parts = more.Parts
+	} else {
+		c.Parts = append(c.Parts, more.Parts...)
+	}
 	if c.Unsupported == "" {
 		c.Unsupported = more.Unsupported
 	}
@@ -227,8 +250,11 @@ func (d *decoder) read(v gjson.Result, r *upstream.Reply) (c content) {
 			}
 		case "usage":
 			reportUsage(value, r)
-		case "role", "name", "id", "type", "index", "status", "annotations", "citations", "logprobs", "token_ids",
-			"provider_specific_fields", "reasoning_signature", "signature":
+		case "annotations", "citations", "search_results":
+			c.sources = append(c.sources, upstream.ReadSources(value)...)
+		case "provider_specific_fields": // LiteLLM
+			c.sources = append(c.sources, upstream.ReadSources(value.Get("citations"))...)
+		case "role", "name", "id", "type", "index", "status", "logprobs", "token_ids", "reasoning_signature", "signature":
 		default:
 			if !isEmpty(value) {
 				r.UnknownMember(key.Str)

@@ -21,6 +21,7 @@ func FuzzGenerate(f *testing.F) {
 		`data: {"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"canary"},"finish_reason":null}]}` + "\n\n" +
 			`data: {"choices":[{"index":0,"delta":{"reasoning_content":"canary"},"finish_reason":null}]}` + "\n\n" +
 			`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}}}` + "\n\ndata: [DONE]\n\n",
+		`data: {"citations":["https://example.com/"],"search_results":[{"url":"https://example.com/2","title":"canary"}],"choices":[{"delta":{"content":"canary","annotations":[{"type":"url_citation","url_citation":{"url":"https://example.com/3","title":"canary"}}]},"finish_reason":"stop"}]}` + "\n\n",
 		": comment\nevent: x\nid: 1\nretry: 5\n\r\n\r\ndata:{\"choices\":[]}\n\ndata: [DONE]\n\n",
 		`data: {"error":{"message":"canary","type":"server_error","code":"overloaded"}}` + "\n\n",
 		`data: {"choices":[{"delta":{"content":"\ud800"},"finish_reason":"length"}]}` + "\n\n",

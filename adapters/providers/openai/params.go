@@ -13,18 +13,22 @@ import (
 
 // request returns the request for a prompt, without the members in omit and
 // without what the model is known to refuse.
-func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.Request {
+func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omit upstream.Members) upstream.Request {
 	params := prompt.Params
 	body := sdk.ChatCompletionNewParams{Model: params.Model}
 	req := upstream.Request{MaxOutput: int64(params.MaxTokens)}
 	if params.System != "" {
 		body.Messages = append(body.Messages, sdk.SystemMessage(params.System))
 	}
-	for _, m := range upstream.Messages(prompt.Messages) {
-		if m.Role == chat.Assistant {
-			body.Messages = append(body.Messages, sdk.AssistantMessage(m.Text()))
-		} else {
-			body.Messages = append(body.Messages, sdk.UserMessage(m.Text()))
+	for _, m := range messages {
+		text, parts := messageContent(m)
+		switch {
+		case m.Role == chat.Assistant:
+			body.Messages = append(body.Messages, sdk.AssistantMessage(text))
+		case parts != nil:
+			body.Messages = append(body.Messages, sdk.UserMessage(parts))
+		default:
+			body.Messages = append(body.Messages, sdk.UserMessage(text))
 		}
 	}
 	// use reports whether to send an optional member.
@@ -61,6 +65,35 @@ func (p *Provider) request(prompt ports.Prompt, omit upstream.Members) upstream.
 	return req
 }
 
+// messageContent returns the content of a message: a text, or parts if there is anything
+// else. Many servers take a text only.
+func messageContent(m upstream.Message) (text string, parts []sdk.ChatCompletionContentPartUnionParam) {
+	var texts []string
+	only := true
+	for _, b := range m.Blocks {
+		switch b.Kind {
+		case upstream.ImageFile:
+			only = false
+			parts = append(parts, sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: b.DataURL()}))
+			continue
+		case upstream.PDFFile:
+			only = false
+			parts = append(parts, sdk.FileContentPart(sdk.ChatCompletionContentPartFileFileParam{
+				Filename: sdk.String(b.FileName()), FileData: sdk.String(b.DataURL()),
+			}))
+			continue
+		case upstream.TextFile:
+			b.Text = b.Inline()
+		}
+		texts = append(texts, b.Text)
+		parts = append(parts, sdk.TextContentPart(b.Text))
+	}
+	if only {
+		return strings.Join(texts, "\n\n"), nil
+	}
+	return "", parts
+}
+
 // bound sets the bound of output tokens under the name that the server knows:
 // OpenAI's newer one, or the older one of compatible servers. A server that
 // refuses one of them is sent the other; a bound is never left out.
@@ -79,6 +112,19 @@ func (p *Provider) bound(body *sdk.ChatCompletionNewParams, n int64, omit upstre
 	} else {
 		body.MaxCompletionTokens = sdk.Int(n)
 	}
+}
+
+// ReadsFiles reports whether OpenAI's model of that name reads images and PDFs. A
+// name that is not known is taken for a new model.
+func ReadsFiles(model string) (images, pdf bool) {
+	switch {
+	case strings.HasPrefix(model, "gpt-4-turbo") && !strings.HasPrefix(model, "gpt-4-turbo-preview"):
+		return true, false
+	case model == "gpt-4", strings.HasPrefix(model, "gpt-4-"), strings.HasPrefix(model, "gpt-3.5"),
+		strings.HasPrefix(model, "o1-mini"), strings.HasPrefix(model, "o1-preview"), strings.HasPrefix(model, "o3-mini"):
+		return false, false
+	}
+	return true, true
 }
 
 // reasons reports whether OpenAI's model of that name reasons, and therefore

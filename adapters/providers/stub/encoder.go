@@ -120,6 +120,9 @@ func (e openAIEncoder) document() any {
 	if e.s.reply.Reasoning != "" {
 		message["reasoning_content"] = e.s.reply.Reasoning
 	}
+	if e.s.reply.Output != nil {
+		e.addParts(message)
+	}
 	return map[string]any{
 		"id": fmt.Sprintf("chatcmpl-%d", e.s.call.N), "object": "chat.completion", "created": e.s.call.At.Unix(), "model": e.s.call.Model,
 		"choices": []any{map[string]any{"index": 0, "message": message, "logprobs": nil, "finish_reason": e.finish()}},
@@ -229,7 +232,11 @@ func (e anthropicEncoder) fail(kind string) error {
 }
 
 func (e anthropicEncoder) end() error {
-	if err := e.event("content_block_stop", map[string]any{"index": e.index()}); err != nil {
+	err := e.closeBlock()
+	if e.s.reply.Output == nil {
+		err = e.event("content_block_stop", map[string]any{"index": e.index()})
+	}
+	if err != nil {
 		return err
 	}
 	reports := e.s.usage
@@ -269,6 +276,9 @@ func (e anthropicEncoder) document() any {
 		content = append(content, map[string]any{"type": "thinking", "thinking": e.s.reply.Reasoning, "signature": "c3R1Yg=="})
 	}
 	content = append(content, map[string]any{"type": "text", "text": strings.Join(e.s.chunks(), "")})
+	if e.s.reply.Output != nil {
+		content = e.blocks()
+	}
 	usage := e.usage()
 	usage["input_tokens"] = e.s.call.Input
 	return map[string]any{

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -65,7 +64,7 @@ func (b *recordedBody) Read(p []byte) (int, error) {
 func (b *recordedBody) Close() error { return nil }
 
 // FuzzEvents checks a provider with any bytes as the events of a reply: it
-// returns, emits valid text only, and its errors are faults that quote none of
+// returns, emits only what can be stored, and its errors are faults that quote none of
 // the bytes. Seeds hold the word canary where text stands.
 func FuzzEvents(f *testing.F, open func(f *testing.F, t *RecordedTransport) ports.Model, seeds []string) {
 	f.Helper()
@@ -80,8 +79,13 @@ func FuzzEvents(f *testing.F, open func(f *testing.F, t *RecordedTransport) port
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		a, err := model.Generate(ctx, prompt, func(d chat.Delta) {
-			if !utf8.ValidString(d.Text) {
-				t.Errorf("invalid text: %q", d.Text)
+			for _, s := range []string{d.Text, d.URL, d.Title, d.State} {
+				if clean, _ := chat.CleanOutput(s); clean != s {
+					t.Errorf("cannot be stored: %q", s)
+				}
+			}
+			if d.Kind == chat.SourcePart && !strings.HasPrefix(strings.ToLower(d.URL), "http") {
+				t.Errorf("a source at %q", d.URL)
 			}
 		})
 		switch {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"parley/domain/chat"
 )
 
 // Script returns the reply to a call. It is called concurrently.
@@ -27,6 +29,10 @@ type Reply struct {
 	Text      string   // sent word by word
 	Chunks    []string // sent one by one, instead of Text
 	Finish    string   // the reason to end; "": stop or end_turn
+	// Output are parts to send instead of Reasoning, Text and Chunks, in their order:
+	// text, reasoning, sources, and with Anthropic the State of reasoning. A state
+	// without text is that of redacted thinking.
+	Output []chat.Part
 
 	NoUsage    bool
 	CacheRead  int64 // the part of the input that came from a prompt cache

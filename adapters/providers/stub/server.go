@@ -37,7 +37,10 @@ type Call struct {
 }
 
 // Message is one message of a call.
-type Message struct{ Role, Text string }
+type Message struct {
+	Role, Text string
+	Files      []File
+}
 
 // Last returns the text of the last message.
 func (c Call) Last() string {
@@ -217,7 +220,7 @@ func (c *Call) read() {
 	for _, item := range list {
 		m, _ := item.(map[string]any)
 		role, _ := m["role"].(string)
-		c.Messages = append(c.Messages, Message{Role: role, Text: contentText(m["content"])})
+		c.Messages = append(c.Messages, Message{Role: role, Text: contentText(m["content"]), Files: contentFiles(m["content"])})
 	}
 	for _, m := range c.Messages {
 		c.Input += Tokens(m.Text)

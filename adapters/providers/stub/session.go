@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"parley/domain/chat"
 )
 
 // session sends one reply to one client.
@@ -18,7 +20,11 @@ type session struct {
 	output int64           // tokens sent
 	usage  []any           // reports left to send
 	events int
-	held   []byte // by Coalesce, and the end of an event by Unterminated
+
+	block     int    // Anthropic: index of the block that is open, or comes next
+	blockType string // "": none is open
+
+	held []byte // by Coalesce, and the end of an event by Unterminated
 }
 
 var errDisconnected = errors.New("the client disconnected")
@@ -28,6 +34,7 @@ type encoder interface {
 	begin() error
 	reasoning(text string) error
 	text(chunk string) error
+	part(p chat.Part) error
 	ping() error
 	fail(kind string) error
 	end() error
@@ -83,6 +90,9 @@ func (s *session) writeRaw() bool {
 
 func (s *session) writeDocument(e encoder) bool {
 	s.output = Tokens(s.reply.Reasoning) + Tokens(strings.Join(s.chunks(), ""))
+	for _, p := range s.reply.Output {
+		s.output += Tokens(p.Text)
+	}
 	s.w.Header().Set("Content-Type", "application/json")
 	_, err := s.w.Write([]byte(encode(e.document())))
 	return err == nil
@@ -110,6 +120,9 @@ func (s *session) stream(e encoder) error {
 	s.usage = s.reply.Usage
 	if err := e.begin(); err != nil {
 		return err
+	}
+	if s.reply.Output != nil {
+		return s.streamParts(e)
 	}
 	if s.reply.Reasoning != "" {
 		if err := e.reasoning(s.reply.Reasoning); err != nil {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -10,16 +11,18 @@ import (
 	"parley/domain/chat"
 )
 
-// Content is the text and the reasoning of a reply's JSON, in whichever shape a
+// Content is the text, the reasoning and the sources of a reply's JSON, in whichever shape a
 // server gives it: a string, a part, or a list of either.
 type Content struct {
-	Parts []chat.Part // in the order of the JSON; text and reasoning in turn
+	Parts []chat.Part // in the order of the JSON: text, reasoning and sources
 	// Unsupported names a part that holds something other than text; "" if there is none.
 	Unsupported string
 }
 
 // Empty reports whether there is neither text nor reasoning.
-func (c Content) Empty() bool { return len(c.Parts) == 0 }
+func (c Content) Empty() bool {
+	return !slices.ContainsFunc(c.Parts, func(p chat.Part) bool { return p.Kind != chat.SourcePart })
+}
 
 // maxNesting bounds lists within lists.
 const maxNesting = 8
@@ -39,6 +42,12 @@ func ReadReasoning(v gjson.Result) string {
 }
 
 func readContent(v gjson.Result, kind chat.PartKind) Content {
+	if v.Type == gjson.String { // as almost always
+		if v.Str == "" {
+			return Content{}
+		}
+		return Content{Parts: []chat.Part{{Kind: kind, Text: String(v)}}}
+	}
 	var r contentReader
 	r.read(v, kind, maxNesting)
 	r.endPart()
@@ -61,6 +70,14 @@ func (r *contentReader) add(kind chat.PartKind, text string) {
 		r.kind = kind
 	}
 	r.text.WriteString(text)
+}
+
+func (r *contentReader) addSources(v gjson.Result) {
+	if sources := ReadSources(v); len(sources) > 0 {
+		r.endPart()
+		r.kind = ""
+		r.content.Parts = append(r.content.Parts, sources...)
+	}
 }
 
 func (r *contentReader) endPart() {
@@ -100,16 +117,27 @@ var (
 func (r *contentReader) readPart(part gjson.Result, kind chat.PartKind, depth int) {
 	name := part.Get("type").Str
 	switch name {
-	case "signature_delta", "citations_delta", "redacted_thinking", // Anthropic
-		"reference",           // Mistral
+	case "signature_delta", "redacted_thinking", "server_tool_use", // Anthropic
 		"reasoning.encrypted": // OpenRouter
 		return // they hold no text
+	case "citations_delta": // Anthropic
+		r.addSources(part.Get("citation"))
+		return
+	case "reference", "tool_reference": // Mistral
+		r.addSources(part)
+		return
 	case "thinking", "thinking_delta", "reasoning", "reasoning_text", "reasoning.text", "reasoning.summary", "summary_text":
 		r.readMember(part, reasoningMembers, chat.ReasoningPart, depth)
 		return
 	}
+	if strings.HasSuffix(name, "_tool_result") { // Anthropic: of a tool that it calls itself
+		r.addSources(part.Get("content"))
+		return
+	}
 	found := r.readMember(part, reasoningMembers[:1], chat.ReasoningPart, depth)
 	found = r.readMember(part, textMembers, kind, depth) || found
+	r.addSources(part.Get("citations"))
+	r.addSources(part.Get("annotations"))
 	switch {
 	case found, name == "text", name == "text_delta", name == "" && len(part.Map()) == 0:
 	case name == "":

@@ -61,8 +61,9 @@ type Request struct {
 
 // Protocol is how a provider is asked and how its answers are read.
 type Protocol struct {
-	// Build makes the request of a prompt, without the members in omit.
-	Build func(p ports.Prompt, omit Members) Request
+	// Build makes the request of a prompt, whose messages are given, without the
+	// members in omit.
+	Build func(p ports.Prompt, messages []Message, omit Members) Request
 	// Post sends it. Into resp goes the response, whatever its status.
 	Post func(ctx context.Context, req Request, resp **http.Response) error
 	// Decode reads an event into the reply. It returns io.EOF after the last one.
@@ -83,7 +84,7 @@ func (e *Endpoint) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 		return a, err
 	}
 	defer resp.Body.Close()
-	reply := NewReply(watchdog, emit)
+	reply := NewReply(watchdog, e.provider, p.Params.Model, emit)
 	events := NewEventReader(resp.Body, e.limits.MaxEvent, e.limits.MaxEvent+6*e.limits.MaxReply) // a character takes up to 6 bytes of JSON
 	for err == nil && events.Next() {
 		err = protocol.Decode(events.Event(), reply)
@@ -103,9 +104,13 @@ func (e *Endpoint) Generate(ctx context.Context, p ports.Prompt, emit func(chat.
 // open sends the request, again without each optional member that the server
 // refuses by name, and returns the response that it accepts it with.
 func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) (*http.Response, Request, error) {
+	messages, err := Messages(ctx, p)
+	if err != nil {
+		return nil, Request{}, err
+	}
 	omit := e.refused.of(p.Params.Model)
 	for {
-		req := protocol.Build(p, omit)
+		req := protocol.Build(p, messages, omit)
 		var resp *http.Response
 		err := protocol.Post(ctx, req, &resp)
 		if resp != nil && resp.StatusCode >= 400 {
@@ -113,6 +118,9 @@ func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) 
 			if member := refusal.member(req.Optional); member != "" {
 				omit = append(slices.Clip(omit), member)
 				continue
+			}
+			if hasFiles(messages) && refusal.ofFile() {
+				return nil, req, refusal.fault(FileRefused)
 			}
 			return nil, req, refusal.Fault()
 		}
@@ -124,6 +132,7 @@ func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) 
 			return nil, req, err
 		}
 		e.refused.remember(p.Params.Model, omit)
+		resp.Request, req.Params = nil, nil // files are large, and a reply may take minutes
 		return resp, req, nil
 	}
 }

@@ -22,6 +22,8 @@ const (
 	Saturated   Reason = "saturated"    // AI_MAX_CONCURRENCY requests are running
 	Unreachable Reason = "unreachable"  // no connection
 
+	FilesUnavailable Reason = "files_unavailable" // the files of the prompt cannot be read now
+
 	// The provider refused the request.
 	RateLimited    Reason = "rate_limited"
 	QuotaExhausted Reason = "quota_exhausted" // the account has no credit, or has reached its spending limit
@@ -31,6 +33,7 @@ const (
 	UnknownModel   Reason = "model_not_found"  // the configured model does not exist
 	BadRequest     Reason = "request_refused"  // this request is invalid
 	TooLong        Reason = "context_too_long" // more tokens than the model takes
+	FileRefused    Reason = "file_refused"     // the model cannot read a file of the request
 
 	// The reply broke off, or did not begin.
 	FirstToken   Reason = "first_token_timeout"
@@ -53,6 +56,8 @@ const (
 	reasonDetail       = "reason"
 	failedMessage      = "The AI provider did not complete the reply"
 	unavailableMessage = "The AI is temporarily unavailable"
+	noFilesMessage     = "The files of this conversation are temporarily unavailable"
+	refusedFileMessage = "The AI model could not read a file of this conversation"
 )
 
 // traits say what follows from a reason, as long as no text has been shown.
@@ -64,8 +69,11 @@ type traits struct {
 }
 
 var traitsOf = map[Reason]traits{
-	BreakerOpen:    {unavailable: true, failover: true},
-	Saturated:      {unavailable: true, failover: true},
+	BreakerOpen: {unavailable: true, failover: true},
+	Saturated:   {unavailable: true, failover: true},
+
+	FilesUnavailable: {unavailable: true},
+
 	Unreachable:    {unavailable: true, retry: true, failover: true, counts: true},
 	RateLimited:    {unavailable: true, retry: true, failover: true, counts: true},
 	QuotaExhausted: {unavailable: true, failover: true, counts: true},
@@ -75,6 +83,7 @@ var traitsOf = map[Reason]traits{
 	UnknownModel:   {failover: true, counts: true},
 	BadRequest:     {},
 	TooLong:        {},
+	FileRefused:    {failover: true},
 	FirstToken:     {failover: true, counts: true},
 	Idle:           {failover: true, counts: true},
 	Deadline:       {},
@@ -103,6 +112,10 @@ func (r Reason) Counts() bool { return traitsOf[r].counts }
 // statuses, never a provider's own sentence, which may quote a key or a message.
 func Fail(r Reason, cause error) *fault.Error {
 	switch {
+	case r == FilesUnavailable:
+		return fault.Wrap(cause, fault.AIUnavailable, noFilesMessage).With(reasonDetail, string(r))
+	case r == FileRefused:
+		return fault.Wrap(cause, fault.AIFailed, refusedFileMessage).With(reasonDetail, string(r))
 	case r == Canceled:
 		return fault.Wrap(cause, fault.Canceled, "The reply was cancelled").With(reasonDetail, string(r))
 	case traitsOf[r].unavailable:

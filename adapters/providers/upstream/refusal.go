@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,8 +152,35 @@ var phrases = []struct {
 
 // Fault classifies a refusal: by code, by type, by phrases of its message, and
 // at last by status.
-func (r Refusal) Fault() error {
-	reason := r.reason()
+func (r Refusal) Fault() error { return r.fault(r.reason()) }
+
+// fileWords are in the sentences with which servers refuse files, in lower case.
+// Not all of them say that it is a file that they refuse.
+var fileWords = []string{
+	"image", "vision", "multimodal", "multi-modal", "mmproj", "document", "pdf", "file", "base64", "media type", "media_type",
+	"content must be a string", "content type", "valid string",
+}
+
+// ofFile reports whether a request with files was refused because of them: the
+// server cannot read such files, or not this one.
+func (r Refusal) ofFile() bool {
+	for _, name := range []string{r.Code, r.Type} {
+		if _, known := types[name]; known && types[name] != ServerError && types[name] != UnknownModel {
+			return false
+		}
+	}
+	message := strings.ToLower(r.Message + " " + r.Code + " " + r.Param)
+	names := slices.ContainsFunc(fileWords, func(word string) bool { return strings.Contains(message, word) })
+	switch r.Status {
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusNotImplemented:
+		return names && r.reason() != TooLong && r.reason() != QuotaExhausted && r.reason() != KeyRefused
+	case http.StatusNotFound, http.StatusInternalServerError: // OpenRouter; llama.cpp
+		return names && strings.Contains(message, "support")
+	}
+	return false
+}
+
+func (r Refusal) fault(reason Reason) error {
 	cause := fmt.Errorf("status %d, type %q, code %q", r.Status, label(r.Type), label(r.Code))
 	if r.Header != nil {
 		if id := label(cmp.Or(r.Header.Get("X-Request-Id"), r.Header.Get("Request-Id"))); id != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"parley/domain/chat"
@@ -17,6 +18,8 @@ import (
 type Reply struct {
 	Model string // as the server names it; "" when it does not
 
+	provider string // whose state of reasoning comes, and of which model
+	asked    string
 	watchdog *Watchdog
 	emit     func(chat.Delta)
 	begun    bool
@@ -24,6 +27,10 @@ type Reply struct {
 	text     bool                     // some text has come, not only reasoning
 	left     int                      // code points that may still come
 	partial  map[chat.PartKind]string // the bytes of a character whose rest has not come yet, of text and reasoning
+
+	sources sourceSet
+	states  int         // bytes of them
+	held    []chat.Part // sources and states from before the reply has begun
 
 	finish        string // in the words of ports.Answer; "": no reason to end has come
 	failedFinish  error  // of a reason to end that is a failure
@@ -34,9 +41,10 @@ type Reply struct {
 	usage         usageMeter
 }
 
-// NewReply returns the receiver of one reply.
-func NewReply(w *Watchdog, emit func(chat.Delta)) *Reply {
-	return &Reply{watchdog: w, emit: emit, left: w.limits.MaxReply, partial: map[chat.PartKind]string{}}
+// NewReply returns the receiver of one reply. provider and model are those that
+// were asked.
+func NewReply(w *Watchdog, provider, model string, emit func(chat.Delta)) *Reply {
+	return &Reply{watchdog: w, provider: provider, asked: model, emit: emit, left: w.limits.MaxReply, partial: map[chat.PartKind]string{}}
 }
 
 // Text passes a chunk of text on.
@@ -51,11 +59,57 @@ func (r *Reply) Content(c Content) error {
 		r.Unsupported(c.Unsupported)
 	}
 	for _, p := range c.Parts {
+		if p.Kind == chat.SourcePart {
+			r.Sources(p)
+			continue
+		}
 		if err := r.pass(p.Kind, p.Text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Sources passes on those of the pages that can be shown and were not named yet.
+func (r *Reply) Sources(pages ...chat.Part) {
+	for _, p := range pages {
+		if p, ok := r.sources.add(p); ok {
+			r.watchdog.Begin()
+			r.show(p)
+		}
+	}
+}
+
+// maxStates bounds the state of a reply's reasoning, in bytes.
+const maxStates = 1 << 20
+
+// State passes on what the provider wants back with the reasoning before, which
+// must be printable ASCII. A reply does not fail without it.
+func (r *Reply) State(state string) {
+	r.states += len(state)
+	if r.states > maxStates || strings.ContainsFunc(state, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return
+	}
+	r.show(chat.Part{Kind: chat.ReasoningPart, State: state, Provider: r.provider, Model: r.asked})
+}
+
+// show passes a whole part on. As long as no text or reasoning was shown, the
+// part waits for it, because until then another provider may be asked instead.
+func (r *Reply) show(p chat.Part) {
+	if !r.begun {
+		r.held = append(r.held, p)
+		return
+	}
+	r.emit(chat.Delta{Part: p})
+}
+
+// begin records that something is shown, and passes on what has waited for it.
+func (r *Reply) begin() {
+	r.begun = true
+	for _, p := range r.held {
+		r.emit(chat.Delta{Part: p})
+	}
+	r.held = nil
 }
 
 // Begin records that the provider has begun to reply, even if nothing is shown yet.
@@ -125,7 +179,7 @@ func (r *Reply) pass(kind chat.PartKind, s string) error {
 		r.left -= n
 	}
 	if s != "" {
-		r.begun = true
+		r.begin()
 		r.emit(chat.Delta{Part: chat.Part{Kind: kind, Text: s}})
 	}
 	if full {
@@ -155,6 +209,9 @@ func (r *Reply) end(ctx context.Context, err, readErr error, document bool) erro
 	case !r.text && r.unknownMember != "" && (r.finish == "stop" || r.finish == "length"):
 		err = Fail(UnsupportedOutput, errors.New("no text but a member "+label(r.unknownMember)))
 	}
+	if err == nil {
+		r.begin()
+	}
 	return r.afterBegin(err)
 }
 
@@ -172,6 +229,9 @@ func (r *Reply) afterBegin(err error) error {
 // text that a request can use: chat templates, and what a server adds to a prompt.
 const promptAllowance = 32 << 10
 
+// maxFileTokens bounds the input tokens of one file: no model takes more.
+const maxFileTokens = 2 << 20
+
 // maxOutputTokens bounds a reply whose request sets no bound, beyond its text:
 // no model is known to reason for as long.
 const maxOutputTokens = 256 << 10
@@ -181,7 +241,13 @@ const maxOutputTokens = 256 << 10
 func (r *Reply) answer(p ports.Prompt, maxOutput int64, err error) (string, chat.Usage) {
 	input := int64(promptAllowance + len(p.Params.System))
 	for _, t := range p.Messages {
-		input += int64(len(t.Text())) + 64
+		input += 64
+		for _, part := range t.Parts {
+			if part.Kind == chat.FilePart {
+				input += maxFileTokens
+			}
+			input += int64(len(part.Text))
+		}
 	}
 	output := max(maxOutput, r.bytes) + 1024
 	if maxOutput == 0 {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"sync"
 	"time"
 )
 
@@ -68,7 +69,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		req.URL.RawQuery = t.query + req.URL.RawQuery
 	}
+	req, sent := withBodyReleased(req)
 	resp, err := t.next.RoundTrip(req)
+	sent()
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +84,65 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = b
 	return resp, nil
+}
+
+// withBodyReleased returns a copy of a request that lets go of its body when it
+// was sent, because the network transport keeps the request until the end of the
+// response. done must be called when the response has come.
+func withBodyReleased(req *http.Request) (released *http.Request, done func()) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, func() {}
+	}
+	released = req.WithContext(req.Context())
+	released.Body = &requestBody{rc: req.Body}
+	again := req.GetBody
+	if again == nil {
+		return released, func() {}
+	}
+	var mu sync.Mutex
+	released.GetBody = func() (io.ReadCloser, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if again == nil {
+			return nil, errors.New("the request was answered")
+		}
+		rc, err := again()
+		if err != nil {
+			return nil, err
+		}
+		return &requestBody{rc: rc}, nil
+	}
+	return released, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		again = nil
+	}
+}
+
+// requestBody is a body that is let go of when it is closed.
+type requestBody struct {
+	mu sync.Mutex
+	rc io.ReadCloser // nil: closed
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rc == nil {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.rc.Read(p)
+}
+
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rc == nil {
+		return nil
+	}
+	err := b.rc.Close()
+	b.rc = nil
+	return err
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.

@@ -24,7 +24,7 @@ func replyOf(t *testing.T, l Limits) (*Reply, *strings.Builder) {
 	_, w := NewWatchdog(context.Background(), l.OrDefaults())
 	t.Cleanup(w.Stop)
 	var got strings.Builder
-	return NewReply(w, func(d chat.Delta) {
+	return NewReply(w, "test", "m-1", func(d chat.Delta) {
 		if !utf8.ValidString(d.Text) || d.Text == "" {
 			t.Errorf("chunk %q", d.Text)
 		}

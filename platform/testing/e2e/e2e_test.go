@@ -36,7 +36,7 @@ func TestFrontEnds(t *testing.T) {
 			// A provider of its own each: too many failures in a row would open the breaker.
 			provider := startProvider(t)
 			w := startWorld(t, bundles, browser,
-				"OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted",
+				"OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted", "OPENAI_FILES=images",
 				"AI_FIRST_TOKEN_TIMEOUT=10m", "AI_IDLE_TIMEOUT=10m", "RATE_LIMIT_AUTHENTICATED=100000",
 				"MAX_CONCURRENT_REPLIES=1") // so that a second one is refused
 			w.provider = provider
