@@ -60,6 +60,9 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 	if err != nil {
 		return chat.Admitted{}, err
 	}
+	if !out.Replayed {
+		s.tails.put(out.Conversation, out.Context, request.Now)
+	}
 	return out, nil
 }
 
@@ -80,11 +83,15 @@ type admitLoad struct {
 	s       *Store
 	request chat.AdmitRequest
 	state   chat.AdmitState
+	tail    *tail // of the thread, as far as it is kept; nil: none is
 }
 
 // decide asks for a decision until it has all the state that it needs.
 func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDecision) (chat.AdmitPlan, error) {
 	for range maxLoads {
+		if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.of(thread.Conversation) {
+			thread.Recent = l.tail.messages
+		}
 		plan, err := decide(l.request, l.state)
 		var needs *chat.Needs
 		if !errors.As(err, &needs) {
@@ -211,21 +218,28 @@ var nodeColumns = rows.MessageColumns.Only("id", "conversation_id", "parent_id",
 // thread reads a conversation or the default thread. The live runs of a
 // conversation are locked, so that none of them ends, or is begun, before this
 // admission is decided; what else is read is read behind that: a reply that has
-// ended is the conversation's leaf by then.
+// ended is the conversation's leaf by then. Messages are read only if their tail
+// is not kept.
 func (l *admitLoad) thread(id string) []pipeline.Stmt {
 	user := l.request.Run.UserID
 	thread := &chat.Thread{ID: id}
 	l.state.Thread, l.state.Branch = thread, nil
 	list := []pipeline.Stmt{l.s.liveRuns(user, ofThread("r", id), id != "", func(r chat.LiveRun) { thread.Live = append(thread.Live, r) })}
+	most := stmt("?", max(l.request.Context, 1))
+	l.tail = nil
 	if id != "" {
 		list = append(list, conversationsWhere(user, stmt("c.id = ?", id), func(c rows.Conversation) {
 			found := c.Domain()
 			thread.Conversation = &found
 		}))
+		if l.tail = l.s.tails.get(user, id); l.tail != nil {
+			most = stmt("(SELECT CASE WHEN EXISTS (SELECT 1 FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ? AND c.leaf_id = ? AND c.created_at = ?) THEN 0 ELSE ? END)",
+				user, id, l.tail.leaf(), rows.Time(l.tail.created), most)
+		}
 	}
 	return append(list, stmt("SELECT "+recentColumns.List("m.")+` FROM chat_messages AS m
 		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`,
-		user, ofThread("m", id), max(l.request.Context, 1),
+		user, ofThread("m", id), most,
 	).ScanRow(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
 }
 

@@ -21,22 +21,27 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 		who = forUserLocked(o.UserID)
 	}
 	var state chat.FinishState
+	var plan chat.FinishPlan
 	err = s.writeWithPrelude(ctx, "finish", who, func() []pipeline.Stmt {
 		state = chat.FinishState{}
 		return s.finishState(o.UserID, o.RunID, &state)
 	}, func(ctx context.Context, tx bun.IDB) error {
-		plan, err := decide(o, state)
-		if err != nil {
+		if plan, err = decide(o, state); err != nil {
 			return err
 		}
 		statements, err := s.finishStatements(plan)
 		if err != nil {
 			return err
 		}
-		waiting = plan.Waiting
 		return s.pipe.ExecAndCommit(ctx, tx, statements...)
 	})
-	return waiting && err == nil, err
+	if err != nil {
+		return false, err
+	}
+	if m := plan.Message; m != nil && plan.Thread != nil && plan.Thread.Leaf == m.ID {
+		s.tails.add(*m, o.At)
+	}
+	return plan.Waiting, nil
 }
 
 // finishState reads what the end of a run is decided by. The run is locked

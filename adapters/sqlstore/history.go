@@ -76,6 +76,7 @@ func (s *Store) UpdateConversation(ctx context.Context, user, id string, change 
 // runs, the audit entries are completed and the holds settled, since their owners
 // cannot any more.
 func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEntry audit.Entry) error {
+	defer s.tails.forget(user, id)
 	return s.write(ctx, "delete_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
 		if err := s.lockUser(ctx, tx, user, auditEntry.CreatedAt); err != nil {
 			return err

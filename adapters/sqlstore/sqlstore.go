@@ -61,6 +61,7 @@ type Store struct {
 	readers *bun.DB // reads; the same as db on Postgres
 	owned   chan struct{}
 	answers answers
+	tails   tails
 	rls     bool // row-level security is on
 
 	userHash func(user string) string // of erased users; see SetUserHash

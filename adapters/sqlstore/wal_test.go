@@ -50,10 +50,6 @@ func streamed(b *testing.B, store *sqlstore.Store, i, size, words, flushes int) 
 			b.Fatal(err)
 		}
 	}
-	position := func() (at int64) {
-		check(store.DB().QueryRow("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&at))
-		return at
-	}
 	// As long as what NextAuth and Parley make.
 	a := sending("cm3x8k2p90000v8l4h7d1q5zt", "go on")
 	a.Run.ID, a.Message.ID = fmt.Sprintf("0193f8a2-7c1e-7d3a-9b5f-%012d", i+1), fmt.Sprintf("0193f8a2-7c1e-7d3a-8b5f-%012d", i+1)
@@ -69,7 +65,7 @@ func streamed(b *testing.B, store *sqlstore.Store, i, size, words, flushes int) 
 		}
 		return string(letters) + " "
 	}
-	before, lease := position(), time.Hour
+	before, lease := walPosition(b, store), time.Hour
 	var log chat.OutputLog
 	recorded := chat.Cursor(0)
 	for flush := 0; log.Len() < chat.Cursor(size); flush++ {
@@ -96,5 +92,5 @@ func streamed(b *testing.B, store *sqlstore.Store, i, size, words, flushes int) 
 		UserID: a.Run.UserID, RunID: a.Run.ID, Attempt: 1, ConversationID: a.Run.ConversationID, State: chat.Completed,
 		Output: log.Output(), At: time.Now(),
 	}))
-	return position() - before, int64(len(log.Output().Text()))
+	return walPosition(b, store) - before, int64(len(log.Output().Text()))
 }

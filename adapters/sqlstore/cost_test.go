@@ -1,0 +1,125 @@
+package sqlstore_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"parley/adapters/sqlstore"
+	"parley/domain/access"
+	"parley/domain/audit"
+	"parley/domain/chat"
+	"parley/platform/testing/testenv"
+)
+
+// BenchmarkTurnCost measures what a turn costs Postgres, with all that a turn can
+// ask for: an idempotency key, a budget, an audit entry and its seal, and a
+// context of 40 messages of 600 bytes. pg-µs is the processor time of the
+// sessions, WAL-B the bytes of the log.
+func BenchmarkTurnCost(b *testing.B) {
+	const users, context = 20, 40
+	store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), MaxConns: 2})
+	n := 0
+	turn := func() {
+		user := n % users
+		id := fmt.Sprintf("0193f8a2-7c1e-7d3a-9b5f-%012d", n)
+		n++
+		a := sending(fmt.Sprintf("cm3x8k2p90000v8l4h7d1q%03d", user), fmt.Sprintf("%600s", id))
+		a.Run.ID, a.Message.ID, a.Run.AuditID, a.Run.IdempotencyKey = "r"+id, "m"+id, "a"+id, "k"+id
+		a.Run.ConversationID, a.CreateConversation, a.WhenBusy = fmt.Sprintf("0193f8a2-7c1e-7d3a-7b5f-%012d", user), true, chat.Reject
+		a.Run.Hold, a.Budget = access.Hold{Tokens: 1000, Micros: 100}, access.Budget{DayTokens: 1 << 40, MonthMicros: 1 << 40, Replies: 5}
+		a.Context = context
+		out, err := store.Admit(b.Context(), a, chat.Admit)
+		if err != nil {
+			b.Fatal(err)
+		}
+		cost := int64(50)
+		err = end(b.Context(), store, chat.Outcome{
+			UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
+			State: chat.Completed, Output: chat.TextOutput(a.Message.Content), Usage: chat.Usage{Input: 100, Output: 100}, CostMicros: &cost, At: time.Now(),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	seal := func() {
+		for more := true; more; {
+			var err error
+			_, more, err = store.Seal(b.Context(), 1000, func(last audit.Link, batch []audit.Unsealed) (links []audit.Link) {
+				for _, fact := range batch {
+					last = appended(last, audit.Link{Subject: fact.Subject.ID, EntryID: fact.EntryID, Kind: fact.Kind, SealedAt: time.Now()})
+					links = append(links, last)
+				}
+				return links
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	for range users * context / 2 {
+		turn()
+	}
+	seal()
+	for _, statement := range []string{"VACUUM ANALYZE", "CHECKPOINT"} {
+		if _, err := store.DB().Exec(statement); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range 2 * users {
+		turn()
+	}
+	var turns, seals time.Duration
+	var wal int64
+	b.ResetTimer()
+	for i := 0; i < b.N; i += 200 {
+		cpu, at := sessionsTime(b, store), walPosition(b, store)
+		for range min(200, b.N-i) {
+			turn()
+		}
+		half := sessionsTime(b, store)
+		seal()
+		turns, seals, wal = turns+half-cpu, seals+sessionsTime(b, store)-half, wal+walPosition(b, store)-at
+	}
+	b.ReportMetric(float64(turns.Microseconds())/float64(b.N), "pg-µs")
+	b.ReportMetric(float64(seals.Microseconds())/float64(b.N), "seal-µs")
+	b.ReportMetric(float64(wal)/float64(b.N), "WAL-B")
+}
+
+// walPosition is how many bytes of WAL were ever written.
+func walPosition(b *testing.B, store *sqlstore.Store) (at int64) {
+	b.Helper()
+	if err := store.DB().QueryRow("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&at); err != nil {
+		b.Fatal(err)
+	}
+	return at
+}
+
+// sessionsTime is the processor time that the sessions of a database have taken.
+func sessionsTime(b *testing.B, store *sqlstore.Store) (spent time.Duration) {
+	b.Helper()
+	found, err := store.DB().Query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer found.Close()
+	for found.Next() {
+		var pid int
+		if err := found.Scan(&pid); err != nil {
+			b.Fatal(err)
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+		if err != nil {
+			b.Skip(err) // a server of another machine or another system
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		spent += time.Duration(ns)
+	}
+	return spent
+}
