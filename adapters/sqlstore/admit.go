@@ -113,11 +113,8 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 			COALESCE((SELECT id FROM chat_runs WHERE user_id = ? AND idempotency_key = ?), '')`,
 			user, user, orNull(l.request.Run.IdempotencyKey),
 		).ScanRow(func(scan func(...any) error) error { return scan(&state.Account.Leaf, &state.Account.KeyRun) }))
-		if l.request.Budget.Metered() {
+		if l.request.Budget.Metered() || l.request.Budget.Replies > 0 {
 			list = append(list, l.s.usageOf(user, l.request.Now, &state.Account.Usage))
-		}
-		if l.request.Budget.Replies > 0 {
-			list = append(list, countLive(user, &state.Account.Usage))
 		}
 	}
 	if n.Replay != "" {
@@ -315,7 +312,7 @@ func (s *Store) admitStatements(plan chat.AdmitPlan) (list []pipeline.Stmt, err 
 	}
 	return append(list,
 		stmt("INSERT INTO chat_runs ("+rows.RunColumns.List("")+") VALUES ("+rows.RunColumns.Placeholders()+")", values...),
-		insertEntry(entry), reserveUsage(user, plan.Reserve)), nil
+		insertEntry(entry)), nil
 }
 
 func insertMessage(m rows.Message) pipeline.Stmt {

@@ -102,6 +102,9 @@ func (s *Store) EraseSome(ctx context.Context, e ports.Erasure, n int) (more boo
 		if declared, err := s.lockErasure(ctx, tx, e.UserID); err != nil || !declared {
 			return err
 		}
+		if err := s.pipe.Exec(ctx, tx, chargeHolds(e)...); err != nil {
+			return err
+		}
 		for _, table := range erasable {
 			done, err := tx.NewRaw("DELETE FROM ?0 WHERE user_id = ?1 AND id IN (SELECT id FROM ?0 WHERE user_id = ?1 LIMIT ?2)",
 				bun.Ident(table), e.UserID, n).Exec(ctx)
@@ -168,9 +171,13 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) erro
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
+	if err := s.pipe.Exec(ctx, tx, chargeHolds(e)...); err != nil { // of runs that have come since the last batch
+		return err
+	}
+	day, month := access.Day(e.At), access.Month(e.At)
 	statements := []schema.QueryAppender{
-		keepUsage(e, access.Month(e.At), access.NextMonth(e.At)),
-		keepUsage(e, access.Day(e.At), access.NextDay(e.At)),
+		keepUsage(e, month, month+"-01", month+"-31", access.NextMonth(e.At)),
+		keepUsage(e, day, day, day, access.NextDay(e.At)),
 		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", e.UserID),
 		deleteLostOutput(e.UserID),
 	}
@@ -183,16 +190,29 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) erro
 	return s.pipe.ExecTextAndCommit(ctx, tx, statements...)
 }
 
-// keepUsage adds what a user has used in a period to what is remembered of
-// erased users. A hold counts as used: its reply may still cost that much.
-func keepUsage(e ports.Erasure, period string, end time.Time) pipeline.Stmt {
+// keepUsage adds what a user has used on the days from one to another to what is
+// remembered of erased users, as one period.
+func keepUsage(e ports.Erasure, period, from, to string, end time.Time) pipeline.Stmt {
 	return stmt(`INSERT INTO chat_erased_usage (user_hash, period, tokens, cost_micros, replies, expires_at)
-		SELECT ?, period, tokens + held_tokens, cost_micros + held_micros, replies, ? FROM chat_usage WHERE user_id = ? AND period = ?
+		SELECT ?, ?, sum(tokens), sum(cost_micros), sum(replies), ? FROM chat_usage WHERE user_id = ? AND day BETWEEN ? AND ? HAVING count(*) > 0
 		ON CONFLICT (user_hash, period) DO UPDATE SET
 			tokens = chat_erased_usage.tokens + excluded.tokens,
 			cost_micros = chat_erased_usage.cost_micros + excluded.cost_micros,
 			replies = chat_erased_usage.replies + excluded.replies`,
-		e.UserHash, rows.Time(end), e.UserID, period)
+		e.UserHash, period, rows.Time(end), e.UserID, from, to)
+}
+
+// chargeHolds counts as used what the live runs of a user hold, before they are
+// deleted: their replies may still cost that much.
+func chargeHolds(e ports.Erasure) []pipeline.Stmt {
+	return []pipeline.Stmt{
+		stmt(`INSERT INTO chat_usage (user_id, day, tokens, cost_micros)
+			SELECT ?, ?, sum(hold_tokens), sum(hold_micros) FROM chat_runs WHERE user_id = ? AND ended_at IS NULL HAVING sum(hold_tokens) + sum(hold_micros) > 0
+			ON CONFLICT (user_id, day) DO UPDATE SET
+				tokens = chat_usage.tokens + excluded.tokens, cost_micros = chat_usage.cost_micros + excluded.cost_micros`,
+			e.UserID, access.Day(e.At), e.UserID),
+		stmt("UPDATE chat_runs SET hold_tokens = 0, hold_micros = 0 WHERE user_id = ? AND ended_at IS NULL", e.UserID),
+	}
 }
 
 // Erasures lists the users whose erasure has been going on for longer than age.

@@ -118,13 +118,13 @@ func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stm
 	return append(statements, settleRun(user, e)...)
 }
 
-// settleRun completes the audit entry of a run and replaces its hold with what
-// it has used.
+// settleRun completes the audit entry of a run and counts what it has used.
 func settleRun(user string, e chat.Ending) []pipeline.Stmt {
-	return append([]pipeline.Stmt{
+	return []pipeline.Stmt{
 		stmt("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
 			string(e.Audit.Status), orNull(e.Audit.Error), rows.Time(e.Audit.At), user, e.Audit.ID),
-	}, settleUsage(user, e.Settle)...)
+		addUsage(user, e.Settle),
+	}
 }
 
 // requestStop marks a running run, for its owner to stop it.

@@ -69,6 +69,9 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		if fenced, err := store.Checkpoint(t.Context(), "here", points); err != nil || len(fenced) > 0 {
 			t.Fatalf("checkpoint: fenced %v, %v", fenced, err)
 		}
+		if err := store.AddUsage(t.Context(), user, 1, 1, time.Now()); err != nil {
+			t.Fatal(err)
+		}
 		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
 		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, audit.Success)); err != nil {
 			t.Fatal(err)

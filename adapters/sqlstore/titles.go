@@ -9,6 +9,7 @@ import (
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/access"
 	"parley/domain/audit"
+	"parley/domain/chat"
 )
 
 // Retitle replaces a conversation's automatic title from by to, unless the user
@@ -27,16 +28,9 @@ func (s *Store) Retitle(ctx context.Context, user, id, from, to string, entry au
 	})
 }
 
-// AddUsage counts what was used for a user beside their replies, in the day and
-// the month of at.
+// AddUsage counts what was used for a user beside their replies, on the day of at.
 func (s *Store) AddUsage(ctx context.Context, user string, tokens, micros int64, at time.Time) error {
 	return s.write(ctx, "add_usage", forUser(user), func(ctx context.Context, tx bun.IDB) error {
-		// The month before the day, as everywhere: two that wait for each other's
-		// row would be a deadlock.
-		_, err := tx.NewRaw(`INSERT INTO chat_usage (user_id, period, tokens, cost_micros) VALUES (?, ?, ?, ?), (?, ?, ?, ?)
-			ON CONFLICT (user_id, period) DO UPDATE SET
-				tokens = chat_usage.tokens + excluded.tokens, cost_micros = chat_usage.cost_micros + excluded.cost_micros`,
-			user, access.Month(at), tokens, micros, user, access.Day(at), tokens, micros).Exec(ctx)
-		return err
+		return s.pipe.Exec(ctx, tx, addUsage(user, chat.UsageChange{Day: access.Day(at), Tokens: tokens, Micros: micros}))
 	})
 }

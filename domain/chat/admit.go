@@ -83,7 +83,7 @@ type AdmitState struct {
 type Account struct {
 	KeyRun string       // the run that an earlier request with the key made; "": none
 	Leaf   string       // the end of the default thread
-	Usage  access.Usage // zero unless the request has a budget
+	Usage  access.Usage // zero unless the request has a budget; what is held is what live runs hold
 }
 
 // Replay is an earlier request with the same key, in its current state.
@@ -154,7 +154,6 @@ type AdmitPlan struct {
 	Run        Run           // to insert
 	Lease      time.Duration // of Run, on the database's clock; 0: it has no owner
 	Audit      audit.Entry   // to insert
-	Reserve    UsageChange   // the hold
 }
 
 // ThreadChange moves the current end of a thread.
@@ -435,7 +434,6 @@ func (a *admission) complete() {
 		a.plan.Message, a.plan.Thread = a.message, a.threadChange()
 	}
 	a.plan.Run = *run
-	a.plan.Reserve = reserve(run.Hold, a.now)
 	a.plan.Result.Run, a.plan.Result.Context = *run, a.branch
 	a.plan.Result.UserMessage = a.branch[len(a.branch)-1]
 	a.plan.Result.Conversation = a.conv

@@ -111,7 +111,6 @@ func TestAdmit_Plan(t *testing.T) {
 		ID: run.AuditID, UserID: "ann", Action: audit.ActionMessageSent, Resource: audit.ResourceMessage, ResourceID: message.ID,
 		Metadata: map[string]any{"conversationId": conv, "role": "user", "runId": run.ID}, Status: audit.Pending, CreatedAt: r.Now, UpdatedAt: r.Now,
 	})
-	want(t, "hold", plan.Reserve, chat.UsageChange{Periods: []string{"2026-11", "2026-11-27"}, Held: run.Hold})
 	want(t, "context", plan.Result.Context, []chat.Message{message})
 	want(t, "nothing else", []any{plan.Stop, plan.End, plan.ExpiredKey}, []any{[]string(nil), []chat.Ending(nil), ""})
 }
@@ -161,7 +160,7 @@ func TestAdmit_Idempotency(t *testing.T) {
 		repeat := w.must(keyed(w.sending("", "hello"), "k", "f"))
 		want(t, "replayed", []any{repeat.Replayed, repeat.Run.ID, repeat.UserMessage, repeat.Context}, []any{true, first.Run.ID, first.UserMessage, []chat.Message(nil)})
 		want(t, "messages", len(w.messages), 1)
-		want(t, "held once", w.usage["2026-11"].HeldTokens, int64(100))
+		want(t, "held once", w.account(w.now).Month.HeldTokens, int64(100))
 	})
 	t.Run("OtherPayload", func(t *testing.T) {
 		w := newWorld(t)
@@ -292,7 +291,7 @@ func TestAdmit_Busy(t *testing.T) {
 			want(t, "its audit", w.entries[waited.Run.AuditID].Status, audit.Success)
 		}
 		want(t, "context", contents(last.Context), "one | two | three | four")
-		want(t, "their holds are back", w.usage["2026-11"].HeldTokens, int64(200))
+		want(t, "their holds are back", w.account(w.now).Month.HeldTokens, int64(200))
 		if err := w.finish(live.Run.ID, chat.Stopped, "half"); err != nil {
 			t.Fatal(err)
 		}

@@ -28,11 +28,11 @@ type AuditEnd struct {
 	At     time.Time
 }
 
-// UsageChange is added to a user's usage in each of its periods.
+// UsageChange is added to what a user has used on a day. What a run holds needs
+// no change: holds are those of the user's live runs.
 type UsageChange struct {
-	Periods        []string // month before day: all writers lock them in this order
+	Day            string // of the admission, see access.Day
 	Tokens, Micros int64
-	Held           access.Hold
 	Replies        int64
 }
 
@@ -77,7 +77,7 @@ func Finish(o Outcome, state FinishState) (FinishPlan, error) {
 		Waiting: state.Waiting,
 		End: Ending{
 			RunID: o.RunID, State: o.State, At: o.At, Audit: auditEnd(o),
-			Settle: settle(run.Hold, used, run.CreatedAt),
+			Settle: settle(used, run.CreatedAt),
 		},
 	}
 	m, ok := o.Message()
@@ -138,7 +138,7 @@ func Delete(live []LiveRun, promptBytes int64, at time.Time) []Ending {
 	for _, run := range live {
 		end := endQueued(run, micros(at))
 		if run.State == Running {
-			end.Settle = settle(run.Hold, estimate(run.Hold, promptBytes+run.OutputBytes), run.CreatedAt)
+			end.Settle = settle(estimate(run.Hold, promptBytes+run.OutputBytes), run.CreatedAt)
 		}
 		ends = append(ends, end)
 	}
@@ -164,21 +164,13 @@ func endQueued(run LiveRun, at time.Time) Ending {
 	return Ending{
 		RunID: run.ID, State: Stopped, At: at, Reparent: run.ParentID,
 		Audit:  AuditEnd{ID: run.AuditID, Status: audit.Success, At: at},
-		Settle: settle(run.Hold, access.Hold{}, run.CreatedAt),
+		Settle: settle(access.Hold{}, run.CreatedAt),
 	}
 }
 
-// reserve adds a hold to the periods of a moment.
-func reserve(hold access.Hold, at time.Time) UsageChange {
-	return UsageChange{Periods: []string{access.Month(at), access.Day(at)}, Held: hold}
-}
-
-// settle replaces a hold with what was used. The periods are those of the
-// admission, which hold it.
-func settle(hold, used access.Hold, admitted time.Time) UsageChange {
-	c := reserve(access.Hold{Tokens: -hold.Tokens, Micros: -hold.Micros}, admitted)
-	c.Tokens, c.Micros, c.Replies = used.Tokens, used.Micros, 1
-	return c
+// settle is one reply and what it has used, on the day of its admission.
+func settle(used access.Hold, admitted time.Time) UsageChange {
+	return UsageChange{Day: access.Day(admitted), Tokens: used.Tokens, Micros: used.Micros, Replies: 1}
 }
 
 // latest returns the later of two times. Instances read their clocks before they

@@ -48,7 +48,7 @@ func TestFinish_Ends(t *testing.T) {
 			e := w.entries[out.Run.AuditID]
 			want(t, "audit", []any{e.Status, e.Error}, []any{c.status, c.code})
 			spent := access.Spent{Tokens: 15, Micros: 77, Replies: 1}
-			want(t, "usage", w.usage, map[string]access.Spent{"2026-11": spent, "2026-11-27": spent})
+			want(t, "usage", w.usage, map[string]access.Spent{"2026-11-27": spent})
 		})
 	}
 }
@@ -126,7 +126,7 @@ func TestFinish_AfterMidnight(t *testing.T) {
 		t.Fatal(err)
 	}
 	spent := access.Spent{Tokens: 15, Replies: 1}
-	want(t, "usage", w.usage, map[string]access.Spent{"2026-11": spent, "2026-11-30": spent})
+	want(t, "usage", w.usage, map[string]access.Spent{"2026-11-30": spent})
 }
 
 func TestStop(t *testing.T) {
@@ -140,7 +140,7 @@ func TestStop(t *testing.T) {
 	want(t, "queued", chat.Stop(in(chat.Queued), at), chat.StopPlan{End: &chat.Ending{
 		RunID: "r", State: chat.Stopped, At: run.CreatedAt, Reparent: "m",
 		Audit:  chat.AuditEnd{ID: "a", Status: audit.Success, At: run.CreatedAt},
-		Settle: chat.UsageChange{Periods: []string{"2026-11", "2026-11-27"}, Held: access.Hold{Tokens: -100, Micros: -7}, Replies: 1},
+		Settle: chat.UsageChange{Day: "2026-11-27", Replies: 1},
 	}})
 	for _, s := range states {
 		if s.Terminal() && chat.Stop(in(s), at).Changes() {
@@ -168,10 +168,7 @@ func TestDelete_ChargesWhatWasUsed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.run.CreatedAt = at
 			end := chat.Delete([]chat.LiveRun{c.run}, c.prompt, at)[0]
-			want(t, "settled", end.Settle, chat.UsageChange{
-				Periods: []string{"2026-11", "2026-11-27"}, Tokens: c.tokens, Micros: c.micros, Replies: 1,
-				Held: access.Hold{Tokens: -c.run.Hold.Tokens, Micros: -c.run.Hold.Micros},
-			})
+			want(t, "settled", end.Settle, chat.UsageChange{Day: "2026-11-27", Tokens: c.tokens, Micros: c.micros, Replies: 1})
 			want(t, "audit", end.Audit.Status, audit.Success)
 		})
 	}

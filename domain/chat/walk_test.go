@@ -70,10 +70,12 @@ func TestAdmit_RandomWalk(t *testing.T) {
 				rt.Fatalf("%d messages of %d are stored", said, asked[thread])
 			}
 		}
-		for period, s := range w.usage {
-			if s.HeldTokens != 0 || s.HeldMicros != 0 || s.Replies != int64(len(w.runs)) {
-				rt.Fatalf("%s: %+v after %d runs", period, s, len(w.runs))
-			}
+		replies := int64(0)
+		for _, s := range w.usage {
+			replies += s.Replies
+		}
+		if replies != int64(len(w.runs)) {
+			rt.Fatalf("%d replies are counted, of %d runs", replies, len(w.runs))
 		}
 		for id, e := range w.entries {
 			if e.Status == audit.Pending {
@@ -172,17 +174,6 @@ func (w *world) check(rt *rapid.T, threads []string) {
 		}
 		if current := w.current(thread); len(list) > 0 && len(current) == 0 {
 			rt.Fatalf("a thread of %d messages has no end", len(list))
-		}
-	}
-	held := int64(0)
-	for _, r := range w.runs {
-		if !r.State.Terminal() {
-			held += r.Hold.Tokens
-		}
-	}
-	for period, s := range w.usage {
-		if s.HeldTokens != held {
-			rt.Fatalf("%s holds %d, live runs %d", period, s.HeldTokens, held)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"parley/domain/access"
@@ -22,7 +23,7 @@ type world struct {
 	messages []chat.Message
 	convs    map[string]chat.Conversation
 	leaf     string
-	usage    map[string]access.Spent
+	usage    map[string]access.Spent // by day
 	entries  map[string]audit.Entry
 	files    map[string]*chat.File
 	waiting  int // of other users
@@ -142,11 +143,8 @@ func (w *world) load(r chat.AdmitRequest, n *chat.Needs, s *chat.AdmitState) {
 			if run.IdempotencyKey != "" && run.IdempotencyKey == r.Run.IdempotencyKey {
 				a.KeyRun = run.ID
 			}
-			if !run.State.Terminal() {
-				a.Usage.Live++
-			}
 		}
-		a.Usage.Day, a.Usage.Month = w.usage[access.Day(r.Now)], w.usage[access.Month(r.Now)]
+		a.Usage = w.account(r.Now)
 		s.Account = &a
 	}
 	if n.Replay != "" {
@@ -244,7 +242,6 @@ func (w *world) save(p chat.AdmitPlan) {
 	}
 	w.runs = append(w.runs, p.Run)
 	w.entries[p.Audit.ID] = p.Audit
-	w.use(p.Reserve)
 }
 
 func (w *world) end(e chat.Ending) {
@@ -273,16 +270,24 @@ func (w *world) complete(a chat.AuditEnd) {
 	w.entries[a.ID] = e
 }
 
-func (w *world) use(c chat.UsageChange) {
-	for _, period := range c.Periods {
-		s := w.usage[period]
-		s.Tokens += c.Tokens
-		s.Micros += c.Micros
-		s.HeldTokens += c.Held.Tokens
-		s.HeldMicros += c.Held.Micros
-		s.Replies += c.Replies
-		w.usage[period] = s
+// account is what the user has used and holds.
+func (w *world) account(at time.Time) (u access.Usage) {
+	for _, run := range w.runs {
+		if !run.State.Terminal() {
+			u = u.Add(run.Hold)
+		}
 	}
+	u.Day = u.Day.Plus(w.usage[access.Day(at)])
+	for day, spent := range w.usage {
+		if strings.HasPrefix(day, access.Month(at)) {
+			u.Month = u.Month.Plus(spent)
+		}
+	}
+	return u
+}
+
+func (w *world) use(c chat.UsageChange) {
+	w.usage[c.Day] = w.usage[c.Day].Plus(access.Spent{Tokens: c.Tokens, Micros: c.Micros, Replies: c.Replies})
 }
 
 func (w *world) move(c *chat.ThreadChange) {

@@ -27,7 +27,6 @@ var (
 	RunColumns          = columnsOf[Run]()
 	ConversationColumns = columnsOf[Conversation]()
 	EntryColumns        = columnsOf[Entry]()
-	UsageColumns        = columnsOf[Usage]()
 )
 
 func columnsOf[T any]() (list Columns) {

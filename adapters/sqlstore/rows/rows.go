@@ -136,19 +136,10 @@ type Usage struct {
 	bun.BaseModel `bun:"table:chat_usage,alias:g"`
 
 	UserID     string `bun:"user_id,pk"`
-	Period     string `bun:"period,pk"`
+	Day        string `bun:"day,pk"`
 	Tokens     int64  `bun:"tokens"`
 	CostMicros int64  `bun:"cost_micros"`
-	HeldTokens int64  `bun:"held_tokens"`
-	HeldMicros int64  `bun:"held_micros"`
 	Replies    int64  `bun:"replies"`
-}
-
-// Domain returns the noun.
-func (g Usage) Domain() access.Spent {
-	return access.Spent{
-		Tokens: g.Tokens, Micros: g.CostMicros, HeldTokens: g.HeldTokens, HeldMicros: g.HeldMicros, Replies: g.Replies,
-	}
 }
 
 // Key is a row of chat_api_keys.

@@ -13,18 +13,16 @@ CREATE TABLE chat_api_keys (
   CONSTRAINT chat_api_keys_user_fkey FOREIGN KEY (user_id) REFERENCES chat_users (user_id) ON DELETE CASCADE
 );
 
--- Usage of each user, by day ('2026-11-22') and by month ('2026-11'). It outlives
--- the conversations that it counts. The hold of a live run is in the run's row,
--- so that its end can release it.
+-- What each user has used, by day ('2026-11-22'). A month is the sum of its days.
+-- It outlives the conversations that it counts. What is set aside is in the rows
+-- of live runs.
 CREATE TABLE chat_usage (
   user_id text NOT NULL,
-  period text NOT NULL,
+  day text NOT NULL,
   tokens integer NOT NULL DEFAULT 0,
   cost_micros integer NOT NULL DEFAULT 0,
-  held_tokens integer NOT NULL DEFAULT 0,
-  held_micros integer NOT NULL DEFAULT 0,
   replies integer NOT NULL DEFAULT 0,
-  PRIMARY KEY (user_id, period),
+  PRIMARY KEY (user_id, day),
   CONSTRAINT chat_usage_user_fkey FOREIGN KEY (user_id) REFERENCES chat_users (user_id) ON DELETE CASCADE
 );
 
