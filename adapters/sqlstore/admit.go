@@ -146,7 +146,7 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 		waiting := 0
 		state.Waiting = &waiting
 		list = append(list, l.s.withAllUsersScope(
-			stmt("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE state IN ('queued', 'running') AND state = 'queued' LIMIT ?) AS w", max(l.request.MaxQueue, 1)).
+			stmt("SELECT count(*) FROM (SELECT 1 FROM chat_runs WHERE ended_at IS NULL AND owner IS NULL AND state = 'queued' LIMIT ?) AS w", max(l.request.MaxQueue, 1)).
 				ScanRow(func(scan func(...any) error) error { return scan(&waiting) }))...)
 	}
 	return list

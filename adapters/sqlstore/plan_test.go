@@ -92,7 +92,7 @@ func TestStatements_UseIndexes(t *testing.T) {
 				for _, row := range table(t, found, nil) {
 					plan += row[len(row)-1] + "\n"
 				}
-				if whole[name].MatchString(plan) && !strings.Contains(plan, "chat_runs_claim_idx") {
+				if whole[name].MatchString(plan) && !strings.Contains(plan, "chat_runs_lease_idx") {
 					t.Errorf("%s reads a whole table:\n%s\n%s", by, statement, plan)
 				}
 			}

@@ -51,7 +51,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 			Due bool `bun:"due"`
 		}
 		err := db.NewRaw(`SELECT user_id, id, attempt, stop_requested, lease_until < ? AS due
-			FROM chat_runs WHERE owner = ? AND state = 'running'`, s.dialect.clock(lease*2/3), owner).Scan(ctx, &list)
+			FROM chat_runs WHERE owner = ? AND state = 'running' AND ended_at IS NULL`, s.dialect.clock(lease*2/3), owner).Scan(ctx, &list)
 		held, due = make([]chat.Run, 0, len(list)), nil
 		for _, r := range list {
 			held = append(held, chat.Run{
@@ -67,7 +67,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, made []string, leas
 		return held, err
 	}
 	err = s.writeSerialized(ctx, "heartbeat", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
+		_, err := tx.NewRaw("UPDATE chat_runs SET lease_until = ? WHERE owner = ? AND state = 'running' AND ended_at IS NULL AND id IN (?)",
 			s.dialect.clock(lease), owner, bun.List(due)).Exec(ctx)
 		return err
 	})
@@ -96,7 +96,7 @@ func (s *Store) claim(ctx context.Context, tx bun.IDB, owner string, lease time.
 	var claimed []rows.Run
 	err := tx.NewRaw(`WITH picked AS MATERIALIZED (
 			SELECT r.user_id AS picked_user, r.id AS picked_run FROM chat_runs AS r
-			WHERE r.state IN ('queued', 'running') AND (r.state = 'running' AND r.lease_until <= ?0
+			WHERE r.ended_at IS NULL AND (r.state = 'running' AND r.lease_until <= ?0
 			OR r.state = 'queued' AND (r.conversation_id IS NULL OR NOT EXISTS (
 				SELECT 1 FROM chat_runs AS o
 				WHERE o.user_id = r.user_id AND o.ended_at IS NULL AND o.conversation_id = r.conversation_id
@@ -130,7 +130,7 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 		return nil
 	}
 	return s.writeSerialized(ctx, "release", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND id IN (?)",
+		_, err := tx.NewRaw("UPDATE chat_runs SET owner = NULL, lease_until = ? WHERE owner = ? AND state = 'running' AND ended_at IS NULL AND id IN (?)",
 			s.dialect.clock(0), owner, bun.List(ids)).Exec(ctx)
 		return err
 	})

@@ -79,8 +79,7 @@ func TestMigrations_NoDrift(t *testing.T) {
 // are nobody's.
 var crossUser = map[string]string{
 	"chat_conversations_expiry_idx": "the sweeper looks for conversations that have ended",
-	"chat_runs_claim_idx":           "the sweeper looks for runs that nobody works on",
-	"chat_runs_owner_idx":           "an instance renews its leases",
+	"chat_runs_lease_idx":           "an instance renews its leases, and looks for runs that no instance works on",
 	"chat_users_revoked_idx":        "every instance learns whose sessions were ended",
 	"audit_logs_action_idx":         "operators count actions",
 	"chat_files_blob_idx":           "the sweep compares files with the blob store",

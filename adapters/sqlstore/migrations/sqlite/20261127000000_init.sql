@@ -57,7 +57,7 @@ CREATE TABLE chat_messages (
 
 CREATE INDEX chat_messages_thread_idx ON chat_messages (user_id, conversation_id, created_at, id);
 
-CREATE INDEX chat_messages_user_idx ON chat_messages (user_id, created_at, id);
+CREATE INDEX chat_messages_user_idx ON chat_messages (user_id, created_at);
 
 CREATE INDEX chat_messages_parent_idx ON chat_messages (user_id, parent_id);
 
@@ -110,13 +110,11 @@ CREATE UNIQUE INDEX chat_runs_live_key ON chat_runs (user_id, conversation_id) W
 
 CREATE UNIQUE INDEX chat_runs_idempotency_key ON chat_runs (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
-CREATE INDEX chat_runs_claim_idx ON chat_runs (lease_until) WHERE state IN ('queued', 'running');
-
-CREATE INDEX chat_runs_owner_idx ON chat_runs (owner) WHERE state = 'running';
+-- Live runs of all users: those of an instance, those whose lease has expired, and
+-- those that wait, which have no owner.
+CREATE INDEX chat_runs_lease_idx ON chat_runs (owner, lease_until) WHERE ended_at IS NULL;
 
 CREATE INDEX chat_runs_ended_idx ON chat_runs (user_id, ended_at);
-
-CREATE INDEX chat_runs_parent_idx ON chat_runs (user_id, parent_id);
 
 -- What a run has produced, as a log: each flush appends a row, at is the length of
 -- the output before it. The rows go away when the message is written that holds

@@ -35,8 +35,6 @@ CREATE TABLE audit_unsealed (
   PRIMARY KEY (n)
 );
 
-CREATE INDEX audit_unsealed_entry_idx ON audit_unsealed (user_id, entry_id);
-
 CREATE TABLE audit_chain (
   seq integer NOT NULL,
   subject text NOT NULL,
