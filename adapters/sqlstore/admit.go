@@ -89,7 +89,7 @@ type admitLoad struct {
 // decide asks for a decision until it has all the state that it needs.
 func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDecision) (chat.AdmitPlan, error) {
 	for range maxLoads {
-		if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.of(thread.Conversation) {
+		if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.endOf(thread.Conversation) {
 			thread.Recent = l.tail.messages
 		}
 		plan, err := decide(l.request, l.state)

@@ -43,8 +43,8 @@ type tail struct {
 // leaf is the id of the last message.
 func (t *tail) leaf() string { return t.messages[len(t.messages)-1].ID }
 
-// of reports whether the tail is the end of a conversation.
-func (t *tail) of(c *chat.Conversation) bool {
+// endOf reports whether the tail is the end of a conversation.
+func (t *tail) endOf(c *chat.Conversation) bool {
 	return c != nil && c.LeafID == t.leaf() && c.CreatedAt.Equal(t.created)
 }
 

@@ -12,14 +12,14 @@ import (
 	"parley/platform/testing/testenv"
 )
 
-// speaker sends messages and gets replies in one conversation.
+// speaker writes messages and gets replies in one conversation.
 type speaker struct {
 	*testing.T
 	n int
 }
 
-// say returns the context of the message, and ends the run in the state.
-func (s *speaker) say(store *sqlstore.Store, id string, state chat.State) string {
+// turn returns the context of the message, and ends the run in the state.
+func (s *speaker) turn(store *sqlstore.Store, id string, state chat.State) string {
 	s.Helper()
 	s.n++
 	a := sending("ann", id)
@@ -57,13 +57,13 @@ func (s *speaker) want(got, want string) {
 func TestTails_AreReadOnce(t *testing.T) {
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		s := &speaker{T: t}
-		s.say(store, "1", chat.Completed)
+		s.turn(store, "1", chat.Completed)
 		if _, err := store.DB().Exec("UPDATE chat_messages SET content = 'tampered'"); err != nil {
 			t.Fatal(err)
 		}
-		s.want(s.say(store, "2", chat.Completed), "1 | re 1 | 2")
-		s.want(s.say(store, "3", chat.Failed), "1 | re 1 | 2 | re 2 | 3")
-		s.want(s.say(store, "4", chat.Completed), "1 | re 1 | 2 | re 2 | 3 | 4")
+		s.want(s.turn(store, "2", chat.Completed), "1 | re 1 | 2")
+		s.want(s.turn(store, "3", chat.Failed), "1 | re 1 | 2 | re 2 | 3")
+		s.want(s.turn(store, "4", chat.Completed), "1 | re 1 | 2 | re 2 | 3 | 4")
 	})
 }
 
@@ -73,15 +73,15 @@ func TestTails_OfTwoInstances(t *testing.T) {
 	url := testenv.Postgres(t)
 	one, two := migrated(t, sqlstore.Options{URL: url}), open(t, sqlstore.Options{URL: url})
 	s := &speaker{T: t}
-	s.want(s.say(one, "1", chat.Completed), "1")
-	s.want(s.say(two, "2", chat.Completed), "1 | re 1 | 2")
-	s.want(s.say(one, "3", chat.Completed), "1 | re 1 | 2 | re 2 | 3")
-	s.want(s.say(two, "4", chat.Failed), "1 | re 1 | 2 | re 2 | 3 | re 3 | 4")
-	s.want(s.say(one, "5", chat.Failed), "1 | re 1 | 2 | re 2 | 3 | re 3 | 4 | 5")
+	s.want(s.turn(one, "1", chat.Completed), "1")
+	s.want(s.turn(two, "2", chat.Completed), "1 | re 1 | 2")
+	s.want(s.turn(one, "3", chat.Completed), "1 | re 1 | 2 | re 2 | 3")
+	s.want(s.turn(two, "4", chat.Failed), "1 | re 1 | 2 | re 2 | 3 | re 3 | 4")
+	s.want(s.turn(one, "5", chat.Failed), "1 | re 1 | 2 | re 2 | 3 | re 3 | 4 | 5")
 	if err := two.DeleteConversation(t.Context(), "ann", "c", audited("ann", "gone", audit.Success)); err != nil {
 		t.Fatal(err)
 	}
-	s.want(s.say(two, "0", chat.Completed), "0")
-	s.want(s.say(two, "5", chat.Failed), "0 | re 0 | 5") // as the tail of the first instance ends
-	s.want(s.say(one, "6", chat.Completed), "0 | re 0 | 5 | 6")
+	s.want(s.turn(two, "0", chat.Completed), "0")
+	s.want(s.turn(two, "5", chat.Failed), "0 | re 0 | 5") // as the tail of the first instance ends
+	s.want(s.turn(one, "6", chat.Completed), "0 | re 0 | 5 | 6")
 }

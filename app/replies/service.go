@@ -29,7 +29,7 @@ type Options struct {
 	Heartbeat       time.Duration // how often leases and stop requests are checked; 500 ms
 	Sweep           time.Duration // how often abandoned and queued runs are claimed; 2 s
 	Checkpoint      time.Duration // longest time until output is recorded; 250 ms
-	Eager           time.Duration // the same for a run that has followers here; 50 ms
+	Eager           time.Duration // the same for a run that has followers here; 125 ms, see adr 46
 	Idle            time.Duration // between heartbeats to a follower; 15 s
 	Poll            time.Duration // how often the store is asked about a run that the feed does not hold; 500 ms
 	ReplyTimeout    time.Duration // most time for a reply; 10 min
@@ -59,7 +59,7 @@ func (o Options) withDefaults() Options {
 	duration(&o.Heartbeat, 500*time.Millisecond)
 	duration(&o.Sweep, 2*time.Second)
 	duration(&o.Checkpoint, 250*time.Millisecond)
-	duration(&o.Eager, 50*time.Millisecond)
+	duration(&o.Eager, 125*time.Millisecond)
 	duration(&o.Idle, 15*time.Second)
 	duration(&o.Poll, 500*time.Millisecond)
 	duration(&o.ReplyTimeout, 10*time.Minute)
