@@ -57,18 +57,11 @@ func TestDecode_Shapes(t *testing.T) {
 		"DataWithoutEvent":     {reply: raw(unnamed(start), unnamed(hello), unnamed(delta), unnamed(stop)), text: "hello"},
 		"EventWithoutType":     {reply: raw(start, [2]string{"content_block_delta", `{"delta":{"text":"hello"}}`}, delta, [2]string{"message_stop", `{}`}), text: "hello"},
 		"NoStopReason":         {reply: raw(start, hello, stop), text: "hello"},
-		"Document":             {reply: stub.Reply{Document: true, Text: "one two", Reasoning: "hmm"}, text: "one two", reasoning: "hmm"},
 		"DocumentWithError":    {reply: document(`{"type":"error","error":{"type":"overloaded_error","message":"canary"}}`), reason: upstream.Overloaded},
 		"DocumentOfAProxy":     {reply: document(`{"status":"ok"}`), reason: upstream.NotAStream},
-		"LastEventUnended":     {reply: stub.Reply{Text: "one two", Unterminated: true}, text: "one two"},
-		"CR":                   {reply: stub.Reply{Text: "one two", LineEnd: "\r"}, text: "one two"},
-		"CRLFByteWise":         {reply: stub.Reply{Text: "one two", LineEnd: "\r\n", Split: 1}, text: "one two"},
-		"ByteOrderMark":        {reply: stub.Reply{Text: "one two", ByteMark: true}, text: "one two"},
 		"NoSpace":              {reply: stub.Reply{Raw: strings.ReplaceAll(script(start, hello, delta, stop), ": {", ":{")}, text: "hello"},
-		"SplitSurrogates":      {reply: stub.Reply{Chunks: []string{"a😀b", "👩‍💻"}, SplitSurrogates: true}, text: "a😀b👩‍💻"},
 		"SurrogatesFromStart":  {reply: raw(start, blockStart(`{"type":"text","text":"\ud83d"}`), blockDelta(`{"type":"text_delta","text":"\ude00"}`), delta, stop), text: "😀"},
 		"CharacterInTwo":       {reply: raw(start, blockDelta("{\"text\":\"a\xf0\x9f\"}"), blockDelta("{\"text\":\"\x98\x80b\"}"), delta, stop), text: "a😀b"},
-		"StopReasonEachTime":   {reply: stub.Reply{Text: "one two three", FinishEach: true}, text: "one two three"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
