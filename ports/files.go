@@ -35,7 +35,7 @@ type Blobs interface {
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
 	// SignUpload returns a URL to which a client may PUT a blob until expires has
 	// passed. ok is false for a store that gives out no such URLs.
-	SignUpload(ctx context.Context, key, mediaType string, expires time.Duration) (url string, ok bool, err error)
+	SignUpload(ctx context.Context, key string, expires time.Duration) (url string, ok bool, err error)
 }
 
 // FileQuota decides whether a user may store a file, by the bytes of the user's

@@ -1,0 +1,235 @@
+package blobs_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gocloud.dev/blob/fileblob"
+
+	"parley/adapters/blobs"
+	"parley/domain/fault"
+	"parley/ports"
+	"parley/ports/portstest"
+)
+
+func open(t testing.TB, url string) *blobs.Bucket {
+	t.Helper()
+	b, err := blobs.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestDirectory(t *testing.T) {
+	portstest.Blobs(t, func(t testing.TB) ports.Blobs { return open(t, "file://"+t.TempDir()) })
+}
+
+func TestMemory(t *testing.T) {
+	portstest.Blobs(t, func(t testing.TB) ports.Blobs { return open(t, "mem://") })
+}
+
+// The directory is made for its owner alone, and an upload that fails leaves no
+// temporary file.
+func TestDirectory_IsPrivateAndClean(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "files")
+	b := open(t, "file://"+dir)
+	if _, err := b.Put(t.Context(), "ab/1", "", strings.NewReader("x"), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), "ab/2", "", strings.NewReader("too long"), 3); !fault.Is(err, fault.TooLarge) {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "ab"): 0o700} {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(dir, "ab"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if err := b.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context()); err == nil {
+		t.Error("a directory that is gone can be used")
+	}
+}
+
+// A directory gives out URLs for uploads when it is told how to sign them.
+func TestDirectory_SignUpload(t *testing.T) {
+	dir, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plain := open(t, "file://"+dir)
+	if _, ok, err := plain.SignUpload(t.Context(), "ab/1", time.Minute); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+	var signer fileblob.URLSigner
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key, err := signer.KeyFromURL(r.Context(), r.URL)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		if _, err := plain.Put(r.Context(), key, "", r.Body, 100); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	base, _ := url.Parse(server.URL)
+	signer = fileblob.NewURLSignerHMAC(base, []byte("0123456789abcdef"))
+	b := open(t, "file://"+dir+"?"+url.Values{"base_url": {server.URL}, "secret_key_path": {secret}}.Encode())
+	signed, ok, err := b.SignUpload(t.Context(), "ab/1", time.Minute)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for address, want := range map[string]int{signed: 200, strings.Replace(signed, "ab", "cd", 1): 403} {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, address, strings.NewReader("direct"))
+		res, err := server.Client().Do(req)
+		if err != nil || res.StatusCode != want {
+			t.Errorf("%s: %v, %v", address, res, err)
+		}
+		res.Body.Close()
+	}
+	r, err := b.Open(t.Context(), "ab/1", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if content, err := io.ReadAll(r); string(content) != "direct" || err != nil {
+		t.Errorf("%q, %v", content, err)
+	}
+}
+
+// Every scheme of the documentation has its driver, and opens without a
+// connection. Addresses are not repeated in errors that the URL's parser makes.
+func TestOpen(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	t.Setenv("AZURE_STORAGE_ACCOUNT", "x")
+	t.Setenv("AZURE_STORAGE_KEY", "eA==")
+	for _, address := range []string{"s3://bucket?region=eu-central-1", "gs://bucket?access_id=-&anonymous=true", "azblob://container"} {
+		b, err := blobs.Open(t.Context(), address)
+		if err != nil {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		b.Close()
+	}
+	for _, address := range []string{"ftp://x", "", "file://\x00secret", "://secret"} {
+		_, err := blobs.Open(t.Context(), address)
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+// A bucket that is away is Unavailable, soon and for every call.
+func TestBucket_Away(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	server := httptest.NewServer(nil)
+	server.Close() // refuses connections
+	b := open(t, "s3://bucket?region=eu-central-1&use_path_style=true&endpoint="+url.QueryEscape(server.URL))
+	_, put := b.Put(t.Context(), "ab/1", "", strings.NewReader("x"), 10)
+	_, read := b.Open(t.Context(), "ab/1", 0, -1)
+	_, stat := b.Stat(t.Context(), "ab/1")
+	var list error
+	for _, err := range b.List(t.Context(), "") {
+		list = err
+	}
+	for what, err := range map[string]error{"put": put, "open": read, "stat": stat, "list": list, "delete": b.Delete(t.Context(), "ab/1")} {
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := b.Check(t.Context()); err == nil {
+		t.Error("the bucket can be used")
+	}
+}
+
+// S3 as its driver speaks it: an upload in parts, of which nothing is stored when it
+// fails.
+func TestS3_UploadsInParts(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	var mu sync.Mutex
+	var parts, completed int
+	var received int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		query := r.URL.Query()
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("Content-Type", "application/xml")
+		switch {
+		case r.Method == http.MethodPost && query.Has("uploads"):
+			io.WriteString(w, `<InitiateMultipartUploadResult><Bucket>bucket</Bucket><Key>ab/1</Key><UploadId>u</UploadId></InitiateMultipartUploadResult>`)
+		case r.Method == http.MethodPut && query.Has("partNumber"):
+			parts++
+			received += n
+			w.Header().Set("ETag", `"e"`)
+		case r.Method == http.MethodPost:
+			completed++
+			io.WriteString(w, `<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>`)
+		case r.Method == http.MethodDelete: // the parts so far
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	defer server.Close()
+	b := open(t, "s3://bucket?region=eu-central-1&use_path_style=true&endpoint="+url.QueryEscape(server.URL))
+	const size = 22 << 20
+	if n, err := b.Put(t.Context(), "ab/1", "image/png", bytes.NewReader(make([]byte, size)), size); err != nil || n != size {
+		t.Fatal(n, err)
+	}
+	if parts < 3 || completed != 1 || received < size {
+		t.Errorf("%d parts of %d bytes, completed %d times", parts, received, completed)
+	}
+	if _, err := b.Put(t.Context(), "ab/1", "image/png", bytes.NewReader(make([]byte, size)), size-1); !fault.Is(err, fault.TooLarge) {
+		t.Error(err)
+	}
+	if completed != 1 {
+		t.Error("an upload that is too large was completed")
+	}
+	signed, ok, err := b.SignUpload(context.Background(), "ab/1", time.Minute)
+	if !ok || err != nil || !strings.HasPrefix(signed, server.URL+"/bucket/ab/1?") {
+		t.Errorf("%s %v %v", signed, ok, err)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	png := "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+	for content, want := range map[string]string{
+		png: "image/png", "\xff\xd8\xff\xe0\x00\x10JFIF": "image/jpeg", "GIF89a\x01\x00": "image/gif", "RIFF\x10\x00\x00\x00WEBPVP8 ": "image/webp",
+		"%PDF-1.7\n": "application/pdf", `{"a":1}`: "application/json", "a,b\n1,2\n": "text/csv", "hello": "text/plain",
+		"<!DOCTYPE html><html></html>": "text/html", `<svg xmlns="http://www.w3.org/2000/svg"/>`: "image/svg+xml", "PK\x03\x04": "application/zip",
+		"\x7fELF\x02\x01": "application/x-elf", "\x00\x01\x02": "application/octet-stream",
+		png + "%PDF-1.7": "application/octet-stream", "<script>x</script>%PDF-1.7": "application/octet-stream",
+	} {
+		if got := blobs.Detect([]byte(content)); got[0] != want {
+			t.Errorf("%.20q is %v, want %s", content, got, want)
+		}
+	}
+	if got := blobs.Detect([]byte("<html></html>")); len(got) < 2 || got[1] != "text/plain" {
+		t.Errorf("%v: what is text is not said", got)
+	}
+}
