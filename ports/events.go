@@ -117,6 +117,20 @@ type (
 		Links int           // made now
 		Lag   time.Duration // age of the oldest unsealed entry
 	}
+	// FileUploaded: a file was stored.
+	FileUploaded struct {
+		MediaType string
+		Bytes     int64
+		Took      time.Duration
+	}
+	// FilesSwept: an instance has looked for files to delete.
+	FilesSwept struct {
+		Expired int // marked as deleted because no message referred to them
+		Deleted int // blobs and rows of files that were marked as deleted
+		Orphans int // blobs without a row, which were deleted
+		Lost    int // ready files whose blob is missing
+		Found   int // lost files whose blob is there again
+	}
 	// BackgroundFailed: background work failed.
 	BackgroundFailed struct {
 		Task string

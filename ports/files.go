@@ -54,6 +54,8 @@ type Files interface {
 	EndUpload(ctx context.Context, f chat.File, quota FileQuota, entry audit.Entry) error
 	// CancelUpload marks an upload that is going on as deleted.
 	CancelUpload(ctx context.Context, f chat.File) error
+	// ForgetFile removes a file that is marked as deleted, once its blob is gone.
+	ForgetFile(ctx context.Context, f chat.File) error
 	// File returns a file that is ready, uploading or lost. Other states, and files
 	// of other users, are NotFound.
 	File(ctx context.Context, user, id string) (chat.File, error)

@@ -23,7 +23,7 @@ func TestFiles_Postgres(t *testing.T) {
 
 func fileBundle(store *sqlstore.Store) portstest.FileStoreBundle {
 	return portstest.FileStoreBundle{
-		Files: store, FileSweep: store,
+		Store:   store,
 		Entries: func(t testing.TB, user string) []audit.Entry { return entries(t, store, user) },
 	}
 }

@@ -13,6 +13,7 @@ type Budget struct {
 	DayMicros, MonthMicros int64 // millionths of a US dollar
 	Replies                int   // made at once
 	Streams                int   // open at once on one instance
+	FileBytes              int64 // of all files together
 }
 
 // Metered reports whether the budget bounds tokens or money.

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -92,4 +93,59 @@ func shortenFileName(name string) string {
 		end--
 	}
 	return name[:end] + extension
+}
+
+// IsText reports whether content of these kinds, as DecideFileType takes them, is
+// text.
+func IsText(kinds []string) bool { return slices.Contains(kinds, "text/plain") }
+
+// plainText are the kinds of text that no program executes, by the extensions of
+// their files.
+var plainText = map[string]string{
+	"txt": "text/plain", "log": "text/plain", "csv": "text/csv", "md": "text/markdown", "markdown": "text/markdown",
+}
+
+// DecideFileType returns the media type under which a file is stored, or a
+// MediaType fault that names what is allowed. kinds are what the content is, the
+// most specific first. The content decides; the name and the declared type are
+// asked only which kind of plain text a text is, since nothing else says so, and
+// a wrong answer does no harm. HTML, SVG and other XML are no plain text unless
+// they are named so; scripts and source code are.
+func DecideFileType(kinds []string, name, declared string, allowed []string) (string, error) {
+	if IsText(kinds) {
+		if kind := claimedText(name, declared); kind != "" && slices.Contains(allowed, kind) {
+			return kind, nil
+		}
+	}
+	for _, kind := range kinds {
+		switch {
+		case kind == "text/plain" && slices.ContainsFunc(kinds, isMarkup):
+			// not shown as what it is
+		case slices.Contains(allowed, kind):
+			return kind, nil
+		}
+	}
+	return "", fault.New(fault.MediaType, "Files of type %s are not accepted; allowed are %s", kinds[0], strings.Join(allowed, ", "))
+}
+
+// claimedText is the kind of plain text that a name, or else a declared type,
+// claims; "" if neither does.
+func claimedText(name, declared string) string {
+	if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
+		if kind := plainText[strings.ToLower(name[dot+1:])]; kind != "" {
+			return kind
+		}
+	}
+	declared, _, _ = strings.Cut(declared, ";")
+	declared = strings.ToLower(strings.TrimSpace(declared))
+	for _, kind := range plainText {
+		if kind == declared {
+			return kind
+		}
+	}
+	return ""
+}
+
+func isMarkup(kind string) bool {
+	return kind == "text/html" || kind == "text/xml" || strings.HasSuffix(kind, "+xml")
 }

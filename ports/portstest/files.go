@@ -16,8 +16,7 @@ import (
 
 // FileStoreBundle is a store of files under test.
 type FileStoreBundle struct {
-	ports.Files
-	ports.FileSweep
+	Store   fileStore
 	Entries func(t testing.TB, user string) []audit.Entry
 }
 
@@ -36,17 +35,24 @@ func FileStore(t *testing.T, open func(t testing.TB) FileStoreBundle) {
 		"SortedByBlob": (*fileBench).sortedByBlob,
 	} {
 		t.Run(name, func(t *testing.T) {
-			test(&fileBench{T: t, FileStoreBundle: open(t), user: newID("user"), now: time.Now().UTC().Truncate(time.Microsecond)})
+			bundle := open(t)
+			test(&fileBench{T: t, fileStore: bundle.Store, Entries: bundle.Entries, user: newID("user"), now: time.Now().UTC().Truncate(time.Microsecond)})
 		})
 	}
+}
+
+type fileStore interface {
+	ports.Files
+	ports.FileSweep
 }
 
 // fileBench is one user before a store of files.
 type fileBench struct {
 	*testing.T
-	FileStoreBundle
-	user string
-	now  time.Time
+	fileStore
+	Entries func(t testing.TB, user string) []audit.Entry
+	user    string
+	now     time.Time
 }
 
 func unlimited(int64) error { return nil }
