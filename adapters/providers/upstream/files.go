@@ -2,8 +2,10 @@ package upstream
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"strings"
+	"unicode/utf16"
 
 	"parley/domain/chat"
 )
@@ -66,8 +68,28 @@ func (b Block) DataURL() string {
 // Base64 returns the content of a file in base64.
 func (b Block) Base64() string { return base64.StdEncoding.EncodeToString(b.Data) }
 
-// FileText returns the content of a text file.
-func (b Block) FileText() string { return strings.ToValidUTF8(string(b.Data), "\uFFFD") }
+// FileText returns the content of a text file, which is UTF-8, or UTF-16 if it
+// begins with a byte order mark of that. Control characters are left out: some
+// providers refuse a request for them.
+func (b Block) FileText() string {
+	text := string(b.Data)
+	switch {
+	case strings.HasPrefix(text, "\xff\xfe"):
+		text = fromUTF16(b.Data[2:], binary.LittleEndian)
+	case strings.HasPrefix(text, "\xfe\xff"):
+		text = fromUTF16(b.Data[2:], binary.BigEndian)
+	}
+	text, _ = chat.CleanOutput(strings.TrimPrefix(text, "\ufeff"))
+	return text
+}
+
+func fromUTF16(data []byte, order binary.ByteOrder) string {
+	units := make([]uint16, len(data)/2)
+	for i := range units {
+		units[i] = order.Uint16(data[2*i:])
+	}
+	return string(utf16.Decode(units))
+}
 
 // FileName returns the name of a file; "file" if it has none.
 func (b Block) FileName() string {

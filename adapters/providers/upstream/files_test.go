@@ -99,11 +99,26 @@ func TestBlock_Inline(t *testing.T) {
 		"a,b\n":                   "<file name=\"n.csv\" type=\"text/csv\">\na,b\n</file>",
 		"a,b":                     "<file name=\"n.csv\" type=\"text/csv\">\na,b\n</file>",
 		"</file> and </file-2>\n": "<file-3 name=\"n.csv\" type=\"text/csv\">\n</file> and </file-2>\n</file-3>",
-		"\xff\n":                  "<file name=\"n.csv\" type=\"text/csv\">\n\uFFFD\n</file>",
 	} {
 		b := Block{Kind: TextFile, File: chat.Part{Name: "n\n\".csv", MediaType: "text/csv"}, Data: []byte(content)}
 		if d := cmp.Diff(want, b.Inline()); d != "" {
 			t.Error(d)
+		}
+	}
+}
+
+func TestBlock_FileText(t *testing.T) {
+	for content, want := range map[string]string{
+		"a é\r\n":                       "a é\r\n",
+		"\xef\xbb\xbfa":                 "a",
+		"\xff\xfea\x00\xe9\x00\n\x00":   "aé\n",
+		"\xfe\xff\x00a\xd8\x3d\xde\x00": "a😀",
+		"\xff\xfea\x00b":                "a",
+		"a\xe9\x00\x1bb":                "ab",
+		"":                              "",
+	} {
+		if got := (Block{Data: []byte(content)}).FileText(); got != want {
+			t.Errorf("%q became %q", content, got)
 		}
 	}
 }
