@@ -303,3 +303,46 @@ func as(t testing.TB, store *sqlstore.Store, role, password string) string {
 		RawQuery: url.Values{"host": {host}, "port": {port}, "sslmode": {"disable"}}.Encode(),
 	}).String()
 }
+
+// TestSeal_AwaitsTheOutcome: the row of the queue whose opening is sealed is not
+// taken again, and does not count as waiting, until the entry has its outcome.
+func TestSeal_AwaitsTheOutcome(t *testing.T) {
+	each(t, func(t *testing.T, store *sqlstore.Store) {
+		if err := store.Record(t.Context(), audited("ann", "open", audit.Pending), audited("ann", "done", audit.Success)); err != nil {
+			t.Fatal(err)
+		}
+		sealed := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, l := range chained(t, store, 10) {
+				got = append(got, l.EntryID+" "+string(l.Kind))
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("sealed (-want +got):\n%s", diff)
+			}
+		}
+		waits := func(want bool) {
+			t.Helper()
+			age, waiting, err := store.Unsealed(t.Context())
+			if err != nil || waiting != want || age > time.Minute {
+				t.Errorf("waiting %v for %v, %v", waiting, age, err)
+			}
+		}
+		sealed("open opened", "done closed")
+		waits(false)
+		sealed()
+		if n := count(t, store, "audit_unsealed"); n != 1 {
+			t.Errorf("%d rows wait", n)
+		}
+		complete := "UPDATE audit_logs SET status = 'success', updated_at = ? WHERE id = 'open'"
+		if _, err := raw(store).Exec(complete, time.Now().UTC()); err != nil {
+			t.Fatal(err)
+		}
+		waits(true)
+		sealed("open closed")
+		waits(false)
+		if n := count(t, store, "audit_unsealed"); n != 0 {
+			t.Errorf("%d rows wait", n)
+		}
+	})
+}
