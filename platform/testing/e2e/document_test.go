@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,29 +15,65 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestDocument runs the pages of docs/ai-sdk.md as they stand there against a
-// Parley with the settings of make run.
+// versions are the packages of the AI SDK that the pages of the document import.
+var versions = []struct{ name, react, ai string }{
+	{"ai5", "react-ai5", "./node_modules/react-ai5/node_modules/ai"},
+	{"ai6", "react-ai6", "./node_modules/react-ai6/node_modules/ai"},
+	{"ai7", "@ai-sdk/react", "ai"},
+}
+
+// TestDocument runs the pages of docs/ai-sdk.md as they stand there.
 func TestDocument(t *testing.T) {
 	installPackages(t)
 	bundles := t.TempDir()
 	pages := documentPages(t)
-	versions := []string{"react-ai5", "react-ai6", "@ai-sdk/react"}
-	for _, react := range versions {
+	for _, v := range versions {
 		for name, source := range pages {
-			bundle(t, "document.jsx", react, filepath.Join(bundles, bundleName(name, react)+".js"), "--alias:document="+source)
+			bundle(t, "document.jsx", v.react, filepath.Join(bundles, v.name+"-"+name+".js"), "--alias:document="+source, "--alias:ai="+v.ai)
 		}
 	}
-	w := startWorld(t, bundles, startBrowser(t))
-	for _, react := range versions {
-		t.Run(strings.ReplaceAll(react, "/", "-"), func(t *testing.T) {
-			u := newUser(t, w, bundleName("app/page.jsx", react))
-			p := u.openTab()
-			p.navigate("/pages/" + u.frontEnd)
-			p.evaluate("document.cookie = '" + u.cookie + "; path=/'")
+	browser := startBrowser(t)
+	demo := startWorld(t, bundles, browser) // as make run does
+	scripted := startScripted(t, bundles, browser)
+	for _, v := range versions {
+		t.Run(v.name+"/page", func(t *testing.T) {
+			t.Parallel()
+			p := newUser(t, demo, v.name).openTab()
+			p.openDocument("page", "")
 			p.submit("!echo one")
 			p.reads("user: !echo one", "assistant: one")
 			p.submit("!echo two")
 			p.reads("user: !echo one", "assistant: one", "user: !echo two", "assistant: two")
+		})
+		t.Run(v.name+"/chat", func(t *testing.T) {
+			t.Parallel()
+			u := newUser(t, scripted, v.name)
+			p := u.openTab()
+			p.openDocument("chat", "first-"+v.name)
+			p.submit("one")
+			p.reads("user: one", "assistant: one #1")
+			p.openDocument("chat", "first-"+v.name) // its history
+			p.reads("user: one", "assistant: one #1")
+			open := u.gate()
+			p.submit("two")
+			p.reads("user: one", "assistant: one #1", "user: two", "assistant: one ")
+			p.openDocument("chat", "first-"+v.name) // in mid-stream
+			p.reads("user: one", "assistant: one #1", "user: two", "assistant: one ")
+			// The reply ends after the history was read, and before the page follows it.
+			resume := scripted.holdResume("first-" + v.name)
+			p.openDocument("chat", "first-"+v.name)
+			p.reads("user: one", "assistant: one #1", "user: two")
+			open()
+			u.ended("first-"+v.name, 4)
+			resume()
+			p.reads("user: one", "assistant: one #1", "user: two", "assistant: one + two #1")
+		})
+		t.Run(v.name+"/text", func(t *testing.T) {
+			t.Parallel()
+			p := newUser(t, demo, v.name).openTab()
+			p.openDocument("text", "")
+			p.submit("!echo one")
+			p.reads("user: !echo one", "assistant: one")
 		})
 	}
 }
@@ -44,7 +81,7 @@ func TestDocument(t *testing.T) {
 var block = regexp.MustCompile("(?s)```jsx\n// (\\S+)\n(.*?)```")
 
 // documentPages writes the pages of the document to files, and returns their
-// paths by the names that the document gives them.
+// paths by the names that the document gives them, such as page for app/page.jsx.
 func documentPages(t *testing.T) map[string]string {
 	document, err := os.ReadFile("../../../docs/ai-sdk.md")
 	if err != nil {
@@ -52,25 +89,30 @@ func documentPages(t *testing.T) map[string]string {
 	}
 	dir, pages := t.TempDir(), map[string]string{}
 	for _, m := range block.FindAllStringSubmatch(string(document), -1) {
-		file := filepath.Join(dir, strings.ReplaceAll(m[1], "/", "-"))
+		file := filepath.Join(dir, filepath.Base(m[1]))
 		if err := os.WriteFile(file, []byte(m[2]), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		pages[m[1]] = file
+		pages[strings.TrimSuffix(filepath.Base(file), ".jsx")] = file
 	}
 	return pages
 }
 
-func bundleName(page, react string) string {
-	return strings.NewReplacer("/", "-", ".jsx", "", "@", "").Replace(page + "-" + react)
+// openDocument opens a page of the document, signed in as the document says.
+func (p *tab) openDocument(page, chat string) {
+	p.t.Helper()
+	address := "/pages/" + p.frontEnd + "-" + page + "?chat=" + chat
+	p.navigate(address)
+	p.evaluate("document.cookie = '" + p.cookie + "; path=/'")
+	p.navigate(address)
 }
 
-// submit types a text into the page's only field and presses Enter.
+// submit types a message into the page's only field and presses Enter.
 func (p *tab) submit(text string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, waitLimit)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("input"), text+"\r")); err != nil {
+	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("input"), mark(text, p.name)+"\r")); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -78,17 +120,20 @@ func (p *tab) submit(text string) {
 // reads waits until the page shows exactly these lines.
 func (p *tab) reads(lines ...string) {
 	p.t.Helper()
-	want, got := strings.Join(lines, "\n"), ""
+	var got []string
 	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(p.ctx, waitLimit)
-		shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('p')].map((p) => p.textContent).join('\n')`))
+		shown, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`[...document.querySelectorAll('p')].map((p) => p.textContent)`))
 		cancel()
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		if got = shown; got == want {
+		for i, line := range shown {
+			shown[i] = strings.TrimSuffix(line, " @"+p.name)
+		}
+		if got = shown; slices.Equal(got, lines) {
 			return
 		}
 	}
-	p.t.Fatalf("the page shows\n%s\nwant\n%s", got, want)
+	p.t.Fatalf("the page shows\n%q\nwant\n%q", got, lines)
 }

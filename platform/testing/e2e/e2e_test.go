@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 )
@@ -33,13 +34,7 @@ func TestFrontEnds(t *testing.T) {
 	browser := startBrowser(t)
 	for _, f := range frontEnds {
 		t.Run(f.name, func(t *testing.T) {
-			// A provider of its own each: too many failures in a row would open the breaker.
-			provider := startProvider(t)
-			w := startWorld(t, bundles, browser,
-				"OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted", "OPENAI_FILES=images",
-				"AI_FIRST_TOKEN_TIMEOUT=10m", "AI_IDLE_TIMEOUT=10m", "RATE_LIMIT_AUTHENTICATED=100000",
-				"MAX_CONCURRENT_REPLIES=1") // so that a second one is refused
-			w.provider = provider
+			w := startScripted(t, bundles, browser) // one each: many failures in a row would open the breaker
 			for _, s := range scenarios {
 				if s.useChatOnly && f.source != "usechat.jsx" {
 					continue
@@ -51,4 +46,15 @@ func TestFrontEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startScripted starts a world with the scripted provider.
+func startScripted(t *testing.T, bundles string, browser context.Context) *world {
+	provider := startProvider(t)
+	w := startWorld(t, bundles, browser,
+		"OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted", "OPENAI_FILES=images",
+		"AI_FIRST_TOKEN_TIMEOUT=10m", "AI_IDLE_TIMEOUT=10m", "RATE_LIMIT_AUTHENTICATED=100000",
+		"MAX_CONCURRENT_REPLIES=1") // so that a second one is refused
+	w.provider = provider
+	return w
 }

@@ -169,14 +169,16 @@ var scenarios = []struct {
 	}},
 	{name: "RemoveAnEarlierTurnAndSend", run: func(u *user) { // the model would see it: refused
 		p := u.twoTurns()
-		p.act("remove", 1)
-		p.shows("ready", "one", "two", "one + two #1")
-		p.act("remove", 0)
-		chat := p.shows("ready", "two", "one + two #1").ID
 		p.send("three")
-		p.refused("two", "one + two #1", "three")
+		p.settled("one", "one #1", "two", "one + two #1", "three", "one + two + three #1")
+		p.act("remove", 3)
+		p.shows("ready", "one", "one #1", "two", "three", "one + two + three #1")
+		p.act("remove", 2)
+		chat := p.shows("ready", "one", "one #1", "three", "one + two + three #1").ID
+		p.send("four")
+		p.refused("one", "one #1", "three", "one + two + three #1", "four")
 		p.load(chat)
-		p.settled("one", "one #1", "two", "one + two #1")
+		p.settled("one", "one #1", "two", "one + two #1", "three", "one + two + three #1")
 	}},
 	{name: "RegenerateTheLast", run: func(u *user) {
 		p := u.twoTurns()

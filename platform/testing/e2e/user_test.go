@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/adapters/providers/stub"
 )
@@ -94,6 +95,17 @@ func (u *user) branch(chat string) []message {
 		}
 	}
 	return out
+}
+
+// ended waits until a chat has so many messages.
+func (u *user) ended(chat string, messages int) {
+	u.t.Helper()
+	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if len(u.branch(chat)) == messages {
+			return
+		}
+	}
+	u.t.Fatalf("chat %s has %d messages, want %d", chat, len(u.branch(chat)), messages)
 }
 
 // gate makes the provider stop after one word of each reply until open is called.

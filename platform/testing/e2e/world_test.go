@@ -33,15 +33,20 @@ type world struct {
 	pages    string // URL of the pages
 	browser  context.Context
 	provider *provider
+
+	mu   sync.Mutex
+	held map[string]chan struct{} // chats whose streams are not forwarded until it is closed
 }
 
 // startWorld starts a Parley with the settings of make run and those given, and
 // the server of the pages. bundles is the directory of their scripts.
 func startWorld(t *testing.T, bundles string, browser context.Context, settings ...string) *world {
-	w := &world{browser: browser}
+	w := &world{browser: browser, held: map[string]chan struct{}{}}
 	var err error
-	if w.program, err = filepath.Abs("../../../bin/parley"); err != nil {
-		t.Fatal(err)
+	if w.program = os.Getenv("PARLEY"); w.program == "" { // make build has made it
+		if w.program, err = filepath.Abs("../../../bin/parley"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "DATA_DIR=" + t.TempDir(), "ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "LOG_LEVEL=error",
@@ -100,10 +105,23 @@ func servePages(t *testing.T, w *world, bundles string) string {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(api)
 		r.SetXForwarded()
-	}})
+	}, ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) { rw.WriteHeader(http.StatusBadGateway) }}
+	mux.Handle("/api/", forward)
+	mux.HandleFunc("GET /api/chat/{id}/stream", func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		held := w.held[r.PathValue("id")]
+		w.mu.Unlock()
+		if held != nil {
+			select {
+			case <-held:
+			case <-r.Context().Done():
+			}
+		}
+		forward.ServeHTTP(rw, r)
+	})
 	mux.Handle("/bundles/", http.StripPrefix("/bundles/", http.FileServer(http.Dir(bundles))))
 	mux.HandleFunc("GET /session", func(rw http.ResponseWriter, r *http.Request) {
 		name, value, err := w.cookie(r.FormValue("user"))
@@ -120,6 +138,16 @@ func servePages(t *testing.T, w *world, bundles string) string {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// holdResume holds back requests to follow the reply of a chat until release is
+// called.
+func (w *world) holdResume(chat string) (release func()) {
+	held := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held[chat] = held
+	return func() { close(held) }
 }
 
 // installPackages installs the packages of testdata, unless they are.
