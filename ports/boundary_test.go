@@ -66,6 +66,7 @@ var rules = []rule{
 	{pkg: "platform/telemetry", vendors: []string{"*"}},
 	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
+	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/e2e"}, // only tests
@@ -87,6 +88,7 @@ var pure = []string{
 var reserved = map[string][]string{
 	"platform/boot":            {"."},
 	"platform/testing/testenv": {"platform/testing/testenv", "platform/testing/chaostest", "platform/testing/bench"},
+	"platform/testing/testdb":  {},
 	"ports/portstest":          {},
 	"adapters/providers/stub":  {"platform/testing/chaostest"},
 }

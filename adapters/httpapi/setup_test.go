@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +35,7 @@ import (
 	"parley/app/replies"
 	"parley/domain/access"
 	"parley/domain/audit"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
@@ -106,7 +106,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		f(&s)
 	}
 	if s.database == "" {
-		s.database = filepath.Join(t.TempDir(), "parley.db")
+		s.database = testdb.SQLite(t)
 	}
 	b := &bench{t: t, health: httpapi.Health{
 		Status: httpapi.HealthOK, Components: map[string]httpapi.Component{"database": {Status: httpapi.HealthOK}},

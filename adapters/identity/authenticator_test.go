@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/fault"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -46,7 +46,7 @@ func refused(t *testing.T, c *identity.Authenticator, what string, cred access.C
 }
 
 func TestCallers_APIKey(t *testing.T) {
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package sqlstore_test
 import (
 	"context"
 	"encoding/json"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
@@ -39,7 +39,7 @@ func each(t *testing.T, test func(t *testing.T, store *sqlstore.Store)) {
 
 func openSQLite(t testing.TB) *sqlstore.Store {
 	t.Helper()
-	return migrated(t, sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	return migrated(t, sqlstore.Options{URL: testdb.SQLite(t)})
 }
 
 func openPostgres(t testing.TB) *sqlstore.Store {

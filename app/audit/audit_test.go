@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	appaudit "parley/app/audit"
 	"parley/domain/access"
 	"parley/domain/audit"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 )
@@ -62,7 +62,7 @@ func (f *facts) failures() (out []ports.BackgroundFailed) {
 func each(t *testing.T, test func(b *bench)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
-		test(setup(t, filepath.Join(t.TempDir(), "parley.db")))
+		test(setup(t, testdb.SQLite(t)))
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()

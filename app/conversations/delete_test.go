@@ -2,7 +2,6 @@ package conversations_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -43,9 +43,9 @@ func TestDelete_WaitsForTheEndsOfReplies(t *testing.T) {
 		"Silent": {0, 3 * time.Second, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			path := testdb.SQLite(t) // outside the bubble
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, filepath.Join(dir, "parley.db"))
+				b := newBench(t, path)
 				conv := b.create("ann", false)
 				run := b.begin("ann", conv)
 				if c.ends > 0 {

@@ -3,7 +3,6 @@ package conversations_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 )
@@ -33,7 +33,7 @@ func (b *bench) Observe(context.Context, any) {}
 // each runs a test on both databases.
 func each(t *testing.T, test func(*bench)) {
 	for name, url := range map[string]func(t *testing.T) string{
-		"SQLite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "parley.db") },
+		"SQLite":   func(t *testing.T) string { return testdb.SQLite(t) },
 		"Postgres": func(t *testing.T) string { return testenv.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {

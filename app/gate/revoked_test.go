@@ -2,7 +2,6 @@ package gate_test
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/fault"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -25,7 +25,7 @@ func (a fixedIdentity) Identify(context.Context, access.Credential) (access.Prin
 
 func openStore(t *testing.T) *sqlstore.Store {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t)})
 	check(t, err)
 	t.Cleanup(func() { check(t, store.Close()) })
 	_, err = store.Migrate(t.Context())

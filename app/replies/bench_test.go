@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -38,7 +38,7 @@ type bench struct {
 
 func setup(t testing.TB) *bench {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db")})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
