@@ -62,6 +62,7 @@ func TestExport(t *testing.T) {
 }
 
 func TestAccount_IsErasedWhole(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	made := b.do("ann", "POST", "/api/chat/conversations", `{"title":"x"}`)
 	id, _ := made.body["id"].(string)

@@ -294,6 +294,7 @@ func uiStop(t *testing.T, b *bench) {
 // TestUI_Drain: an instance that leaves breaks the connection, so that the SDK
 // does not take what there is for the whole.
 func TestUI_Drain(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted, func(s *settings) { s.opt.ShutdownTimeout = 50 * time.Millisecond })
 	s := b.open(b.request("ann", "POST", "/api/chat/ui", uiBody("c1", "m1", "x")))
 	b.model.Next() // nothing is said yet: another instance begins anew

@@ -72,6 +72,7 @@ func TestCredentials(t *testing.T) {
 // TestCrossOrigin: a cookie that the browser adds by itself changes something
 // only for our own pages and the listed ones.
 func TestCrossOrigin(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(s *settings) {
 		s.AllowedOrigins = []string{"https://app.example.com/api/auth", "http://LOCALHOST:3000"}
 	})

@@ -47,6 +47,7 @@ func blocks(t *testing.T, language string) (out []string) {
 // TestAPIDocs_Examples runs every shell example of docs/api.md, each line of
 // which must answer below 400.
 func TestAPIDocs_Examples(t *testing.T) {
+	t.Parallel()
 	model := &hangsOnce{at: "Wait"}
 	b := setup(t, func(s *settings) { s.model = model })
 	sent := b.do("alice", "POST", "/api/chat/messages", `{"content":"Hello!"}`).must(201)
@@ -201,6 +202,7 @@ func TestAPIDocs_Shapes(t *testing.T) {
 // TestAPIDocs_Claims holds the API to sentences of docs/api.md that no other
 // test is about.
 func TestAPIDocs_Claims(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	send := func(user, body string, headers ...string) answer {
 		b.t.Helper()

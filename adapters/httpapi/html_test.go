@@ -107,6 +107,7 @@ func TestContentHTML_Asked(t *testing.T) {
 
 // TestContentHTML_Vectors renders everything that has run a script somewhere.
 func TestContentHTML_Vectors(t *testing.T) {
+	t.Parallel()
 	texts := vectors(t)
 	pieces := rendered(t, texts)
 	// Read as a browser would, there is nothing but what a message may consist of.
@@ -168,6 +169,7 @@ func harmless(t *testing.T, text, piece string) {
 
 // TestContentHTML_Large: what is hard on parsers is rendered to its end.
 func TestContentHTML_Large(t *testing.T) {
+	t.Parallel()
 	var texts []string
 	for _, unit := range []string{"[", "![", "*a ", "> ", "- ", "`", "<", "&#", "a@", "|", "~~", "_", "[a](", "[a]: <", "<a ", "http://", "\\", "1. \n "} {
 		texts = append(texts, strings.Repeat(unit, 9_990/len(unit))+" end")

@@ -191,6 +191,7 @@ func TestBody_Chunked(t *testing.T) {
 // TestBody_Slow: a client that sends its body slowly holds nothing for long, whether the
 // request would be let in or not.
 func TestBody_Slow(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(s *settings) { s.ReadTimeout = 150 * time.Millisecond })
 	for name, tt := range map[string]struct {
 		credential string
@@ -222,6 +223,7 @@ func TestBody_Slow(t *testing.T) {
 
 // TestBody_ReadInTime: the deadline of a body does not end the wait for its reply.
 func TestBody_ReadInTime(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted, func(s *settings) { s.ReadTimeout = 50 * time.Millisecond })
 	later := b.sendLater("ann", "/api/chat/messages", `{"content":"x"}`)
 	call := b.model.Next()
@@ -311,6 +313,7 @@ func TestNoRoute(t *testing.T) {
 
 // TestEmptyBodies: a body that is missing or null harms no route.
 func TestEmptyBodies(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	for _, route := range b.api.Routes() {
 		if route.Stream && route.Method == "GET" {

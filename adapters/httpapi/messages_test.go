@@ -99,6 +99,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestSend_Idempotency(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted)
 	const body = `{"content":"once"}`
 	first := b.sendLater("ann", "/api/chat/messages", body, "Idempotency-Key", `"k-1"`)

@@ -230,6 +230,7 @@ func TestOpenAPI(t *testing.T) {
 // Every response that any test of this package reads whole is held to the
 // description by answer; this one sees to it that there is one of each.
 func TestOpenAPI_Answers(t *testing.T) {
+	t.Parallel()
 	app := func(s *settings) { s.AllowedOrigins = []string{"https://app.example.com"} }
 	b := setup(t, app)
 	closed := setup(t, func(s *settings) { s.disabled = true })

@@ -10,6 +10,7 @@ import (
 // TestStreamPadding looks at the bytes on the wire: the size of an event says
 // nothing of the words in it, and what clients parse is the same as ever.
 func TestStreamPadding(t *testing.T) {
+	t.Parallel()
 	padded := setup(t, func(s *settings) { s.StreamPadding = true })
 	sizes := map[int]int{}
 	events := 0

@@ -63,6 +63,7 @@ func (mute) Generate(ctx context.Context, _ ports.Prompt, _ func(chat.Delta)) (p
 // A stream ends, with an error that says so, when its credential has expired,
 // or its sessions or key were revoked.
 func TestStream_Revoked(t *testing.T) {
+	t.Parallel()
 	revoke := func(b *bench, _ string) {
 		now := time.Now()
 		_, err := b.store.RevokeSessions(context.Background(), "ann", now, nil, audit.Entry{ID: uuid.NewString(), UserID: "ann",

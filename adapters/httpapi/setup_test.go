@@ -174,8 +174,10 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	return b
 }
 
-// onBoth runs a test against the service on SQLite and on Postgres.
+// onBoth runs a test against the service on SQLite and on Postgres, beside other
+// tests.
 func onBoth(t *testing.T, test func(*testing.T, *bench), change ...func(*settings)) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) { test(t, setup(t, change...)) })
 	t.Run("Postgres", func(t *testing.T) {
 		test(t, setup(t, append(change, func(s *settings) { s.database = testenv.Postgres(t) })...))

@@ -169,6 +169,7 @@ func TestStream_Refused(t *testing.T) {
 }
 
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted, func(s *settings) { s.opt.Idle = 40 * time.Millisecond })
 	s := b.open(b.request("ann", "POST", "/api/chat/stream", `{"content":"x"}`))
 	call := b.model.Next()
@@ -262,6 +263,7 @@ func TestFollow(t *testing.T) {
 // TestStream_SlowReader: who does not read is dropped, and the reply is made
 // nevertheless.
 func TestStream_SlowReader(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted, func(s *settings) {
 		s.WriteTimeout = 150 * time.Millisecond
 		s.connection = func(ctx context.Context, c net.Conn) context.Context {
@@ -298,6 +300,7 @@ func TestStream_SlowReader(t *testing.T) {
 }
 
 func TestStream_GoneReader(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted)
 	s := b.open(b.request("ann", "POST", "/api/chat/stream", `{"content":"x"}`))
 	call := b.model.Next()
@@ -324,6 +327,7 @@ func TestStream_GoneReader(t *testing.T) {
 // TestSend_GoneCaller: a caller that does not wait for its reply loses nothing
 // but the answer.
 func TestSend_GoneCaller(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted)
 	req := b.request("ann", "POST", "/api/chat/messages", `{"content":"x"}`, "Idempotency-Key", "k")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -349,6 +353,7 @@ func TestSend_GoneCaller(t *testing.T) {
 }
 
 func TestStream_Drain(t *testing.T) {
+	t.Parallel()
 	b := setup(t, scripted, func(s *settings) { s.opt.ShutdownTimeout = 50 * time.Millisecond })
 	s := b.open(b.request("ann", "POST", "/api/chat/stream", `{"content":"x"}`))
 	live := b.open(b.request("ann", "GET", "/api/chat/live", ""))

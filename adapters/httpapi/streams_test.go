@@ -17,6 +17,7 @@ import (
 // A user has a bounded number of streams open, whatever their kind: exactly,
 // however many are opened at once, and also when their readers vanish.
 func TestStream_Bound(t *testing.T) {
+	t.Parallel()
 	const limit = 32
 	b := setup(t, func(s *settings) {
 		s.model, s.opt.Idle, s.opt.ShutdownTimeout = mute{}, 20*time.Millisecond, 50*time.Millisecond
