@@ -121,5 +121,8 @@ func sessionsTime(b *testing.B, store *sqlstore.Store) (spent time.Duration) {
 		}
 		spent += time.Duration(ns)
 	}
+	if err := found.Err(); err != nil {
+		b.Fatal(err)
+	}
 	return spent
 }

@@ -170,7 +170,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		titles = models.Title
 	}
 	replyService := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, Feed: backends.feed,
+		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, AcceptsFile: models.AcceptsFile, Feed: backends.feed,
 		Quote: models.Quote, Budget: admission.Budget, Titles: titles, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
