@@ -119,7 +119,7 @@ type Thread struct {
 	ID           string        // of the conversation; "": the default thread
 	Conversation *Conversation // nil: it does not exist, or this is the default thread
 	Live         []LiveRun     // oldest first
-	Recent       []Message     // the newest messages, of any branch, without metadata
+	Recent       []Message     // the newest messages, of any branch and in any order, without metadata
 }
 
 // Branch is the end of a branch that Thread.Recent does not hold, oldest first.

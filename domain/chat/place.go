@@ -199,6 +199,9 @@ func (a *admission) resolveLeaf() (string, error) {
 // Most branches are the end of their thread, which is loaded with it.
 func (a *admission) branchTo(id string, n int) ([]Message, error) {
 	thread := a.state.Thread
+	if path, whole := endOf(thread.Recent, id, n); whole {
+		return path, nil
+	}
 	if path, whole := NewTree(thread.Recent, thread.Live).Path(id, n); whole {
 		return path, nil
 	}
@@ -206,6 +209,17 @@ func (a *admission) branchTo(id string, n int) ([]Message, error) {
 		return b.Messages[max(0, len(b.Messages)-n):], nil
 	}
 	return nil, &Needs{Branch: id}
+}
+
+// endOf is Tree.Path for messages that are the branch at id itself, oldest first:
+// the usual case, without a tree.
+func endOf(list []Message, id string, n int) (path []Message, whole bool) {
+	for i := len(list) - 1; i >= 0 && list[i].ID == id; i-- {
+		if id = list[i].ParentID; id == "" || len(list)-i == n {
+			return list[i:], true
+		}
+	}
+	return nil, false
 }
 
 // micros is t in whole microseconds of UTC, which is how times are stored.

@@ -169,7 +169,10 @@ func (w *world) load(r chat.AdmitRequest, n *chat.Needs, s *chat.AdmitState) {
 			t.Conversation = &c
 		}
 		all := w.thread(n.ThreadID)
-		t.Recent = all[max(0, len(all)-r.Context):]
+		t.Recent = slices.Clone(all[max(0, len(all)-r.Context):])
+		if w.n%2 == 0 { // they come in any order
+			slices.Reverse(t.Recent)
+		}
 		s.Thread = t
 	}
 	if n.Branch != "" {
