@@ -234,10 +234,7 @@ func (l *admitLoad) thread(id string) []pipeline.Stmt {
 				user, id, l.tail.leaf(), rows.Time(l.tail.created), most)
 		}
 	}
-	return append(list, stmt("SELECT "+recentColumns.List("m.")+` FROM chat_messages AS m
-		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`,
-		user, ofThread("m", id), most,
-	).ScanRow(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
+	return append(list, stmt(selectRecentText, user, ofThread("m", id), most).ScanRow(scanMessage(recentColumns, func(m chat.Message) { thread.Recent = append(thread.Recent, m) })))
 }
 
 var recentColumns = rows.MessageColumns.Without("metadata")
@@ -311,18 +308,32 @@ func (s *Store) admitStatements(plan chat.AdmitPlan) (list []pipeline.Stmt, err 
 		rows.RunColumns.Set(values, "lease_until", s.dialect.clock(plan.Lease))
 	}
 	return append(list,
-		stmt("INSERT INTO chat_runs ("+rows.RunColumns.List("")+") VALUES ("+rows.RunColumns.Placeholders()+")", values...),
+		stmt(insertRunText, values...),
 		insertEntry(entry)), nil
 }
 
+// The texts of statements that each turn executes are made once.
+var (
+	insertConversationText = insertText("chat_conversations", rows.ConversationColumns)
+	insertMessageText      = insertText("chat_messages", rows.MessageColumns)
+	insertRunText          = insertText("chat_runs", rows.RunColumns)
+	insertEntryText        = insertText("audit_logs", rows.EntryColumns)
+	selectRecentText       = "SELECT " + recentColumns.List("m.") + ` FROM chat_messages AS m
+		WHERE m.user_id = ? AND ? ORDER BY m.created_at DESC, m.id DESC LIMIT ?`
+	selectConversationText = "SELECT " + rows.ConversationColumns.List("c.") + " FROM chat_conversations AS c WHERE c.user_id = ? AND ?"
+	setOutcomeText         = "(" + outcomeColumns.List("") + ") = (" + outcomeColumns.Placeholders() + ")"
+)
+
+func insertText(table string, columns rows.Columns) string {
+	return "INSERT INTO " + table + " (" + columns.List("") + ") VALUES (" + columns.Placeholders() + ")"
+}
+
 func insertMessage(m rows.Message) pipeline.Stmt {
-	return stmt("INSERT INTO chat_messages ("+rows.MessageColumns.List("")+") VALUES ("+rows.MessageColumns.Placeholders()+")",
-		rows.MessageColumns.Values(&m)...)
+	return stmt(insertMessageText, rows.MessageColumns.Values(&m)...)
 }
 
 func insertEntry(e rows.Entry) pipeline.Stmt {
-	return stmt("INSERT INTO audit_logs ("+rows.EntryColumns.List("")+") VALUES ("+rows.EntryColumns.Placeholders()+")",
-		rows.EntryColumns.Values(&e)...)
+	return stmt(insertEntryText, rows.EntryColumns.Values(&e)...)
 }
 
 // changeThread moves the current end of a thread.
@@ -332,8 +343,7 @@ func changeThread(user string, c *chat.ThreadChange) pipeline.Stmt {
 		return stmt("UPDATE chat_users SET leaf_id = COALESCE(?, leaf_id) WHERE user_id = ?", orNull(c.Leaf), user)
 	case c.Create != nil:
 		row := rows.FromConversation(*c.Create)
-		return stmt("INSERT INTO chat_conversations ("+rows.ConversationColumns.List("")+") VALUES ("+rows.ConversationColumns.Placeholders()+")",
-			rows.ConversationColumns.Values(&row)...)
+		return stmt(insertConversationText, rows.ConversationColumns.Values(&row)...)
 	}
 	return stmt(`UPDATE chat_conversations SET leaf_id = COALESCE(?, leaf_id), title = COALESCE(title, ?), last_message_at = ?, updated_at = ?
 		WHERE user_id = ? AND id = ?`,

@@ -81,7 +81,7 @@ func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) 
 	if err != nil {
 		return nil, err
 	}
-	outcome := stmt("("+outcomeColumns.List("")+") = ("+outcomeColumns.Placeholders()+")", outcomeColumns.Values(&run)...)
+	outcome := stmt(setOutcomeText, outcomeColumns.Values(&run)...)
 	statements := endRun(o.UserID, plan.End, outcome)
 	if plan.Message == nil && !o.Output.Empty() {
 		statements = append(statements, s.insertRest(o.UserID, o.RunID, o.Output))

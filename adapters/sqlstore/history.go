@@ -180,7 +180,7 @@ func trimPage[T any](found []T, page ports.Page) (kept []T, more bool) {
 
 // conversationsWhere reads those of a user's for which a condition holds.
 func conversationsWhere(user string, which pipeline.Stmt, found func(rows.Conversation)) pipeline.Stmt {
-	return stmt("SELECT "+rows.ConversationColumns.List("c.")+" FROM chat_conversations AS c WHERE c.user_id = ? AND ?", user, which).
+	return stmt(selectConversationText, user, which).
 		ScanRow(func(scan func(...any) error) error {
 			var c rows.Conversation
 			err := scan(rows.ConversationColumns.Dests(&c)...)
