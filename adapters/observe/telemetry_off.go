@@ -1,4 +1,4 @@
-//go:build muted
+//go:build notelemetry
 
 package observe
 
