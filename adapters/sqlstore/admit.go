@@ -11,7 +11,6 @@ import (
 
 	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
-	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
@@ -243,28 +242,23 @@ var recentColumns = rows.MessageColumns.Without("metadata")
 // liveRuns reads the runs for which a condition holds and that have not ended,
 // oldest first, and locks them if asked to.
 func (s *Store) liveRuns(user string, which pipeline.Stmt, lock bool, found func(chat.LiveRun)) pipeline.Stmt {
-	text := liveText + "WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id"
+	text := "SELECT " + liveColumns + " FROM chat_runs AS r WHERE r.user_id = ? AND r.ended_at IS NULL AND ? ORDER BY r.created_at, r.id"
 	if lock {
 		text += s.dialect.lockOf("r")
 	}
 	return stmt(text, user, which).ScanRow(scanLive(found))
 }
 
-// liveColumns are what is read of a live run.
-var liveColumns = rows.RunColumns.Only("id", "state", "stop_requested", "parent_id", "audit_id", "created_at", "hold_tokens", "hold_micros")
-
-// liveText selects what scanLive scans, of the runs r.
-var liveText = "SELECT " + liveColumns.List("r.") + `,
+// liveColumns are what scanLive scans.
+const liveColumns = `r.id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
 	(SELECT COALESCE(sum(octet_length(o.log)), 0) FROM chat_run_output AS o WHERE o.user_id = r.user_id AND o.run_id = r.id),
-	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id) FROM chat_runs AS r `
+	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id)`
 
 func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {
 	return func(scan func(...any) error) error {
-		var row rows.Run
 		var r chat.LiveRun
-		err := scan(append(liveColumns.Dests(&row), &r.OutputBytes, &r.Followed)...)
-		r.ID, r.ParentID, r.AuditID, r.State, r.StopRequested = row.ID, row.ParentID, row.AuditID, chat.State(row.State), row.StopRequested
-		r.CreatedAt, r.Hold = rows.Time(row.CreatedAt), access.Hold{Tokens: row.HoldTokens, Micros: row.HoldMicros}
+		err := scan(&r.ID, (*string)(&r.State), &r.StopRequested, &r.ParentID, &r.AuditID, rows.NullTime{Dest: &r.CreatedAt},
+			&r.Hold.Tokens, &r.Hold.Micros, &r.OutputBytes, &r.Followed)
 		found(r)
 		return err
 	}

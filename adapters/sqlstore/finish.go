@@ -52,16 +52,14 @@ func (s *Store) finishState(user, id string, state *chat.FinishState) []pipeline
 		return stmt("(SELECT r."+column+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)", user, id)
 	}
 	return []pipeline.Stmt{
-		stmt("SELECT "+finishColumns.List("")+" FROM chat_runs WHERE user_id = ? AND id = ?"+s.dialect.lockRow, user, id).
-			ScanRow(func(scan func(...any) error) error {
-				row := rows.Run{UserID: user, ID: id}
-				if err := scan(finishColumns.Dests(&row)...); err != nil {
-					return err
-				}
-				run, err := row.Domain()
-				state.Run = &run
-				return err
-			}),
+		stmt(`SELECT conversation_id, parent_id, audit_id, state, stop_requested, attempt, created_at, hold_tokens, hold_micros
+			FROM chat_runs WHERE user_id = ? AND id = ?`+s.dialect.lockRow, user, id,
+		).ScanRow(func(scan func(...any) error) error {
+			run := &chat.Run{ID: id, UserID: user}
+			state.Run = run
+			return scan(rows.NullText{Dest: &run.ConversationID}, &run.ParentID, &run.AuditID, (*string)(&run.State), &run.StopRequested, &run.Attempt,
+				rows.NullTime{Dest: &run.CreatedAt}, &run.Hold.Tokens, &run.Hold.Micros)
+		}),
 		stmt(`SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = ?),
 				EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?),
 				(SELECT c.last_message_at FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ?),
@@ -72,9 +70,6 @@ func (s *Store) finishState(user, id string, state *chat.FinishState) []pipeline
 		}),
 	}
 }
-
-// finishColumns are what is read of a run that ends.
-var finishColumns = rows.RunColumns.Only("conversation_id", "parent_id", "audit_id", "state", "attempt", "created_at", "hold_tokens", "hold_micros")
 
 // finishStatements write what the end of a run changes.
 func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {

@@ -18,18 +18,21 @@ import (
 type Send struct {
 	Principal          access.Principal
 	Caller             access.Caller
-	MessageID          string      // the client's own id for the message, optional; repeats of it are recognised
-	ConversationID     string      // "": the default thread
-	CreateConversation bool        // an unknown conversation is made rather than refused
-	Leaf               string      // the message to answer to; "": the end of the current branch
-	Content            string      // the text, unless there are Parts
-	Parts              []chat.Part // nil: Content is all there is
-	Metadata           map[string]any
-	Params             chat.Params
-	Background         bool // queued for any instance; the caller does not wait
-	WhenBusy           chat.WhenBusy
-	Key                string // idempotency key, optional
-	ReplayOnlyReason   error  // the refusal unless this is a repeat
+	MessageID          string // the client's own id for the message, optional; repeats of it are recognised
+	ConversationID     string // "": the default thread
+	CreateConversation bool   // an unknown conversation is made rather than refused
+	Leaf               string // the message to answer to; "": the end of the current branch
+	// View, if set, says what the client shows before the message. It decides
+	// whether the message is new, an edit, or a stored one to answer again.
+	View             *chat.View
+	Content          string      // the text, unless there are Parts
+	Parts            []chat.Part // nil: Content is all there is
+	Metadata         map[string]any
+	Params           chat.Params
+	Background       bool // queued for any instance; the caller does not wait
+	WhenBusy         chat.WhenBusy
+	Key              string // idempotency key, optional
+	ReplayOnlyReason error  // the refusal unless this is a repeat
 }
 
 // Edit is the input for a message that replaces an earlier one as its sibling.
@@ -98,7 +101,16 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 		message.ID = s.NewID()
 	}
 	key := in.Key
-	if key == "" && in.MessageID != "" {
+	request := []any{action, editOf, in.ConversationID, in.Leaf, in.MessageID, message.Content, message.Parts, in.Metadata, in.Params}
+	fresh := ""
+	switch v := in.View; {
+	case v != nil:
+		fresh = s.NewID()
+		request = append(request, v.Edit, v.Again, v.Reply, v.Before[max(0, len(v.Before)-1):])
+		if key == "" && in.MessageID != "" && !v.Edit && !v.Again {
+			key = messageKey(in, "") + "/" + fingerprint(request...) // another text under the same id is an edit
+		}
+	case key == "" && in.MessageID != "":
 		key = messageKey(in, editOf)
 	}
 	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
@@ -106,9 +118,9 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	if err := s.reserveMax(&run, in.Principal, message); err != nil {
 		return Accepted{}, err
 	}
-	run.Fingerprint = fingerprint(action, editOf, in.ConversationID, in.Leaf, in.MessageID, message.Content, message.Parts, in.Metadata, in.Params)
+	run.Fingerprint = fingerprint(request...)
 	return s.submit(ctx, chat.AdmitRequest{
-		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf,
+		Run: run, Message: &message, EditOf: editOf, Leaf: in.Leaf, View: in.View, FreshID: fresh,
 		CreateConversation: in.CreateConversation, WhenBusy: in.WhenBusy, ReplayOnlyReason: in.ReplayOnlyReason,
 		AcceptFile: s.acceptFile, Budget: s.budget(in.Principal), Audit: s.auditEntry(run, in.Caller, action, message.ID),
 	})

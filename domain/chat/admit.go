@@ -35,6 +35,10 @@ type AdmitRequest struct {
 	Source string
 	// Leaf names the message that the new one follows; "": the thread's current end.
 	Leaf string
+	// View, if set, decides about the Message: it may turn out to be stored.
+	View *View
+	// FreshID is the id for a message whose own is that of another one; with View.
+	FreshID string
 	// CreateConversation makes an unknown conversation instead of refusing it.
 	CreateConversation bool
 	WhenBusy           WhenBusy
@@ -206,6 +210,7 @@ type admission struct {
 	conv    Conversation // zero for the default thread
 	created bool         // conv is new
 	live    []LiveRun    // what is left of the thread's live runs
+	placed  bool         // the message's parent is known
 	branch  []Message    // up to and including the user message
 	plan    AdmitPlan
 }
@@ -224,7 +229,16 @@ func (a *admission) firstNeeds() *Needs {
 		n.Nodes = append(n.Nodes, a.Message.ID, ScopedID(a.run.ConversationID, a.Message.ID))
 		n.Files = a.Message.Files()
 	}
-	for _, id := range []string{a.EditOf, a.Source} {
+	shown := ""
+	if v := a.View; v != nil {
+		if len(v.Before) > 0 && ValidID(v.Before[len(v.Before)-1].ID) {
+			shown = v.Before[len(v.Before)-1].ID
+		}
+		if ValidID(v.Reply) {
+			n.Nodes = append(n.Nodes, a.forms(v.Reply)...)
+		}
+	}
+	for _, id := range []string{a.EditOf, a.Source, shown} {
 		if id != "" {
 			n.Nodes = append(n.Nodes, a.forms(id)...)
 		}
@@ -430,8 +444,12 @@ func (a *admission) complete() {
 		a.plan.Lease = a.Lease
 	}
 	a.plan.Audit = a.auditEntry()
-	if a.message != nil {
+	switch {
+	case a.message != nil:
 		a.plan.Message, a.plan.Thread = a.message, a.threadChange()
+	case a.View != nil && a.conv.LeafID != run.ParentID: // the client shows it as the end
+		a.conv.LeafID, a.conv.UpdatedAt = run.ParentID, a.now
+		a.plan.Thread = &ThreadChange{ConversationID: a.conv.ID, Leaf: run.ParentID, LastMessageAt: a.conv.LastMessageAt, UpdatedAt: a.now}
 	}
 	a.plan.Run = *run
 	a.plan.Result.Run, a.plan.Result.Context = *run, a.branch
@@ -461,7 +479,7 @@ func (a *admission) threadChange() *ThreadChange {
 // auditEntry is the request's entry with what only the decision knows.
 func (a *admission) auditEntry() audit.Entry {
 	e := a.Audit
-	e.ID, e.UserID, e.Status = a.run.AuditID, a.run.UserID, audit.Pending
+	e.ID, e.UserID, e.Status, e.Action = a.run.AuditID, a.run.UserID, audit.Pending, a.action()
 	if e.ID == "" {
 		e.ID = a.run.ID
 		a.run.AuditID = e.ID

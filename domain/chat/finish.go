@@ -88,7 +88,9 @@ func Finish(o Outcome, state FinishState) (FinishPlan, error) {
 	m.CreatedAt = after(o.At, state.AskedAt)
 	plan.Message = &m
 	plan.Thread = &ThreadChange{ConversationID: m.ConversationID, LastMessageAt: latest(m.CreatedAt, state.LastMessageAt), UpdatedAt: o.At}
-	if !state.Followed { // else the thread ends further on
+	// A message that follows the run is the thread's end, and so is the one of a
+	// request that took the run's place.
+	if superseded := run.StopRequested && state.Waiting; !state.Followed && !superseded {
 		plan.Thread.Leaf = m.ID
 	}
 	return plan, nil

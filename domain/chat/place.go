@@ -17,6 +17,8 @@ func (a *admission) resolveTarget() error {
 	switch {
 	case a.EditOf != "":
 		return a.resolveEdit()
+	case a.View != nil && a.message != nil:
+		return a.resolveView()
 	case a.Message != nil:
 		return nil
 	case a.Source == "":
@@ -120,6 +122,9 @@ func (a *admission) linkParent() (err error) {
 		if err == nil && (len(a.branch) == 0 || a.branch[len(a.branch)-1].ID != a.run.ParentID) {
 			err = MessageNotFound()
 		}
+		if err == nil {
+			err = a.checkShown()
+		}
 		return err
 	}
 	m := a.message
@@ -130,7 +135,7 @@ func (a *admission) linkParent() (err error) {
 	}
 	m.UserID, m.ConversationID, m.Role = a.run.UserID, a.run.ConversationID, User
 	switch {
-	case a.EditOf != "":
+	case a.EditOf != "", a.placed:
 	case a.Leaf != "":
 		if m.ParentID, err = a.resolveLeaf(); err != nil {
 			return err
@@ -145,6 +150,9 @@ func (a *admission) linkParent() (err error) {
 	}
 	if m.ParentID != "" {
 		if a.branch, err = a.branchTo(m.ParentID, max(a.Context-1, 1)); err != nil {
+			return err
+		}
+		if err = a.checkShown(); err != nil {
 			return err
 		}
 	}

@@ -327,6 +327,7 @@ func (w *world) finishWith(id string, change func(*chat.Outcome)) error {
 		copied := *run
 		o.Attempt = run.Attempt
 		s = chat.FinishState{Run: &copied, Followed: w.followed(id), LastMessageAt: w.convs[run.ConversationID].LastMessageAt}
+		s.Waiting = run.ConversationID != "" && len(w.live(run.ConversationID)) > 1
 		if m := w.message(run.ParentID); m != nil {
 			s.AskedAt = m.CreatedAt
 		}
