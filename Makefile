@@ -23,7 +23,7 @@ build: ## Build bin/parley
 
 .PHONY: test-short
 test-short: ## Run the fast tests of all packages, on SQLite, without servers or other programs
-	go test -short -vet=off -p 4 -timeout 5m ./...
+	GOGC=off GOMEMLIMIT=1500MiB go test -short -vet=off -p 4 -timeout 5m ./...
 
 .PHONY: test
 test: ## Run all tests with the race detector (RACE= without it); starts Postgres, Redis and whatever else they need

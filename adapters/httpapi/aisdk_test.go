@@ -15,9 +15,9 @@ import (
 	"parley/ports"
 )
 
-// uiBody is what useChat sends for a new message, with nothing before it.
+// uiBody is what useChat sends for a new message if it is told to send only that.
 func uiBody(chat, id, text string) string {
-	return fmt.Sprintf(`{"id":%q,"trigger":"submit-message","messages":[{"id":%q,"role":"user","parts":[{"type":"text","text":%q}]}]}`, chat, id, text)
+	return fmt.Sprintf(`{"id":%q,"trigger":"submit-message","message":{"id":%q,"role":"user","parts":[{"type":"text","text":%q}]}}`, chat, id, text)
 }
 
 // chunks reads a UI message stream to its end and returns the types of its
@@ -127,11 +127,11 @@ func uiTalk(t *testing.T, b *bench) {
 	}
 	want("first", "!echo one | one")
 	// As the SDK sends it: all of it, with members that are its own business.
-	ask(`{"id":"c1","trigger":"submit-message","messages":[
+	ask(`{"id":"c1","trigger":"submit-message","selectedChatModel":"x","tools":{},"config":null,"messages":[
 		{"id":"m1","role":"user","parts":[{"type":"text","text":"!echo one"}]},
 		{"id":"r1","role":"assistant","parts":[{"type":"step-start"},{"type":"reasoning","text":"hm","state":"done"},{"type":"text","text":"one","state":"done"}]},
 		{"id":"m2","role":"user","metadata":{"from":"test"},"createdAt":"2026-01-01","parts":[{"type":"text","text":"!echo two"},{"type":"text","text":"lines","providerMetadata":{}}]}]}`)
-	want("second", "!echo one | one | !echo two\nlines | two\nlines")
+	want("second", "!echo one | one | !echo two\n\nlines | two\n\nlines")
 	page := b.do("ann", "GET", "/api/chat/messages?leaf=m2&conversationId=c1&limit=1", "").must(200)
 	if m := page.get("messages").([]any)[0].(map[string]any); m["id"] != "m2" || !cmp.Equal(m["metadata"], map[string]any{"from": "test"}) {
 		t.Errorf("kept %v", m)
@@ -139,11 +139,11 @@ func uiTalk(t *testing.T, b *bench) {
 
 	// The last message alone, as the guide to resuming has it.
 	ask(`{"id":"c1","message":{"id":"m3","role":"user","parts":[{"type":"text","text":"!echo three"}]}}`)
-	want("third", "!echo one | one | !echo two\nlines | two\nlines | !echo three | three")
+	want("third", "!echo one | one | !echo two\n\nlines | two\n\nlines | !echo three | three")
 
 	// An edit bears the id of what it takes the place of, also the second time.
 	for _, text := range []string{"zwei", "deux"} {
-		ask(`{"id":"c1","trigger":"submit-message","messageId":"m2","messages":[{"id":"m2","role":"user","parts":[{"type":"text","text":"!echo ` + text + `"}]}]}`)
+		ask(`{"id":"c1","trigger":"submit-message","messageId":"m2","messages":[{"id":"m1","role":"user","parts":[{"type":"text","text":"!echo one"}]},{"id":"r1","role":"assistant","parts":[]},{"id":"m2","role":"user","parts":[{"type":"text","text":"!echo ` + text + `"}]}]}`)
 		want("edited", "!echo one | one | !echo "+text+" | "+text)
 	}
 
@@ -325,22 +325,31 @@ func uiBadInput(t *testing.T, b *bench) {
 		"AssistantLast":  {`{"id":"c","messages":[{"role":"user",` + text + `},{"role":"assistant",` + text + `}]}`, 400, "The last message must be the user's"},
 		"NoParts":        {`{"id":"c","message":{"role":"user"}}`, 400, "Message content is required"},
 		"OldContent":     {`{"id":"c","message":{"role":"user","content":"x"}}`, 400, "Message content is required"},
-		"File":           {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"data:,x","mediaType":"text/plain"},{"type":"text","text":"x"}]}}`, 400, "A message may only have parts of the type text"},
+		"File":           {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"data:,x","mediaType":"text/plain"},{"type":"text","text":"x"}]}}`, 400, "A data: URL must be base64"},
+		"BadBase64":      {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"data:image/png;base64,A===","mediaType":"image/png"}]}}`, 400, "A data: URL must be base64"},
+		"EmptyFile":      {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"data:image/png;base64,","mediaType":"image/png"}]}}`, 400, "The file is empty"},
+		"FileElsewhere":  {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"https://example.com/a.png","mediaType":"image/png"}]}}`, 400, "The URL of a file must be a data: URL or begin with /api/chat/files/; upload the file first"},
+		"ForeignFile":    {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"/api/chat/files/f1","mediaType":"image/png"}]}}`, 404, ""},
+		"FilePath":       {`{"id":"c","message":{"role":"user","parts":[{"type":"file","url":"/api/chat/files/a/../b","mediaType":"image/png"}]}}`, 404, ""},
+		"UnknownPart":    {`{"id":"c","message":{"role":"user","parts":[{"type":"video"},{"type":"text","text":"x"}]}}`, 400, `A message cannot have parts of the type "video"`},
+		"ToolPart":       {`{"id":"c","message":{"role":"user","parts":[{"type":"tool-x","toolCallId":"1","state":"output-available"},{"type":"text","text":"x"}]}}`, 400, `A message cannot have parts of the type "tool-x"`},
+		"LargeData":      {`{"id":"c","message":{"role":"user","parts":[{"type":"data-x","data":"` + strings.Repeat("x", 20_000) + `"},{"type":"text","text":"x"}]}}`, 400, "A data part cannot exceed 16384 bytes"},
+		"DataName":       {`{"id":"c","message":{"role":"user","parts":[{"type":"data-","data":1},{"type":"text","text":"x"}]}}`, 400, "The name of a data part must be letters, digits, '.', '_' and '-', at most 64"},
 		"Trigger":        {`{"id":"c","trigger":"resume-stream","message":{"role":"user",` + text + `}}`, 400, "trigger must be submit-message or regenerate-message"},
 		"MessagesType":   {`{"id":"c","messages":{}}`, 400, "messages must be a list of messages of the AI SDK"},
 		"PartsType":      {`{"id":"c","message":{"role":"user","parts":"x"}}`, 400, "message must be a message of the AI SDK"},
 		"MessageID":      {`{"id":"c","message":{"id":"a b","role":"user",` + text + `}}`, 400, "Invalid message ID"},
-		"Unknown":        {`{"id":"c","apiKey":"x","message":{"role":"user",` + text + `}}`, 400, `Unknown field "apiKey"`},
 		"Control":        {`{"id":"c","message":{"role":"user","parts":[{"type":"text","text":"\u0000"}]}}`, 400, "Text must not contain control characters"},
 		"WhenBusy":       {`{"id":"c","whenBusy":"x","message":{"role":"user",` + text + `}}`, 400, "whenBusy must be reject, queue or interrupt"},
 		"AgainNowhere":   {`{"id":"c","trigger":"regenerate-message","messages":[]}`, 404, ""},
-		"EditsNothing":   {`{"id":"c","messageId":"m","message":{"role":"user",` + text + `}}`, 404, ""},
+		"Reserved":       {`{"id":"conversations","message":{"role":"user",` + text + `}}`, 400, "The chat ID conversations is reserved; please use another one"},
+		"UnknownHistory": {`{"id":"c","messages":[{"id":"q1","role":"user",` + text + `},{"id":"a1","role":"assistant",` + text + `},{"id":"q2","role":"user",` + text + `}]}`, 409, ""},
+		"ReplyAsMessage": {`{"id":"c0","messages":[{"id":"m0","role":"user","parts":[]},{"id":"m0","role":"assistant",` + text + `}],"trigger":"submit-message"}`, 400, "The last message must be the user's"},
 		"FromElsewhere":  {`{"id":"c","trigger":"regenerate-message","messageId":"m0","messages":[]}`, 404, ""},
-		"EditsElsewhere": {`{"id":"c","messageId":"m0","message":{"role":"user",` + text + `}}`, 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
-			code := map[int]string{400: "INVALID_INPUT", 404: "NOT_FOUND"}[tt.status]
+			code := map[int]string{400: "INVALID_INPUT", 404: "NOT_FOUND", 409: "CONFLICT"}[tt.status]
 			b.do("ann", "POST", "/api/chat/ui", tt.body).refused(tt.status, code, tt.says)
 		})
 	}
@@ -351,7 +360,7 @@ func uiBadInput(t *testing.T, b *bench) {
 
 	// The history that comes with a message may be long.
 	long := strings.Repeat(`{"id":"m","role":"assistant","parts":[{"type":"text","text":"`+strings.Repeat("x", 10_000)+`"}]},`, 200)
-	body := strings.Replace(uiBody("long", "m1", "!echo on"), `[{"id":"m1"`, `[`+long+`{"id":"m1"`, 1)
+	body := `{"id":"long","messages":[` + long + `{"id":"m1","role":"user","parts":[{"type":"text","text":"!echo on"}]}]}`
 	if _, text := b.open(b.request("ann", "POST", "/api/chat/ui", body)).chunks(); text != "on" {
 		t.Errorf("says %q", text)
 	}

@@ -57,7 +57,7 @@ type Config struct {
 type API struct {
 	Config
 	routes  []Route
-	mux     *http.ServeMux
+	router  router
 	csrf    *http.CrossOriginProtection
 	origins []string
 
@@ -79,7 +79,7 @@ func New(cfg Config, wires ...[]Endpoint) (*API, error) {
 	if cfg.CheckInterval <= 0 {
 		cfg.CheckInterval = 15 * time.Second
 	}
-	a := &API{Config: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection()}
+	a := &API{Config: cfg, csrf: http.NewCrossOriginProtection()}
 	for _, raw := range cfg.AllowedOrigins {
 		origin, err := originOf(raw)
 		if err == nil {
@@ -91,22 +91,14 @@ func New(cfg Config, wires ...[]Endpoint) (*API, error) {
 		a.origins = append(a.origins, origin)
 	}
 	a.description = sync.OnceValues(a.makeDescription)
-	byPath := map[string]methods{}
 	for _, e := range append(slices.Concat(wires...), a.systemRoutes()...) {
 		a.routes = append(a.routes, e.Route)
-		if byPath[e.Path] == nil {
-			byPath[e.Path] = methods{}
-		}
 		handler := e.handler(a)
-		byPath[e.Path][e.Method] = handler
+		a.router.handle(e.Method, e.Path, handler)
 		if e.Method == http.MethodGet && !e.Stream {
-			byPath[e.Path][http.MethodHead] = handler
+			a.router.handle(http.MethodHead, e.Path, handler)
 		}
 	}
-	for p, m := range byPath {
-		a.mux.Handle(p, m)
-	}
-	a.mux.HandleFunc("/", notFound)
 	return a, nil
 }
 
@@ -132,31 +124,6 @@ func originOf(raw string) (string, error) {
 	host := strings.ToLower(u.Host)
 	host = strings.TrimSuffix(host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
 	return u.Scheme + "://" + host, nil
-}
-
-// methods is one path's handlers by method.
-type methods map[string]http.Handler
-
-func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h, ok := m[r.Method]; ok {
-		h.ServeHTTP(w, r)
-		return
-	}
-	allow := []string{http.MethodOptions}
-	for method := range m {
-		allow = append(allow, method)
-	}
-	slices.Sort(allow)
-	w.Header().Set("Allow", strings.Join(allow, ", "))
-	if r.Method == http.MethodOptions {
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	writeProblem(w, fault.New(fault.Method, "Method not allowed"))
-}
-
-func notFound(w http.ResponseWriter, _ *http.Request) {
-	writeProblem(w, fault.New(fault.NotFound, "Not found"))
 }
 
 // ServeHTTP answers one request. It leaves the pattern of the route in
@@ -190,7 +157,7 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		notFound(w, r)
 		return
 	}
-	a.mux.ServeHTTP(w, r)
+	a.router.ServeHTTP(w, r)
 }
 
 // recoverPanic answers a panic with a problem if nothing has been written yet;
@@ -210,5 +177,13 @@ func (a *API) recoverPanic(w *responseWriter, r *http.Request) {
 	if w.wrote {
 		panic(http.ErrAbortHandler)
 	}
-	writeProblem(w, fault.New(fault.Internal, "Internal server error"))
+	write := writeProblem
+	if a.plainRefusals(r.Method, r.Pattern) {
+		write = writePlainRefusal
+	}
+	write(w, fault.New(fault.Internal, "Internal server error"))
+}
+
+func (a *API) plainRefusals(method, path string) bool {
+	return slices.ContainsFunc(a.routes, func(r Route) bool { return r.PlainRefusals && r.Method == method && r.Path == path })
 }

@@ -62,10 +62,11 @@ type binder struct {
 	fields   []Field
 	body     map[string]Field // by name
 	optional bool             // the body may be left out
+	open     bool             // other members of the body are passed over
 }
 
 func newBinder(t reflect.Type, optional bool) binder {
-	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional}
+	b := binder{fields: fieldsOf(t), body: map[string]Field{}, optional: optional, open: isOpen(t)}
 	for _, f := range b.fields {
 		if f.In == "body" {
 			b.body[f.Name] = f
@@ -159,7 +160,7 @@ func (b binder) bindBody(r *http.Request, dst reflect.Value) error {
 		return err
 	}
 	for _, name := range names {
-		if _, ok := b.body[name]; !ok {
+		if _, ok := b.body[name]; !ok && !b.open {
 			return unknownField(name)
 		}
 	}
@@ -168,7 +169,10 @@ func (b binder) bindBody(r *http.Request, dst reflect.Value) error {
 		return errNotJSON()
 	}
 	for name, raw := range members {
-		f := b.body[name]
+		f, ok := b.body[name]
+		if !ok {
+			continue
+		}
 		if unmarshal(raw, dst.FieldByIndex(f.index).Addr().Interface()) != nil {
 			return f.invalid()
 		}

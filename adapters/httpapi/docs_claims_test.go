@@ -182,8 +182,9 @@ func TestAPIDocs_Shapes(t *testing.T) {
 	got := map[string]any{
 		"refusal": limited.body, "message": message, "sent": sent.body, "run": live.body, "history": page.body, "conversation": conversation.body,
 		"models": b.do("alice", "GET", "/api/chat/models", "").body, "health": b.do("", "GET", "/api/health", "").body,
+		"chat": b.do("alice", "GET", "/api/chat/"+conversation.text("id")+"/messages", "").must(200).body,
 	}
-	names := []string{"refusal", "message", "sent", "run", "history", "conversation", "models", "health"}
+	names := []string{"refusal", "message", "sent", "run", "chat", "history", "conversation", "models", "health"}
 	examples := blocks(t, "json")
 	if len(examples) != len(names) {
 		t.Fatalf("%d examples, want %d", len(examples), len(names))
@@ -299,13 +300,13 @@ func TestAPIDocs_Claims(t *testing.T) {
 			b.do("ann", "POST", "/api/chat/conversations", `{"title":"`+strings.Repeat("😀", 200)+`"}`).must(201)
 			b.do("ann", "POST", "/api/chat/conversations", `{"title":"`+strings.Repeat("é", 201)+`"}`).refused(400, "INVALID_INPUT", "")
 		},
-		"a body has up to 128 KiB, or 4 MiB with the AI SDK": func(*testing.T) {
+		"a body has up to 128 KiB, or 16 MiB with the AI SDK": func(*testing.T) {
 			history := func(bytes int) string {
 				old := `{"id":"o","role":"user","parts":[{"type":"text","text":"` + strings.Repeat("o", bytes-200) + `"}]}`
 				return `{"id":"big","messages":[` + old + `,{"id":"n","role":"user","parts":[{"type":"text","text":"x"}]}]}`
 			}
-			b.do("ann", "POST", "/api/chat/ui", history(4<<20)).must(200)
-			b.do("ann", "POST", "/api/chat/ui", history(4<<20+1000)).refused(413, "PAYLOAD_TOO_LARGE", "")
+			b.do("ann", "POST", "/api/chat/ui", history(16<<20)).must(200)
+			b.do("ann", "POST", "/api/chat/ui", history(16<<20+1000)).refused(413, "PAYLOAD_TOO_LARGE", "")
 			send("ann", `{"content":"x","metadata":{"a":"`+strings.Repeat("a", 128<<10-50)+`"}}`).must(201)
 			send("ann", `{"content":"x","metadata":{"a":"`+strings.Repeat("a", 128<<10)+`"}}`).refused(413, "PAYLOAD_TOO_LARGE", "")
 		},

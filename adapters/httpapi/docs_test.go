@@ -17,7 +17,7 @@ import (
 
 // newAPI returns an API that can describe itself, and nothing else.
 func newAPI() (*httpapi.API, error) {
-	return httpapi.New(httpapi.Config{}, rest.Routes(rest.Services{}), aisdk.Routes(nil))
+	return httpapi.New(httpapi.Config{}, rest.Routes(rest.Services{}), aisdk.Routes(nil, nil, nil))
 }
 
 // TestDocs: docs/api.md names every route and every code.
@@ -93,7 +93,8 @@ func TestAPI_Sends(t *testing.T) {
 	}
 	want := []string{
 		"POST /api/chat/messages", "POST /api/chat/stream", "PATCH /api/chat/messages/{id}",
-		"POST /api/chat/messages/{id}/regenerate", "POST /api/chat/messages/{id}/continue", "POST /api/chat/ui",
+		"POST /api/chat/messages/{id}/regenerate", "POST /api/chat/messages/{id}/continue",
+		"POST /api/chat", "POST /api/chat/ui", "POST /api/chat/text",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

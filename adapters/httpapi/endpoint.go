@@ -37,14 +37,18 @@ func (a Access) scope() access.Scope {
 type Route struct {
 	Method, Path string
 	Access       Access
-	Stream       bool   // always answers with server-sent events
+	Stream       bool   // always answers with a stream, of server-sent events unless Media is set
 	Media        string // of its answers, if neither JSON nor events
 	NoBody       bool   // the body may be left out
 	BodyFactor   int64  // how many times Config.MaxBody the body may have; 0: once
-	Summary      string // for the description
-	Fields       []Field
-	Answers      []Answer
-	Details      map[string]reflect.Type // further members of its problems
+	// PlainRefusals: refusals are a sentence in plain text, with the code in a header.
+	PlainRefusals bool
+	Summary       string // for the description
+	Fields        []Field
+	Answers       []Answer
+	Details       map[string]reflect.Type // further members of its problems
+
+	openBody bool // the body may have other members, which are not read
 }
 
 // Label names the route in metrics, logs and the audit.
@@ -103,7 +107,8 @@ func Handle[Wire, In, Out any](
 	operation func(context.Context, In) (Out, error),
 	encoder Encoder[Out],
 ) Endpoint {
-	route.Fields, route.Answers = fieldsOf(reflect.TypeFor[Wire]()), encoder.Answers
+	wire := reflect.TypeFor[Wire]()
+	route.Fields, route.Answers, route.openBody = fieldsOf(wire), encoder.Answers, isOpen(wire)
 	invoke := func(ctx context.Context, req any) (any, error) { return operation(ctx, req.(*request).in.(In)) }
 	encode := func(ctx context.Context, w *Response, out any) error { return encoder.Encode(ctx, w, out.(Out)) }
 	return Endpoint{route, func(a *API) http.Handler {
@@ -199,6 +204,10 @@ func encodeFailure(ctx context.Context, err error, w http.ResponseWriter) {
 	if f, ok := err.(failure); ok { //nolint:errorlint // no error wraps one
 		maps.Copy(w.Header(), f.request.header)
 		err = f.error
+		if f.request.route.PlainRefusals {
+			writePlainRefusal(w, err)
+			return
+		}
 	}
 	writeProblem(w, err)
 }
@@ -242,7 +251,7 @@ func decodeInput[Wire, In any](b binder, decode func(Call, Wire) (In, error)) ki
 // checkAccept refuses a request that does not accept what its route answers with.
 func (r *request) checkAccept() error {
 	offered := cmp.Or(r.route.Media, MediaJSON)
-	if r.route.Stream {
+	if r.route.Stream && r.route.Media == "" {
 		offered = MediaEvents
 	}
 	if accepts(r.Request, offered) || r.route.Access == Sends && accepts(r.Request, MediaEvents) {

@@ -30,7 +30,8 @@ func (a *API) makeDescription() (json.RawMessage, error) {
 	details := t.details(a.routes)
 	responses := openapi3.ResponseBodies{}
 	for status, kinds := range kindsByStatus() {
-		responses[refusedName(status)] = &openapi3.ResponseRef{Value: t.refusal(status, kinds, details)}
+		responses[refusedName(status, false)] = &openapi3.ResponseRef{Value: t.refusal(status, kinds, details)}
+		responses[refusedName(status, true)] = &openapi3.ResponseRef{Value: plainRefusal(status, kinds)}
 	}
 	version := a.Version
 	if version == "" {
@@ -55,6 +56,9 @@ func (a *API) makeDescription() (json.RawMessage, error) {
 func (t schemas) operation(r Route) *openapi3.Operation {
 	op := &openapi3.Operation{OperationID: operationID(r), Summary: r.Summary, Responses: &openapi3.Responses{}}
 	body := openapi3.NewObjectSchema().WithoutAdditionalProperties()
+	if r.openBody {
+		body.WithAnyAdditionalProperties()
+	}
 	for _, f := range r.Fields {
 		schema, required := t.input(f)
 		switch {
@@ -76,7 +80,7 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 		t.addAnswer(op.Responses, answer)
 	}
 	for _, status := range r.refusals() {
-		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + refusedName(status)})
+		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + refusedName(status, r.PlainRefusals)})
 	}
 	op.Security = openapi3.NewSecurityRequirements()
 	if r.Access != Public {
@@ -135,7 +139,12 @@ func kindsByStatus() map[int][]fault.Kind {
 	return out
 }
 
-func refusedName(status int) string { return "Refused" + strconv.Itoa(status) }
+func refusedName(status int, plain bool) string {
+	if plain {
+		return "PlainRefused" + strconv.Itoa(status)
+	}
+	return "Refused" + strconv.Itoa(status)
+}
 
 // details returns the members that a problem may have besides the standard ones.
 func (t schemas) details(routes []Route) openapi3.Schemas {
@@ -168,6 +177,31 @@ func (t schemas) refusal(status int, kinds []fault.Kind, details openapi3.Schema
 	problem.Required = slices.Sorted(maps.Keys(problem.Properties))
 	maps.Copy(problem.Properties, details)
 
+	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
+		WithContent(openapi3.NewContentWithSchema(problem, []string{MediaProblem}))
+	out.Headers = refusalHeaders(status)
+	return out
+}
+
+// plainRefusal describes a refusal in plain text.
+func plainRefusal(status int, kinds []fault.Kind) *openapi3.Response {
+	codes := openapi3.NewStringSchema()
+	for _, kind := range kinds {
+		codes.Enum = append(codes.Enum, string(kind))
+	}
+	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
+		WithContent(openapi3.NewContentWithSchema(openapi3.NewStringSchema().WithMinLength(1), []string{MediaText}))
+	out.Headers = refusalHeaders(status)
+	out.Headers[errorCode] = requiredHeader(codes)
+	for _, name := range detailHeaders {
+		out.Headers[name] = &openapi3.HeaderRef{Value: &openapi3.Header{Parameter: openapi3.Parameter{Schema: openapi3.NewStringSchema().NewRef()}}}
+	}
+	return out
+}
+
+// refusalHeaders are the headers that refusals of a status have in any format.
+func refusalHeaders(status int) openapi3.Headers {
+	text := openapi3.NewStringSchema().WithMinLength(1)
 	headers := openapi3.Headers{requestID: requiredHeader(text)}
 	switch status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -177,10 +211,7 @@ func (t schemas) refusal(status int, kinds []fault.Kind, details openapi3.Schema
 	case http.StatusMethodNotAllowed:
 		headers["Allow"] = requiredHeader(text)
 	}
-	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
-		WithContent(openapi3.NewContentWithSchema(problem, []string{MediaProblem}))
-	out.Headers = headers
-	return out
+	return headers
 }
 
 func requiredHeader(schema *openapi3.Schema) *openapi3.HeaderRef {

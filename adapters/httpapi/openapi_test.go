@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +51,10 @@ func (d described) operation(method, path string) *openapi3.Operation {
 		method = http.MethodGet
 	}
 	asked := strings.Split(path, "/")
-	for pattern, item := range d.Paths.Map() {
+	patterns := slices.SortedFunc(maps.Keys(d.Paths.Map()), func(a, b string) int {
+		return strings.Compare(strings.ReplaceAll(a, "{", "~"), strings.ReplaceAll(b, "{", "~")) // literals first
+	})
+	for _, pattern := range patterns {
 		segments := strings.Split(pattern, "/")
 		if len(segments) != len(asked) {
 			continue
@@ -60,9 +64,8 @@ func (d described) operation(method, path string) *openapi3.Operation {
 		for i := range segments {
 			all = all && fits(i)
 		}
-		// /api/chat/messages/{id}/stream and the like have no rival of their length.
-		if all {
-			return item.GetOperation(method)
+		if op := d.Paths.Find(pattern).GetOperation(method); all && op != nil {
+			return op
 		}
 	}
 	return nil
@@ -329,8 +332,12 @@ func TestOpenAPI_Answers(t *testing.T) {
 	play("GET "+message+"/stream", failed+"/stream", "", 200)
 	play("GET "+message+"/stream", reply+"/stream?after=-1", "", 400)
 	play("POST /api/chat/ui", "/api/chat/ui", uiBody("chat-2", "m", "Hello"), 200)
-	play("GET /api/chat/ui/{id}/stream", "/api/chat/ui/a%20b/stream", "", 404)
-	play("POST /api/chat/ui/{id}/stop", "/api/chat/ui/a%20b/stop", "", 404)
+	for _, base := range []string{"/api/chat", "/api/chat/ui"} {
+		play("GET "+base+"/{id}/stream", base+"/a%20b/stream", "", 404)
+		play("GET "+base+"/{id}/messages", base+"/a%20b/messages", "", 404)
+		play("GET "+base+"/{id}/messages", base+"/chat-2/messages", "", 200)
+		play("POST "+base+"/{id}/stop", base+"/a%20b/stop", "", 404)
+	}
 	play("GET "+messages, messages+"?conversationId="+id, "", 200)
 	play("PATCH /api/chat/conversations/{id}", target, `{"title":"T","model":"demo/demo","systemPrompt":"S"}`, 200)
 	play("GET /api/chat/conversations/{id}", target, "", 200)

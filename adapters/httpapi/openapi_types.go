@@ -51,6 +51,9 @@ func (t schemas) of(r reflect.Type) *openapi3.SchemaRef {
 	if r == reflect.TypeFor[json.RawMessage]() {
 		return openapi3.NewObjectSchema().WithAnyAdditionalProperties().NewRef()
 	}
+	if r == reflect.TypeFor[any]() {
+		return openapi3.NewSchema().NewRef() // any JSON
+	}
 	if values, ok := enums[r]; ok {
 		return openapi3.NewStringSchema().WithEnum(values...).NewRef()
 	}
@@ -157,6 +160,8 @@ func restrict(s *openapi3.Schema, tag string) (required bool) {
 			}
 		case "format":
 			s.Format = value
+		case "pattern":
+			s.Pattern = value
 		default:
 			n, err := strconv.ParseInt(value, 10, 64)
 			if err != nil {

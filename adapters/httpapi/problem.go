@@ -70,8 +70,17 @@ func writeProblem(w http.ResponseWriter, err error) {
 	body["requestId"] = w.Header().Get(requestID)
 	body["error"] = inner
 
-	h := w.Header()
-	h.Set("Content-Type", MediaProblem)
+	w.Header().Set("Content-Type", MediaProblem)
+	setRefusalHeaders(w.Header(), f, status)
+	raw, err := json.Marshal(body)
+	if err != nil { // a detail that is no JSON
+		raw = []byte(`{"type":"about:blank","status":` + strconv.Itoa(status) + `}`)
+	}
+	writeBody(w, status, raw)
+}
+
+// setRefusalHeaders sets the headers that refusals have in any format.
+func setRefusalHeaders(h http.Header, f *fault.Error, status int) {
 	h.Set("Cache-Control", "no-store")
 	switch status {
 	case http.StatusUnauthorized:
@@ -83,11 +92,33 @@ func writeProblem(w http.ResponseWriter, err error) {
 		reset, _ := f.Details["reset"].(string)
 		setLimitHeaders(h, "all", limit, 0, reset, f.RetryAfter)
 	}
-	raw, err := json.Marshal(body)
-	if err != nil { // a detail that is no JSON
-		raw = []byte(`{"type":"about:blank","status":` + strconv.Itoa(status) + `}`)
+}
+
+// errorCode is the header of a plain refusal's code.
+const errorCode = "X-Error-Code"
+
+// detailHeaders are the headers of a plain refusal for details of its fault.
+var detailHeaders = map[string]string{
+	"limit": "X-Error-Limit", "reset": "X-Error-Reset", "budget": "X-Error-Budget", "runId": "X-Error-Run-Id",
+}
+
+// writePlainRefusal writes err as a sentence in plain text, for clients that show
+// the body of a refusal to people. Headers have the code and the details.
+func writePlainRefusal(w http.ResponseWriter, err error) {
+	f, status := asFault(err)
+	h := w.Header()
+	h.Set("Content-Type", MediaText+"; charset=utf-8")
+	h.Set(errorCode, string(f.Kind))
+	for name, header := range detailHeaders {
+		switch v := f.Details[name].(type) {
+		case string:
+			h.Set(header, v)
+		case int:
+			h.Set(header, strconv.Itoa(v))
+		}
 	}
-	writeBody(w, status, raw)
+	setRefusalHeaders(h, f, status)
+	writeBody(w, status, []byte(f.Message))
 }
 
 // seconds is a Retry-After: whole seconds, at least one.

@@ -12,6 +12,9 @@ import (
 // requestID is the header in which a request's id travels, in both directions.
 const requestID = "X-Request-Id"
 
+// RunID is the header that names the reply where an answer cannot.
+const RunID = "X-Run-Id"
+
 // responseWriter remembers whether an answer has begun, and gives each write a
 // deadline: a client that does not read is dropped.
 type responseWriter struct {

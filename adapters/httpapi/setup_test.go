@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -152,11 +153,12 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	erasing := appaudit.New(appaudit.Deps{
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
 	}, appaudit.Options{})
+	talks := &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID}
 	b.wires = [][]httpapi.Endpoint{rest.Routes(rest.Services{
 		Replies: making, Gate: b.gate, Erase: erasing.EraseUser, Now: time.Now,
-		Conversations: &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID},
+		Conversations: talks,
 		Catalogue:     catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}},
-	}), aisdk.Routes(making)}
+	}), aisdk.Routes(making, talks, nil)}
 	s.Version = "test"
 	b.config = s.Config
 	if b.api, err = httpapi.New(s.Config, b.wires...); err != nil {
@@ -332,14 +334,31 @@ func (a answer) must(status int) answer {
 	return a
 }
 
+// code is the code of a refusal.
+func (a answer) code() string { return cmp.Or(a.header.Get("X-Error-Code"), a.text("error", "code")) }
+
+// sentence is what a refusal says to people.
+func (a answer) sentence() string {
+	if a.header.Get("X-Error-Code") != "" {
+		return a.raw
+	}
+	return a.text("message")
+}
+
 // refused asserts a problem in its full shape.
 func (a answer) refused(status int, code, sentence string) answer {
 	a.t.Helper()
-	if a.status != status || a.text("error", "code") != code {
+	if a.status != status || a.code() != code {
 		a.t.Fatalf("got %d %s, want %d %s", a.status, a.raw, status, code)
 	}
-	if sentence != "" && a.text("message") != sentence {
-		a.t.Errorf("says %q, want %q", a.text("message"), sentence)
+	if sentence != "" && a.sentence() != sentence {
+		a.t.Errorf("says %q, want %q", a.sentence(), sentence)
+	}
+	if code := a.header.Get("X-Error-Code"); code != "" { // a route whose clients show the body to people
+		if a.header.Get("Content-Type") != "text/plain; charset=utf-8" || a.raw == "" || strings.ContainsAny(a.raw, "{}") || a.header.Get("X-Request-Id") == "" {
+			a.t.Errorf("not a plain refusal: %v %q", a.header, a.raw)
+		}
+		return a
 	}
 	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
 		a.t.Errorf("content type %q", got)

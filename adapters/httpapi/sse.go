@@ -37,6 +37,7 @@ var errRevoked = errors.New("the credential is not accepted any more")
 type Stream struct {
 	w       *Response
 	conn    *http.ResponseController
+	media   string // "": events
 	open    bool
 	checked time.Time // when the credential was last accepted
 	buf     []byte
@@ -180,7 +181,7 @@ func (s *Stream) pad() {
 func (s *Stream) flush() error {
 	if !s.open {
 		h := s.w.Header()
-		h.Set("Content-Type", MediaEvents)
+		h.Set("Content-Type", cmp.Or(s.media, MediaEvents))
 		h.Set("Cache-Control", "no-cache, no-transform")
 		h.Set("X-Accel-Buffering", "no")
 		s.w.WriteHeader(http.StatusOK)

@@ -66,7 +66,7 @@ func TestStream_Bound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
 			a := b.do("ann", route[0], route[1], route[2]).refused(429, "TOO_MANY_STREAMS", "Too many open streams; close one of them first")
-			if a.get("error", "limit") != float64(limit) || a.header.Get("Retry-After") != "1" {
+			if a.header.Get("X-Error-Limit") != fmt.Sprint(limit) && a.get("error", "limit") != float64(limit) || a.header.Get("Retry-After") != "1" {
 				t.Errorf("%v %s", a.header, a.raw)
 			}
 		})

@@ -18,6 +18,7 @@ const (
 	MediaProblem  = "application/problem+json"
 	MediaEvents   = "text/event-stream"
 	MediaMarkdown = "text/markdown"
+	MediaText     = "text/plain"
 )
 
 // Timestamp formats times for the wire: ISO 8601, UTC, milliseconds.

@@ -278,20 +278,13 @@ func TestCallers_OIDC(t *testing.T) {
 	old := p.token(t, nil)
 	p.rotate(t, "second")
 	good("after a rotation", p.token(t, nil))
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // the new keys answer calls before they replace the old ones
-		if _, err := c.Identify(t.Context(), bearer(old)); fault.Is(err, fault.Unauthenticated) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("a key that is gone is still taken")
-		}
-	}
 	for what, token := range map[string]string{
-		"for another audience": p.token(t, map[string]any{"aud": "other"}),
-		"expired":              p.token(t, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
-		"of another issuer":    p.token(t, map[string]any{"iss": "https://evil.example"}),
-		"without a subject":    p.token(t, map[string]any{"sub": ""}),
-		"of an administrator":  p.token(t, map[string]any{"exp": 0, "tier": "admin"}),
+		"of a key that is gone": old,
+		"for another audience":  p.token(t, map[string]any{"aud": "other"}),
+		"expired":               p.token(t, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
+		"of another issuer":     p.token(t, map[string]any{"iss": "https://evil.example"}),
+		"without a subject":     p.token(t, map[string]any{"sub": ""}),
+		"of an administrator":   p.token(t, map[string]any{"exp": 0, "tier": "admin"}),
 	} {
 		refused(t, c, what, bearer(token), fault.Unauthenticated)
 	}

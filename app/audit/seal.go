@@ -36,13 +36,13 @@ func (s *Service) Serve(ctx context.Context) {
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRound)
 	defer cancel()
-	for s.runRound(ctx, taskSeal, seal.round) {
+	for s.attempt(ctx, taskSeal, seal.round) {
 		if _, waiting, err := s.Ledger.Unsealed(ctx); err != nil || !waiting {
 			break
 		}
 		time.Sleep(20 * time.Millisecond) // another instance is sealing, or ending too
 	}
-	s.runRound(ctx, taskHead, head.round)
+	s.attempt(ctx, taskHead, head.round)
 }
 
 // loop runs a task now and after every interval.
@@ -53,7 +53,7 @@ func (s *Service) loop(ctx context.Context, interval time.Duration, task string,
 		select {
 		case <-timer.C:
 			pause := interval
-			if !s.runRound(ctx, task, round) {
+			if !s.attempt(ctx, task, round) {
 				pause = max(pause, retryAfter)
 			}
 			timer.Reset(pause)
@@ -63,8 +63,7 @@ func (s *Service) loop(ctx context.Context, interval time.Duration, task string,
 	}
 }
 
-// runRound runs a task once, reports its failure, and returns whether it succeeded.
-func (s *Service) runRound(ctx context.Context, task string, round func(context.Context) error) (ok bool) {
+func (s *Service) attempt(ctx context.Context, task string, round func(context.Context) error) (ok bool) {
 	err := round(ctx)
 	if err != nil && ctx.Err() == nil {
 		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: task, Err: err})

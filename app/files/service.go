@@ -220,11 +220,16 @@ func (s *Service) Read(ctx context.Context, user, id string) ([]byte, chat.File,
 	return content, f, nil
 }
 
+// ContentID is the id of a file that came within a message.
+func ContentID(content []byte) string {
+	digest := sha256.Sum256(content)
+	return "data-" + hex.EncodeToString(digest[:16])
+}
+
 // Store stores content that came within a message. The same content of a user is
 // stored once.
 func (s *Service) Store(ctx context.Context, p access.Principal, caller access.Caller, name, mediaType string, content []byte) (chat.File, error) {
-	digest := sha256.Sum256(content)
-	id := "data-" + hex.EncodeToString(digest[:16])
+	id := ContentID(content)
 	if f, err := s.Get(ctx, p, id); err == nil || !fault.Is(err, fault.NotFound) {
 		return f, err
 	}

@@ -223,7 +223,12 @@ func newServer(h http.Handler, l *boundListener, log *slog.Logger) *http.Server 
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
 	}
+	// Proxies that have HTTP/2 to their servers carry many streams on one
+	// connection. Browsers do not: they need TLS for it.
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	// Idle connections take no place that a request needs.
 	l.crowded = func(crowded bool) { s.SetKeepAlivesEnabled(!crowded) }
 	return s

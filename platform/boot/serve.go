@@ -196,7 +196,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	}, rest.Routes(rest.Services{
 		Replies: replyService, Conversations: conversationService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Now: time.Now,
-	}), aisdk.Routes(replyService))
+	}), aisdk.Routes(replyService, conversationService, nil))
 	if err != nil {
 		return usageError{err}
 	}

@@ -321,38 +321,6 @@ func leaseTests(b *storeBench) {
 		b.finish(run, chat.Interrupted, "so f")
 	})
 
-	// What an instance records while another one claims its run is either part of
-	// what the claim finds or refused.
-	b.run("ClaimedWhileItRecords", func(b *storeBench) {
-		for range 20 {
-			out := b.admit(short(b))
-			acknowledged := make(chan chat.Cursor, 1)
-			go func() {
-				at := chat.Cursor(0)
-				defer func() { acknowledged <- at }()
-				for piece := chat.TextOutput("x"); ; piece = "x" {
-					points := []chat.Checkpoint{{UserID: b.user, RunID: out.Run.ID, Attempt: 1, At: at, New: piece}}
-					fenced, err := b.Runs.Checkpoint(b.ctx(), "here", points)
-					if err != nil {
-						b.Errorf("checkpoint: %v", err)
-					}
-					if err != nil || len(fenced) > 0 {
-						return
-					}
-					at += piece.Len()
-				}
-			}()
-			var got []chat.Run
-			for len(got) == 0 {
-				got = claim(b, "there")
-			}
-			at := <-acknowledged
-			b.want("found", got[0].Output.Len(), at)
-			b.want("stored", b.stored(out.Run.ID).Output, got[0].Output)
-			b.finish(got[0], chat.Interrupted, "x")
-		}
-	})
-
 	b.run("Heartbeat", func(b *storeBench) {
 		a := b.sending(b.conversation(), "why")
 		a.Lease = 300 * time.Millisecond

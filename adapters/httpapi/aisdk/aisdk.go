@@ -1,138 +1,57 @@
 // Package aisdk is the wire of the Vercel AI SDK (ai 5 and newer): what useChat
 // sends and what it reads. A chat of the SDK is a conversation, and the ids that
 // the SDK makes for chats and messages are kept. The history is Parley's: of the
-// messages that the SDK sends, only the last one is read.
+// messages that the SDK sends, the last one is read, and of those before it the
+// ids, which decide where the message goes.
 package aisdk
 
 import (
-	"cmp"
 	"context"
 	"net/http"
-	"strings"
+	"time"
 
 	"parley/adapters/httpapi"
+	"parley/app/conversations"
+	"parley/app/files"
 	"parley/app/replies"
 	"parley/domain/chat"
 	"parley/domain/fault"
 )
 
 // bodyFactor is how many times longer than others the body of a message may be:
-// the SDK sends the whole history.
-const bodyFactor = 32
+// the SDK sends the whole history, and in it the files that were attached.
+const bodyFactor = 128
 
-// Routes returns the endpoints of the wire.
-func Routes(service *replies.Service) []httpapi.Endpoint {
-	const chats = "/api/chat/ui"
-	w := wire{service}
+// Routes returns the endpoints of the wire: at the addresses that useChat has by
+// default, and the same below /api/chat/ui, where they were first.
+func Routes(r *replies.Service, c *conversations.Service, f *files.Service) []httpapi.Endpoint {
+	const chats, alias, text = "/api/chat", "/api/chat/ui", "/api/chat/text"
+	w := wire{r, c, f}
 	type route = httpapi.Route
-	return []httpapi.Endpoint{
-		httpapi.Handle(route{Method: "POST", Path: chats, Access: httpapi.Sends, Stream: true, BodyFactor: bodyFactor, Summary: "Send a message of the AI SDK and stream the reply"}, decodeMessage, w.send, sendEncoder),
-		httpapi.Handle(route{Method: "GET", Path: chats + "/{id}/stream", Access: httpapi.Reads, Stream: true, Summary: "Follow the live reply of a chat of the AI SDK"}, decodeChat, w.resume, resumeEncoder),
-		httpapi.Handle(route{Method: "POST", Path: chats + "/{id}/stop", Access: httpapi.Writes, Summary: "Stop the live replies of a chat of the AI SDK"}, decodeChat, w.stop, httpapi.JSONEncoder(http.StatusOK, stoppedOf)),
+	var list []httpapi.Endpoint
+	for _, base := range []string{chats, alias} {
+		list = append(list,
+			httpapi.Handle(route{Method: "POST", Path: base, Access: httpapi.Sends, Stream: true, BodyFactor: bodyFactor, PlainRefusals: true, Summary: "Send a message of the AI SDK and stream the reply"}, decodeMessage, w.send, sendEncoder),
+			httpapi.Handle(route{Method: "GET", Path: base + "/{id}/stream", Access: httpapi.Reads, Stream: true, PlainRefusals: true, Summary: "Follow the live reply of a chat of the AI SDK"}, decodeResume, w.resume, resumeEncoder),
+			httpapi.Handle(route{Method: "GET", Path: base + "/{id}/messages", Access: httpapi.Reads, PlainRefusals: true, Summary: "Read the history of a chat as messages of the AI SDK"}, decodeHistory, w.history, httpapi.JSONEncoder(http.StatusOK, historyOf)),
+			httpapi.Handle(route{Method: "POST", Path: base + "/{id}/stop", Access: httpapi.Writes, PlainRefusals: true, Summary: "Stop the live replies of a chat of the AI SDK"}, decodeChat, w.stop, httpapi.JSONEncoder(http.StatusOK, stoppedOf)),
+		)
 	}
+	return append(list,
+		httpapi.Handle(route{Method: "POST", Path: text, Access: httpapi.Sends, Stream: true, Media: httpapi.MediaText, BodyFactor: bodyFactor, PlainRefusals: true, Summary: "Send a message of the AI SDK and stream the reply as plain text"}, decodeMessage, w.send, sendTextEncoder),
+		httpapi.Handle(route{Method: "GET", Path: text + "/{id}/stream", Access: httpapi.Reads, Stream: true, Media: httpapi.MediaText, PlainRefusals: true, Summary: "Follow the live reply of a chat of the AI SDK as plain text"}, decodeResume, w.resume, resumeTextEncoder),
+	)
 }
+
+// reservedChats are segments of the API's addresses that would hide a chat of the
+// same name: GET /api/chat/conversations/stream reads a conversation.
+var reservedChats = map[string]bool{"conversations": true, "files": true}
 
 // wire is the operations of the routes.
-type wire struct{ replies *replies.Service }
-
-// uiMessage is a message of the SDK. Further members of it and of its parts are
-// not read.
-type uiMessage struct {
-	httpapi.OpenMembers `json:"-"`
-
-	ID       string         `json:"id"`
-	Role     string         `json:"role" schema:"enum=system|user|assistant"`
-	Parts    []uiPart       `json:"parts"`
-	Metadata map[string]any `json:"metadata,omitempty"`
-}
-
-type uiPart struct {
-	httpapi.OpenMembers `json:"-"`
-
-	Type string `json:"type"`
-	Text string `json:"text,omitempty"`
-}
-
-// text is the text of a message. Other parts are refused: a file that is not
-// stored would seem to have been read.
-func (m *uiMessage) text() (string, error) {
-	var texts []string
-	for _, p := range m.Parts {
-		if p.Type != "text" {
-			return "", fault.New(fault.Invalid, "A message may only have parts of the type text")
-		}
-		texts = append(texts, p.Text)
-	}
-	return strings.Join(texts, "\n"), nil
-}
-
-// Values of trigger.
-const (
-	submitMessage     = "submit-message"
-	regenerateMessage = "regenerate-message"
-)
-
-type messageWire struct {
-	Chat     string        `json:"id" ref:"new conversation" schema:"required" errmsg:"Invalid chat ID"`
-	Trigger  string        `json:"trigger" schema:"enum=submit-message|regenerate-message" errmsg:"trigger must be submit-message or regenerate-message"`
-	Target   string        `json:"messageId" ref:"message" errmsg:"Invalid message ID"` // to edit, or to regenerate
-	Message  *uiMessage    `json:"message" errmsg:"message must be a message of the AI SDK"`
-	Messages []uiMessage   `json:"messages" errmsg:"messages must be a list of messages of the AI SDK"`
-	Parent   string        `json:"parentId" ref:"message" errmsg:"Invalid parent ID"`
-	WhenBusy chat.WhenBusy `json:"whenBusy" errmsg:"whenBusy must be reject, queue or interrupt"`
-	httpapi.IdempotencyKey
-	httpapi.ReplyParams
-}
-
-// messageCall is a new message, an edit, or a request for another reply.
-type messageCall struct {
-	send       replies.Send
-	target     string // the message to edit, or to regenerate; "": none, or the last one
-	regenerate bool
-}
-
-func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) {
-	if !chat.ValidID(in.Chat) {
-		return out, fault.New(fault.Invalid, "Invalid chat ID")
-	}
-	out.target = in.Target
-	out.send = replies.Send{
-		Principal: c.Principal, Caller: c.Caller, ConversationID: in.Chat, CreateConversation: true, Leaf: in.Parent,
-		// The SDK stops reading by closing the connection, so that a client that
-		// sends does not read an earlier reply any more.
-		WhenBusy: cmp.Or(in.WhenBusy, chat.Supersede), ReplayOnlyReason: c.ReplayOnlyReason,
-	}
-	switch in.Trigger {
-	case "", submitMessage:
-		last := in.Message
-		if n := len(in.Messages); last == nil && n > 0 {
-			last = &in.Messages[n-1]
-		}
-		if last == nil || last.Role != string(chat.User) {
-			return out, fault.New(fault.Invalid, "The last message must be the user's")
-		}
-		if out.send.Content, err = last.text(); err != nil {
-			return out, err
-		}
-		out.send.Metadata = last.Metadata
-		if in.Target == "" { // an edit has the id of the message that it replaces
-			out.send.MessageID = last.ID
-		}
-	case regenerateMessage:
-		out.regenerate = true
-	default:
-		return out, fault.New(fault.Invalid, "trigger must be submit-message or regenerate-message")
-	}
-	if out.send.Params, err = in.ReplyParams.Decode(); err != nil {
-		return out, err
-	}
-	if out.send.Key, err = in.IdempotencyKey.Decode(); err != nil {
-		return out, err
-	}
-	if c.ReplayOnlyReason != nil && out.send.Key == "" && out.send.MessageID == "" {
-		return out, c.ReplayOnlyReason // there is nothing by which a repeat could be recognised
-	}
-	return out, nil
+type wire struct {
+	replies       *replies.Service
+	conversations *conversations.Service
+	files         *files.Service // nil: none can be stored
 }
 
 // sent is a message that was accepted, and its reply.
@@ -142,16 +61,13 @@ type sent struct {
 }
 
 func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
-	switch {
-	case in.regenerate:
+	if in.send.View == nil {
 		s := in.send
 		out.turn, err = w.replies.Regenerate(ctx, replies.RegenerateInput{
 			Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: in.target,
 			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, ReplayOnlyReason: s.ReplayOnlyReason,
 		})
-	case in.target != "":
-		out.turn, err = w.replies.Edit(ctx, replies.Edit{Send: in.send, Target: in.target})
-	default:
+	} else if err = w.storeFiles(ctx, in); err == nil {
 		out.turn, err = w.replies.Send(ctx, in.send)
 	}
 	if err != nil {
@@ -159,6 +75,28 @@ func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
 	}
 	out.reply = followed(w.replies.FollowAccepted(ctx, in.send.Principal, out.turn))
 	return out, nil
+}
+
+// storeFiles stores the files that came within a message. The same content has
+// the same id each time, so that a repeat is known; one that turns out not to be
+// needed is swept.
+func (w wire) storeFiles(ctx context.Context, in messageCall) error {
+	for _, u := range in.uploads {
+		part := &in.send.Parts[u.part]
+		if in.send.ReplayOnlyReason != nil { // nothing new is accepted
+			part.ID = files.ContentID(u.content)
+			continue
+		}
+		if w.files == nil {
+			return fault.New(fault.Unavailable, "Files cannot be stored at the moment").After(time.Second)
+		}
+		f, err := w.files.Store(ctx, in.send.Principal, in.send.Caller, part.Name, part.MediaType, u.content)
+		if err != nil {
+			return err
+		}
+		part.ID, part.Name, part.MediaType, part.Size = f.ID, f.Name, f.MediaType, f.Size
+	}
+	return nil
 }
 
 // chatWire is the input of a route about a chat, which may not exist yet.
@@ -173,14 +111,47 @@ type chatCall struct {
 
 func decodeChat(c httpapi.Call, in chatWire) (chatCall, error) { return chatCall{c, in.ID}, nil }
 
-// resume follows the newest live reply of a chat from its start: the SDK begins
-// the message anew.
-func (w wire) resume(ctx context.Context, in chatCall) (followed, error) {
+// resumeWire asks for the newest live reply of a chat, or for one that the
+// history named as live: it may have ended since.
+type resumeWire struct {
+	chatWire
+	Run *string `query:"runId" ref:"message"`
+}
+
+type resumeCall struct {
+	chatCall
+	run *string
+}
+
+func decodeResume(c httpapi.Call, in resumeWire) (resumeCall, error) {
+	return resumeCall{chatCall{c, in.ID}, in.Run}, nil
+}
+
+// resume follows a reply of a chat from its start: the SDK begins the message
+// anew.
+func (w wire) resume(ctx context.Context, in resumeCall) (followed, error) {
+	if in.run != nil {
+		return within(in.id, followed(w.replies.Follow(ctx, in.Principal, *in.run, chat.Before))), nil
+	}
 	runs, err := w.replies.ActiveRuns(ctx, in.Principal, in.id)
 	if err != nil || len(runs) == 0 {
 		return func(func(replies.Event, error) bool) {}, err
 	}
 	return followed(w.replies.Follow(ctx, in.Principal, runs[0].ID, chat.Before)), nil
+}
+
+// within is a reply if it belongs to a chat, and an error otherwise.
+func within(id string, reply followed) followed {
+	return func(yield func(replies.Event, error) bool) {
+		for e, err := range reply {
+			if err == nil && e.Run.ConversationID != id {
+				e, err = replies.Event{}, chat.MessageNotFound()
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // stop stops the live replies of a chat.

@@ -50,8 +50,8 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	if w.dir, err = os.MkdirTemp("", "parley-bench-"); err != nil {
 		return nil, err
 	}
-	w.bin, w.withoutTelemetry = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-notelemetry")
-	for bin, tags := range map[string]string{w.bin: "", w.withoutTelemetry: "notelemetry"} {
+	w.bin, w.withoutTelemetry = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
+	for bin, tags := range map[string]string{w.bin: "", w.withoutTelemetry: "muted"} {
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
