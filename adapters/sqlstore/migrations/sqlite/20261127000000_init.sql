@@ -105,8 +105,9 @@ CREATE TABLE chat_runs (
   CONSTRAINT chat_runs_conversation_fkey FOREIGN KEY (user_id, conversation_id) REFERENCES chat_conversations (user_id, id) ON DELETE CASCADE
 );
 
--- One live reply per conversation.
-CREATE UNIQUE INDEX chat_runs_live_key ON chat_runs (user_id, conversation_id) WHERE state = 'running' AND conversation_id IS NOT NULL;
+-- The live runs of a user and of a conversation, of which one is running at most;
+-- any number waits. The default thread, without a conversation, has no such bound.
+CREATE UNIQUE INDEX chat_runs_live_key ON chat_runs (user_id, conversation_id, (CASE state WHEN 'running' THEN '' ELSE id END)) WHERE ended_at IS NULL;
 
 CREATE UNIQUE INDEX chat_runs_idempotency_key ON chat_runs (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
@@ -114,7 +115,8 @@ CREATE UNIQUE INDEX chat_runs_idempotency_key ON chat_runs (user_id, idempotency
 -- those that wait, which have no owner.
 CREATE INDEX chat_runs_lease_idx ON chat_runs (owner, lease_until) WHERE ended_at IS NULL;
 
-CREATE INDEX chat_runs_ended_idx ON chat_runs (user_id, ended_at);
+-- Without live runs: a user's would all be inserted at one place, and split pages.
+CREATE INDEX chat_runs_ended_idx ON chat_runs (user_id, ended_at) WHERE ended_at IS NOT NULL;
 
 -- What a run has produced, as a log: each flush appends a row, at is the length of
 -- the output before it. The rows go away when the message is written that holds
