@@ -43,7 +43,7 @@ var (
 		"provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	breakerStates = []string{"closed", "half-open", "open"}
-	dependencies  = []string{"database", "redis", "sessions"}
+	dependencies  = []string{"database", "files", "redis", "sessions"}
 )
 
 // Catalogue has every metric of Parley, and those of others that dashboards and
@@ -69,6 +69,14 @@ var Catalogue = []Metric{
 		Help: "Duration of recording the output of all live replies of an instance."},
 	{Name: "chat_checkpoint_bytes_total", Kind: Counter, Unit: "By", Source: Domain,
 		Help: "Bytes of output recorded before replies ended."},
+	{Name: "chat_files_uploaded_total", Kind: Counter, Source: Domain,
+		Help: "Files that were stored, by kind.", Labels: []string{"kind"},
+		Values: map[string][]string{"kind": {"image", "pdf", "text", "json", "other"}}},
+	{Name: "chat_file_bytes_uploaded_total", Kind: Counter, Unit: "By", Source: Domain,
+		Help: "Bytes of files that were stored."},
+	{Name: "chat_files_swept_total", Kind: Counter, Source: Domain,
+		Help: "What the sweep of files found: expired uploads, deleted files, blobs without a row, lost and found blobs.", Labels: []string{"reason"},
+		Values: map[string][]string{"reason": {"expired", "deleted", "orphan", "lost", "found"}}},
 	{Name: "chat_background_failures_total", Kind: Counter, Source: Domain,
 		Help: "Failures of background work, by task.", Labels: []string{"task"}},
 	{Name: "chat_audit_seal_lag_seconds", Kind: Gauge, Unit: "s", Source: Domain,

@@ -37,6 +37,14 @@ func dependenciesBoard() Dashboard {
 			lines("Background failures", "Failures of background work per second.",
 				"ops", 8, query(`sum by (task) (rate(chat_background_failures_total{AT}[RATE]))`, "{{task}}")).stacked(),
 		}},
+		row{"Files", 7, []Panel{
+			lines("Uploads", "Files stored per second, by kind.",
+				"ops", 8, query(`sum by (kind) (rate(chat_files_uploaded_total{AT}[RATE]))`, "{{kind}}")).stacked(),
+			lines("Bytes uploaded", "Bytes of files stored per second.",
+				"Bps", 8, query(`sum by (instance) (rate(chat_file_bytes_uploaded_total{AT}[RATE]))`, "{{instance}}")),
+			lines("Sweep", "What the sweep of files found per second. lost: a file's content is missing in the store of files.",
+				"ops", 8, query(`sum by (reason) (rate(chat_files_swept_total{AT}[RATE]))`, "{{reason}}")).stacked(),
+		}},
 		row{"Limiter", 7, []Panel{
 			lines("Decisions", "Decisions per second. fallback_: Redis did not answer.",
 				"ops", 8, query(`sum by (scope, decision) (rate(chat_ratelimit_decisions_total{AT}[RATE]))`, "{{scope}} {{decision}}")),

@@ -137,7 +137,7 @@ func copyContent(w io.Writer, content io.Reader, limit int64, stall *stallTimer)
 				return 0, stall.explain(err)
 			}
 		}
-		if errors.Is(readErr, io.EOF) {
+		if readErr == io.EOF { //nolint:errorlint // an error that wraps it is not the end
 			return size, nil
 		}
 		if readErr != nil {

@@ -18,11 +18,12 @@ import (
 )
 
 // Field is one input of a route: the name of a path segment, of a query
-// parameter, of a header or of a member of the JSON body.
+// parameter, of a header or of a member of the JSON body, or the file that is
+// the body.
 type Field struct {
-	In   string // path, query, header, body
+	In   string // path, query, header, body, file
 	Name string
-	// Ref says what the value identifies: "conversation", "message", either with
+	// Ref says what the value identifies: "conversation", "message", "file", each with
 	// "new" before it when the caller chooses it, or "" when it is no id. A
 	// request with the id of another user must reveal nothing about it.
 	Ref    string
@@ -40,7 +41,7 @@ type Field struct {
 func fieldsOf(t reflect.Type) []Field {
 	var out []Field
 	for _, f := range reflect.VisibleFields(t) {
-		for _, in := range []string{"path", "query", "header", "json"} {
+		for _, in := range []string{"path", "query", "header", "file", "json"} {
 			name, ok := f.Tag.Lookup(in)
 			if !ok || name == "-" {
 				continue
@@ -96,6 +97,13 @@ func (b binder) bind(r *http.Request, dst any) error {
 			given = query[f.Name]
 		case "header":
 			given = r.Header.Values(f.Name)
+		case "file":
+			file, err := bindFile(r)
+			if err != nil {
+				return err
+			}
+			v.FieldByIndex(f.index).Set(reflect.ValueOf(file))
+			continue
 		default:
 			continue
 		}
@@ -188,20 +196,30 @@ type boundedBody struct {
 	io.ReadCloser
 	conn *http.ResponseController
 	max  int64
+	idle time.Duration // of an upload: renews the deadline at each read; 0: it stays
+	end  time.Time     // when the deadline is not renewed any more
 }
+
+// uploadTimeout bounds an upload, however steadily it comes.
+const uploadTimeout = 30 * time.Minute
 
 // boundBody returns the request with a bounded body. It needs the response
 // writer, which is told to close the connection when the body is too long.
-func boundBody(w http.ResponseWriter, r *http.Request, maxBody int64) *http.Request {
+func boundBody(w http.ResponseWriter, r *http.Request, maxBody int64, idle time.Duration) *http.Request {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r
 	}
 	bounded := *r
-	bounded.Body = &boundedBody{http.MaxBytesReader(w, r.Body, maxBody), http.NewResponseController(w), maxBody}
+	bounded.Body = &boundedBody{
+		http.MaxBytesReader(w, r.Body, maxBody), http.NewResponseController(w), maxBody, idle, time.Now().Add(uploadTimeout),
+	}
 	return &bounded
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
+	if now := time.Now(); b.idle > 0 && now.Before(b.end) {
+		_ = b.conn.SetReadDeadline(now.Add(b.idle))
+	}
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
 		_ = b.conn.SetReadDeadline(time.Time{})
@@ -217,14 +235,19 @@ func readBody(r *http.Request) ([]byte, error) {
 	if err == nil {
 		return body, nil
 	}
+	return nil, bodyError(r, err)
+}
+
+// bodyError is the fault of a body that cannot be read to its end.
+func bodyError(r *http.Request, err error) error {
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return nil, tooLarge(over.Limit)
+		return tooLarge(over.Limit)
 	case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, r.Context().Err() // the client has gone
+		return r.Context().Err() // the client has gone
 	}
-	return nil, fault.Wrap(err, fault.Invalid, "The request body could not be read")
+	return fault.Wrap(err, fault.Invalid, "The request body could not be read")
 }
 
 func (f Field) invalid() error {

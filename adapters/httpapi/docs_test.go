@@ -13,11 +13,12 @@ import (
 	"parley/adapters/httpapi"
 	"parley/adapters/httpapi/aisdk"
 	"parley/adapters/httpapi/rest"
+	"parley/app/files"
 )
 
 // newAPI returns an API that can describe itself, and nothing else.
 func newAPI() (*httpapi.API, error) {
-	return httpapi.New(httpapi.Config{}, rest.Routes(rest.Services{}), aisdk.Routes(nil, nil, nil))
+	return httpapi.New(httpapi.Config{}, rest.Routes(rest.Services{Files: &files.Service{MaxBytes: maxFile, Types: fileTypes}}), aisdk.Routes(nil, nil, nil))
 }
 
 // TestDocs: docs/api.md names every route and every code.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"time"
 
 	kitendpoint "github.com/go-kit/kit/endpoint"
 	kit "github.com/go-kit/kit/transport/http"
@@ -41,6 +42,8 @@ type Route struct {
 	Media        string // of its answers, if neither JSON nor events
 	NoBody       bool   // the body may be left out
 	BodyFactor   int64  // how many times Config.MaxBody the body may have; 0: once
+	MaxFile      int64  // bytes of the file that is the body; 0: it is none
+	Refuses      []int  // further statuses with which it refuses requests
 	// PlainRefusals: refusals are a sentence in plain text, with the code in a header.
 	PlainRefusals bool
 	Summary       string // for the description
@@ -147,9 +150,12 @@ func (a *API) handler(
 		},
 		kit.ServerErrorEncoder(encodeFailure),
 	)
-	maxBody := a.MaxBody * cmp.Or(route.BodyFactor, 1)
+	maxBody, idle := a.MaxBody*cmp.Or(route.BodyFactor, 1), time.Duration(0)
+	if route.MaxFile > 0 { // around a file there may be a form
+		maxBody, idle = route.MaxFile+64<<10, a.ReadTimeout
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		server.ServeHTTP(w, boundBody(w, r, maxBody))
+		server.ServeHTTP(w, boundBody(w, r, maxBody, idle))
 	})
 }
 
@@ -254,7 +260,7 @@ func (r *request) checkAccept() error {
 	if r.route.Stream && r.route.Media == "" {
 		offered = MediaEvents
 	}
-	if accepts(r.Request, offered) || r.route.Access == Sends && accepts(r.Request, MediaEvents) {
+	if offered == MediaAny || accepts(r.Request, offered) || r.route.Access == Sends && accepts(r.Request, MediaEvents) {
 		return nil
 	}
 	return fault.New(fault.NotAcceptable, "This address answers with %s", offered)

@@ -94,7 +94,7 @@ func TestFuzz(t *testing.T) {
 		t.Logf("%-34s %v", call.op.OperationID, of)
 		wanted := 200
 		// Few accounts are deleted, and few replies stopped before their end.
-		rare := call.path == "/api/chat/account" || strings.HasSuffix(call.path, "/continue")
+		rare := call.path == "/api/chat/account" || strings.HasSuffix(call.path, "/continue") || strings.HasSuffix(call.path, "/complete")
 		for status := range of {
 			if status/100 == 2 {
 				wanted = status
@@ -195,6 +195,9 @@ func (f *fuzzer) note(call fuzzCall, user string, status int, raw []byte) {
 		if strings.Contains(call.path, "conversations") {
 			kind = "conversation"
 		}
+		if strings.Contains(call.path, "/files") {
+			kind = "file"
+		}
 		if strings.HasPrefix(call.path, "/api/chat/ui") && member == `"id":"` {
 			continue // of a part of a message
 		}
@@ -215,6 +218,9 @@ func (f *fuzzer) id(r *rand.Rand, user, names string) string {
 	kind := "message"
 	if strings.Contains(names, "conversation") && (!strings.Contains(names, "message") || r.IntN(2) == 0) {
 		kind = "conversation"
+	}
+	if strings.Contains(names, "file") {
+		kind = "file"
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -289,8 +295,12 @@ func (g *generator) request(call fuzzCall) (*http.Request, string) {
 	}
 	var body string
 	if call.op.RequestBody != nil {
-		body = g.body(call.op.RequestBody.Value.Content["application/json"].Schema.Value)
-		header.Set("Content-Type", "application/json")
+		if content := call.op.RequestBody.Value.Content["application/json"]; content != nil {
+			body = g.body(content.Schema.Value)
+			header.Set("Content-Type", "application/json")
+		} else {
+			body = g.file(header)
+		}
 	}
 	g.headers(header)
 	if header.Get("Authorization") != "Bearer "+g.key {
@@ -302,6 +312,28 @@ func (g *generator) request(call fuzzCall) (*http.Request, string) {
 	}
 	req.Header = header
 	return req, fmt.Sprintf("%s %s as %s\n%v\n%.2000q", call.method, target, g.user, header, body)
+}
+
+// file is the body of an upload: a file, a form with one, or something else.
+func (g *generator) file(h http.Header) string {
+	content := canary(g.user)
+	if g.odd() {
+		content = bodies[g.IntN(len(bodies))]
+	}
+	if g.IntN(2) == 0 {
+		h.Set("Content-Type", "text/plain")
+		return content
+	}
+	h.Set("Content-Type", "multipart/form-data; boundary=b")
+	name := "a.txt"
+	if g.odd() {
+		name = nasty[g.IntN(len(nasty))]
+	}
+	form := "--b\r\nContent-Disposition: form-data; name=file; filename=" + strconv.Quote(name) + "\r\n\r\n" + content + "\r\n--b--\r\n"
+	if g.odd() {
+		form = form[:g.IntN(len(form))]
+	}
+	return form
 }
 
 // key is an API key of a user, for one scope or for all, made when first used.

@@ -62,6 +62,8 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 	for _, f := range r.Fields {
 		schema, required := t.input(f)
 		switch {
+		case f.In == "file":
+			op.RequestBody = fileBody()
 		case f.In != "body":
 			op.AddParameter(&openapi3.Parameter{In: f.In, Name: f.Name, Required: required, Schema: schema})
 		case required:
@@ -90,6 +92,16 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 	return op
 }
 
+// fileBody describes the body of an upload: the file, or a form with it.
+func fileBody() *openapi3.RequestBodyRef {
+	file := openapi3.NewStringSchema()
+	file.Format = "binary"
+	form := openapi3.NewObjectSchema().WithoutAdditionalProperties().WithProperty("file", file).WithRequired([]string{"file"})
+	return &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).WithContent(openapi3.Content{
+		"multipart/form-data": openapi3.NewMediaType().WithSchema(form), MediaAny: openapi3.NewMediaType().WithSchema(file),
+	})}
+}
+
 // operationID makes getChatMessagesIdStream of GET /api/chat/messages/{id}/stream.
 func operationID(r Route) string {
 	var out strings.Builder
@@ -102,19 +114,22 @@ func operationID(r Route) string {
 
 // refusals lists the statuses with which a route can refuse a request.
 func (r Route) refusals() []int {
-	out := []int{http.StatusBadRequest, http.StatusNotAcceptable, http.StatusInternalServerError}
+	out := append([]int{http.StatusBadRequest, http.StatusInternalServerError}, r.Refuses...)
+	if r.Media != MediaAny {
+		out = append(out, http.StatusNotAcceptable)
+	}
 	if r.Access == Public {
 		return out
 	}
 	out = append(out, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	for _, f := range r.Fields {
 		switch {
-		case f.chosen() && f.In == "body":
+		case f.chosen() && f.In != "path":
 			out = append(out, http.StatusConflict)
 		case f.Ref != "":
 			out = append(out, http.StatusNotFound)
 		}
-		if f.In == "body" {
+		if f.In == "body" || f.In == "file" {
 			out = append(out, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 		}
 	}
@@ -150,7 +165,7 @@ func refusedName(status int, plain bool) string {
 func (t schemas) details(routes []Route) openapi3.Schemas {
 	out := openapi3.Schemas{
 		"limit": openapi3.NewIntegerSchema().NewRef(), "reset": openapi3.NewDateTimeSchema().NewRef(),
-		"budget": openapi3.NewStringSchema().NewRef(), "runId": openapi3.NewStringSchema().NewRef(),
+		"budget": openapi3.NewStringSchema().NewRef(), "remaining": openapi3.NewIntegerSchema().NewRef(), "runId": openapi3.NewStringSchema().NewRef(),
 	}
 	for _, r := range routes {
 		for name, of := range r.Details {

@@ -25,7 +25,7 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 	query := url.Values{}
 	members := map[string]any{}
 	for _, f := range r.Fields {
-		v := map[string]any{"content": "Hello", "title": "Mine"}[f.Name]
+		v := map[string]any{"content": "Hello", "title": "Mine", "size": 5}[f.Name]
 		if slices.Contains([]string{"/api/chat", "/api/chat/ui", "/api/chat/text"}, r.Path) {
 			v = map[string]any{
 				"id": "chat-1", "messages": []any{map[string]any{"role": "user", "parts": []any{map[string]any{"type": "text", "text": "Hello"}}}},
@@ -40,10 +40,12 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 				v = []any{value}
 			}
 		}
-		if v == nil {
+		if v == nil && f.In != "file" {
 			continue
 		}
 		switch f.In {
+		case "file":
+			body = "Hello, file"
 		case "path":
 			target = strings.Replace(target, "{"+f.Name+"}", url.PathEscape(v.(string)), 1)
 		case "query":
@@ -77,6 +79,7 @@ func ownership(t *testing.T, b *bench) {
 		"reply":           sent.text("assistantMessage", "id"),
 		"default message": loose.text("userMessage", "id"),
 		"default reply":   loose.text("assistantMessage", "id"),
+		"file":            b.do("alice", "POST", "/api/chat/files?name=secret.txt", "the secret file of Alice").must(201).text("id"),
 	}
 	before := b.dump("alice")
 	const unknown = "0199a5f0-1111-7111-8111-111111111111"

@@ -32,6 +32,7 @@ import (
 	"parley/adapters/sqlstore"
 	appaudit "parley/app/audit"
 	"parley/app/conversations"
+	"parley/app/files"
 	"parley/app/gate"
 	"parley/app/replies"
 	"parley/domain/access"
@@ -66,6 +67,8 @@ type bench struct {
 	store  *sqlstore.Store
 	gate   *gate.Gate
 	model  *portstest.Scripted // nil: the demo provider answers
+	files  *files.Service
+	dir    string // of the files
 	health httpapi.Health
 	drain  func() // SIGTERM, and wait
 
@@ -86,6 +89,7 @@ type settings struct {
 	database string // a URL; "": a SQLite file
 	scripted bool
 	disabled bool
+	quota    int64 // of files
 	model    ports.Model
 	handler  func(http.Handler) http.Handler
 
@@ -145,7 +149,10 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	}, s.limits, s.disabled)
 	s.opt.Owner = uuid.NewString()
 	making := replies.New(replies.Deps{
-		Store: b.store, Model: s.model, Tokens: func(s string) int { return len(s) / 4 }, Feed: feed,
+		Store: b.store, ReadFile: func(ctx context.Context, user, id string) ([]byte, error) {
+			content, _, err := b.files.Read(ctx, user, id)
+			return content, err
+		}, Model: s.model, Tokens: func(s string) int { return len(s) / 4 }, Feed: feed,
 		Observer: b, Now: time.Now, NewID: newID,
 	}, s.opt)
 	s.Gate, s.Observer, s.Now = b.gate, b, time.Now
@@ -154,11 +161,13 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
 	}, appaudit.Options{})
 	talks := &conversations.Service{History: b.store, Audit: b.store, Feed: feed, Now: time.Now, NewID: newID}
+	b.openFiles(s)
+	erasing.UserCaches = append(erasing.UserCaches, b.files)
 	b.wires = [][]httpapi.Endpoint{rest.Routes(rest.Services{
-		Replies: making, Gate: b.gate, Erase: erasing.EraseUser, Now: time.Now,
+		Files: b.files, Replies: making, Gate: b.gate, Erase: erasing.EraseUser, Now: time.Now,
 		Conversations: talks,
 		Catalogue:     catalogue{{Provider: "demo", Model: "demo", Default: true, State: "closed", Demo: true}},
-	}), aisdk.Routes(making, talks, nil)}
+	}), aisdk.Routes(making, talks, b.files)}
 	s.Version = "test"
 	b.config = s.Config
 	if b.api, err = httpapi.New(s.Config, b.wires...); err != nil {
@@ -398,6 +407,7 @@ func (b *bench) dump(user string) string {
 		"SELECT * FROM chat_conversations WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM chat_messages WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM chat_runs WHERE user_id = $1 ORDER BY id",
+		"SELECT * FROM chat_files WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM audit_logs WHERE user_id = $1 ORDER BY id",
 	} {
 		b.write(&out, query, user)

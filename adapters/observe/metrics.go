@@ -38,6 +38,9 @@ type metrics struct {
 	limitSeconds      prometheus.Histogram
 	refusals          *prometheus.CounterVec
 	background        *prometheus.CounterVec
+	files             *prometheus.CounterVec
+	fileBytes         prometheus.Counter
+	filesSwept        *prometheus.CounterVec
 	auditLag          prometheus.Gauge
 	auditSeq          prometheus.Gauge
 	requests          *prometheus.CounterVec
@@ -82,10 +85,13 @@ func (m *metrics) model(p pair) *modelMetrics {
 }
 
 var (
-	outcomes   = []string{"ok", "client_cancel", "provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
-	tokenKinds = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
-	decisions  = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
-	refusals   = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Overloaded, fault.Unavailable, fault.Internal}
+	outcomes     = []string{"ok", "client_cancel", "provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
+	tokenKinds   = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
+	fileKinds    = []string{"image", "pdf", "text", "json", other}
+	sweepReasons = []string{"expired", "deleted", "orphan", "lost", "found"}
+
+	decisions = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
+	refusals  = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Overloaded, fault.Unavailable, fault.Internal}
 )
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -163,6 +169,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_refusals_total", Help: "Requests refused before a reply was started, by kind of error.",
 		}, []string{"kind"}),
+		files: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_files_uploaded_total", Help: "Files that were stored, by kind.",
+		}, []string{"kind"}),
+		fileBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chat_file_bytes_uploaded_total", Help: "Bytes of files that were stored.",
+		}),
+		filesSwept: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_files_swept_total", Help: "What the sweep of files found: expired uploads, deleted files, blobs without a row, lost and found blobs.",
+		}, []string{"reason"}),
 		background: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_background_failures_total", Help: "Failures of background work, by task.",
 		}, []string{"task"}),
@@ -187,6 +202,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
+		m.files, m.fileBytes, m.filesSwept,
 		m.auditLag, m.auditSeq, m.requests, m.statements,
 	} {
 		errs = append(errs, reg.Register(c))
@@ -233,6 +249,12 @@ func (m *metrics) begin(l labels) {
 	}
 	for _, r := range []string{"ok", "error"} {
 		m.requests.WithLabelValues(r)
+	}
+	for _, k := range fileKinds {
+		m.files.WithLabelValues(k)
+	}
+	for _, r := range sweepReasons {
+		m.filesSwept.WithLabelValues(r)
 	}
 	for _, t := range tasks {
 		m.background.WithLabelValues(t)

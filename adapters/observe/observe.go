@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,6 +132,11 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 	case ports.AuditSealed:
 		ob.m.auditLag.Set(f.Lag.Seconds())
 		ob.m.auditSeq.Set(float64(f.Seq))
+	case ports.FileUploaded:
+		ob.m.files.WithLabelValues(fileKind(f.MediaType)).Inc()
+		ob.m.fileBytes.Add(float64(f.Bytes))
+	case ports.FilesSwept:
+		ob.filesSwept(ctx, f)
 	case ports.BackgroundFailed:
 		ob.backgroundFailed(ctx, f)
 	}
@@ -256,6 +262,27 @@ func (ob *Observer) requestFailed(ctx context.Context, f ports.RequestFailed) {
 	ob.m.refusals.WithLabelValues(kindLabel(f.Kind)).Inc()
 	ob.sentry.send(ctx, f.Route, string(f.Kind), f.Err)
 	ob.logRateLimited(ctx, slog.LevelError, "request failed", withStack(f.Err, "route", f.Route, "kind", string(f.Kind), "error", f.Err)...)
+}
+
+func (ob *Observer) filesSwept(ctx context.Context, f ports.FilesSwept) {
+	for reason, n := range map[string]int{"expired": f.Expired, "deleted": f.Deleted, "orphan": f.Orphans, "lost": f.Lost, "found": f.Found} {
+		ob.m.filesSwept.WithLabelValues(reason).Add(float64(n))
+	}
+	if f.Lost > 0 {
+		ob.log.ErrorContext(ctx, "files are missing in the blob store", "files", f.Lost)
+	}
+}
+
+// fileKind is what a media type counts as.
+func fileKind(mediaType string) string {
+	group, kind, _ := strings.Cut(mediaType, "/")
+	switch {
+	case group == "image" || group == "text":
+		return group
+	case kind == "pdf" || kind == "json":
+		return kind
+	}
+	return other
 }
 
 func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {

@@ -124,12 +124,7 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 		list = append(list, l.nodes(n.Nodes))
 	}
 	if len(n.Files) > 0 {
-		if state.Files == nil {
-			state.Files = map[string]*chat.File{}
-		}
-		for _, id := range n.Files {
-			state.Files[id] = nil
-		}
+		list = append(list, l.files(n.Files))
 	}
 	if n.Thread {
 		list = append(list, l.thread(n.ThreadID)...)
@@ -207,6 +202,37 @@ func (l *admitLoad) nodes(ids []string) pipeline.Stmt {
 		}
 		return nil
 	})
+}
+
+// files reads which ready files have the ids, and locks them: a file cannot go
+// while a message is about to refer to it.
+func (l *admitLoad) files(ids []string) pipeline.Stmt {
+	if l.state.Files == nil {
+		l.state.Files = map[string]*chat.File{}
+	}
+	files := l.state.Files
+	for _, id := range ids {
+		files[id] = nil
+	}
+	return stmt("SELECT "+rows.FileColumns.List("f.")+" FROM chat_files AS f WHERE f.user_id = ? AND f.state = 'ready' AND f.id IN ("+
+		l.s.dialect.elements+") ORDER BY f.id"+l.s.dialect.lockOf("f"), l.request.Run.UserID, jsonText(ids),
+	).ScanRow(func(scan func(...any) error) error {
+		var row rows.File
+		err := scan(rows.FileColumns.Dests(&row)...)
+		found := row.Domain()
+		files[found.ID] = &found
+		return err
+	})
+}
+
+// referToFiles records that a message refers to its files.
+func referToFiles(m chat.Message) (list []pipeline.Stmt) {
+	for _, id := range m.Files() {
+		list = append(list,
+			stmt("INSERT INTO chat_message_files (user_id, message_id, file_id) VALUES (?, ?, ?)", m.UserID, m.ID, id),
+			stmt("UPDATE chat_files SET referenced_at = ? WHERE user_id = ? AND id = ?", rows.Time(m.CreatedAt), m.UserID, id))
+	}
+	return list
 }
 
 // nodeColumns are what is read of a message to find out what it is.
@@ -294,6 +320,7 @@ func (s *Store) admitStatements(plan chat.AdmitPlan) (list []pipeline.Stmt, err 
 			return nil, err
 		}
 		list = append(list, insertMessage(row))
+		list = append(list, referToFiles(*plan.Message)...)
 	}
 	run, err := rows.FromRun(plan.Run)
 	if err != nil {

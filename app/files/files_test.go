@@ -187,6 +187,8 @@ func TestUpload_Refused(t *testing.T) {
 			"BinaryAfterText":     {files.Upload{Principal: ann, Name: "a.txt", Size: -1, Content: io.MultiReader(strings.NewReader(strings.Repeat("a", 900)), strings.NewReader("\x00\x01"))}, fault.MediaType, ""},
 			"Latin1":              {files.Upload{Principal: ann, Name: "a.txt", Size: -1, Content: strings.NewReader("gr\xfc\xdfe")}, fault.MediaType, "A text file must be UTF-8"},
 			"CutCodePoint":        {files.Upload{Principal: ann, Name: "a.txt", Size: -1, Content: strings.NewReader("abc\xe2\x82")}, fault.MediaType, "A text file must be UTF-8"},
+			"CutForm":             {files.Upload{Principal: ann, Size: -1, Content: io.MultiReader(strings.NewReader("short"), broken{fault.Wrap(io.ErrUnexpectedEOF, fault.Invalid, "Cut")})}, fault.Invalid, "Cut"},
+			"CutLongForm":         {files.Upload{Principal: ann, Size: -1, Content: io.MultiReader(strings.NewReader(png), broken{fault.Wrap(io.EOF, fault.Invalid, "Cut")})}, fault.Invalid, "Cut"},
 			"ID":                  {files.Upload{Principal: ann, ID: "../x", Size: 1, Content: strings.NewReader("x")}, fault.Invalid, "Invalid file ID"},
 			"Gone":                {files.Upload{Principal: ann, Size: 100, Content: broken{gone}}, fault.Internal, ""},
 			"GoneHalfWay":         {files.Upload{Principal: ann, Size: 900, Content: io.MultiReader(strings.NewReader(png), broken{gone})}, fault.Internal, ""},

@@ -114,10 +114,11 @@ func (s *Service) quota(p access.Principal, f chat.File) ports.FileQuota {
 func (s *Service) inspect(f *chat.File, in Upload) (io.Reader, error) {
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(in.Content, head)
-	switch {
-	case errors.Is(err, io.EOF):
+	switch err { //nolint:errorlint // an error that wraps these is another one
+	case nil, io.ErrUnexpectedEOF: // a short file
+	case io.EOF:
 		return nil, errEmpty()
-	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+	default:
 		return nil, err
 	}
 	head = head[:n]

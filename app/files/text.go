@@ -2,7 +2,6 @@ package files
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"unicode/utf8"
 
@@ -19,7 +18,8 @@ type textReader struct {
 // Read implements io.Reader.
 func (t *textReader) Read(p []byte) (int, error) {
 	n, err := t.content.Read(p)
-	if !t.valid(p[:n]) || errors.Is(err, io.EOF) && len(t.partial) > 0 {
+	//nolint:errorlint // an error that wraps EOF is not the end
+	if !t.valid(p[:n]) || err == io.EOF && len(t.partial) > 0 {
 		return 0, fault.New(fault.MediaType, "A text file must be UTF-8, without NUL characters")
 	}
 	return n, err

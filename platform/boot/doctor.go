@@ -39,6 +39,7 @@ func (d doctorCommand) Run(ctx context.Context, p Process) error {
 	r.sessions(ctx, c)
 	r.listeners(c)
 	r.database(ctx, c)
+	r.files(ctx, c)
 	r.sharing(ctx, c)
 	r.models(ctx, c, d.Ask)
 	r.limits(c)
@@ -248,6 +249,24 @@ func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.
 	if n, ok := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND created_at > now() - interval '24 hours'`); ok {
 		r.ok("audit", "%d actions in 24 hours, %d of them failed", n, failed)
 	}
+}
+
+// files checks that the store of files can be used. A directory is created by serve.
+func (r *report) files(ctx context.Context, c config.Config) {
+	if !c.Store.BlobURL.Set() {
+		r.ok("files", "in %s; back it up with the database", filepath.Join(c.Store.DataDir, "files"))
+		return
+	}
+	bucket, err := openBlobs(ctx, c)
+	if err == nil {
+		defer bucket.Close()
+		err = bucket.Check(ctx)
+	}
+	if err != nil {
+		r.fail("files", "%v", err)
+		return
+	}
+	r.ok("files", "the bucket can be reached")
 }
 
 func (r *report) verdict(good bool, what, format string, args ...any) {

@@ -110,6 +110,12 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
+	bucket, err := openBlobs(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+
 	// Redis, or its equivalents in process.
 	backends, err := openBackends(c, instance, observer)
 	if err != nil {
@@ -169,8 +175,10 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	if c.AI.Titles {
 		titles = models.Title
 	}
+	fileService, fileSweeper := newFiles(c, store, bucket, admission, observer)
+	auditor.UserCaches = append(auditor.UserCaches, fileService)
 	replyService := replies.New(replies.Deps{
-		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, AcceptsFile: models.AcceptsFile, Feed: backends.feed,
+		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, AcceptsFile: models.AcceptsFile, ReadFile: readFile(fileService), Feed: backends.feed,
 		Quote: models.Quote, Budget: admission.Budget, Titles: titles, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
@@ -184,6 +192,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 
 	// Health and the API.
 	status := &health{log: tel.Log, checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.CheckWritable}}}
+	status.checks = append(status.checks, check{name: "files", ping: bucket.Check})
 	if callers.Sessions != nil {
 		status.checks = append(status.checks, check{name: "sessions", note: "postgres", ping: callers.Sessions.Check})
 	}
@@ -195,8 +204,8 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	}, rest.Routes(rest.Services{
-		Replies: replyService, Conversations: conversationService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Now: time.Now,
-	}), aisdk.Routes(replyService, conversationService, nil))
+		Replies: replyService, Conversations: conversationService, Files: fileService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Now: time.Now,
+	}), aisdk.Routes(replyService, conversationService, fileService))
 	if err != nil {
 		return usageError{err}
 	}
@@ -230,6 +239,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 			}),
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
 			forever("retention", retention.Serve),
+			forever("files", fileSweeper.Serve),
 		},
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
 	}.run(ctx, apiListener, adminListener)

@@ -26,6 +26,7 @@ type tierWire struct {
 	USDPerMonth       *float64 `json:"usdPerMonth"`
 	ConcurrentReplies *int     `json:"concurrentReplies"`
 	OpenStreams       *int     `json:"openStreams"`
+	FileBytes         *int64   `json:"fileBytes"`
 }
 
 // tiers returns each tier's limit and budget: those of TIERS_FILE, else those of
@@ -37,6 +38,7 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 			DayTokens: c.Limits.BudgetTokensDay, MonthTokens: c.Limits.BudgetTokensMonth,
 			DayMicros: micros(c.Limits.BudgetUSDDay), MonthMicros: micros(c.Limits.BudgetUSDMonth),
 			Replies: c.Limits.MaxConcurrentReplies, Streams: c.Limits.MaxStreams,
+			FileBytes: c.Limits.FileQuotaBytes,
 		}
 	}
 	if c.Limits.TiersFile == "" {
@@ -65,13 +67,14 @@ func tiers(c config.Config) (access.Limits, access.Budgets, error) {
 		set(&b.MonthTokens, w.TokensPerMonth)
 		set(&b.Replies, w.ConcurrentReplies)
 		set(&b.Streams, w.OpenStreams)
+		set(&b.FileBytes, w.FileBytes)
 		if w.USDPerDay != nil {
 			b.DayMicros = micros(*w.USDPerDay)
 		}
 		if w.USDPerMonth != nil {
 			b.MonthMicros = micros(*w.USDPerMonth)
 		}
-		if limits[t] < 1 || b.DayTokens < 0 || b.MonthTokens < 0 || b.DayMicros < 0 || b.MonthMicros < 0 || b.Replies < 0 || b.Streams < 0 {
+		if limits[t] < 1 || b.DayTokens < 0 || b.MonthTokens < 0 || b.DayMicros < 0 || b.MonthMicros < 0 || b.Replies < 0 || b.Streams < 0 || b.FileBytes < 0 {
 			return nil, nil, usageError{fmt.Errorf("TIERS_FILE: tier %q needs at least one request a minute, and no limit below 0", name)}
 		}
 		budgets[t] = b

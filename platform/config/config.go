@@ -37,6 +37,7 @@ type Store struct {
 	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Have PostgreSQL restrict every transaction to the rows of its user with row-level security (docs/adr/0013). Serve refuses to start as a role that it does not apply to: a superuser, or one with BYPASSRLS."`
 	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
 	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
+	BlobURL        Secret   `env:"BLOB_URL" desc:"Where files are kept: file:///directory, s3://bucket?region=..., gs://bucket or azblob://container (docs/files.md). Every instance must use the same one, and no other deployment. Unset: the directory files in DATA_DIR."`
 	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret of 32 bytes or more that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
 	AuditHeads     Secret   `env:"AUDIT_HEADS" desc:"Where signed heads of the audit chain are exported to: a file, or an http(s) URL below which each is PUT as an object. It must not be writable with the rights to the database. Unset: heads are not exported, and a chain whose end was cut off cannot be detected."`
 }
@@ -72,17 +73,20 @@ type Limits struct {
 	BudgetUSDMonth         float64 `env:"BUDGET_USD_MONTH" envDefault:"0" desc:"The same in a calendar month."`
 	MaxConcurrentReplies   int     `env:"MAX_CONCURRENT_REPLIES" envDefault:"8" desc:"Maximum unfinished replies of one user, those that wait included; further messages are refused with 429. 0: no limit."`
 	MaxStreams             int     `env:"MAX_STREAMS" envDefault:"32" desc:"Maximum open streams of one user on one instance; further ones are refused with 429. 0: no limit."`
+	MaxFileBytes           int64   `env:"MAX_FILE_BYTES" envDefault:"20971520" desc:"Maximum size of a file, in bytes."`
+	FileQuotaBytes         int64   `env:"FILE_QUOTA_BYTES" envDefault:"1073741824" desc:"Maximum bytes of all files of one user; further uploads are refused with 429. 0: no limit."`
 	TiersFile              string  `env:"TIERS_FILE" desc:"JSON file with limits and budgets by tier, which override the ones above; see docs/limits.md. Read again at SIGHUP."`
 	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
 }
 
 // Replies holds how replies are generated and kept.
 type Replies struct {
-	ContextMessages int `env:"CONTEXT_MESSAGES" envDefault:"50" desc:"Maximum messages of a branch that are sent to a provider."`
-	ContextTokens   int `env:"CONTEXT_TOKENS" envDefault:"4000" desc:"Maximum tokens that are sent to a provider. The oldest messages are left out first, the new one never."`
-	RunMaxAttempts  int `env:"RUN_MAX_ATTEMPTS" envDefault:"3" desc:"Maximum attempts of a reply that has produced no output. Further attempts follow a crash of the instance."`
-	RetentionDays   int `env:"RETENTION_DAYS" envDefault:"0" desc:"Delete conversations without a new message for so many days; 0: keep them."`
-	MaxQueue        int `env:"MAX_QUEUE" envDefault:"1000" desc:"Maximum background replies that may wait."`
+	ContextMessages int      `env:"CONTEXT_MESSAGES" envDefault:"50" desc:"Maximum messages of a branch that are sent to a provider."`
+	ContextTokens   int      `env:"CONTEXT_TOKENS" envDefault:"4000" desc:"Maximum tokens that are sent to a provider. The oldest messages are left out first, the new one never."`
+	RunMaxAttempts  int      `env:"RUN_MAX_ATTEMPTS" envDefault:"3" desc:"Maximum attempts of a reply that has produced no output. Further attempts follow a crash of the instance."`
+	RetentionDays   int      `env:"RETENTION_DAYS" envDefault:"0" desc:"Delete conversations without a new message for so many days; 0: keep them."`
+	FileTypes       []string `env:"FILE_TYPES" envDefault:"image/png,image/jpeg,image/gif,image/webp,application/pdf,text/plain,text/csv,text/markdown,application/json" desc:"Media types of files that are accepted, separated by commas. What a file is, is found out from its content."`
+	MaxQueue        int      `env:"MAX_QUEUE" envDefault:"1000" desc:"Maximum background replies that may wait."`
 }
 
 // AI holds the providers and their timeouts.

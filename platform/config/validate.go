@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ func (c Config) Validate() error {
 	v.atLeast("TRUSTED_PROXIES", c.Server.TrustedProxies, 0)
 
 	v.postgres("DATABASE_URL", c.Store.DatabaseURL)
+	v.url("BLOB_URL", c.Store.BlobURL.Reveal(), "file", "s3", "gs", "azblob")
 	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
 	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "auto", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
 	v.atLeast("DB_MAX_CONNS", c.Store.DBMaxConns, minPool)
@@ -71,12 +73,20 @@ func (c Config) Validate() error {
 	v.atLeast("BUDGET_USD_MONTH", int(c.Limits.BudgetUSDMonth), 0)
 	v.atLeast("MAX_CONCURRENT_REPLIES", c.Limits.MaxConcurrentReplies, 0)
 	v.atLeast("MAX_STREAMS", c.Limits.MaxStreams, 0)
+	v.atLeast("MAX_FILE_BYTES", int(c.Limits.MaxFileBytes), 1)
+	v.atLeast("FILE_QUOTA_BYTES", int(c.Limits.FileQuotaBytes), 0)
 
 	v.atLeast("CONTEXT_MESSAGES", c.Replies.ContextMessages, 1)
 	v.atLeast("CONTEXT_TOKENS", c.Replies.ContextTokens, 1)
 	v.atLeast("RUN_MAX_ATTEMPTS", c.Replies.RunMaxAttempts, 1)
 	v.atLeast("RETENTION_DAYS", c.Replies.RetentionDays, 0)
 	v.atLeast("MAX_QUEUE", c.Replies.MaxQueue, 0)
+	for _, kind := range c.Replies.FileTypes {
+		if parsed, params, err := mime.ParseMediaType(kind); err != nil || parsed != kind || len(params) > 0 || !strings.Contains(kind, "/") {
+			v.add("FILE_TYPES must be media types such as image/png, separated by commas")
+			break
+		}
+	}
 
 	for _, name := range c.AI.AIProviders {
 		v.oneOf("AI_PROVIDERS", name, "openai", "anthropic", "demo")

@@ -9,6 +9,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/app/conversations"
+	"parley/app/files"
 	"parley/app/gate"
 	"parley/app/replies"
 	"parley/ports"
@@ -18,6 +19,7 @@ import (
 type Services struct {
 	Replies       *replies.Service
 	Conversations *conversations.Service
+	Files         *files.Service
 	Gate          *gate.Gate
 	Catalogue     ports.Catalogue
 	Erase         func(ctx context.Context, user string) error // deletes everything of a user
@@ -37,7 +39,7 @@ func Routes(s Services) []httpapi.Endpoint {
 	details := map[string]reflect.Type{"userMessage": reflect.TypeFor[messageJSON]()}
 	r, c := s.Replies, s.Conversations
 	type route = httpapi.Route
-	return []httpapi.Endpoint{
+	return append(s.fileRoutes(), []httpapi.Endpoint{
 		httpapi.Handle(route{Method: "POST", Path: messages, Access: sends, Summary: "Send a message", Details: details}, decodeSend, deliver(r, r.Send), replyEncoder),
 		httpapi.Handle(route{Method: "POST", Path: "/api/chat/stream", Access: sends, Stream: true, Summary: "Send a message and stream the reply"}, decodeStream, deliver(r, r.Send), replyStreamEncoder),
 		httpapi.Handle(route{Method: "PATCH", Path: message, Access: sends, Summary: "Edit a message", Details: details}, decodeEdit, deliver(r, r.Edit), replyEncoder),
@@ -63,7 +65,7 @@ func Routes(s Services) []httpapi.Endpoint {
 
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/usage", Access: reads, Summary: "Read the user's usage and its limits"}, httpapi.DecodeCall, s.usage, httpapi.JSONEncoder(http.StatusOK, usageOf)),
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/models", Access: reads, Summary: "List the models"}, httpapi.DecodeCall, s.models, httpapi.JSONEncoder(http.StatusOK, modelsOf)),
-	}
+	}...)
 }
 
 // resourceWire is the input of a route about one resource that its path names.

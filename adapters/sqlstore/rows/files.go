@@ -33,6 +33,9 @@ type MessageFile struct {
 	FileID    string `bun:"file_id,pk"`
 }
 
+// FileColumns are the columns of chat_files.
+var FileColumns = columnsOf[File]()
+
 // FromFile makes a row.
 func FromFile(f chat.File) File {
 	return File{
