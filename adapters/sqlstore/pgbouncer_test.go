@@ -19,11 +19,14 @@ import (
 )
 
 // TestPgBouncer holds the store to the contract behind a PgBouncer that gives
-// each transaction whatever session is free: nothing may be left in one.
+// each transaction whatever session is free: nothing may be left in one. The
+// database's defaults are hostile besides: what the store sets must reach the
+// session that the transaction runs on. The suite reads tables itself, without a
+// search path; and the sessions of a pooler end as it likes.
 func TestPgBouncer(t *testing.T) {
 	through := bouncer(t, testenv.Postgres(t))
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
-		return bundle(migrated(t, sqlstore.Options{URL: through(testenv.Postgres(t))}))
+		return bundle(migrated(t, sqlstore.Options{URL: through(hostile(t, "search_path", "idle_session_timeout"))}))
 	})
 }
 

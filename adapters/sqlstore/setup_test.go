@@ -216,32 +216,25 @@ var hostileSettings = []string{
 	"intervalstyle = 'sql_standard'", "search_path = 'nowhere'", "idle_in_transaction_session_timeout = '500ms'", "idle_session_timeout = '1s'",
 }
 
-// TestHostileSettings holds the store to its contract on databases with other
-// defaults, directly and behind a pooler.
+// TestHostileSettings holds the store to the contract on a database with such
+// defaults; TestPgBouncer does behind a pooler.
 func TestHostileSettings(t *testing.T) {
-	hostile := func(t testing.TB, without ...string) string {
-		plain := testenv.Postgres(t)
-		admin := open(t, sqlstore.Options{URL: plain})
-		for _, setting := range hostileSettings {
-			if name, _, _ := strings.Cut(setting, " "); !slices.Contains(without, name) {
-				execAll(t, admin, "ALTER DATABASE "+databaseName(t, plain)+" SET "+setting)
-			}
+	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
+		return bundle(migrated(t, sqlstore.Options{URL: hostile(t), SearchPath: []string{"public"}}))
+	})
+}
+
+// hostile returns the URL of a database with all hostile settings but some.
+func hostile(t testing.TB, without ...string) string {
+	t.Helper()
+	plain := testenv.Postgres(t)
+	admin := open(t, sqlstore.Options{URL: plain})
+	for _, setting := range hostileSettings {
+		if name, _, _ := strings.Cut(setting, " "); !slices.Contains(without, name) {
+			execAll(t, admin, "ALTER DATABASE "+databaseName(t, plain)+" SET "+setting)
 		}
-		return plain
 	}
-	t.Run("Postgres", func(t *testing.T) {
-		portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
-			return bundle(migrated(t, sqlstore.Options{URL: hostile(t), SearchPath: []string{"public"}}))
-		})
-	})
-	t.Run("PgBouncer", func(t *testing.T) {
-		through := bouncer(t, testenv.Postgres(t))
-		portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
-			// The suite reads tables itself, without a search path; and the sessions
-			// of a pooler end as it likes.
-			return bundle(migrated(t, sqlstore.Options{URL: through(hostile(t, "search_path", "idle_session_timeout"))}))
-		})
-	})
+	return plain
 }
 
 // Sends of many users at once meet no serialization failure on a database whose

@@ -30,7 +30,9 @@ type Server struct {
 }
 
 // StartPostgres starts a Postgres for this test alone, stopped when it ends.
-func StartPostgres(t testing.TB) *Server { return start(t, LaunchPostgres) }
+func StartPostgres(t testing.TB) *Server {
+	return start(t, func() (*Server, error) { return LaunchPostgres() })
+}
 
 // StartRedis starts a Redis for this test alone, stopped when it ends. It keeps
 // nothing on disk: a killed one starts empty. Options are those of redis-server,
@@ -52,9 +54,13 @@ func start(t testing.TB, launch func() (*Server, error)) *Server {
 	return s
 }
 
-// LaunchPostgres starts a Postgres outside any test. It ends with Stop, or with
-// this process.
-func LaunchPostgres() (*Server, error) {
+// withoutSync are options of a Postgres that survives its own end, as any does, but
+// not a loss of power. Tests have a fraction of the waits.
+var withoutSync = []string{"-c", "fsync=off"}
+
+// LaunchPostgres starts a Postgres with more options, if any, outside any test. It
+// ends with Stop, or with this process.
+func LaunchPostgres(options ...string) (*Server, error) {
 	initdb, err := find("initdb")
 	if err != nil {
 		return nil, err
@@ -68,12 +74,14 @@ func LaunchPostgres() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir, ready: postgresReady}
-	return s, s.launch("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", "QUIT",
-		initdb+` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`,
+	command := append([]string{
 		filepath.Join(filepath.Dir(initdb), "postgres"), "-D", filepath.Join(dir, "data"),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "max_wal_size=256MB",
-		"-c", "timezone=UTC", "-c", "jit=off", "-p")
+		"-c", "timezone=UTC", "-c", "jit=off",
+	}, options...)
+	return s, s.launch("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", "QUIT",
+		initdb+` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`, append(command, "-p")...)
 }
 
 // LaunchRedis starts a Redis outside any test. It ends with Stop, or with this

@@ -36,7 +36,7 @@ const (
 const readyTimeout = 60 * time.Second
 
 // sharedPostgres is the Postgres of this process, for all tests that need none of their own.
-var sharedPostgres = sync.OnceValues(LaunchPostgres)
+var sharedPostgres = sync.OnceValues(func() (*Server, error) { return LaunchPostgres(withoutSync...) })
 
 // Postgres returns the URL of a new, empty database, which is dropped when the
 // test ends. It lives on the server that TEST_DATABASE_URL names, or on one
