@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"gocloud.dev/blob"
@@ -41,16 +42,19 @@ const (
 
 // Bucket is a blob store. It is safe for concurrent use.
 type Bucket struct {
-	bucket *blob.Bucket
-	dir    string // of a file bucket; "": it is another one
+	dir     string // of a directory; "": it is a bucket
+	options fileblob.Options
+
+	mu     sync.Mutex
+	bucket *blob.Bucket // nil: the directory cannot be opened so far
 }
 
 var _ ports.Blobs = (*Bucket)(nil)
 
 // Open opens the bucket at a URL: file:///dir, s3://bucket?region=..., gs://bucket,
 // azblob://container, each with the parameters of gocloud.dev, or mem://. A
-// directory is created with mode 0700 if it does not exist. Other buckets are not
-// connected to yet.
+// directory is created with mode 0700 if it does not exist. If that fails, each
+// call tries again. Other buckets are not connected to yet.
 func Open(ctx context.Context, raw string) (*Bucket, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -85,24 +89,47 @@ func openDirectory(u *url.URL) (*Bucket, error) {
 		}
 		options.URLSigner = fileblob.NewURLSignerHMAC(at, key)
 	}
-	bucket, err := fileblob.OpenBucket(dir, &options)
-	if err != nil {
-		return nil, fmt.Errorf("open directory: %w", err)
+	b := &Bucket{dir: dir, options: options}
+	_, _ = b.open() // Check says what is wrong
+	return b, nil
+}
+
+// open returns the driver. A directory that could not be opened before is tried
+// again.
+func (b *Bucket) open() (*blob.Bucket, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bucket == nil {
+		bucket, err := fileblob.OpenBucket(b.dir, &b.options)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		b.bucket = bucket
 	}
-	return &Bucket{bucket: bucket, dir: dir}, nil
+	return b.bucket, nil
 }
 
 // Close closes the connections.
-func (b *Bucket) Close() error { return b.bucket.Close() }
+func (b *Bucket) Close() error {
+	bucket, err := b.open()
+	if err != nil {
+		return nil // there is none
+	}
+	return bucket.Close()
+}
 
 // Put implements ports.Blobs. A failure of content is returned as it is.
 func (b *Bucket) Put(ctx context.Context, key, mediaType string, content io.Reader, limit int64) (int64, error) {
+	bucket, err := b.open()
+	if err != nil {
+		return 0, err
+	}
 	upload, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stall := newStallTimer(ctx, cancel)
 	defer stall.stop()
 	stall.start()
-	w, err := b.bucket.NewWriter(upload, key, &blob.WriterOptions{ContentType: mediaType, BufferSize: partSize, MaxConcurrency: 1})
+	w, err := bucket.NewWriter(upload, key, &blob.WriterOptions{ContentType: mediaType, BufferSize: partSize, MaxConcurrency: 1})
 	if err != nil {
 		return 0, stall.explain(err)
 	}
@@ -166,10 +193,14 @@ func (b *Bucket) sync(key string) error {
 
 // Open implements ports.Blobs.
 func (b *Bucket) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	bucket, err := b.open()
+	if err != nil {
+		return nil, err
+	}
 	download, cancel := context.WithCancel(ctx)
 	stall := newStallTimer(ctx, cancel)
 	stall.start()
-	r, err := b.bucket.NewRangeReader(download, key, offset, length, nil)
+	r, err := bucket.NewRangeReader(download, key, offset, length, nil)
 	stall.stop()
 	if err != nil {
 		cancel()
@@ -204,9 +235,13 @@ func (r *reader) Close() error {
 
 // Stat implements ports.Blobs.
 func (b *Bucket) Stat(ctx context.Context, key string) (ports.Blob, error) {
+	bucket, err := b.open()
+	if err != nil {
+		return ports.Blob{}, err
+	}
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	a, err := b.bucket.Attributes(limited, key)
+	a, err := bucket.Attributes(limited, key)
 	if err != nil {
 		return ports.Blob{}, translate(ctx, err)
 	}
@@ -215,9 +250,13 @@ func (b *Bucket) Stat(ctx context.Context, key string) (ports.Blob, error) {
 
 // Delete implements ports.Blobs.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
+	bucket, err := b.open()
+	if err != nil {
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := b.bucket.Delete(limited, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+	if err := bucket.Delete(limited, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 		return translate(ctx, err)
 	}
 	return nil
@@ -226,7 +265,12 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 // List implements ports.Blobs.
 func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[ports.Blob, error] {
 	return func(yield func(ports.Blob, error) bool) {
-		pages := b.bucket.List(&blob.ListOptions{Prefix: prefix})
+		bucket, err := b.open()
+		if err != nil {
+			yield(ports.Blob{}, err)
+			return
+		}
+		pages := bucket.List(&blob.ListOptions{Prefix: prefix})
 		for {
 			limited, cancel := context.WithTimeout(ctx, callTimeout)
 			found, err := pages.Next(limited)
@@ -248,9 +292,13 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[ports.Blob, 
 // SignUpload implements ports.Blobs. The media type is not part of what is signed:
 // it is found out from the content when the upload has ended.
 func (b *Bucket) SignUpload(ctx context.Context, key string, expires time.Duration) (string, bool, error) {
+	bucket, err := b.open()
+	if err != nil {
+		return "", false, err
+	}
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	signed, err := b.bucket.SignedURL(limited, key, &blob.SignedURLOptions{Method: "PUT", Expiry: expires})
+	signed, err := bucket.SignedURL(limited, key, &blob.SignedURLOptions{Method: "PUT", Expiry: expires})
 	switch {
 	case gcerrors.Code(err) == gcerrors.Unimplemented:
 		return "", false, nil
@@ -265,11 +313,15 @@ func (b *Bucket) SignUpload(ctx context.Context, key string, expires time.Durati
 func (b *Bucket) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	bucket, err := b.open()
+	if err != nil {
+		return err
+	}
 	if b.dir != "" {
 		_, err := os.Stat(b.dir)
 		return err
 	}
-	ok, err := b.bucket.IsAccessible(ctx)
+	ok, err := bucket.IsAccessible(ctx)
 	if err == nil && !ok {
 		err = errors.New("the bucket does not exist, or these credentials may not use it")
 	}

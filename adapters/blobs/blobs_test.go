@@ -72,6 +72,25 @@ func TestDirectory_IsPrivateAndClean(t *testing.T) {
 	}
 }
 
+// A directory that cannot be created does not keep anything else from starting,
+// and is used as soon as it can be.
+func TestDirectory_CreatedLater(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "parent")
+	if err := os.WriteFile(parent, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, "file://"+parent+"/files")
+	if _, err := b.Put(t.Context(), "ab/1", "", strings.NewReader("x"), 10); !fault.Is(err, fault.Unavailable) || b.Check(t.Context()) == nil {
+		t.Errorf("put: %v, check: %v", err, b.Check(t.Context()))
+	}
+	if err := os.Remove(parent); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), "ab/1", "", strings.NewReader("x"), 10); err != nil || b.Check(t.Context()) != nil {
+		t.Errorf("put: %v, check: %v", err, b.Check(t.Context()))
+	}
+}
+
 // A directory gives out URLs for uploads when it is told how to sign them.
 func TestDirectory_SignUpload(t *testing.T) {
 	dir, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")

@@ -140,6 +140,12 @@ func fileLife(t *testing.T, b *bench) {
 	} else if rest := b.do("ann", "GET", path+"?limit=2&before="+list.text("nextCursor"), "").must(200); len(rest.get("files").([]any)) != 1 {
 		t.Error(rest.raw)
 	}
+	if exported := b.do("ann", "GET", "/api/chat/export", "").must(200).get("files").([]any); len(exported) != 3 || exported[2].(map[string]any)["id"] != raw.text("id") {
+		t.Errorf("exported %v", exported)
+	}
+	if exported := b.do("bob", "GET", "/api/chat/export", "").must(200).get("files").([]any); len(exported) != 0 {
+		t.Errorf("exported to another user: %v", exported)
+	}
 	missing := b.do("bob", "GET", path+"/unknown", "").refused(404, "NOT_FOUND", "")
 	for _, method := range []string{"GET", "DELETE"} {
 		if a := b.do("bob", method, raw.text("url"), "").must(404); a.text("detail") != missing.text("detail") {

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"iter"
 	"strings"
 	"time"
 
@@ -248,6 +249,30 @@ func (s *Service) Store(ctx context.Context, p access.Principal, caller access.C
 // List returns a user's files, newest first.
 func (s *Service) List(ctx context.Context, p access.Principal, page ports.Page) ([]chat.File, bool, error) {
 	return s.Files.FilesOf(ctx, p.UserID, page)
+}
+
+// All yields all ready files of a user, newest first, page by page. An error ends
+// it.
+func (s *Service) All(ctx context.Context, p access.Principal) iter.Seq2[chat.File, error] {
+	return func(yield func(chat.File, error) bool) {
+		page := ports.Page{Limit: 100}
+		for {
+			list, more, err := s.List(ctx, p, page)
+			if err != nil {
+				yield(chat.File{}, err)
+				return
+			}
+			for _, f := range list {
+				if !yield(f, nil) {
+					return
+				}
+				page.Before = &ports.Position{At: f.CreatedAt, ID: f.ID}
+			}
+			if !more {
+				return
+			}
+		}
+	}
 }
 
 // Delete deletes a file. Messages that refer to it stay, and say that it is gone.

@@ -89,6 +89,7 @@ type exportedJSON struct {
 	ExportedAt    string                     `json:"exportedAt"`
 	Usage         usageJSON                  `json:"usage"`
 	Conversations []exportedConversationJSON `json:"conversations"`
+	Files         []fileJSON                 `json:"files"` // their content is at their URLs
 }
 
 type exportedConversationJSON struct {
@@ -105,11 +106,12 @@ type export struct {
 	at      time.Time
 	account account
 	entries iter.Seq2[conversations.Exported, error]
+	files   iter.Seq2[chat.File, error]
 }
 
 func (s Services) export(ctx context.Context, c httpapi.Call) (export, error) {
 	used, err := s.usage(ctx, c)
-	return export{c.Principal.UserID, s.Now(), used, s.Conversations.Export(ctx, c.Principal, c.Caller)}, err
+	return export{c.Principal.UserID, s.Now(), used, s.Conversations.Export(ctx, c.Principal, c.Caller), s.Files.All(ctx, c.Principal)}, err
 }
 
 var exportEncoder = httpapi.Encoder[export]{Answers: []httpapi.Answer{httpapi.JSONAnswer[exportedJSON](http.StatusOK)}, Encode: encodeExport}
@@ -163,6 +165,20 @@ func encodeExport(_ context.Context, w *httpapi.Response, e export) error {
 	}
 	if conversation > 0 {
 		io.WriteString(w, "]}") //nolint:errcheck // as above
+	}
+	io.WriteString(w, `],"files":[`) //nolint:errcheck // as above
+	first := true
+	for f, err := range e.files {
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if !first {
+			io.WriteString(w, ",") //nolint:errcheck // as above
+		}
+		first = false
+		if _, err := io.WriteString(w, marshal(fileOf(f))); err != nil {
+			return nil // the client has gone
+		}
 	}
 	io.WriteString(w, "]}\n") //nolint:errcheck // as above
 	return nil
