@@ -267,10 +267,10 @@ func TestAPIDocs_Claims(t *testing.T) {
 				t.Error(other.raw, again.raw)
 			}
 		},
-		"updatedAt equals createdAt; siblings stand in history only": func(*testing.T) {
+		"updatedAt equals createdAt; siblings are in the answer to a send as in the history": func(*testing.T) {
 			first := send("sib", `{"content":"x"}`).must(201)
 			again := b.do("sib", "POST", "/api/chat/messages/"+first.text("assistantMessage", "id")+"/regenerate", "").must(201)
-			if again.get("assistantMessage", "siblings") != nil || first.text("userMessage", "createdAt") != first.text("userMessage", "updatedAt") {
+			if len(again.get("assistantMessage", "siblings").([]any)) != 2 || first.text("userMessage", "createdAt") != first.text("userMessage", "updatedAt") {
 				t.Error(again.raw)
 			}
 			page := b.do("sib", "GET", "/api/chat/messages", "").must(200)

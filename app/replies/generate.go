@@ -118,6 +118,9 @@ func (s *Service) outcome(t *task, answer ports.Answer, w promptWindow) chat.Out
 		"generatedAt":   now.UTC().Format("2006-01-02T15:04:05.000Z"),
 		"contextLength": len(w.turns),
 	}
+	if t.run.Metadata[metadataStreamed] == true {
+		meta[metadataStreamed] = true
+	}
 	if w.dropped > 0 {
 		meta["contextDropped"] = w.dropped
 	}

@@ -30,6 +30,7 @@ type Send struct {
 	Metadata         map[string]any
 	Params           chat.Params
 	Background       bool // queued for any instance; the caller does not wait
+	Streamed         bool // the caller reads the reply while it is made: its metadata says so
 	WhenBusy         chat.WhenBusy
 	Key              string // idempotency key, optional
 	ReplayOnlyReason error  // the refusal unless this is a repeat
@@ -52,6 +53,7 @@ type RegenerateInput struct {
 	Target           string
 	Params           chat.Params
 	Background       bool
+	Streamed         bool // as in Send
 	WhenBusy         chat.WhenBusy
 	Key              string
 	ReplayOnlyReason error
@@ -113,7 +115,7 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	case key == "" && in.MessageID != "":
 		key = messageKey(in, editOf)
 	}
-	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, key, now)
+	run := s.newRun(ctx, user, chat.Reply, in.Params, in.Background, in.Streamed, key, now)
 	run.ConversationID = in.ConversationID
 	if err := s.reserveMax(&run, in.Principal, message); err != nil {
 		return Accepted{}, err
@@ -150,7 +152,7 @@ func (s *Service) retry(ctx context.Context, in RegenerateInput, kind chat.Kind,
 	if err := s.accepts(in.Params); err != nil {
 		return Accepted{}, err
 	}
-	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Key, s.Now())
+	run := s.newRun(ctx, in.Principal.UserID, kind, in.Params, in.Background, in.Streamed, in.Key, s.Now())
 	run.ConversationID = in.ConversationID
 	if err := s.reserveMax(&run, in.Principal, chat.Message{}); err != nil {
 		return Accepted{}, err
@@ -293,7 +295,10 @@ func (s *Service) budget(p access.Principal) access.Budget {
 	return s.Budget(p.Tier)
 }
 
-func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, params chat.Params, background bool, key string, now time.Time) chat.Run {
+// metadataStreamed says of a reply that its caller read it while it was made.
+const metadataStreamed = "streamed"
+
+func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, params chat.Params, background, streamed bool, key string, now time.Time) chat.Run {
 	run := chat.Run{
 		ID: s.NewID(), UserID: user, Kind: kind, Params: params, Background: background,
 		IdempotencyKey: key, AuditID: s.NewID(), CreatedAt: now,
@@ -302,6 +307,12 @@ func (s *Service) newRun(ctx context.Context, user string, kind chat.Kind, param
 		if trace := s.Trace(ctx); trace != "" {
 			run.Metadata = map[string]any{ports.MetadataTrace: trace}
 		}
+	}
+	if streamed {
+		if run.Metadata == nil {
+			run.Metadata = map[string]any{}
+		}
+		run.Metadata[metadataStreamed] = true
 	}
 	return run
 }

@@ -65,7 +65,7 @@ func (w wire) send(ctx context.Context, in messageCall) (out sent, err error) {
 		s := in.send
 		out.turn, err = w.replies.Regenerate(ctx, replies.RegenerateInput{
 			Principal: s.Principal, Caller: s.Caller, ConversationID: s.ConversationID, Target: in.target,
-			Params: s.Params, WhenBusy: s.WhenBusy, Key: s.Key, ReplayOnlyReason: s.ReplayOnlyReason,
+			Params: s.Params, Streamed: true, WhenBusy: s.WhenBusy, Key: s.Key, ReplayOnlyReason: s.ReplayOnlyReason,
 		})
 	} else if err = w.storeFiles(ctx, in); err == nil {
 		out.turn, err = w.replies.Send(ctx, in.send)

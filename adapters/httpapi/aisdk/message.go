@@ -171,7 +171,7 @@ func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) 
 	}
 	out.target = in.Target
 	out.send = replies.Send{
-		Principal: c.Principal, Caller: c.Caller, ConversationID: in.Chat, CreateConversation: true, Leaf: in.Parent,
+		Principal: c.Principal, Caller: c.Caller, ConversationID: in.Chat, CreateConversation: true, Leaf: in.Parent, Streamed: true,
 		// The SDK stops reading by closing the connection, so that a client that
 		// sends does not read an earlier reply any more.
 		WhenBusy: cmp.Or(in.WhenBusy, chat.Supersede), ReplayOnlyReason: c.ReplayOnlyReason,

@@ -88,7 +88,7 @@ func decodeSend(c httpapi.Call, in sendWire) (out replyRequest[replies.Send], er
 	out.in = replies.Send{
 		Principal: c.Principal, Caller: c.Caller, MessageID: in.ID, ConversationID: in.Conversation, Leaf: in.Parent,
 		Content: in.Content, Parts: withFiles(in.Content, in.Files), Metadata: in.Metadata, Params: params,
-		Background: in.Background, WhenBusy: in.WhenBusy, Key: key, ReplayOnlyReason: c.ReplayOnlyReason,
+		Background: in.Background, Streamed: out.mode == streamed, WhenBusy: in.WhenBusy, Key: key, ReplayOnlyReason: c.ReplayOnlyReason,
 	}
 	return out, nil
 }
@@ -141,7 +141,7 @@ func decodeRegenerate(c httpapi.Call, in regenerateWire) (replyRequest[replies.R
 	sent, err := decodeSend(c, sendWire{ReplyParams: in.ReplyParams, deliveryWire: in.deliveryWire})
 	return replyRequest[replies.RegenerateInput]{replies.RegenerateInput{
 		Principal: c.Principal, Caller: c.Caller, Target: in.Target, Params: sent.in.Params,
-		Background: sent.in.Background, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, ReplayOnlyReason: sent.in.ReplayOnlyReason,
+		Background: sent.in.Background, Streamed: sent.in.Streamed, WhenBusy: sent.in.WhenBusy, Key: sent.in.Key, ReplayOnlyReason: sent.in.ReplayOnlyReason,
 	}, c.Principal, sent.mode, sent.html}, err
 }
 
@@ -155,23 +155,50 @@ type replyResult struct {
 }
 
 // deliver makes the operation of a use case that accepts a message: it waits for
-// the reply, or follows it, as the caller asked.
-func deliver[In any](r *replies.Service, accept func(context.Context, In) (replies.Accepted, error)) func(context.Context, replyRequest[In]) (replyResult, error) {
+// the reply, or follows it, as the caller asked. isNew reports whether an input
+// puts a message where none is, so that nothing is beside it and its reply.
+func deliver[In any](s Services, accept func(context.Context, In) (replies.Accepted, error), isNew func(In) bool) func(context.Context, replyRequest[In]) (replyResult, error) {
 	return func(ctx context.Context, req replyRequest[In]) (out replyResult, err error) {
 		out.mode, out.html = req.mode, req.html
 		if out.turn, err = accept(ctx, req.in); err != nil {
 			return out, err
 		}
+		beside := s.siblings(req.principal, isNew(req.in) && !out.turn.Replayed)
+		out.turn.UserMessage.Siblings = beside(ctx, out.turn.UserMessage)
 		switch req.mode {
 		case complete:
-			out.reply, err = r.Wait(ctx, req.principal, out.turn)
+			if out.reply, err = s.Replies.Wait(ctx, req.principal, out.turn); err == nil {
+				out.reply.AssistantMessage.Siblings = beside(ctx, out.reply.AssistantMessage)
+			}
 		case streamed:
-			out.followed = followed{r.FollowAccepted(ctx, req.principal, out.turn), req.html}
+			out.followed = followed{s.Replies.FollowAccepted(ctx, req.principal, out.turn), req.html, beside}
 		case background:
 		}
 		return out, withMessage(err)
 	}
 }
+
+// siblings returns a function that finds the messages beside one, as the history
+// does. It fails silently: the message itself is the answer.
+func (s Services) siblings(p access.Principal, isNew bool) func(context.Context, chat.Message) []string {
+	return func(ctx context.Context, m chat.Message) []string {
+		switch {
+		case m.ID == "":
+			return nil
+		case isNew:
+			return []string{m.ID}
+		}
+		list, _, err := s.Conversations.Branch(ctx, p, m.ConversationID, chat.ClientID(m.ID), 1)
+		if err != nil || len(list) != 1 {
+			return nil
+		}
+		return list[0].Siblings
+	}
+}
+
+func sendsNew(in replies.Send) bool { return in.Leaf == "" }
+
+func never[In any](In) bool { return false }
 
 // withMessage converts the message that a fault carries, which is kept although
 // there is no reply to it.

@@ -40,11 +40,11 @@ func Routes(s Services) []httpapi.Endpoint {
 	r, c := s.Replies, s.Conversations
 	type route = httpapi.Route
 	return append(s.fileRoutes(), []httpapi.Endpoint{
-		httpapi.Handle(route{Method: "POST", Path: messages, Access: sends, Summary: "Send a message", Details: details}, decodeSend, deliver(r, r.Send), replyEncoder),
-		httpapi.Handle(route{Method: "POST", Path: "/api/chat/stream", Access: sends, Stream: true, Summary: "Send a message and stream the reply"}, decodeStream, deliver(r, r.Send), replyStreamEncoder),
-		httpapi.Handle(route{Method: "PATCH", Path: message, Access: sends, Summary: "Edit a message", Details: details}, decodeEdit, deliver(r, r.Edit), replyEncoder),
-		httpapi.Handle(route{Method: "POST", Path: message + "/regenerate", Access: sends, NoBody: true, Summary: "Make another reply to the same message", Details: details}, decodeRegenerate, deliver(r, r.Regenerate), replyEncoder),
-		httpapi.Handle(route{Method: "POST", Path: message + "/continue", Access: sends, NoBody: true, Summary: "Make the rest of a reply that was cut short", Details: details}, decodeRegenerate, deliver(r, r.Continue), replyEncoder),
+		httpapi.Handle(route{Method: "POST", Path: messages, Access: sends, Summary: "Send a message", Details: details}, decodeSend, deliver(s, r.Send, sendsNew), replyEncoder),
+		httpapi.Handle(route{Method: "POST", Path: "/api/chat/stream", Access: sends, Stream: true, Summary: "Send a message and stream the reply"}, decodeStream, deliver(s, r.Send, sendsNew), replyStreamEncoder),
+		httpapi.Handle(route{Method: "PATCH", Path: message, Access: sends, Summary: "Edit a message", Details: details}, decodeEdit, deliver(s, r.Edit, never), replyEncoder),
+		httpapi.Handle(route{Method: "POST", Path: message + "/regenerate", Access: sends, NoBody: true, Summary: "Make another reply to the same message", Details: details}, decodeRegenerate, deliver(s, r.Regenerate, never), replyEncoder),
+		httpapi.Handle(route{Method: "POST", Path: message + "/continue", Access: sends, NoBody: true, Summary: "Make the rest of a reply that was cut short", Details: details}, decodeRegenerate, deliver(s, r.Continue, never), replyEncoder),
 		httpapi.Handle(route{Method: "POST", Path: message + "/stop", Access: writes, Summary: "Stop a reply"}, decodeResource, s.stop, httpapi.JSONEncoder(http.StatusOK, httpapi.RunOf)),
 		httpapi.Handle(route{Method: "GET", Path: message + "/stream", Access: reads, Stream: true, Summary: "Follow a reply, from any position"}, decodeFollow, s.follow, followEncoder),
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/live", Access: reads, Stream: true, Summary: "Follow which replies are live"}, httpapi.DecodeCall, s.live, liveEncoder),

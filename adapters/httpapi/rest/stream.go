@@ -15,7 +15,8 @@ import (
 // followed is a reply as its events.
 type followed struct {
 	events iter.Seq2[replies.Event, error]
-	html   bool // messages are rendered too
+	html   bool                                         // messages are rendered too
+	beside func(context.Context, chat.Message) []string // finds siblings; nil: none are given
 }
 
 type followWire struct {
@@ -52,7 +53,7 @@ func decodeFollow(c httpapi.Call, in followWire) (followCall, error) {
 }
 
 func (s Services) follow(ctx context.Context, in followCall) (followed, error) {
-	return followed{s.Replies.Follow(ctx, in.Principal, in.id, in.after), in.html}, nil
+	return followed{s.Replies.Follow(ctx, in.Principal, in.id, in.after), in.html, nil}, nil
 }
 
 // The events of a reply. Each type has its own members; see docs/api.md.
@@ -106,6 +107,9 @@ func encodeFollow(ctx context.Context, w *httpapi.Response, f followed) error {
 		case replies.EventReconnect:
 			return httpapi.StreamShutdown, s.Send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
+			if f.beside != nil && e.Message.ID != "" {
+				e.Message.Siblings = f.beside(ctx, e.Message)
+			}
 			return httpapi.StreamDone, s.Send(e.Cursor, terminalEvent(e, renderMessages(ctx, f.html)))
 		case replies.EventStart:
 			return "", s.Send(e.Cursor, startEvent{"start", renderMessages(ctx, f.html).messageOrNull(e.UserMessage), e.Run.ID})
