@@ -3,7 +3,10 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -68,6 +71,24 @@ func TestDocument(t *testing.T) {
 			resume()
 			p.reads("user: one", "assistant: one #1", "user: two", "assistant: one + two #1")
 		})
+		t.Run(v.name+"/files", func(t *testing.T) {
+			t.Parallel()
+			u := newUser(t, scripted, v.name)
+			p := u.openTab()
+			p.openDocument("files", "")
+			file := filepath.Join(t.TempDir(), "dot.png")
+			if err := os.WriteFile(file, dot(t), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := chromedp.Do(p.ctx, chromedp.SetUploadFiles(chromedp.CSS("input[type=file]"), []string{file})); err != nil {
+				t.Fatal(err)
+			}
+			p.submit("one")
+			p.reads("user: one", "assistant: one #1")
+			if got := scripted.provider.images(u.name); got != 1 {
+				t.Errorf("the model was sent %d images, want 1", got)
+			}
+		})
 		t.Run(v.name+"/text", func(t *testing.T) {
 			t.Parallel()
 			p := newUser(t, demo, v.name).openTab()
@@ -107,12 +128,12 @@ func (p *tab) openDocument(page, chat string) {
 	p.navigate(address)
 }
 
-// submit types a message into the page's only field and presses Enter.
+// submit types a message into the page's text field and presses Enter.
 func (p *tab) submit(text string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, waitLimit)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("input"), mark(text, p.name)+"\r")); err != nil {
+	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("input[name=text]"), mark(text, p.name)+"\r")); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -136,4 +157,14 @@ func (p *tab) reads(lines ...string) {
 		}
 	}
 	p.t.Fatalf("the page shows\n%q\nwant\n%q", got, lines)
+}
+
+// dot returns a picture of one pixel.
+func dot(t *testing.T) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := png.Encode(&out, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -228,7 +228,9 @@ var scenarios = []struct {
 		chat := p.settled("one", "one #1").ID
 		p.showsImage()
 		p.load(chat)
-		p.settled("one", "one #1")
+		if f := p.settled("one", "one #1").messages()[0].Files; len(f) != 1 || !strings.HasPrefix(f[0].URL, "/api/chat/files/") {
+			u.t.Errorf("after a reload the page has the files %v", f)
+		}
 		p.showsImage()
 		p.send("two")
 		p.settled("one", "one #1", "two", "one + two #1")

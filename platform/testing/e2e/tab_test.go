@@ -21,8 +21,10 @@ const waitLimit = time.Minute
 // message is a message of the AI SDK or of Parley's API, as far as it is compared.
 type message struct {
 	ID, Role, Text string
-	Files          int
+	Files          []file
 }
+
+type file struct{ Name, MediaType, URL string }
 
 // pageState is what a page says of itself; see publish in testdata/page.jsx.
 type pageState struct {
@@ -31,7 +33,7 @@ type pageState struct {
 	Problems          []string
 	Messages          []struct {
 		ID, Role string
-		Parts    []struct{ Type, Text string }
+		Parts    []struct{ Type, Text, Filename, MediaType, URL string }
 	}
 }
 
@@ -45,7 +47,7 @@ func (s pageState) messages() []message {
 			case "text":
 				shown.Text += p.Text
 			case "file":
-				shown.Files++
+				shown.Files = append(shown.Files, file{p.Filename, p.MediaType, p.URL})
 			}
 		}
 		out = append(out, shown)
@@ -203,6 +205,12 @@ func (p *tab) compare(state pageState) {
 	for i := range shown {
 		if p.reused[shown[i].ID] && i < len(stored) {
 			shown[i].ID = stored[i].ID
+		}
+		// A file that the page has sent is still in its address there.
+		for j := range shown[i].Files {
+			if f := &shown[i].Files[j]; strings.HasPrefix(f.URL, "data:") && i < len(stored) && j < len(stored[i].Files) {
+				f.URL = stored[i].Files[j].URL
+			}
 		}
 	}
 	if diff := cmp.Diff(stored, shown); diff != "" {

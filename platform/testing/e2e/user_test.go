@@ -74,7 +74,7 @@ func (u *user) branch(chat string) []message {
 		var page struct {
 			Messages []struct {
 				ID, Role, Content, ParentID string
-				Parts                       []struct{ Type string }
+				Parts                       []struct{ Type, Name, MediaType, URL string }
 			}
 		}
 		u.call("GET", "/api/chat/messages?"+url.Values{"conversationId": {chat}, "leaf": {leaf}, "limit": {"100"}}.Encode(), nil, &page)
@@ -83,7 +83,7 @@ func (u *user) branch(chat string) []message {
 			stored := message{ID: m.ID, Role: m.Role, Text: m.Content}
 			for _, p := range m.Parts {
 				if p.Type == "file" {
-					stored.Files++
+					stored.Files = append(stored.Files, file{p.Name, p.MediaType, p.URL})
 				}
 			}
 			older = append(older, stored)
