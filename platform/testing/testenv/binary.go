@@ -27,6 +27,7 @@ var packages = map[string]string{
 
 	"prometheus-alertmanager": "prometheus-alertmanager",
 	"chromium":                "chromium",
+	"systemd-analyze":         "systemd",
 	"npm":                     "npm",
 	"gcc":                     "gcc libc6-dev",
 }
