@@ -27,6 +27,7 @@ type verdict struct {
 	attempts    int // beyond the first ones
 	windows     int // rolling minutes of which the limit was checked
 	undisturbed int // those of them in which the shared limiter decided everything and lost nothing
+	files       int // uploads that were acknowledged
 	alone       int // requests that one instance let pass alone
 }
 
@@ -47,6 +48,7 @@ func check(h *history, s snapshot, limits map[string]int) verdict {
 	b.messages(&v)
 	b.runs(&v)
 	b.readers(&v, h)
+	b.files(&v, h)
 	b.audit(&v, h)
 	b.provider(&v)
 	b.recovery(&v)

@@ -62,6 +62,9 @@ func flawless() (*history, snapshot, map[string]int) {
 	turn("2", "reply", "interrupted", "re u01-00000002 two", 2, 10)
 	turn("3", "reply", "stopped", "re u01-00000003 three", 1, 40)
 	turn("4", "regeneration", "completed", "re u01-00000001 four", 1, 50)
+	h.uploaded("u01", "f1", "digest")
+	h.files.blobs = map[string]string{"ab/cd": "digest", "ab/fileblob123": "half"}
+	s.Files = []fileRow{{"u01", "f1", "ready", "digest", "ab/cd"}, {"u01", "f2", "uploading", "", "ab/ef"}}
 	h.now = func() time.Time { return at(42) }
 	h.stopped("r3")
 	s.Left = map[string]time.Time{"u01-00000003": at(42.5)}
@@ -201,6 +204,9 @@ func TestCheck_Finds(t *testing.T) {
 		{"a repeat", "I7", "one reader got", func(h *history, _ *snapshot) { h.delta("u01", "r1", 4, 7, 2, "re ") }},
 		{"a cursor from nowhere", "I7", "were ever shown", func(h *history, _ *snapshot) { h.delta("u01", "r1", 900, 901, 2, "x") }},
 		{"a run that was read and is gone", "I7", "which is not stored", func(h *history, _ *snapshot) { h.delta("u01", "r9", 0, 2, 2, "x") }},
+		{"a file that is gone", "I8", "was acknowledged", func(_ *history, s *snapshot) { s.Files = s.Files[1:] }},
+		{"a file without its bytes", "I8", "is not what was sent", func(h *history, _ *snapshot) { h.files.blobs["ab/cd"] = "other" }},
+		{"a blob of no file", "I8", "belongs to no file", func(h *history, _ *snapshot) { h.files.blobs["ab/gh"] = "digest" }},
 		{"too many questions", "provider", "asked 3 times", func(_ *history, s *snapshot) { s.Calls["u01-00000001"]++ }},
 		{"a question about nothing", "provider", "in 0 attempts", func(_ *history, s *snapshot) { s.Calls["u01-00000009"] = 1 }},
 		{"a stop that the provider does not hear of", "stop", "r3", func(_ *history, s *snapshot) {

@@ -50,20 +50,37 @@ func (c *client) ask(ctx context.Context, s *slot, method, path, key string, bod
 	if err != nil {
 		return answer{}
 	}
+	a, ok := c.read(resp, method, path)
+	if ok {
+		c.h.answer(a.status, time.Since(begun), prompt(method, path, body))
+	}
+	return a
+}
+
+// exchange sends a request that was made elsewhere.
+func (c *client) exchange(req *http.Request) (answer, bool) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, false
+	}
+	return c.read(resp, req.Method, req.URL.Path)
+}
+
+// read reads a response to its end, and judges it; ok is false if it has none.
+func (c *client) read(resp *http.Response, method, path string) (a answer, ok bool) {
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return answer{}
+		return answer{}, false
 	}
-	a := newAnswer(resp)
-	c.h.answer(a.status, time.Since(begun), prompt(method, path, body))
+	a = newAnswer(resp)
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &a.body); err != nil {
 			c.h.violate("wire", "%s %s answered %d with what is no JSON: %s", method, path, a.status, clip(string(raw)))
 		}
 	}
 	c.judge(a, method, path)
-	return a
+	return a, true
 }
 
 func newAnswer(resp *http.Response) answer {

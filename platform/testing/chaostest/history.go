@@ -18,6 +18,7 @@ type history struct {
 	mu         sync.Mutex
 	intents    map[string]*intent // by key
 	received   map[string]*received
+	files      files
 	sightings  map[ownedID]bool
 	stops      map[string]time.Time // when a stop of a run was first acknowledged
 	decisions  []limiterDecision
@@ -66,7 +67,7 @@ type limiterDecision struct {
 
 func newHistory() *history {
 	return &history{
-		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, sightings: map[ownedID]bool{},
+		now: time.Now, intents: map[string]*intent{}, received: map[string]*received{}, files: files{uploaded: map[rowID]string{}}, sightings: map[ownedID]bool{},
 		stops: map[string]time.Time{}, statuses: map[int]int64{}, refusals: map[kind]time.Duration{},
 	}
 }

@@ -32,6 +32,7 @@ type user struct {
 
 	mu    sync.Mutex
 	turns []turn
+	files []string // whose upload was acknowledged
 }
 
 // turn is a message and a run that answered it.
@@ -66,8 +67,12 @@ func (u *user) act(ctx context.Context, rng *rand.Rand) {
 	switch p := rng.IntN(100); {
 	case p < 18:
 		u.sendAndWait(ctx, rng)
-	case p < 48:
+	case p < 44:
 		u.stream(ctx, rng)
+	case p < 46:
+		u.upload(ctx, rng)
+	case p < 48:
+		u.download(ctx, rng)
 	case p < 60:
 		u.background(ctx, rng)
 	case p < 68:
@@ -100,6 +105,9 @@ func (u *user) message(rng *rand.Rand, conversation, whenBusy string) request {
 	}
 	if whenBusy != "" {
 		body["whenBusy"] = whenBusy
+	}
+	if file := u.anyFile(rng); file != "" && rng.IntN(6) == 0 {
+		body["files"] = []string{file}
 	}
 	return request{
 		intent: intent{user: u.user, key: fmt.Sprintf("key-%d", n), nonce: nonce, content: text, kind: "reply"},

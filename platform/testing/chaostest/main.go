@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -129,6 +130,9 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 
 	s, err := stored(ctx, w.postgres.URL())
 	if err != nil {
+		return false, err
+	}
+	if h.files.blobs, err = blobsIn(filepath.Join(w.dir, "data", "files")); err != nil {
 		return false, err
 	}
 	s.Calls, s.Left = w.provider.callCounts(), w.provider.disconnects()

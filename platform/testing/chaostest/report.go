@@ -104,6 +104,7 @@ type summary struct {
 	LongestHeld      string            `json:"longestHeld"`
 	LimitUndisturbed int               `json:"limitWindowsUndisturbed"`
 	LimitAlone       int               `json:"limitDecidedAlone"`
+	Files            int               `json:"files"`
 	LimitWindows     int               `json:"limitWindowsChecked"`
 	AuditChain       string            `json:"auditChain"`
 	BackToBaseline   string            `json:"backToBaseline"`
@@ -117,7 +118,7 @@ func summarise(o options, c *chaos, h *history, s snapshot, v verdict, rest, too
 		Seed: o.seed, Faults: map[string]int{}, Spent: map[string]string{}, Failpoints: c.points, Missed: c.missed, Kills: c.kills, CommitsHidden: c.swallowed,
 		Lost: v.lost, Duplicated: v.duplicated, NonTerminal: v.nonTerminal, Runs: v.states, Orphans: v.orphans,
 		SecondAttempts: v.attempts, SlowestRecovery: short(v.slowest), SlowestRefusals: map[string]string{},
-		Stops: v.stops, SlowestStop: short(v.slowestStop), LongestHeld: short(v.longestHeld), LimitWindows: v.windows, LimitUndisturbed: v.undisturbed, LimitAlone: v.alone, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
+		Stops: v.stops, SlowestStop: short(v.slowestStop), LongestHeld: short(v.longestHeld), LimitWindows: v.windows, LimitUndisturbed: v.undisturbed, LimitAlone: v.alone, Files: v.files, BackToBaseline: short(rest), Took: took.Round(time.Second).String(), Violations: []string{},
 	}
 	for k, n := range c.done {
 		sum.Faults[string(k)], sum.Spent[string(k)] = n, c.spent[k].Round(time.Second).String()
@@ -155,8 +156,8 @@ func report(w io.Writer, sum summary, v verdict, s snapshot) {
 	}
 	fmt.Fprintf(w, "  runs: %s; further attempts %d; provider calls %d; commits unacknowledged %d\n",
 		list(sum.Runs), sum.SecondAttempts, sum.ProviderCalls, sum.CommitsHidden)
-	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; longest held by a living instance %s; %d stops at the provider within %s; back to baseline in %s; limit checked in %d minutes, %d undisturbed; %d requests passed by one instance alone\n",
-		list(sum.SlowestRefusals), sum.SlowestDrain, sum.LongestHeld, sum.Stops, sum.SlowestStop, sum.BackToBaseline, sum.LimitWindows, sum.LimitUndisturbed, sum.LimitAlone)
+	fmt.Fprintf(w, "  slowest refusals: %s\n  slowest drain %s; longest held by a living instance %s; %d stops at the provider within %s; back to baseline in %s; limit checked in %d minutes, %d undisturbed; %d requests passed by one instance alone; %d files kept\n",
+		list(sum.SlowestRefusals), sum.SlowestDrain, sum.LongestHeld, sum.Stops, sum.SlowestStop, sum.BackToBaseline, sum.LimitWindows, sum.LimitUndisturbed, sum.LimitAlone, sum.Files)
 	fmt.Fprintf(w, "  audit chain: %s\n", sum.AuditChain)
 	fmt.Fprintf(w, "seed %d: %d faults, %d kills, %d acks, lost %d, duplicated %d, non-terminal %d, %d orphans, slowest recovery %s, "+
 		"%d reconnects, %d retries, %d bytes checked, %d violations, took %s\n",

@@ -22,7 +22,8 @@ type snapshot struct {
 	Runs     []runRow
 	Audits   []auditRow
 	Steps    []step
-	Threads  []threadRow          // conversations
+	Threads  []threadRow // conversations
+	Files    []fileRow
 	Wrongs   []wrongRow           // what the database itself caught
 	Calls    map[string]int       // what the provider counted, by nonce
 	Left     map[string]time.Time // when the provider's caller hung up before the end, by nonce
@@ -135,6 +136,7 @@ func stored(ctx context.Context, url string) (snapshot, error) {
 			created_at, ended_at FROM chat_runs AS r`),
 		all(ctx, conn, &s.Audits, `SELECT user_id, id, action, coalesce(resource_id, ''), coalesce(metadata->>'runId', ''), status,
 			created_at, updated_at FROM audit_logs`),
+		all(ctx, conn, &s.Files, `SELECT user_id, id, state, digest, blob FROM chat_files`),
 		all(ctx, conn, &s.Threads, `SELECT user_id, id FROM chat_conversations`),
 		// A process adds a random part to the name that it was given.
 		all(ctx, conn, &s.Steps, `SELECT at, user_id, run_id, attempt, state, regexp_replace(owner, '-[^-]*$', ''), recorded FROM crash.steps ORDER BY seq`),
