@@ -213,6 +213,7 @@ func TestAPIDocs_Claims(t *testing.T) {
 		"HEAD answers where GET does, except on streams": func(*testing.T) {
 			first := send("head", `{"content":"x","conversationId":null}`).must(201)
 			conversation := b.do("head", "POST", "/api/chat/conversations", "").must(201).text("id")
+			file := b.do("head", "POST", "/api/chat/files?name=a.txt", "text", "Content-Type", "text/plain").must(201).text("id")
 			for _, route := range b.api.Routes() {
 				if route.Method != "GET" {
 					continue
@@ -220,6 +221,9 @@ func TestAPIDocs_Claims(t *testing.T) {
 				id := conversation
 				if strings.HasPrefix(route.Path, "/api/chat/messages") {
 					id = first.text("assistantMessage", "id")
+				}
+				if strings.HasPrefix(route.Path, "/api/chat/files") {
+					id = file
 				}
 				want := 200
 				if route.Stream {

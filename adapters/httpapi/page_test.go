@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -418,5 +419,68 @@ func TestCORS_EchoesHeaders(t *testing.T) {
 		if !strings.Contains(exposed, name) {
 			t.Errorf("%s is not exposed", name)
 		}
+	}
+}
+
+// A file that a page attaches as a data: URL is stored once, however often the
+// page sends it, and is shown again from its address.
+func TestPage_Files(t *testing.T) { onBoth(t, pageFiles) }
+
+func pageFiles(t *testing.T, b *bench) {
+	const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+	picture := func(url string) map[string]any {
+		return map[string]any{"id": "q1", "role": "user", "parts": []any{
+			map[string]any{"type": "file", "mediaType": "image/png", "filename": "dot.png", "url": url},
+			map[string]any{"type": "text", "text": "!echo seen"},
+		}}
+	}
+	p := &page{b: b, chat: "c1"}
+	p.list = []map[string]any{picture("data:image/png;base64," + png)}
+	p.ask("submit-message", "")
+	stored := p.stored("").get("messages").([]any)[0].(map[string]any)
+	part := stored["parts"].([]any)[0].(map[string]any)
+	url, _ := part["url"].(string)
+	if want := picture(url)["parts"].([]any); !strings.HasPrefix(url, "/api/chat/files/") || !cmp.Equal(stored["parts"], any(want)) {
+		t.Fatalf("stored as %v", stored)
+	}
+	raw, _ := base64.StdEncoding.DecodeString(png)
+	if a := b.do("ann", "GET", url, "").must(200); a.raw != string(raw) || a.header.Get("Content-Type") != "image/png" {
+		t.Errorf("read back as %q", a.raw)
+	}
+	b.do("bob", "GET", url, "").refused(404, "NOT_FOUND", "")
+	files := b.stored()
+
+	p.list = p.list[:1] // with its data: URL
+	p.ask("regenerate-message", "")
+	if got := b.branch("ann", "c1"); !strings.HasPrefix(got, "!echo seen | seen") || strings.Count(got, "|") != 1 {
+		t.Errorf("regenerated: %s", got)
+	}
+	p.list[0] = picture(url) // as loaded
+	p.list = p.list[:1]
+	p.ask("regenerate-message", "")
+	p.check("regenerated after a reload")
+	if n := b.stored(); n != files {
+		t.Errorf("%d files, then %d", files, n)
+	}
+	if rows := b.rows(); rows != "chat_conversations 1, chat_messages 4, chat_runs 3" {
+		t.Error(rows) // one question
+	}
+	p.list = []map[string]any{picture(url), p.list[1]}
+	p.list[0]["parts"] = p.list[0]["parts"].([]any)[:1]
+	p.list[0]["id"] = "q2"
+	p.list = p.list[:1] // a file alone is a message
+	p.ask("submit-message", "")
+	p.check("without text")
+	p.list = p.list[:1]
+	b.do("bob", "POST", "/api/chat", p.body("submit-message", "")).refused(404, "NOT_FOUND", "")
+	before := b.stored()
+	for _, content := range []string{"MZ\x90\x00 a program", "\x00\x01\x02"} {
+		p.list[0] = picture("data:image/png;base64," + base64.StdEncoding.EncodeToString([]byte(content)))
+		if a := b.do("ann", "POST", "/api/chat", p.body("submit-message", "")).refused(415, "UNSUPPORTED_MEDIA_TYPE", ""); !strings.Contains(a.raw, "image/png") {
+			t.Error(a.raw)
+		}
+	}
+	if after := b.stored(); after != before {
+		t.Errorf("%d files, then %d", before, after)
 	}
 }
