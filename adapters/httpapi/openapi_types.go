@@ -135,8 +135,12 @@ func (t schemas) input(f Field) (ref *openapi3.SchemaRef, required bool) {
 	ref = t.of(r)
 	required = restrict(ref.Value, f.Schema) || f.In == "path"
 	if f.Ref != "" {
-		ref.Value.WithMinLength(1).WithMaxLength(chat.MaxID).Pattern = `^[!-.0-\[\]-~]+$`
-		ref.Value.Description = "Names a " + f.Ref + "."
+		id := ref.Value
+		if id.Items != nil { // of each element
+			id = id.Items.Value
+		}
+		id.WithMinLength(1).WithMaxLength(chat.MaxID).Pattern = `^[!-.0-\[\]-~]+$`
+		id.Description = "Names a " + f.Ref + "."
 	}
 	if f.In == "body" && !required {
 		ref = nullable(ref)

@@ -205,6 +205,28 @@ func TestUpload_Refused(t *testing.T) {
 	})
 }
 
+// A file that is deleted while it is uploaded does not come back.
+func TestUpload_DeletedMeanwhile(t *testing.T) {
+	each(t, func(b *bench) {
+		content := io.MultiReader(strings.NewReader(strings.Repeat("x", 5000)), readerFunc(func([]byte) (int, error) {
+			if err := b.Delete(b.Context(), ann, access.Caller{}, "mine"); err != nil {
+				b.Error(err)
+			}
+			return 0, io.EOF
+		}))
+		b.MaxBytes = 10_000
+		_, err := b.Upload(b.Context(), files.Upload{Principal: ann, ID: "mine", Size: -1, Content: content})
+		if !fault.Is(err, fault.Conflict) {
+			b.Error(err)
+		}
+		b.kept(0)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 type unread struct{}
 
 func (unread) Read([]byte) (int, error) { panic("the content is read before its length is checked") }

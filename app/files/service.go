@@ -143,6 +143,9 @@ func (s *Service) transfer(ctx context.Context, f chat.File, in Upload, content 
 	if err == nil {
 		f.Size, f.Digest = size, hex.EncodeToString(digest.Sum(nil))
 		err = s.Files.EndUpload(ctx, f, s.quota(in.Principal, f), s.entry(f, in.Caller, audit.ActionFileUploaded))
+		if fault.Is(err, fault.NotFound) {
+			err = fault.New(fault.Conflict, "The file was deleted before its upload had ended")
+		}
 	}
 	if err != nil {
 		s.cancel(ctx, f)
