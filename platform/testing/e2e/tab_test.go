@@ -31,6 +31,7 @@ type pageState struct {
 	ID, Status, Error string
 	Images            int // that are visible
 	Problems          []string
+	Asked             bool // whether there is a reply to follow, and has the answer
 	Messages          []struct {
 		ID, Role string
 		Parts    []struct{ Type, Text, Filename, MediaType, URL string }
@@ -174,7 +175,7 @@ func (p *tab) until(want string, is func(pageState) bool) pageState {
 		if state = *read; len(state.Problems) > 0 {
 			p.t.Fatalf("errors on the page: %q", state.Problems)
 		}
-		if is(state) {
+		if (state.Asked || state.Status != "ready") && is(state) {
 			return state
 		}
 	}

@@ -105,10 +105,16 @@ func servePages(t *testing.T, w *world, bundles string) string {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(api)
 		r.SetXForwarded()
 	}, ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) { rw.WriteHeader(http.StatusBadGateway) }}
+	forward := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		// Else the server closes the request's body with the first bytes of the answer,
+		// which breaks the connection to Parley if the proxy has not seen its end yet.
+		_ = http.NewResponseController(rw).EnableFullDuplex()
+		proxy.ServeHTTP(rw, r)
+	})
 	mux.Handle("/api/", forward)
 	mux.HandleFunc("GET /api/chat/{id}/stream", func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()

@@ -51,6 +51,8 @@ export function publish(chat, acts) {
     messages: chat.messages,
     images: [...document.images].filter((i) => i.complete && i.naturalWidth > 0).length,
     problems,
+    // The SDK asks for a reply to follow while its status is ready already.
+    asked: !chatID || performance.getEntriesByType('resource').some((e) => e.name.endsWith('/stream')),
   })
 }
 
