@@ -111,11 +111,12 @@ func (b *Bucket) open() (*blob.Bucket, error) {
 
 // Close closes the connections.
 func (b *Bucket) Close() error {
-	bucket, err := b.open()
-	if err != nil {
-		return nil // there is none
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bucket == nil { // it could not be opened
+		return nil
 	}
-	return bucket.Close()
+	return b.bucket.Close()
 }
 
 // Put implements ports.Blobs. A failure of content is returned as it is.
@@ -164,7 +165,7 @@ func copyContent(w io.Writer, content io.Reader, limit int64, stall *stallTimer)
 				return 0, stall.explain(err)
 			}
 		}
-		if readErr == io.EOF { //nolint:errorlint // an error that wraps it is not the end
+		if readErr == io.EOF { // an error that wraps it is not the end
 			return size, nil
 		}
 		if readErr != nil {

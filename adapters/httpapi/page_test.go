@@ -126,7 +126,7 @@ func pageShowsWhatIsStored(t *testing.T, b *bench) {
 	p.check("regenerate the last")
 
 	p.list = p.list[:3]
-	p.ask("regenerate-message", fmt.Sprint("was cut off"))
+	p.ask("regenerate-message", "was cut off")
 	p.check("regenerate an earlier one")
 
 	p.list = append(p.list[:2], said("q2", "!echo edited"))

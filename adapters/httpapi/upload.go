@@ -108,14 +108,14 @@ func (f *formFile) Read(p []byte) (int, error) {
 	switch {
 	case err == nil || n > 0:
 		return n, nil // an error comes again
-	case err != io.EOF: //nolint:errorlint // one that wraps EOF is not the end
+	case err != io.EOF: // one that wraps EOF is not the end
 		f.end = malformedForm(err)
 		return 0, f.end
 	}
 	switch _, err := f.form.NextRawPart(); {
 	case err == nil:
 		f.end = errOneFile()
-	case err == io.EOF: //nolint:errorlint // as above
+	case err == io.EOF: // as above
 		f.end = io.EOF
 	default:
 		f.end = malformedForm(err)
@@ -129,7 +129,7 @@ type requestReader struct{ request *http.Request }
 // Read implements io.Reader.
 func (b requestReader) Read(p []byte) (int, error) {
 	n, err := b.request.Body.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // one that wraps EOF is not the end
+	if err == nil || err == io.EOF { // one that wraps EOF is not the end
 		return n, err
 	}
 	return n, bodyError(b.request, err)

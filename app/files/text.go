@@ -18,7 +18,7 @@ type textReader struct {
 // Read implements io.Reader.
 func (t *textReader) Read(p []byte) (int, error) {
 	n, err := t.content.Read(p)
-	//nolint:errorlint // an error that wraps EOF is not the end
+	// An error that wraps EOF is not the end
 	if !t.valid(p[:n]) || err == io.EOF && len(t.partial) > 0 {
 		return 0, fault.New(fault.MediaType, "A text file must be UTF-8, without NUL characters")
 	}

@@ -84,7 +84,6 @@ var (
 )
 
 func TestAnthropic_CompleteReplies(t *testing.T) {
-	const text = "one two — 三 😀 "
 	for name, c := range map[string]struct {
 		reply        stub.Reply
 		want, finish string

@@ -70,7 +70,6 @@ func ask(ctx context.Context, p *openai.Provider, params chat.Params) result {
 }
 
 func TestOpenAI_CompleteReplies(t *testing.T) {
-	const text = "one two — 三 😀 "
 	frame := func(delta string) string { return `data: {"choices":[{"index":0,"delta":` + delta + `}]}` + "\n\n" }
 	const finish = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
 	for name, c := range map[string]struct {
