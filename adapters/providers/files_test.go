@@ -294,7 +294,7 @@ func TestNew_Files(t *testing.T) {
 		"Configured":   {Config{OpenAI: Provider{BaseURL: "http://localhost:1/v1", Models: []string{"m"}, Files: &Files{Images: true}}}, "", true, false},
 		"TurnedOff":    {Config{OpenAI: Provider{Key: "k", Files: &Files{}}}, "", false, false},
 		"UnknownModel": {Config{OpenAI: Provider{BaseURL: "http://localhost:1/v1"}}, "", false, false},
-		"Demo":         {Config{}, "", false, false},
+		"Demo":         {Config{}, "", true, true},
 	} {
 		r, err := New(c.config)
 		if err != nil {

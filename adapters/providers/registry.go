@@ -59,6 +59,7 @@ var registry = []entry{
 	},
 	{
 		name: demo.Name, defaultModel: demo.Name, demo: true,
+		files:    func(string) Files { return Files{Images: true, PDF: true} }, // it says what it got
 		settings: func(Config) Provider { return Provider{} },
 		open: func(c Config, _ Provider) (client, error) {
 			return demoClient{demo.Provider{Delay: c.DemoDelay, Tokens: tokens.Count}}, nil
