@@ -27,7 +27,7 @@ test-short: ## Run the fast tests of all packages, on SQLite, without servers or
 
 .PHONY: test
 test: ## Run all tests with the race detector (RACE= without it); starts Postgres, Redis and whatever else they need
-	$(TESTENV) go test $(RACE) -timeout 20m ./...
+	$(TESTENV) go test $(RACE) -p 4 -timeout 20m ./...
 
 .PHONY: check
 check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything that CI runs beside make test and make dashboards-check
