@@ -72,6 +72,7 @@ type runRegistry struct {
 	capacity int
 
 	closed bool
+	cause  error         // with which every task is cancelled; nil: none is
 	empty  chan struct{} // closed when the registry is closed and no place is reserved
 }
 
@@ -129,10 +130,25 @@ func (r *runRegistry) releaseLocked() {
 	}
 }
 
+// register adds a task for which a place is reserved. One that comes behind
+// cancelAll is cancelled too.
 func (r *runRegistry) register(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tasks[t.run.ID] = t
+	if r.cause != nil {
+		t.cancel(r.cause)
+	}
+}
+
+// cancelAll cancels every task, also those that are still to come.
+func (r *runRegistry) cancelAll(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cause = cause
+	for _, t := range r.tasks {
+		t.cancel(cause)
+	}
 }
 
 func (r *runRegistry) remove(t *task) {

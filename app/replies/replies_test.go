@@ -693,6 +693,47 @@ func TestFinish_UnheardIsToldOnce(t *testing.T) {
 	})
 }
 
+// slowAdmit answers an admission only when it is told to.
+type slowAdmit struct {
+	replies.Store
+	asked, answer chan struct{}
+}
+
+func (s slowAdmit) Admit(ctx context.Context, r chat.AdmitRequest, decide ports.AdmitDecision) (chat.Admitted, error) {
+	out, err := s.Store.Admit(ctx, r, decide)
+	close(s.asked)
+	<-s.answer
+	return out, err
+}
+
+// A run that is admitted while the instance stops, and would begin behind its
+// last moment, is released to another instance.
+func TestDrain_ReleasesRunsThatBeginBehindIt(t *testing.T) {
+	b := setup(t)
+	slow := slowAdmit{b.store, make(chan struct{}), make(chan struct{})}
+	opt := quick()
+	opt.ShutdownTimeout = 50 * time.Millisecond
+	s := b.start(opt, func(d *replies.Deps) { d.Store = slow })
+	turns := make(chan replies.Accepted, 1)
+	go func() {
+		turn, err := s.Send(b.t.Context(), with(replies.Send{}))
+		if err != nil {
+			t.Error(err)
+		}
+		turns <- turn
+	}()
+	<-slow.asked
+	s.stop()
+	close(slow.answer)
+	turn := <-turns
+	b.eventually(func() error {
+		if run := b.run(turn.Run.ID); run.Owner != "" {
+			return fmt.Errorf("the run is still owned by %s", run.Owner)
+		}
+		return nil
+	})
+}
+
 func TestDrain(t *testing.T) {
 	b := setup(t)
 	opt := quick()

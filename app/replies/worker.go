@@ -48,9 +48,7 @@ func (s *Service) drainRuns() {
 		return
 	case <-time.After(share):
 	}
-	for _, t := range s.registry.all() {
-		t.cancel(errDrained)
-	}
+	s.registry.cancelAll(errDrained)
 	select {
 	case <-done:
 	case <-time.After(s.opt.ShutdownTimeout - share):
