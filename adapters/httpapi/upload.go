@@ -108,7 +108,7 @@ func (f *formFile) Read(p []byte) (int, error) {
 	switch {
 	case err == nil || n > 0:
 		return n, nil // an error comes again
-	case err != io.EOF: // one that wraps EOF is not the end
+	case err != io.EOF: //nolint:errorlint // one that wraps EOF is not the end
 		f.end = malformedForm(err)
 		return 0, f.end
 	}
