@@ -76,6 +76,21 @@ func (u *user) do(p *process, method, path string, body any) answer {
 	return a
 }
 
+// upload sends a file of each kind.
+func (u *user) upload(p *process) {
+	for _, content := range []string{"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "%PDF-1.4\n%%EOF", "plain text", `{"a":1}`} {
+		req, err := http.NewRequest(http.MethodPost, p.url()+"/api/chat/files", strings.NewReader(content))
+		if err != nil {
+			continue
+		}
+		req.Header.Set("Authorization", "Bearer "+u.token)
+		req.Header.Set("Content-Type", "application/octet-stream")
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}
+}
+
 // say sends a message and waits for the reply.
 func (u *user) send(p *process, text string, more ...any) answer {
 	body := map[string]any{"content": text}
@@ -281,6 +296,7 @@ func (w *world) drive() {
 	phase("nonsense", func() {
 		ann.send(w.one, "")
 		ann.do(w.one, "GET", "/api/chat/messages?limit=abc", nil)
+		ann.upload(w.one)
 		ann.do(w.one, "GET", "/api/chat/conversations/nobody-has-this", nil)
 		(&user{w: w, token: "nobody"}).do(w.one, "GET", "/api/chat/messages", nil)
 		get(w.one.url() + "/nothing/here")

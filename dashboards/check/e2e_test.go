@@ -94,6 +94,12 @@ var mayNotMove = map[string]string{
 	`chat_stream_aborts_total{reason="shutdown"}`: "it is counted in the last moments of a process, which no scrape may see",
 	`chat_dependency_up{dependency="sessions"}`:   "the app's sessions are in cookies here, not in its database",
 	`chat_telemetry_dropped_total{signal="logs"}`: "10,000 lines must wait for a reader of the log that blocks; TestLog_BlockedReaderBlocksNobody does that",
+	`chat_files_uploaded_total{kind="other"}`:     "FILE_TYPES accepts no further types unless it is set",
+	`chat_files_swept_total{reason="expired"}`:    "an upload expires after a day; TestSweep_DeletesUnreferencedUploads does that",
+	`chat_files_swept_total{reason="deleted"}`:    "the sweep comes every five minutes; the tests of app/files do that",
+	`chat_files_swept_total{reason="orphan"}`:     "the comparison comes every hour; TestSweeper_Compare does that",
+	`chat_files_swept_total{reason="lost"}`:       "the comparison comes every hour; TestSweeper_Compare does that",
+	`chat_files_swept_total{reason="found"}`:      "the comparison comes every hour; TestSweeper_Compare does that",
 }
 
 // checkEvaluation checks that no rule fails, and that the watchdog fires.
