@@ -90,7 +90,7 @@ type admitLoad struct {
 func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDecision) (chat.AdmitPlan, error) {
 	for range maxLoads {
 		if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.endOf(thread.Conversation) {
-			thread.Recent = l.tail.messages
+			thread.Recent, thread.OneBranch = l.tail.messages, true
 		}
 		plan, err := decide(l.request, l.state)
 		var needs *chat.Needs
@@ -127,7 +127,7 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 		list = append(list, l.files(n.Files))
 	}
 	if n.Thread {
-		list = append(list, l.thread(n.ThreadID)...)
+		list = append(list, l.thread(n.ThreadID, n.Branches)...)
 	}
 	if n.Branch != "" {
 		branch := &chat.Branch{Leaf: n.Branch}
@@ -242,8 +242,8 @@ var nodeColumns = rows.MessageColumns.Only("id", "conversation_id", "parent_id",
 // conversation are locked, so that none of them ends, or is begun, before this
 // admission is decided; what else is read is read behind that: a reply that has
 // ended is the conversation's leaf by then. Messages are read only if their tail
-// is not kept.
-func (l *admitLoad) thread(id string) []pipeline.Stmt {
+// is not kept, or if those of other branches are asked for too.
+func (l *admitLoad) thread(id string, branches bool) []pipeline.Stmt {
 	user := l.request.Run.UserID
 	thread := &chat.Thread{ID: id}
 	l.state.Thread, l.state.Branch = thread, nil
@@ -255,7 +255,10 @@ func (l *admitLoad) thread(id string) []pipeline.Stmt {
 			found := c.Domain()
 			thread.Conversation = &found
 		}))
-		if l.tail = l.s.tails.get(user, id); l.tail != nil {
+		if !branches {
+			l.tail = l.s.tails.get(user, id)
+		}
+		if l.tail != nil {
 			most = stmt("(SELECT CASE WHEN EXISTS (SELECT 1 FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ? AND c.leaf_id = ? AND c.created_at = ?) THEN 0 ELSE ? END)",
 				user, id, l.tail.leaf(), rows.Time(l.tail.created), most)
 		}

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,4 +85,42 @@ func TestTails_OfTwoInstances(t *testing.T) {
 	s.want(s.turn(two, "0", chat.Completed), "0")
 	s.want(s.turn(two, "5", chat.Failed), "0 | re 0 | 5") // as the tail of the first instance ends
 	s.want(s.turn(one, "6", chat.Completed), "0 | re 0 | 5 | 6")
+}
+
+// TestTails_OtherBranches: what is kept is one branch and says so, and a decision
+// that asks for messages of all branches gets them.
+func TestTails_OtherBranches(t *testing.T) {
+	each(t, func(t *testing.T, store *sqlstore.Store) {
+		s := &speaker{T: t}
+		s.turn(store, "1", chat.Completed)
+		edit := sending("ann", "edited")
+		edit.EditOf, edit.Run.ConversationID, edit.Now = "1", "c", edit.Now.Add(time.Second)
+		if _, err := store.Admit(t.Context(), edit, chat.Admit); err != nil {
+			t.Fatal(err)
+		}
+		again := sending("ann", "again")
+		again.Run.ConversationID, again.Now = "c", again.Now.Add(2*time.Second)
+		var kept, all chat.Thread
+		refusal := errors.New("seen enough")
+		_, err := store.Admit(t.Context(), again, func(_ chat.AdmitRequest, state chat.AdmitState) (chat.AdmitPlan, error) {
+			switch {
+			case state.Thread == nil:
+				return chat.AdmitPlan{}, &chat.Needs{Thread: true, ThreadID: "c"}
+			case kept.ID == "":
+				kept = *state.Thread
+				return chat.AdmitPlan{}, &chat.Needs{Thread: true, ThreadID: "c", Branches: true}
+			}
+			all = *state.Thread
+			return chat.AdmitPlan{}, refusal
+		})
+		if !errors.Is(err, refusal) {
+			t.Fatal(err)
+		}
+		if !kept.OneBranch || len(kept.Recent) != 1 || kept.Recent[0].Content != "edited" {
+			t.Errorf("kept %+v", kept)
+		}
+		if all.OneBranch || len(all.Recent) != 3 {
+			t.Errorf("of all branches %+v", all)
+		}
+	})
 }

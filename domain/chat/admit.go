@@ -124,6 +124,7 @@ type Thread struct {
 	Conversation *Conversation // nil: it does not exist, or this is the default thread
 	Live         []LiveRun     // oldest first
 	Recent       []Message     // the newest messages, of any branch and in any order, without metadata
+	OneBranch    bool          // Recent holds the end of the current branch alone
 }
 
 // Branch is the end of a branch that Thread.Recent does not hold, oldest first.
@@ -141,6 +142,7 @@ type Needs struct {
 	Files    []string // ids
 	Thread   bool
 	ThreadID string // with Thread: the conversation; "": the default thread
+	Branches bool   // with Thread: messages of any branch, not of the current one alone
 	Branch   string // the id of a message; Context messages towards the root
 	Waiting  bool
 }

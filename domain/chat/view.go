@@ -68,7 +68,11 @@ func (a *admission) resolveView() error {
 		if sameMessage(stored.Parts, *a.message) && (stored.ParentID == parent || len(a.View.Before) == 0) {
 			return a.answerAgain(id)
 		}
-		if edited := a.storedAs(parent, func(m Message) bool { return sameMessage(m.AllParts(), *a.message) }); edited != "" {
+		edited, err := a.storedAs(parent, func(m Message) bool { return sameMessage(m.AllParts(), *a.message) })
+		if err != nil {
+			return err
+		}
+		if edited != "" {
 			return a.answerAgain(edited)
 		}
 	}
@@ -155,7 +159,10 @@ func (a *admission) shownParent(stored *Node) (parent string, known bool, err er
 		case err != nil:
 			return "", false, err
 		case n != nil && shown.Role == User && n.Role == User && ContentOf(n.Parts) != shown.Text:
-			if id = a.storedAs(n.ParentID, func(m Message) bool { return m.Content == shown.Text }); id == "" {
+			if id, err = a.storedAs(n.ParentID, func(m Message) bool { return m.Content == shown.Text }); err != nil {
+				return "", false, err
+			}
+			if id == "" {
 				if unknownReply {
 					return "", false, errOtherThread()
 				}
@@ -214,6 +221,9 @@ func (a *admission) parentAt(id string, n *Node, unknownReply bool) (string, err
 // newestReply returns the newest reply to a message, or the message if it has
 // none: some clients give replies ids of their own.
 func (a *admission) newestReply(question string) (string, error) {
+	if err := a.needBranches(); err != nil {
+		return "", err
+	}
 	thread := a.state.Thread
 	for _, r := range slices.Backward(thread.Live) {
 		if r.ParentID == question {
@@ -243,14 +253,25 @@ func (a *admission) newestReply(question string) (string, error) {
 // storedAs returns the id of the newest message of the user below parent that
 // is the one in question, if there is one: a client keeps the id of a message
 // that it edits.
-func (a *admission) storedAs(parent string, is func(Message) bool) (id string) {
+func (a *admission) storedAs(parent string, is func(Message) bool) (id string, err error) {
+	if err := a.needBranches(); err != nil {
+		return "", err
+	}
 	var newest Message
 	for _, m := range a.state.Thread.Recent {
 		if m.ParentID == parent && m.Role == User && is(m) && m.CreatedAt.After(newest.CreatedAt) {
 			newest = m
 		}
 	}
-	return newest.ID
+	return newest.ID, nil
+}
+
+// needBranches asks for messages of all branches of the thread.
+func (a *admission) needBranches() error {
+	if a.state.Thread.OneBranch {
+		return &Needs{Thread: true, ThreadID: a.run.ConversationID, Branches: true}
+	}
+	return nil
 }
 
 // sameMessage reports whether a model would read the same in a message as in

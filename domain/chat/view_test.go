@@ -298,6 +298,7 @@ func (p *page) ask(rt *rapid.T, v chat.View) {
 func TestAdmit_ModelReadsWhatThePageShows(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
+		w.keepsEnds = rapid.Bool().Draw(rt, "keeps ends")
 		p := &page{w: w}
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
 			users := []int{}

@@ -27,7 +27,9 @@ type world struct {
 	entries  map[string]audit.Entry
 	files    map[string]*chat.File
 	waiting  int // of other users
-	loads    int // rounds of the last admission
+
+	keepsEnds bool // of conversations, so that other branches are not loaded
+	loads     int  // rounds of the last admission
 }
 
 // tester is what testing.T and rapid.T have in common.
@@ -169,6 +171,9 @@ func (w *world) load(r chat.AdmitRequest, n *chat.Needs, s *chat.AdmitState) {
 			t.Conversation = &c
 		}
 		all := w.thread(n.ThreadID)
+		if t.OneBranch = w.keepsEnds && !n.Branches && t.Conversation != nil; t.OneBranch { // what a store may have kept: the current branch alone
+			all = w.current(n.ThreadID)
+		}
 		t.Recent = slices.Clone(all[max(0, len(all)-r.Context):])
 		if w.n%2 == 0 { // they come in any order
 			slices.Reverse(t.Recent)
