@@ -254,7 +254,7 @@ func TestFiles_ClientLeaves(t *testing.T) {
 		reader, writer := io.Pipe()
 		go func() {
 			_, _ = writer.Write([]byte(strings.Repeat("x", 300_000)))
-			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 				var n int
 				if b.store.DB().QueryRow("SELECT count(*) FROM chat_files").Scan(&n) == nil && n == 1 {
 					break
@@ -269,7 +269,7 @@ func TestFiles_ClientLeaves(t *testing.T) {
 			res.Body.Close()
 			t.Fatal(res.Status)
 		}
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			var n int
 			if err := b.store.DB().QueryRow("SELECT count(*) FROM chat_files").Scan(&n); err != nil {
 				t.Fatal(err)

@@ -47,7 +47,8 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			yield(Event{}, err)
 			return
 		}
-		if err := run.CheckCursor(after); err != nil {
+		reader, err := run.Reader(after)
+		if err != nil {
 			yield(Event{}, err)
 			return
 		}
@@ -56,7 +57,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			return
 		}
 		if after >= 0 {
-			s.follow(ctx, run, after, yield)
+			s.follow(ctx, run, reader, true, yield)
 			return
 		}
 		// Best effort: the start event is valid without its message.
@@ -79,19 +80,15 @@ func (s *Service) FollowAccepted(ctx context.Context, p access.Principal, turn A
 
 func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Message, yield func(Event, error) bool) {
 	if yield(Event{Kind: EventStart, Run: run, UserMessage: asked}, nil) {
-		s.follow(ctx, run, chat.Before, yield)
+		s.follow(ctx, run, chat.Reader{}, false, yield)
 	}
 }
 
-// follow yields what comes after a cursor, the start excepted.
-func (s *Service) follow(ctx context.Context, run chat.Run, after chat.Cursor, yield func(Event, error) bool) {
+// follow yields what comes after the position of a reader, the start excepted.
+func (s *Service) follow(ctx context.Context, run chat.Run, reader chat.Reader, resumed bool, yield func(Event, error) bool) {
 	defer s.countFollower(run)()
-	reader, err := chat.NewReader(run.Output, after)
-	if err != nil { // behind the end of what was recorded: nothing was handed out there
-		return
-	}
 	f := &follower{
-		s: s, run: run, yield: yield, reader: reader, resumed: after >= 0,
+		s: s, run: run, yield: yield, reader: reader, resumed: resumed,
 		watch: s.Feed.Watch(ctx, run.UserID, run.ID),
 		idle:  time.NewTimer(s.opt.Idle), poll: time.NewTimer(s.opt.Poll),
 	}

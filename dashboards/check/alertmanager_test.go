@@ -27,8 +27,8 @@ func TestAlertmanager_Routes(t *testing.T) {
 		for name, value := range r.Labels {
 			args = append(args, name+"="+value)
 		}
-		placeholders := strings.Fields(run(t, "amtool", args...)) // a warning may come first
-		if got := placeholders[len(placeholders)-1]; got != want {
+		fields := strings.Fields(run(t, "amtool", args...)) // a warning may come first
+		if got := fields[len(fields)-1]; got != want {
 			t.Errorf("%s of severity %s goes to %s, not to %s", r.Alert, r.Labels["severity"], got, want)
 		}
 	}
@@ -69,7 +69,7 @@ func TestAlertmanager_Inhibition(t *testing.T) {
 		"ChatApiErrorBudgetBurn slow 1h": true, "ChatApiErrorBudgetBurn slow 3d": false, "ChatFirstWordsBudgetBurn slow 3d": true,
 		"ChatLimiterFailOpen slow": true, "ChatRedisDown slow": false,
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		got, wrong := told(t, api), []string{}
 		for name, heard := range want {
 			if state, there := got[name]; !there || state != heard {
@@ -102,7 +102,7 @@ func startAlertmanager(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get("http://" + addr + "/-/ready")
 		if err != nil {
 			continue

@@ -228,15 +228,14 @@ func (r *Reader) Read(o Output) (deltas []Delta) {
 	return deltas
 }
 
-// CheckCursor returns an Invalid fault for a cursor that is no position of the
-// run. The end of a live run is what has been recorded of it, and nothing else
-// was ever handed out.
-func (r Run) CheckCursor(c Cursor) error {
-	if r.State.Terminal() && c == r.Output.Len()+1 { // behind the terminal event
-		return nil
+// Reader returns a reader of the run's output from a cursor on. A cursor that is
+// no position of the run is Invalid: the end of a live run is what has been
+// recorded of it, and nothing else was ever handed out.
+func (r Run) Reader(c Cursor) (Reader, error) {
+	if end := r.Output.Len(); r.State.Terminal() && c == end+1 { // behind the terminal event
+		c = end
 	}
-	_, err := NewReader(r.Output, c)
-	return err
+	return NewReader(r.Output, c)
 }
 
 func badCursor() error { return fault.New(fault.Invalid, "The cursor is not a position of this reply") }
