@@ -229,8 +229,9 @@ func badFiles(t *testing.T, b *bench) {
 }
 
 // The length of a request says that it is too large before its body is sent.
-func TestFiles_TooLargeIsRefusedUnread(t *testing.T) {
-	b := setup(t)
+func TestFiles_TooLargeIsRefusedUnread(t *testing.T) { onBoth(t, tooLargeFile) }
+
+func tooLargeFile(t *testing.T, b *bench) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.server.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
