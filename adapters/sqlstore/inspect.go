@@ -119,13 +119,13 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 // for. The database compares the whole log with the whole chain, so that
 // nothing has to be held here.
 func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
-	found, err := tx.QueryContext(ctx, `SELECT q.queued_at IS NOT NULL, `+s.since("CASE WHEN q.kind = 'closed' OR a.status = 'pending' THEN q.queued_at ELSE a.updated_at END")+`,
+	found, err := tx.QueryContext(ctx, `SELECT q.queued_at IS NOT NULL, `+s.since("q.queued_at")+`,
 			x.user_id IS NOT NULL, `+s.since("x.declared_at")+`, `+s.lineColumns("a")+`
 		FROM audit_logs AS a
 		LEFT JOIN audit_keys AS k ON k.user_id = a.user_id
 		LEFT JOIN audit_chain AS l ON l.subject = k.subject AND l.entry_id = a.id
 			AND l.kind = CASE a.status WHEN 'pending' THEN 'opened' ELSE 'closed' END
-		LEFT JOIN (SELECT user_id, entry_id, min(kind) AS kind, min(queued_at) AS queued_at FROM audit_unsealed GROUP BY user_id, entry_id) AS q
+		LEFT JOIN (SELECT user_id, entry_id, min(queued_at) AS queued_at FROM audit_unsealed GROUP BY user_id, entry_id) AS q
 			ON q.user_id = a.user_id AND q.entry_id = a.id
 		LEFT JOIN (SELECT e.user_id, e.declared_at FROM audit_erasures AS e WHERE EXISTS (
 				SELECT 1 FROM audit_chain AS y WHERE y.kind = 'erased' AND y.subject = e.subject)) AS x

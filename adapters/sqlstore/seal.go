@@ -75,21 +75,14 @@ func (s *Store) AddAuditRoot(ctx context.Context, wrapped []byte, first bool) (o
 }
 
 // unsealed are the waiting facts, except those of users who are being erased:
-// their entries are about to be deleted. An entry whose opening is sealed waits
-// when it has its outcome, or has vanished.
-const unsealed = `audit_unsealed AS u WHERE (u.kind <> 'awaiting' OR NOT EXISTS (
-		SELECT 1 FROM audit_logs AS w WHERE w.user_id = u.user_id AND w.id = u.entry_id AND w.status = 'pending'))
-	AND NOT EXISTS (SELECT 1 FROM audit_erasures AS x WHERE x.user_id = u.user_id)`
-
-// waitsSince is the time since which the fact in a row of the queue has waited.
-const waitsSince = `COALESCE((SELECT w.updated_at FROM audit_logs AS w WHERE u.kind = 'awaiting' AND w.user_id = u.user_id AND w.id = u.entry_id),
-	u.queued_at)`
+// their entries are about to be deleted.
+const unsealed = `audit_unsealed AS u WHERE NOT EXISTS (SELECT 1 FROM audit_erasures AS x WHERE x.user_id = u.user_id)`
 
 // Unsealed returns the age of the oldest waiting fact.
 func (s *Store) Unsealed(ctx context.Context) (age time.Duration, waiting bool, err error) {
 	err = s.read(ctx, "unsealed", allUsers, func(ctx context.Context, db bun.IDB) error {
 		var seconds sql.NullFloat64
-		err := db.QueryRowContext(ctx, "SELECT "+s.since(waitsSince)+" FROM "+unsealed+" ORDER BY u.n LIMIT 1").Scan(&seconds)
+		err := db.QueryRowContext(ctx, "SELECT "+s.since("u.queued_at")+" FROM "+unsealed+" ORDER BY u.n LIMIT 1").Scan(&seconds)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -134,21 +127,11 @@ func (s *Store) Seal(ctx context.Context, n int, link func(last audit.Link, batc
 		if err != nil || len(taken) == 0 {
 			return err
 		}
-		var done, open []int64
+		done := make([]int64, 0, len(taken))
 		for _, t := range taken {
-			if t.pending() {
-				open = append(open, t.n)
-			} else {
-				done = append(done, t.n)
-			}
+			done = append(done, t.n)
 		}
-		var statements []schema.QueryAppender
-		if len(done) > 0 {
-			statements = append(statements, tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.List(done)))
-		}
-		if len(open) > 0 {
-			statements = append(statements, s.awaitOutcome(tx, open))
-		}
+		statements := []schema.QueryAppender{tx.NewRaw("DELETE FROM audit_unsealed WHERE n IN (?)", bun.List(done))}
 		more = len(taken) == n
 		facts, keys := factsOf(taken)
 		if len(facts) > 0 {
@@ -216,36 +199,16 @@ func (s *Store) selectUnsealed(ctx context.Context, tx bun.IDB, n int) ([]waitin
 	return list, found.Err()
 }
 
-// awaitOutcome marks rows of the queue whose openings are sealed. On Postgres the
-// application's role may not, but call a function that does only this.
-func (s *Store) awaitOutcome(tx bun.IDB, rows []int64) schema.QueryAppender {
-	if s.dialect.name == "postgres" {
-		return tx.NewRaw("SELECT audit_await(ARRAY[?]::bigint[])", bun.List(rows))
-	}
-	return tx.NewRaw("UPDATE audit_unsealed SET kind = 'awaiting' WHERE n IN (?)", bun.List(rows))
-}
-
-// pending reports whether the entry has no outcome yet.
-func (w waitingFact) pending() bool {
-	line := w.line.line()
-	return line != nil && line.Status == string(audit.Pending)
-}
-
-// kindOfLink is what is sealed: the opening of an entry that is pending or has
-// vanished, else its outcome. The opening of an entry that has its outcome by now
-// gets no link.
-func (w waitingFact) kindOfLink() audit.LinkKind {
-	if w.kind == string(audit.Opened) && (w.pending() || w.line.line() == nil) {
-		return audit.Opened
-	}
-	return audit.Closed
-}
-
 // factsOf turns rows of the queue into facts, and makes subjects for users who
-// have none.
+// have none. The opening of an entry that is closed by now gets no link: the queue
+// holds the closing too.
 func factsOf(taken []waitingFact) (facts []audit.Unsealed, keys []rows.AuditKey) {
 	fresh := map[string]audit.Subject{}
 	for _, w := range taken {
+		line := w.line.line()
+		if w.kind == string(audit.Opened) && line != nil && line.Status != string(audit.Pending) {
+			continue
+		}
 		subject := audit.Subject{ID: w.subject.String, Salt: w.salt}
 		if !w.subject.Valid {
 			var ok bool
@@ -255,7 +218,7 @@ func factsOf(taken []waitingFact) (facts []audit.Unsealed, keys []rows.AuditKey)
 				keys = append(keys, rows.AuditKey{UserID: w.user, Subject: subject.ID, Salt: subject.Salt})
 			}
 		}
-		facts = append(facts, audit.Unsealed{Kind: w.kindOfLink(), EntryID: w.entry, Subject: subject, Line: w.line.line()})
+		facts = append(facts, audit.Unsealed{Kind: audit.LinkKind(w.kind), EntryID: w.entry, Subject: subject, Line: line})
 	}
 	return facts, keys
 }

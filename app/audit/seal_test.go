@@ -185,6 +185,13 @@ func TestSeal_CrashBetween(t *testing.T) {
 			if err == nil {
 				b.Error("a sealer without a connection says that it sealed")
 			}
+			held := `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+			for deadline := time.Now().Add(time.Minute); b.count(held) > 0; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					b.Fatal("the lock of the killed session is still held")
+				}
+			}
 		} else {
 			func() {
 				defer func() { _ = recover() }()

@@ -35,11 +35,9 @@ REVOKE ALL ON audit_logs, audit_chain, audit_unsealed, audit_keys, audit_root, a
 GRANT SELECT, INSERT ON audit_logs TO parley_app;
 GRANT UPDATE (status, error_message, updated_at) ON audit_logs TO parley_app;
 
--- It seals: takes facts from the queue, which only triggers write, marks those
--- whose outcome is to come, and appends links, keys of users and, when a secret is
--- rotated, another wrapped root.
+-- It seals: takes facts from the queue, which only triggers write, and appends
+-- links, keys of users and, when a secret is rotated, another wrapped root.
 GRANT SELECT, DELETE ON audit_unsealed TO parley_app;
-GRANT EXECUTE ON FUNCTION audit_await(bigint[]) TO parley_app;
 GRANT SELECT, INSERT ON audit_chain, audit_keys, audit_root TO parley_app;
 
 -- It erases users, in no other way than with a link of the chain that says so.

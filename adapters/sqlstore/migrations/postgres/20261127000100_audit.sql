@@ -22,18 +22,15 @@ CREATE INDEX audit_logs_user_idx ON audit_logs (user_id, created_at);
 
 CREATE INDEX audit_logs_action_idx ON audit_logs (action, created_at);
 
--- The queue of the sealer. A trigger inserts a row in the transaction of the
--- entry, so that no entry is missed, however late it commits. The row of an entry that is pending
--- ('opened') stays when its opening is sealed ('awaiting'), until its outcome is
--- sealed too.
+-- The queue of the sealer. A trigger inserts into it in the transaction of the
+-- entry, so that no entry is missed, however late it commits.
 CREATE TABLE audit_unsealed (
   n bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
   user_id text NOT NULL,
   entry_id text NOT NULL,
   kind text NOT NULL,
   queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  PRIMARY KEY (n),
-  CONSTRAINT audit_unsealed_kind_check CHECK (kind IN ('opened', 'awaiting', 'closed'))
+  PRIMARY KEY (n)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 CREATE TABLE audit_chain (
@@ -110,7 +107,7 @@ BEGIN
 END;
 $$;
 
--- The queue of the sealer is written by triggers and audit_await alone.
+-- The queue of the sealer is written by triggers alone.
 CREATE FUNCTION audit_enqueue() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   INSERT INTO audit_unsealed (user_id, entry_id, kind)
@@ -141,7 +138,7 @@ CREATE TRIGGER audit_logs_delete BEFORE DELETE ON audit_logs FOR EACH ROW EXECUT
 
 CREATE TRIGGER audit_logs_truncate BEFORE TRUNCATE ON audit_logs FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 
-CREATE TRIGGER audit_logs_enqueue AFTER INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION audit_enqueue();
+CREATE TRIGGER audit_logs_enqueue AFTER INSERT OR UPDATE ON audit_logs FOR EACH ROW EXECUTE FUNCTION audit_enqueue();
 
 CREATE TRIGGER audit_logs_dequeue AFTER DELETE ON audit_logs REFERENCING OLD TABLE AS gone
   FOR EACH STATEMENT EXECUTE FUNCTION audit_dequeue();
@@ -162,12 +159,6 @@ CREATE TRIGGER audit_keys_truncate BEFORE TRUNCATE ON audit_keys FOR EACH STATEM
 CREATE TRIGGER audit_root_update BEFORE UPDATE ON audit_root FOR EACH ROW EXECUTE FUNCTION audit_refuse();
 
 CREATE TRIGGER audit_root_truncate BEFORE TRUNCATE ON audit_root FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
-
--- Marks rows of the queue whose openings are sealed. It can do nothing else, so
--- that the application's role cannot write the queue.
-CREATE FUNCTION audit_await(sealed bigint[]) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
-  UPDATE audit_unsealed SET kind = 'awaiting' WHERE n = ANY (sealed) AND kind = 'opened';
-$$;
 
 -- Deletes entries of a user whose erasure is recorded. It runs with the rights of
 -- the owner, so that the application's role needs no DELETE on the log.
@@ -216,7 +207,7 @@ DECLARE
 BEGIN
   FOR f IN SELECT p.oid::regprocedure AS name FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
     WHERE n.nspname = current_schema() AND p.proname IN ('audit_refuse', 'audit_refuse_undeclared', 'audit_enqueue', 'audit_dequeue',
-      'audit_await', 'audit_erase', 'audit_check_append', 'audit_declare_erasure', 'audit_end_erasure')
+      'audit_erase', 'audit_check_append', 'audit_declare_erasure', 'audit_end_erasure')
   LOOP
     EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', f.name, current_schema());
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.name);

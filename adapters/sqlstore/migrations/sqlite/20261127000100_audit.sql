@@ -24,18 +24,15 @@ CREATE INDEX audit_logs_user_idx ON audit_logs (user_id, created_at);
 
 CREATE INDEX audit_logs_action_idx ON audit_logs (action, created_at);
 
--- The queue of the sealer. A trigger inserts a row in the transaction of the
--- entry, so that no entry is missed. The row of an entry that is pending
--- ('opened') stays when its opening is sealed ('awaiting'), until its outcome is
--- sealed too.
+-- The queue of the sealer. A trigger inserts into it in the transaction of the
+-- entry, so that no entry is missed.
 CREATE TABLE audit_unsealed (
   n integer NOT NULL,
   user_id text NOT NULL,
   entry_id text NOT NULL,
   kind text NOT NULL,
   queued_at datetime NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  PRIMARY KEY (n),
-  CONSTRAINT audit_unsealed_kind_check CHECK (kind IN ('opened', 'awaiting', 'closed'))
+  PRIMARY KEY (n)
 );
 
 CREATE TABLE audit_chain (
@@ -97,7 +94,13 @@ BEGIN
   SELECT RAISE(ABORT, 'audit_logs is append-only');
 END;
 
-CREATE TRIGGER audit_logs_enqueue AFTER INSERT ON audit_logs
+CREATE TRIGGER audit_logs_enqueue_new AFTER INSERT ON audit_logs
+BEGIN
+  INSERT INTO audit_unsealed (user_id, entry_id, kind)
+  VALUES (NEW.user_id, NEW.id, iif(NEW.status = 'pending', 'opened', 'closed'));
+END;
+
+CREATE TRIGGER audit_logs_enqueue_complete AFTER UPDATE ON audit_logs
 BEGIN
   INSERT INTO audit_unsealed (user_id, entry_id, kind)
   VALUES (NEW.user_id, NEW.id, iif(NEW.status = 'pending', 'opened', 'closed'));
