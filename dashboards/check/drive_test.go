@@ -55,6 +55,13 @@ func (u *user) upload(p *process) {
 	}
 }
 
+// rate likes one reply and dislikes it again, which counts as one rating each.
+func (u *user) rate(p *process, reply string) {
+	for _, rating := range []string{"up", "down"} {
+		u.do(p, "PUT", "/api/chat/messages/"+reply+"/feedback", map[string]any{"rating": rating})
+	}
+}
+
 // send sends a message and waits for the reply.
 func (u *user) send(p *process, text string, more ...any) answer {
 	return u.Send(p.URL(), text, more...)
@@ -151,7 +158,7 @@ func (w *world) backgroundLoad() (stop func()) {
 				c := u.do(p, "POST", "/api/chat/conversations", map[string]any{"title": "a day"}).At("id")
 				switch n % 5 {
 				case 0:
-					u.send(p, "!echo all is well, think of it", "conversationId", c)
+					u.rate(p, u.send(p, "!echo all is well, think of it", "conversationId", c).At("assistantMessage.id"))
 				case 1:
 					_, wait, _ := u.stream(p, "!long 40")
 					wait()
