@@ -92,6 +92,11 @@ dashboards-check: build ## Run every panel's queries and every alert against a r
 	go vet -tags e2e ./dashboards/check
 	go test -tags e2e -count=1 -timeout 40m -run '^TestE2E$$' ./dashboards/check
 
+.PHONY: incidents
+incidents: build ## Inject each incident (or RUN=name) and check its alert, its pages and its runbook's first step
+	go vet -tags e2e ./platform/testing/incidents
+	RUN=$(RUN) go test -tags e2e -count=1 -v -timeout 60m -run '^TestIncidents$$' ./platform/testing/incidents
+
 .PHONY: dashboards-render
 dashboards-render: dashboards-check ## Draw docs/img from the data that dashboards-check recorded
 	cd dashboards/render && npm ci --silent --no-audit --no-fund

@@ -70,6 +70,7 @@ var rules = []rule{
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/e2e"}, // only tests
+	{pkg: "platform/testing/incidents", vendors: []string{"github.com/prometheus/prometheus", "github.com/prometheus/common", "go.yaml.in/yaml/v3"}},
 	{pkg: "platform/testing/testworld", ours: []string{"adapters/providers/stub", "platform/testing/testenv"}},
 	{pkg: "platform/testing/bench", ours: []string{"platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
