@@ -108,8 +108,12 @@ e2e: build ## Run useChat of ai 5, 6, 7 and assistant-ui (from npm) in Chromium 
 	go test -tags e2e -count=1 -timeout 30m -parallel 4 $(if $(RUN),-run '$(RUN)' -v) ./platform/testing/e2e
 
 .PHONY: bench
-bench: ## Measure turns and streams of the built binary; ARGS are flags of platform/testing/bench
+bench: ## Measure against baselines and write bench/RESULTS.md; ARGS are flags of platform/testing/bench
 	go run ./platform/testing/bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## Measure the most important figures in two minutes and print them
+	go run ./platform/testing/bench -quick $(ARGS)
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks

@@ -72,7 +72,7 @@ var rules = []rule{
 	{pkg: "platform/testing/e2e"}, // only tests
 	{pkg: "platform/testing/incidents", vendors: []string{"github.com/prometheus/prometheus", "github.com/prometheus/common", "go.yaml.in/yaml/v3"}},
 	{pkg: "platform/testing/testworld", ours: []string{"adapters/providers/stub", "platform/testing/testenv"}},
-	{pkg: "platform/testing/bench", ours: []string{"platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
+	{pkg: "platform/testing/bench", ours: []string{"platform/testing/bench", "platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5", "modernc.org/sqlite"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
 	{pkg: ".", ours: []string{"platform/boot"}},
 }
