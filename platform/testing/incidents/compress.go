@@ -130,3 +130,19 @@ func compressExpr(text string) (string, error) {
 	})
 	return strings.TrimSpace(e.String()), nil
 }
+
+// metrics returns the names of the series that an expression selects.
+func metrics(text string) ([]string, error) {
+	e, err := promql.ParseExpr(text)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
+		if s, ok := n.(*parser.VectorSelector); ok && s.Name != "" {
+			out = append(out, s.Name)
+		}
+		return nil
+	})
+	return out, nil
+}

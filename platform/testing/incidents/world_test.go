@@ -249,7 +249,7 @@ func (w *world) run(s Step, env ...string) string {
 		out, _ := exec.Command(testenv.Binary(w.t, "psql"), w.reader, "-c", s.Text).CombinedOutput()
 		return string(out)
 	case "sh":
-		return w.shell(s.Text, env...)
+		return w.shell(HostCommand(s), env...)
 	}
 	return "there is no way to run " + s.Language
 }
