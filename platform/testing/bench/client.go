@@ -37,8 +37,13 @@ type caller struct {
 	in     []byte
 }
 
+// caller is of user-(i mod users). Of several instances, each gets its share.
 func (s *server) caller(i int) *caller {
-	return &caller{addr: s.addr, token: s.tokens[i%len(s.tokens)]}
+	c := &caller{addr: s.addr, token: s.tokens[i%len(s.tokens)]}
+	if n := i % (1 + len(s.peers)); n > 0 {
+		c.addr = s.peers[n-1].addr
+	}
+	return c
 }
 
 func (c *caller) close() {

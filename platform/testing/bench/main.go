@@ -66,6 +66,12 @@ var sections = []section{
 	{name: "first-token", measure: (*bench).firstToken},
 	{name: "words", quick: true, measure: (*bench).words},
 	{name: "followers", quick: true, measure: (*bench).idle},
+	{name: "sqlite", measure: (*bench).sqlite},
+	{name: "overload", measure: (*bench).overload},
+	{name: "growth", long: true, measure: (*bench).growth},
+	{name: "lists", measure: (*bench).lists},
+	{name: "held", measure: (*bench).held},
+	{name: "instances", measure: (*bench).instances},
 	{name: "telemetry", measure: (*bench).telemetry},
 	{name: "row-security", measure: (*bench).rowSecurity},
 }

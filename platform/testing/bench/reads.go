@@ -18,6 +18,10 @@ import (
 // pageSize is how many messages a read asks for.
 const pageSize = 50
 
+// perConversation is how many messages a conversation has that is read: more than
+// the page.
+const perConversation = 100
+
 // readCallers is how many read at once.
 const readCallers = 16
 
@@ -42,7 +46,7 @@ func (b *bench) startLibrary(ctx context.Context, messages int) (*library, error
 		return nil, err
 	}
 	begun := time.Now()
-	if err := seed(ctx, s.database, messages); err != nil {
+	if err := seed(ctx, s.database, shape{messages / perConversation, perConversation, users}); err != nil {
 		s.stop()
 		return nil, err
 	}

@@ -7,9 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// perConversation is how many messages a seeded conversation has: more than the
-// page of fifty that is read.
-const perConversation = 100
+// shape is what a database is filled with. Conversation c is of user-(c mod users).
+type shape struct{ conversations, perConversation, users int }
 
 // seedFunctions make ids of the length and order of UUIDv7, and texts of 600
 // bytes, no two alike.
@@ -25,17 +24,15 @@ CREATE FUNCTION pg_temp.body(g bigint, source text) RETURNS text LANGUAGE sql IM
 // a language, each used more or less often.
 const seedText = `SELECT string_agg(left(md5((random() * random() * 3000)::integer::text), 2 + (random() * 7)::integer), ' ') FROM generate_series(1, 1200)`
 
-// seed fills an empty database of Parley's with conversations of so many messages
-// in turn, as live traffic writes them: a page of one is spread over the table.
-// Each message answers the one before. Conversation c is of user-(c mod users).
-// Indexes and foreign keys are left out meanwhile, and made again.
-func seed(ctx context.Context, url string, messages int) error {
+// seed fills an empty database of Parley's. Conversations get their messages in
+// turn, as from live traffic: a page of one is spread over the table. Each message
+// answers the one before. Indexes and foreign keys are made again afterwards.
+func seed(ctx context.Context, url string, of shape) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	conversations := max(1, messages/perConversation)
 	var source string
 	for _, sql := range []string{"SET synchronous_commit = off", "SET maintenance_work_mem = '256MB'", seedFunctions} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
@@ -54,15 +51,15 @@ func seed(ctx context.Context, url string, messages int) error {
 		args []any
 	}{
 		{`INSERT INTO chat_users (user_id, created_at) SELECT 'user-' || u, now() - interval '30 days' FROM generate_series(0, $1::integer - 1) AS u
-			ON CONFLICT DO NOTHING`, []any{users}},
+			ON CONFLICT DO NOTHING`, []any{of.users}},
 		{`INSERT INTO chat_conversations (user_id, id, title, leaf_id, last_message_at, created_at, updated_at)
 			SELECT 'user-' || c % $1, pg_temp.conversation_id(c), 'Conversation ' || c, pg_temp.message_id(($3::bigint - 1) * $2 + c),
 				now() - interval '1 day' + c * interval '1 ms', now() - interval '30 days', now() - interval '1 day'
-			FROM generate_series(0, $2::bigint - 1) AS c`, []any{users, conversations, perConversation}},
+			FROM generate_series(0, $2::bigint - 1) AS c`, []any{of.users, of.conversations, of.perConversation}},
 		{`INSERT INTO chat_messages (user_id, id, conversation_id, parent_id, role, content, created_at)
 			SELECT 'user-' || g % $2 % $1, pg_temp.message_id(g), pg_temp.conversation_id(g % $2), CASE WHEN g >= $2 THEN pg_temp.message_id(g - $2) END,
 				CASE g / $2 % 2 WHEN 0 THEN 'user' ELSE 'assistant' END, pg_temp.body(g, $4), now() - interval '20 days' + g * interval '100 us'
-			FROM generate_series(0, $3::bigint * $2 - 1) AS g`, []any{users, conversations, perConversation, source}},
+			FROM generate_series(0, $3::bigint * $2 - 1) AS g`, []any{of.users, of.conversations, of.perConversation, source}},
 	} {
 		if _, err := conn.Exec(ctx, fill.sql, fill.args...); err != nil {
 			return fmt.Errorf("seed: %w", err)

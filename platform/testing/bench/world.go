@@ -42,6 +42,7 @@ type world struct {
 	closeCollector   func() error
 	all              []*server
 	databases        int
+	redis            *testenv.Server // while instances are compared
 }
 
 // users is how many users there are, each a caller at most.
@@ -146,6 +147,7 @@ type server struct {
 	baseline bool   // it has no conversations of its own, but those of baseline.Group2
 	admin    string // host:port of its profiles, "" if it has none
 
+	peers    []*server // other instances on the same database
 	world    *world
 	database string // its own in the world's Postgres, as a URL; "" if it has none
 	settled  bool
@@ -294,6 +296,9 @@ func (t *tail) String() string {
 }
 
 func (s *server) stop() {
+	for _, p := range s.peers {
+		p.stop()
+	}
 	s.cmd.Process.Kill()
 	<-s.exited
 }
