@@ -16,46 +16,39 @@ import (
 	"parley/ports"
 )
 
-// maxLoads bounds how often a decision may ask for more state.
-const maxLoads = 8
-
 // Admit decides a request and makes the result durable. Admissions of one user
-// go one after another; those of different users do not meet. What the request
-// alone says that its decision needs is read on the way in, under the user's
-// lock; what is written goes with the COMMIT.
+// go one after another; those of different users do not wait for each other. What
+// the request alone says that its decision needs is read on the way in, under the
+// user's lock; what is written goes with the COMMIT.
 func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide ports.AdmitDecision) (out chat.Admitted, err error) {
 	first, err := admitNeeds(decide(request, chat.AdmitState{}))
 	if err != nil {
 		return chat.Admitted{}, err
 	}
 	var load *admitLoad
-	err = s.writeWithPrelude(ctx, "admit", forUserLocked(request.Run.UserID), func() []pipeline.Stmt {
-		load = &admitLoad{s: s, request: request}
-		return load.statements(first)
-	}, func(ctx context.Context, tx bun.IDB) error {
-		if !pipeline.Locked(tx) { // a new user, or SQLite
-			if err := s.lockUser(ctx, tx, request.Run.UserID, request.Now); err != nil {
-				return err
+	err = s.turn(ctx, &turn{
+		name: "admit", user: request.Run.UserID, lock: true, since: request.Now,
+		load: func() []pipeline.Stmt {
+			load = &admitLoad{s: s, request: request}
+			return load.statements(first)
+		},
+		decide: func(grouped bool) (more, save []pipeline.Stmt, err error) {
+			plan, err := load.decide(decide)
+			var needs *chat.Needs
+			switch {
+			case errors.As(err, &needs) && needs.Waiting && grouped: // it counts what the others of the group add
+				return nil, nil, errAlone
+			case errors.As(err, &needs):
+				return load.statements(needs), nil, nil
+			case err != nil:
+				return nil, nil, err
 			}
-			if s.dialect.lockRow != "" { // what was read was read without a lock
-				load = &admitLoad{s: s, request: request}
-				if err := s.pipe.Exec(ctx, tx, load.statements(first)...); err != nil {
-					return err
-				}
+			if out = plan.Result; out.Replayed {
+				return nil, nil, nil
 			}
-		}
-		plan, err := load.decide(ctx, tx, decide)
-		if err != nil {
-			return err
-		}
-		if out = plan.Result; out.Replayed {
-			return nil
-		}
-		statements, err := s.admitStatements(plan)
-		if err != nil {
-			return err
-		}
-		return s.pipe.ExecAndCommit(ctx, tx, statements...)
+			save, err = s.admitStatements(plan)
+			return nil, save, err
+		},
 	})
 	if err != nil {
 		return chat.Admitted{}, err
@@ -86,22 +79,12 @@ type admitLoad struct {
 	tail    *tail // of the thread, as far as it is kept; nil: none is
 }
 
-// decide asks for a decision until it has all the state that it needs.
-func (l *admitLoad) decide(ctx context.Context, tx bun.IDB, decide ports.AdmitDecision) (chat.AdmitPlan, error) {
-	for range maxLoads {
-		if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.endOf(thread.Conversation) {
-			thread.Recent, thread.OneBranch = l.tail.messages, true
-		}
-		plan, err := decide(l.request, l.state)
-		var needs *chat.Needs
-		if !errors.As(err, &needs) {
-			return plan, err
-		}
-		if err := l.s.pipe.Exec(ctx, tx, l.statements(needs)...); err != nil {
-			return plan, err
-		}
+// decide decides by what is loaded.
+func (l *admitLoad) decide(decide ports.AdmitDecision) (chat.AdmitPlan, error) {
+	if thread := l.state.Thread; thread != nil && l.tail != nil && l.tail.endOf(thread.Conversation) {
+		thread.Recent, thread.OneBranch = l.tail.messages, true
 	}
-	return chat.AdmitPlan{}, fault.New(fault.Internal, "An admission asked for state too often")
+	return decide(l.request, l.state)
 }
 
 // statements read what a decision needs, in one round trip.

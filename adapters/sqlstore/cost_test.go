@@ -5,6 +5,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,26 +27,8 @@ func BenchmarkTurnCost(b *testing.B) {
 	store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), MaxConns: 2})
 	n := 0
 	turn := func() {
-		user := n % users
-		id := fmt.Sprintf("0193f8a2-7c1e-7d3a-9b5f-%012d", n)
+		costedTurn(b, store, n, users, context)
 		n++
-		a := sending(fmt.Sprintf("cm3x8k2p90000v8l4h7d1q%03d", user), fmt.Sprintf("%600s", id))
-		a.Run.ID, a.Message.ID, a.Run.AuditID, a.Run.IdempotencyKey = "r"+id, "m"+id, "a"+id, "k"+id
-		a.Run.ConversationID, a.CreateConversation, a.WhenBusy = fmt.Sprintf("0193f8a2-7c1e-7d3a-7b5f-%012d", user), true, chat.Reject
-		a.Run.Hold, a.Budget = access.Hold{Tokens: 1000, Micros: 100}, access.Budget{DayTokens: 1 << 40, MonthMicros: 1 << 40, Replies: 5}
-		a.Context = context
-		out, err := store.Admit(b.Context(), a, chat.Admit)
-		if err != nil {
-			b.Fatal(err)
-		}
-		cost := int64(50)
-		err = end(b.Context(), store, chat.Outcome{
-			UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
-			State: chat.Completed, Output: chat.TextOutput(a.Message.Content), Usage: chat.Usage{Input: 100, Output: 100}, CostMicros: &cost, At: time.Now(),
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
 	}
 	seal := func() {
 		for more := true; more; {
@@ -87,6 +72,82 @@ func BenchmarkTurnCost(b *testing.B) {
 	b.ReportMetric(float64(turns.Microseconds())/float64(b.N), "pg-µs")
 	b.ReportMetric(float64(seals.Microseconds())/float64(b.N), "seal-µs")
 	b.ReportMetric(float64(wal)/float64(b.N), "WAL-B")
+}
+
+// BenchmarkTurnsTogether measures what a turn of 64 callers costs Postgres and this
+// process, with groups and without them. Each turn is of the kind that
+// BenchmarkTurnCost measures, but for its seal.
+func BenchmarkTurnsTogether(b *testing.B) {
+	for _, grouped := range []bool{true, false} {
+		b.Run(fmt.Sprintf("Grouped=%v", grouped), func(b *testing.B) {
+			const users, callers, context = 1000, 64, 10
+			store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), Ungrouped: !grouped, Timeout: time.Minute})
+			var next atomic.Int64
+			together := func(n int) {
+				var group sync.WaitGroup
+				last := next.Load() + int64(n)
+				for range callers {
+					group.Go(func() {
+						for i := next.Add(1); i <= last; i = next.Add(1) {
+							costedTurn(b, store, int(i), users, context)
+						}
+					})
+				}
+				group.Wait()
+				next.Store(last)
+			}
+			together(users * context / 2)
+			for _, statement := range []string{"VACUUM ANALYZE", "CHECKPOINT"} {
+				if _, err := store.DB().Exec(statement); err != nil {
+					b.Fatal(err)
+				}
+			}
+			together(2 * users)
+			cpu, own, wal := sessionsTime(b, store), processTime(b), walPosition(b, store)
+			b.ResetTimer()
+			together(b.N)
+			b.StopTimer()
+			turns := float64(b.N)
+			b.ReportMetric(turns/b.Elapsed().Seconds(), "turns/s")
+			b.ReportMetric(float64((sessionsTime(b, store)-cpu).Microseconds())/turns, "pg-µs")
+			b.ReportMetric(float64((processTime(b)-own).Microseconds())/turns, "own-µs")
+			b.ReportMetric(float64(walPosition(b, store)-wal)/turns, "WAL-B")
+		})
+	}
+}
+
+// costedTurn admits and ends one run.
+func costedTurn(b *testing.B, store *sqlstore.Store, n, users, context int) {
+	user := n % users
+	id := fmt.Sprintf("0193f8a2-7c1e-7d3a-9b5f-%012d", n)
+	a := sending(fmt.Sprintf("cm3x8k2p90000v8l4h7d1q%03d", user), fmt.Sprintf("%600s", id))
+	a.Run.ID, a.Message.ID, a.Run.AuditID, a.Run.IdempotencyKey = "r"+id, "m"+id, "a"+id, "k"+id
+	a.Run.ConversationID, a.CreateConversation, a.WhenBusy = fmt.Sprintf("0193f8a2-7c1e-7d3a-7b5f-%012d", user), true, chat.Queue
+	a.Run.Hold, a.Budget = access.Hold{Tokens: 1000, Micros: 100}, access.Budget{DayTokens: 1 << 40, MonthMicros: 1 << 40, Replies: 5}
+	a.Context, a.MaxQueue = context, 1000
+	out, err := store.Admit(b.Context(), a, chat.Admit)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	cost := int64(50)
+	err = end(b.Context(), store, chat.Outcome{
+		UserID: out.Run.UserID, RunID: out.Run.ID, Attempt: 1, ConversationID: out.Run.ConversationID,
+		State: chat.Completed, Output: chat.TextOutput(a.Message.Content), Usage: chat.Usage{Input: 100, Output: 100}, CostMicros: &cost, At: time.Now(),
+	})
+	if err != nil {
+		b.Error(err)
+	}
+}
+
+// processTime is the processor time that this process has taken.
+func processTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // walPosition is how many bytes of WAL were ever written.

@@ -14,6 +14,9 @@ type dialect struct {
 	lockRow string
 	// skipLocked is lockRow that leaves out rows locked by other transactions.
 	skipLocked string
+	// groupBounds is the statement that bounds how long the transaction of several
+	// users waits for a lock. Empty on SQLite, which has no locks of rows.
+	groupBounds string
 	// elements selects the elements of a JSON array of strings.
 	elements string
 	// behind is what follows the first n bytes of a text.

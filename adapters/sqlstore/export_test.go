@@ -30,3 +30,20 @@ func Statements(e *bun.QueryEvent) []string {
 
 // RLSTables are the tables that row-level security stands on.
 var RLSTables = rlsTables
+
+// Queued counts the queues that execute a turn, and the turns that wait for them.
+func Queued(s *Store) (busy, waiting int) {
+	for i := range s.turns {
+		q := &s.turns[i]
+		q.mu.Lock()
+		if q.busy {
+			busy++
+		}
+		waiting += len(q.waiting)
+		q.mu.Unlock()
+	}
+	return busy, waiting
+}
+
+// TurnQueues is how many queues of turns a store has.
+const TurnQueues = turnQueues

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 
-	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/pipeline"
@@ -14,26 +13,24 @@ import (
 
 // Finish ends a run, and reports whether another one waits in its conversation.
 func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (waiting bool, err error) {
-	who := forUser(o.UserID)
-	if o.ConversationID == "" {
-		// The default thread's leaf is the user's: taken before the run, as
-		// admissions do, and read again when they are through.
-		who = forUserLocked(o.UserID)
-	}
 	var state chat.FinishState
 	var plan chat.FinishPlan
-	err = s.writeWithPrelude(ctx, "finish", who, func() []pipeline.Stmt {
-		state = chat.FinishState{}
-		return s.finishState(o.UserID, o.RunID, &state)
-	}, func(ctx context.Context, tx bun.IDB) error {
-		if plan, err = decide(o, state); err != nil {
-			return err
-		}
-		statements, err := s.finishStatements(plan)
-		if err != nil {
-			return err
-		}
-		return s.pipe.ExecAndCommit(ctx, tx, statements...)
+	err = s.turn(ctx, &turn{
+		name: "finish", user: o.UserID,
+		// The default thread's leaf is the user's: taken before the run, as
+		// admissions do, and read again when they are through.
+		lock: o.ConversationID == "",
+		load: func() []pipeline.Stmt {
+			state = chat.FinishState{}
+			return s.finishState(o.UserID, o.RunID, &state)
+		},
+		decide: func(bool) (_, save []pipeline.Stmt, err error) {
+			if plan, err = decide(o, state); err != nil {
+				return nil, nil, err
+			}
+			save, err = s.finishStatements(plan)
+			return nil, save, err
+		},
 	})
 	if err != nil {
 		return false, err
@@ -88,14 +85,16 @@ func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) 
 	}
 	if plan.Message != nil {
 		statements = append(statements, deleteOutput(o.UserID, o.RunID))
+	}
+	if plan.Thread != nil {
+		statements = append(statements, changeThread(o.UserID, plan.Thread))
+	}
+	if plan.Message != nil { // behind the thread, as in an admission
 		row, err := rows.FromMessage(*plan.Message)
 		if err != nil {
 			return nil, err
 		}
 		statements = append(statements, insertMessage(row))
-	}
-	if plan.Thread != nil {
-		statements = append(statements, changeThread(o.UserID, plan.Thread))
 	}
 	return statements, nil
 }

@@ -55,10 +55,11 @@ func (s *Store) openPostgres() error {
 	db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
 	s.db = bun.NewDB(db, pgdialect.New())
 	s.dialect = dialect{
-		name:       "postgres",
-		lockRow:    " FOR NO KEY UPDATE",
-		skipLocked: " FOR UPDATE SKIP LOCKED",
-		elements:   "SELECT jsonb_array_elements_text(?)",
+		name:        "postgres",
+		lockRow:     " FOR NO KEY UPDATE",
+		skipLocked:  " FOR NO KEY UPDATE SKIP LOCKED",
+		groupBounds: "SET LOCAL lock_timeout = '" + groupLockTimeout + "'",
+		elements:    "SELECT jsonb_array_elements_text(?)",
 		behind: func(text, n string) string {
 			return "convert_from(substring(convert_to(" + text + ", 'UTF8') FROM " + n + "::int + 1), 'UTF8')"
 		},

@@ -16,9 +16,10 @@ import (
 // security is on, in addition to the user that every statement names. The zero
 // value permits no rows.
 type rlsScope struct {
-	user string
-	all  bool
-	lock bool // lock the user's row, if it exists, when the transaction begins
+	user  string
+	users []string // of a group; none contains userSeparator
+	all   bool
+	lock  bool // lock the user's row, if it exists, when the transaction begins
 }
 
 // forUser is the scope forUser one user.
@@ -47,11 +48,17 @@ func forEntries(entries []audit.Entry) rlsScope {
 // transaction, so that a pooler cannot hand it to another one.
 func (c rlsScope) statements() []pipeline.Stmt {
 	set := func(name, value string) pipeline.Stmt { return stmt("SELECT set_config(?, ?, true)", name, value) }
-	if c.all {
+	switch {
+	case c.all:
 		return []pipeline.Stmt{set("parley.scope", "all")}
+	case c.users != nil:
+		return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_ids", strings.Join(c.users, userSeparator))}
 	}
 	return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_id", c.user)}
 }
+
+// userSeparator stands between the users of parley.user_ids.
+const userSeparator = "\x1f"
 
 // setAllUsers declares the scope of all users, in a transaction that began with
 // another scope.
@@ -69,7 +76,7 @@ func (s *Store) withAllUsersScope(statements ...pipeline.Stmt) []pipeline.Stmt {
 // rlsTables are the tables that have the policy.
 var rlsTables = []string{
 	"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_run_output", "chat_usage", "chat_api_keys",
-	"chat_files", "chat_message_files", "chat_feedback", "audit_logs",
+	"chat_files", "chat_message_files", "audit_logs",
 }
 
 // CheckRowSecurity enables row-level security, if the store was opened with it,

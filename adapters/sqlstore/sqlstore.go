@@ -44,6 +44,9 @@ type Options struct {
 	// RowSecurity has Postgres restrict every transaction to the rows of the
 	// user that it is for; see CheckRowSecurity. SQLite has no such thing.
 	RowSecurity bool
+	// Ungrouped has every admission and every end of a run be a transaction of its
+	// own. By default, those that come while the database is busy share one.
+	Ungrouped bool
 	// Now is the clock of leases on SQLite; on Postgres it is the server's.
 	// Default time.Now.
 	Now ports.Clock
@@ -62,6 +65,7 @@ type Store struct {
 	owned   chan struct{}
 	answers answers
 	tails   tails
+	turns   []turnQueue
 	rls     bool // row-level security is on
 
 	userHash func(user string) string // of erased users; see SetUserHash
@@ -99,7 +103,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Store{opt: opt, owned: make(chan struct{}, 1)}
+	s := &Store{opt: opt, owned: make(chan struct{}, 1), turns: make([]turnQueue, turnQueues)}
 	var err error
 	if isPostgres(opt.URL) {
 		err = s.openPostgres()

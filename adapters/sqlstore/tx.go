@@ -35,12 +35,12 @@ func (s *Store) write(ctx context.Context, name string, who rlsScope, fn func(ct
 // writeWithPrelude is write for a transaction that always begins with the same
 // statements: they travel with its BEGIN, and fn finds their rows scanned.
 // prelude and fn may run more than once.
-func (s *Store) writeWithPrelude(ctx context.Context, name string, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) writeWithPrelude(ctx context.Context, name string, who rlsScope, prelude func() [][]pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
 	return s.withRetry(ctx, name, true, who, prelude, fn)
 }
 
 // withRetry calls runOnce, again after a conflict or on another connection.
-func (s *Store) withRetry(ctx context.Context, name string, inTx bool, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
+func (s *Store) withRetry(ctx context.Context, name string, inTx bool, who rlsScope, prelude func() [][]pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) error {
 	ctx, cancel := s.begin(ctx, name)
 	defer cancel()
 	var err error
@@ -88,7 +88,7 @@ func (s *Store) read(ctx context.Context, name string, who rlsScope, fn func(ctx
 }
 
 // runOnce runs fn on a connection, in a transaction or without one.
-func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope, prelude func() []pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope, prelude func() [][]pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return err

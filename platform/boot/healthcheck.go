@@ -3,10 +3,9 @@ package boot
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
-
-	"parley/platform/ops"
 )
 
 type healthcheckCommand struct{}
@@ -18,13 +17,16 @@ func (healthcheckCommand) Run(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	url, err := ops.AdminURL(c.Server.AdminAddr)
+	host, port, err := net.SplitHostPort(c.Server.AdminAddr)
 	if err != nil {
 		return usageError{err}
 	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
 	if err != nil {
 		return err
 	}

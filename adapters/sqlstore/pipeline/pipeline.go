@@ -24,7 +24,7 @@ type Pipeline struct {
 // and those statements whose rows are not wanted travel together.
 func (p *Pipeline) Exec(ctx context.Context, tx bun.IDB, list ...Stmt) error {
 	if t, ok := tx.(*pipelineTx); ok && t.Prepares {
-		return p.execPrepared(ctx, t.Conn, list)
+		return p.execPrepared(ctx, t.Conn, list, nil)
 	}
 	gen := p.DB.QueryGen()
 	var pending []schema.QueryAppender
@@ -89,13 +89,21 @@ func (p *Pipeline) ExecTextAndCommit(ctx context.Context, tx bun.IDB, list ...sc
 	return err
 }
 
-// execPrepared executes prepared statements.
-func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, list []Stmt) error {
+// execPrepared executes prepared statements, merged by merge unless that is nil.
+func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, list []Stmt, merge func(context.Context, *pgx.Conn) ([]Stmt, error)) error {
 	e := &bun.QueryEvent{DB: p.DB, StartTime: time.Now(), Stash: map[any]any{stmtsKey{}: list}}
 	for _, hook := range p.Hooks {
 		ctx = hook.BeforeQuery(ctx, e) //nolint:fatcontext // each goes on from the last one's
 	}
-	e.Err = conn.Raw(func(driver any) error { return sendBatch(ctx, driver.(*stdlib.Conn).Conn(), list) })
+	e.Err = conn.Raw(func(driver any) (err error) {
+		conn, send := driver.(*stdlib.Conn).Conn(), list
+		if merge != nil {
+			if send, err = merge(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return sendBatch(ctx, conn, send)
+	})
 	for i := len(p.Hooks) - 1; i >= 0; i-- {
 		p.Hooks[i].AfterQuery(ctx, e)
 	}
@@ -127,7 +135,7 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
 	results := conn.SendBatch(ctx, &b)
 	defer results.Close()
 	for _, q := range list {
-		if q.row == nil {
+		if q.row == nil && q.rows == nil {
 			if _, err := results.Exec(); err != nil {
 				return err
 			}
@@ -138,7 +146,11 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
 			return err
 		}
 		for err == nil && found.Next() {
-			err = q.row(found.Scan)
+			if q.rows != nil {
+				err = q.rows(found)
+			} else {
+				err = q.row(found.Scan)
+			}
 		}
 		found.Close()
 		if err == nil {

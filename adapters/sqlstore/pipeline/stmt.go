@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
 )
@@ -21,6 +22,8 @@ type Stmt struct {
 	args []any
 	// row is called for each row that the statement returns; nil: none is wanted.
 	row func(scan func(dest ...any) error) error
+	// rows is called instead of row, for a merged statement.
+	rows func(found pgx.Rows) error
 }
 
 // New makes a statement. An argument that is a Stmt or a bun.Safe becomes part

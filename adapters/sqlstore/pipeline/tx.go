@@ -24,11 +24,11 @@ type Begin struct {
 	// Lock selects a row to lock, if it exists. Locked tells whether it does.
 	Lock *Stmt
 	// Prelude returns further statements, whose rows the transaction's function
-	// finds scanned.
-	Prelude func() []Stmt
+	// finds scanned: lists as ExecMerged takes them.
+	Prelude func() [][]Stmt
 }
 
-func (b Begin) prelude() []Stmt {
+func (b Begin) prelude() [][]Stmt {
 	if b.Prelude == nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (p *Pipeline) RunPlain(ctx context.Context, conn bun.Conn, begin Begin, fn 
 		return TxNotStartedError{err}
 	}
 	defer tx.Rollback() //nolint:errcheck // no-op after commit; else the first error matters
-	if err := p.Exec(ctx, tx, begin.prelude()...); err != nil {
+	if err := p.ExecMerged(ctx, tx, begin.prelude()...); err != nil {
 		return err
 	}
 	if err := fn(ctx, tx); err != nil {
@@ -106,13 +106,13 @@ func (p *Pipeline) RunPlain(ctx context.Context, conn bun.Conn, begin Begin, fn 
 
 func (p *Pipeline) begin(ctx context.Context, tx *pipelineTx, begin Begin) error {
 	prelude := begin.prelude()
-	list := make([]Stmt, 0, len(tx.Settings)+len(begin.Scope)+len(prelude)+2)
+	list := make([]Stmt, 0, len(tx.Settings)+len(begin.Scope)+2)
 	list = append(append(append(list, New("BEGIN")), tx.Settings...), begin.Scope...)
 	if begin.Lock != nil {
 		list = append(list, begin.Lock.ScanRow(func(func(...any) error) error { tx.locked = true; return nil }))
 	}
 	if tx.Prepares {
-		return p.Exec(ctx, tx, append(list, prelude...)...)
+		return p.execMerged(ctx, tx, list, prelude, nil)
 	}
 	text, err := sequence[Stmt](list).AppendQuery(p.DB.QueryGen(), nil)
 	if err != nil {
@@ -126,7 +126,7 @@ func (p *Pipeline) begin(ctx context.Context, tx *pipelineTx, begin Begin) error
 		n, err := begun.RowsAffected() // by the last statement: the rows that it locked
 		tx.locked = err == nil && n == 1
 	}
-	return p.Exec(ctx, tx, prelude...)
+	return p.ExecMerged(ctx, tx, prelude...)
 }
 
 // rollback ends a transaction that failed. A connection on which that is not

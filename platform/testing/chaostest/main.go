@@ -35,6 +35,7 @@ type options struct {
 	showPlan bool
 	only     string
 	keepLogs bool
+	env      []string
 }
 
 func main() {
@@ -47,6 +48,10 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "inject faults of this kind only, as the summary names it")
 	flag.BoolVar(&o.keepLogs, "logs", false, "keep the instances' logs even if no invariant was violated")
 	flag.BoolVar(&o.showPlan, "plan", false, "print the faults and exit")
+	flag.Func("env", "set NAME=VALUE for the instances, e.g. DB_GROUP=false; can be repeated", func(v string) error {
+		o.env = append(o.env, v)
+		return nil
+	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -77,7 +82,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	begun := time.Now()
 	fmt.Printf("crash: %d faults from seed %d\n", len(faults), o.seed)
 	h := newHistory()
-	w, err := newWorld(ctx, h, o.race)
+	w, err := newWorld(ctx, h, o.race, o.env)
 	if err != nil {
 		return false, err
 	}

@@ -42,7 +42,7 @@ func (w *world) build(ctx context.Context, race bool) error {
 }
 
 // newWorld starts the servers and two instances.
-func newWorld(ctx context.Context, h *history, race bool) (w *world, err error) {
+func newWorld(ctx context.Context, h *history, race bool, env []string) (w *world, err error) {
 	w = &world{}
 	defer func() {
 		if err != nil {
@@ -74,6 +74,7 @@ func newWorld(ctx context.Context, h *history, race bool) (w *world, err error) 
 		"AUDIT_HEADS=" + filepath.Join(w.dir, "heads"),
 		"SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(), "INSTANCES=2",
 	}
+	w.env = append(w.env, env...)
 	if out, err := w.command(ctx, "DATABASE_URL="+w.postgres.URL(), "migrate", "up"); err != nil {
 		return w, fmt.Errorf("migrate: %w\n%s", err, out)
 	}

@@ -107,11 +107,12 @@ BEGIN
 END;
 $$;
 
--- The queue of the sealer is written by triggers alone.
+-- The queue of the sealer is written by triggers alone, once for a statement: one
+-- statement writes the entries of many users.
 CREATE FUNCTION audit_enqueue() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   INSERT INTO audit_unsealed (user_id, entry_id, kind)
-  VALUES (NEW.user_id, NEW.id, CASE NEW.status WHEN 'pending' THEN 'opened' ELSE 'closed' END);
+  SELECT w.user_id, w.id, CASE w.status WHEN 'pending' THEN 'opened' ELSE 'closed' END FROM written AS w;
   RETURN NULL;
 END;
 $$;
@@ -138,7 +139,11 @@ CREATE TRIGGER audit_logs_delete BEFORE DELETE ON audit_logs FOR EACH ROW EXECUT
 
 CREATE TRIGGER audit_logs_truncate BEFORE TRUNCATE ON audit_logs FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 
-CREATE TRIGGER audit_logs_enqueue AFTER INSERT OR UPDATE ON audit_logs FOR EACH ROW EXECUTE FUNCTION audit_enqueue();
+CREATE TRIGGER audit_logs_enqueue AFTER INSERT ON audit_logs REFERENCING NEW TABLE AS written
+  FOR EACH STATEMENT EXECUTE FUNCTION audit_enqueue();
+
+CREATE TRIGGER audit_logs_enqueue_outcome AFTER UPDATE ON audit_logs REFERENCING NEW TABLE AS written
+  FOR EACH STATEMENT EXECUTE FUNCTION audit_enqueue();
 
 CREATE TRIGGER audit_logs_dequeue AFTER DELETE ON audit_logs REFERENCING OLD TABLE AS gone
   FOR EACH STATEMENT EXECUTE FUNCTION audit_dequeue();

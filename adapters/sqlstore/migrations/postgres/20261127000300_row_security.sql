@@ -2,31 +2,48 @@
 -- below. Where it is enabled, PostgreSQL evaluates the policies in every statement
 -- and refuses a plain pg_dump of the role that they apply to. Sessions that set no
 -- scope are not restricted. A transaction (or role) whose parley.scope is 'user',
--- or any value other than 'all', sees and writes only rows of parley.user_id.
+-- or any value other than 'all', sees and writes only rows of parley.user_id, and of
+-- the users that parley.user_ids lists, with chr(31) between them.
 
 CREATE POLICY parley_scope ON chat_users
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_conversations
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_messages
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_runs
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_run_output
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_usage
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_api_keys
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON audit_logs
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 -- Enables row-level security on every table that has the policy, and forces it
 -- on the caller who owns the table. It has the rights of the owner, so that the

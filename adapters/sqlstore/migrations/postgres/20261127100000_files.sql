@@ -51,7 +51,11 @@ $$;
 CREATE TRIGGER chat_message_files_release AFTER DELETE ON chat_message_files FOR EACH ROW EXECUTE FUNCTION chat_release_file();
 
 CREATE POLICY parley_scope ON chat_files
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
 
 CREATE POLICY parley_scope ON chat_message_files
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));

@@ -1,0 +1,299 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"parley/adapters/sqlstore/pipeline"
+	"parley/domain/fault"
+)
+
+// turn is an admission or the end of a run: state is loaded, a decision is made
+// by it, and the result is saved, in one transaction.
+type turn struct {
+	name string // of the port's method
+	user string
+	lock bool // the user's row, before anything is loaded
+	// since is when a user without a row became one; zero: no row is made.
+	since time.Time
+	// load forgets what was loaded before, and returns the statements that the
+	// first decision needs.
+	load func() []pipeline.Stmt
+	// decide returns statements that load more, for the next decision, or else
+	// those that save the result, if it changes anything.
+	decide func(grouped bool) (more, save []pipeline.Stmt, err error)
+
+	group  chan []*turn // that it is to lead; nil: it was in one
+	err    error        // of the group, or its own in it
+	alone  bool         // the group did nothing for it
+	locked bool         // the group has locked the user's row
+	save   []pipeline.Stmt
+}
+
+// errAlone is returned by decisions that cannot be made in a group.
+var errAlone = errors.New("this turn is decided alone")
+
+// Larger groups than maxGroup gain little. Two queues keep both processors of a
+// small server busy: one group is decided here while the other is in the database.
+const (
+	maxGroup   = 64
+	turnQueues = 2
+)
+
+// groupLockTimeout bounds how long a group waits for a lock that one of its turns
+// needs. Then each of them goes on alone.
+const groupLockTimeout = "100ms"
+
+// turnQueue has one turn executed at a time. Those that come meanwhile are
+// executed together afterwards, by the first of them. No turn waits for others to
+// come.
+type turnQueue struct {
+	mu      sync.Mutex
+	busy    bool
+	waiting []*turn
+}
+
+// turnSeed spreads users over queues.
+var turnSeed = maphash.MakeSeed()
+
+// turn executes a turn, together with those that waited for the same queue.
+func (s *Store) turn(ctx context.Context, t *turn) error {
+	if s.opt.Ungrouped || strings.Contains(t.user, userSeparator) {
+		return s.turnAlone(ctx, t)
+	}
+	queue := &s.turns[maphash.String(turnSeed, t.user)%uint64(len(s.turns))]
+	group := []*turn{t}
+	if !queue.enter(t) {
+		wait, cancel := s.begin(ctx, t.name)
+		defer cancel()
+		select {
+		case group = <-t.group:
+		case <-wait.Done():
+			if queue.leave(t) {
+				return translate(wait, wait.Err())
+			}
+			group = <-t.group // it is in one already, which has a time limit
+		}
+	}
+	if group != nil {
+		s.lead(ctx, queue, group)
+	}
+	if t.alone {
+		return s.turnAlone(ctx, t)
+	}
+	return t.err
+}
+
+// enter reports whether the turn can be executed at once. Else it waits for a
+// group.
+func (q *turnQueue) enter(t *turn) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.busy {
+		q.busy = true
+		return true
+	}
+	t.group = make(chan []*turn, 1)
+	q.waiting = append(q.waiting, t)
+	return false
+}
+
+// leave takes a turn out of the queue; false: it is in a group already.
+func (q *turnQueue) leave(t *turn) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, t)
+	if i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// next has the first of those that wait lead the next group: all that wait, but
+// one turn of each user, since the second one depends on the first.
+func (q *turnQueue) next() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.busy = false
+		return
+	}
+	var group, later []*turn
+	users := make(map[string]bool, len(q.waiting))
+	for _, t := range q.waiting {
+		if len(group) == maxGroup || users[t.user] {
+			later = append(later, t)
+			continue
+		}
+		users[t.user] = true
+		group = append(group, t)
+	}
+	q.waiting = later
+	group[0].group <- group
+}
+
+// lead executes a group, for the first of its turns, and says in each what has
+// become of it.
+func (s *Store) lead(ctx context.Context, queue *turnQueue, group []*turn) {
+	others := slices.Clone(group[1:])
+	defer func() {
+		queue.next()
+		for _, t := range others {
+			t.group <- nil
+		}
+	}()
+	name := "turns"
+	if len(group) == 1 {
+		name = group[0].name
+	}
+	// The client of the first one may leave; those of the others are still there.
+	ctx, cancel := s.begin(context.WithoutCancel(ctx), name)
+	defer cancel()
+	// All instances take the locks of several users in the same order.
+	slices.SortFunc(group, func(a, b *turn) int { return strings.Compare(a.user, b.user) })
+	err := s.executeGroup(ctx, group)
+	again := err != nil && s.rolledBack(ctx, err)
+	for _, t := range group {
+		switch {
+		case t.alone || t.err != nil: // by itself
+		case again:
+			t.alone = true
+		default:
+			t.err = translate(ctx, err)
+		}
+	}
+}
+
+// executeGroup executes turns of different users in one transaction. What one of
+// them is refused for is its own. A turn whose user is locked elsewhere does not
+// take part.
+func (s *Store) executeGroup(ctx context.Context, group []*turn) error {
+	users := make([]string, len(group))
+	for i, t := range group {
+		users[i] = t.user
+	}
+	return s.runOnce(ctx, s.db, true, rlsScope{users: users}, func() (lists [][]pipeline.Stmt) {
+		if s.dialect.groupBounds != "" {
+			lists = append(lists, []pipeline.Stmt{stmt(s.dialect.groupBounds)})
+		}
+		lock := s.dialect.lockRow
+		if lock != "" {
+			lock += " SKIP LOCKED"
+		}
+		for _, t := range group {
+			t.err, t.alone, t.locked, t.save = nil, false, !t.lock, nil
+			var list []pipeline.Stmt
+			if t.lock {
+				list = append(list, stmt("SELECT user_id FROM chat_users WHERE user_id = ?"+lock, t.user).
+					ScanRow(func(scan func(...any) error) error { t.locked = true; return scan(new(string)) }))
+			}
+			lists = append(lists, append(list, t.load()...))
+		}
+		return lists
+	}, func(ctx context.Context, tx bun.IDB) error {
+		open := group
+		for range maxLoads {
+			var load [][]pipeline.Stmt
+			var next []*turn
+			for _, t := range open {
+				if t.alone = !t.locked; t.alone {
+					continue
+				}
+				more, save, err := t.decideInGroup(len(group) > 1)
+				switch {
+				case errors.Is(err, errAlone):
+					t.alone = true
+				case err != nil:
+					t.err = err
+				case more != nil:
+					load = append(load, more)
+					next = append(next, t)
+				default:
+					t.save = save
+				}
+			}
+			if open = next; len(open) == 0 {
+				break
+			}
+			if err := s.pipe.ExecMerged(ctx, tx, load...); err != nil {
+				return err
+			}
+		}
+		for _, t := range open {
+			t.err = tooManyLoads()
+		}
+		var save [][]pipeline.Stmt
+		for _, t := range group {
+			if len(t.save) > 0 {
+				save = append(save, t.save)
+			}
+		}
+		return s.pipe.ExecMergedAndCommit(ctx, tx, save...)
+	})
+}
+
+// decideInGroup is decide for the goroutine of another turn: one that panics does
+// so again alone, in its own.
+func (t *turn) decideInGroup(grouped bool) (more, save []pipeline.Stmt, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errAlone
+		}
+	}()
+	return t.decide(grouped)
+}
+
+// turnAlone executes a turn in a transaction of its own. It waits for locks.
+func (s *Store) turnAlone(ctx context.Context, t *turn) error {
+	who := rlsScope{user: t.user, lock: t.lock}
+	load := func() [][]pipeline.Stmt { return [][]pipeline.Stmt{t.load()} }
+	return s.writeWithPrelude(ctx, t.name, who, load, func(ctx context.Context, tx bun.IDB) error {
+		if !t.since.IsZero() && !pipeline.Locked(tx) { // a new user, or SQLite
+			if err := s.lockUser(ctx, tx, t.user, t.since); err != nil {
+				return err
+			}
+			if s.dialect.lockRow != "" { // what was read was read without a lock
+				if err := s.pipe.Exec(ctx, tx, t.load()...); err != nil {
+					return err
+				}
+			}
+		}
+		for range maxLoads {
+			more, save, err := t.decide(false)
+			switch {
+			case err != nil:
+				return err
+			case more == nil && len(save) == 0:
+				return nil
+			case more == nil:
+				return s.pipe.ExecAndCommit(ctx, tx, save...)
+			}
+			if err := s.pipe.Exec(ctx, tx, more...); err != nil {
+				return err
+			}
+		}
+		return tooManyLoads()
+	})
+}
+
+// maxLoads bounds how often a decision may ask for more state.
+const maxLoads = 8
+
+func tooManyLoads() error {
+	return fault.New(fault.Internal, "A decision asked for state too often")
+}
+
+// rolledBack reports whether a group failed so that nothing of it is stored, for a
+// reason that may concern one of its turns only.
+func (s *Store) rolledBack(ctx context.Context, err error) bool {
+	code := sqlState(err)
+	lockTimeout := code == "55P03" && s.dialect.groupBounds != ""
+	return retryable(ctx, err) || lockTimeout || code != "" && !transient(code)
+}
