@@ -42,6 +42,7 @@ var rules = []rule{
 	{pkg: "adapters/httpapi/aisdk", ours: []string{"domain", "app", "ports", "adapters/httpapi$"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/httpapi/rest", ours: []string{"domain", "app", "ports", "adapters/httpapi$"},
 		vendors: []string{"github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},
+	{pkg: "adapters/httpapi/web", ours: []string{"domain", "adapters/httpapi$"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/blobs", ours: []string{"domain", "ports"},
 		vendors: []string{"gocloud.dev", "github.com/gabriel-vasile/mimetype"}},
 	{pkg: "adapters/identity", ours: []string{"domain", "ports"},

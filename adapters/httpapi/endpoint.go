@@ -46,6 +46,7 @@ type Route struct {
 	Refuses      []int  // further statuses with which it refuses requests
 	// PlainRefusals: refusals are a sentence in plain text, with the code in a header.
 	PlainRefusals bool
+	Page          bool   // serves the page rather than the API: left out of its description
 	Summary       string // for the description
 	Fields        []Field
 	Answers       []Answer

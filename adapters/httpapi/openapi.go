@@ -20,6 +20,9 @@ func (a *API) makeDescription() (json.RawMessage, error) {
 	t := schemas{}
 	paths := openapi3.NewPaths()
 	for _, r := range a.Routes() {
+		if r.Page {
+			continue
+		}
 		item := paths.Value(r.Path)
 		if item == nil {
 			item = &openapi3.PathItem{}

@@ -202,6 +202,9 @@ func open(t *testing.T, method, url, body string, headers ...string) *http.Respo
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			req.Host = value
+		}
 		req.Header.Set(name, value)
 	}
 	resp, err := http.DefaultClient.Do(req)

@@ -1,11 +1,13 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"parley/adapters/httpapi"
 	"parley/adapters/httpapi/aisdk"
 	"parley/adapters/httpapi/rest"
+	"parley/adapters/httpapi/web"
 	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
 	"parley/app/conversations"
@@ -199,15 +202,25 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	if backends.check != nil {
 		status.checks = append(status.checks, *backends.check)
 	}
+	var pageRoutes []httpapi.Endpoint
+	if c.ServePage() {
+		if pageRoutes, err = web.Routes(web.Options{SignInURL: cmp.Or(c.Auth.NextAuthURL, c.Auth.AuthURL)}); err != nil {
+			return err
+		}
+	}
 	api, err := httpapi.New(httpapi.Config{
 		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models), Version: Version,
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	}, rest.Routes(rest.Services{
 		Replies: replyService, Conversations: conversationService, Files: fileService, Gate: admission, Catalogue: models, Erase: auditor.EraseUser, Now: time.Now,
-	}), aisdk.Routes(replyService, conversationService, fileService))
+	}), aisdk.Routes(replyService, conversationService, fileService), pageRoutes)
 	if err != nil {
 		return usageError{err}
+	}
+	var handler http.Handler = api
+	if c.ServePage() && c.Development() && callers.Sessions == nil {
+		handler = developmentSignIn{api, callers, authSecrets[0]}
 	}
 	tel.Registry.MustRegister(
 		collectors.NewDBStatsCollector(store.DB(), "parley"),
@@ -228,7 +241,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	return server{
 		log: tel.Log, replies: replyService, health: status,
-		api:   newServer(observer.HTTP(api, api.Sends), apiListener, tel.Log),
+		api:   newServer(observer.HTTP(handler, api.Sends), apiListener, tel.Log),
 		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
 		audit: forever("audit", auditor.Serve),
 		loops: []service{

@@ -55,6 +55,8 @@ func explain(err error) error {
 
 func noun(t reflect.Type) string {
 	switch {
+	case t.Kind() == reflect.Pointer:
+		return noun(t.Elem())
 	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 500ms, 25s or 2m"
 	case t == reflect.TypeFor[[]netip.Prefix]():

@@ -179,6 +179,14 @@ func (c Config) Warnings() []string {
 // listens on this machine only.
 func (c Config) Development() bool { return len(c.Auth.AuthSecret) == 0 }
 
+// ServePage reports whether the page is served at /.
+func (c Config) ServePage() bool {
+	if c.Server.WebUI != nil {
+		return *c.Server.WebUI
+	}
+	return c.Development()
+}
+
 type problems []error
 
 func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }
