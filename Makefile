@@ -92,6 +92,11 @@ dashboards-check: build ## Run every panel's queries and every alert against a r
 	go vet -tags e2e ./dashboards/check
 	go test -tags e2e -count=1 -timeout 40m -run '^TestE2E$$' ./dashboards/check
 
+.PHONY: incidents
+incidents: build ## Inject each incident (or RUN=name) and check its alert, its pages and its runbook's first step
+	go vet -tags e2e ./platform/testing/incidents
+	RUN=$(RUN) go test -tags e2e -count=1 -v -timeout 60m -run '^TestIncidents$$' ./platform/testing/incidents
+
 .PHONY: dashboards-render
 dashboards-render: dashboards-check ## Draw docs/img from the data that dashboards-check recorded
 	cd dashboards/render && npm ci --silent --no-audit --no-fund
@@ -103,8 +108,12 @@ e2e: build ## Run useChat of ai 5, 6, 7 and assistant-ui (from npm) in Chromium 
 	go test -tags e2e -count=1 -timeout 30m -parallel 4 $(if $(RUN),-run '$(RUN)' -v) ./platform/testing/e2e
 
 .PHONY: bench
-bench: ## Measure turns and streams of the built binary; ARGS are flags of platform/testing/bench
+bench: ## Measure against baselines and write bench/RESULTS.md; ARGS are flags of platform/testing/bench
 	go run ./platform/testing/bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## Measure the most important figures in two minutes and print them
+	go run ./platform/testing/bench -quick $(ARGS)
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks

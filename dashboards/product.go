@@ -79,6 +79,10 @@ WHERE state = 'failed' AND $__timeFilter(ended_at)
 GROUP BY 1, 2
 ORDER BY replies DESC`)).unitOf("last", "dateTimeAsIso"),
 		}},
+		row{"Feedback", 8, []Panel{
+			lines("Ratings", "Ratings of replies per hour, by model.", "short", 24,
+				query(`sum by (provider, model, rating) (increase(chat_feedback_total{AT, MODEL}[1h]))`, "{{rating}} {{provider}} {{model}}")).bars().stacked(),
+		}},
 		row{"Errors and refusals", 8, []Panel{
 			table("Error rate by action", "Audited actions in the selected time range and how many failed.", "short", 12, sql(`
 SELECT action,

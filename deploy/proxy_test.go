@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testworld"
 )
 
 const proxySecret = "a-secret-of-the-proxy-test-0123456789"
@@ -47,7 +46,8 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 	build(t, parseDockerfile(t))
 	program := filepath.Join(out, "parley")
 	one, two := startInstance(t, program), startInstance(t, program)
-	proxy := startProxy(t, one, two)
+	addr := free(t)
+	proxy := testworld.StartProxy(t, addr, testworld.ProxyConfig(t, addr, &testworld.Instance{Addr: one.addr, Admin: one.admin}, &testworld.Instance{Addr: two.addr, Admin: two.admin}))
 	token := strings.TrimSpace(command{withSecret(exec.Command(program, "token", "--user", "alice"))}.run(t))
 
 	request := func(method, url, body string) *http.Response {
@@ -148,40 +148,6 @@ func startInstance(t *testing.T, program string) instance {
 	t.Cleanup(func() { i.cmd.Process.Kill(); i.cmd.Wait() })
 	answers(t, "http://"+i.admin+"/readyz", i.log)
 	return i
-}
-
-// startProxy runs the configuration as it is, but for addresses of this machine.
-func startProxy(t *testing.T, one, two instance) string {
-	t.Helper()
-	addr := free(t)
-	conf := read(t, "haproxy.cfg", nil)
-	port := func(a string) string { _, p, _ := net.SplitHostPort(a); return p }
-	for old, new := range map[string]string{
-		"bind :8080":                    "bind " + addr,
-		"check port 9464 ":              "check ",
-		"maxconn 20000":                 "maxconn 200", // of more descriptors than a test may have
-		" resolvers docker\n":           "\n",
-		"server parley-1 parley-1:8080": fmt.Sprintf("server parley-1 %s check port %s", one.addr, port(one.admin)),
-		"server parley-2 parley-2:8080": fmt.Sprintf("server parley-2 %s check port %s", two.addr, port(two.admin)),
-	} {
-		if strings.Count(conf, old) != 1 {
-			t.Fatalf("haproxy.cfg has no %q", old)
-		}
-		conf = strings.Replace(conf, old, new, 1)
-	}
-	path := filepath.Join(t.TempDir(), "haproxy.cfg")
-	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(testenv.Binary(t, "haproxy"), "-f", path)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	answers(t, "http://"+addr+"/api/health", &log)
-	return "http://" + addr
 }
 
 func answers(t *testing.T, url string, log fmt.Stringer) {

@@ -68,10 +68,14 @@ var rules = []rule{
 	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
 	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore"}},
-	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/telemetry"}, vendors: []string{"*"}},
+	{pkg: "platform/ops", ours: []string{"adapters/sqlstore/migrations"},
+		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9", "github.com/prometheus/common", "github.com/prometheus/client_model"}},
+	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/config", "platform/ops", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/e2e"}, // only tests
-	{pkg: "platform/testing/bench", ours: []string{"platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
+	{pkg: "platform/testing/incidents", vendors: []string{"github.com/prometheus/prometheus", "github.com/prometheus/common", "go.yaml.in/yaml/v3"}},
+	{pkg: "platform/testing/testworld", ours: []string{"adapters/providers/stub", "platform/testing/testenv"}},
+	{pkg: "platform/testing/bench", ours: []string{"platform/testing/bench", "platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5", "modernc.org/sqlite"}},
 	{pkg: "dashboards", ours: []string{"dashboards"}, vendors: []string{"*"}},
 	{pkg: ".", ours: []string{"platform/boot"}},
 }
@@ -87,11 +91,12 @@ var pure = []string{
 
 // reserved packages are imported by nobody but the packages named, and tests.
 var reserved = map[string][]string{
-	"platform/boot":            {"."},
-	"platform/testing/testenv": {"platform/testing/testenv", "platform/testing/chaostest", "platform/testing/bench"},
-	"platform/testing/testdb":  {},
-	"ports/portstest":          {},
-	"adapters/providers/stub":  {"platform/testing/chaostest"},
+	"platform/boot":              {"."},
+	"platform/testing/testenv":   {"platform/testing/testenv", "platform/testing/chaostest", "platform/testing/bench", "platform/testing/testworld"},
+	"platform/testing/testdb":    {},
+	"ports/portstest":            {},
+	"platform/testing/testworld": {},
+	"adapters/providers/stub":    {"platform/testing/chaostest", "platform/testing/testworld"},
 }
 
 // TestBoundary reads the imports of every file that is no test.

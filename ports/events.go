@@ -111,6 +111,11 @@ type (
 		Kind     string  // requests, tokens
 		Ratio    float64 // 0 to 1
 	}
+	// FeedbackGiven: a user rated a reply.
+	FeedbackGiven struct {
+		Provider, Model string // of the reply
+		Rating          chat.Rating
+	}
 	// AuditSealed: an instance sealed the audit entries that were waiting, if any.
 	AuditSealed struct {
 		Seq   int64         // number of its last link; 0: none yet

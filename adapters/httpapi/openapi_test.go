@@ -345,6 +345,8 @@ func TestOpenAPI_Answers(t *testing.T) {
 		play("GET "+base+"/{id}/messages", base+"/chat-2/messages", "", 200)
 		play("POST "+base+"/{id}/stop", base+"/a%20b/stop", "", 404)
 	}
+	play("PUT "+message+"/feedback", reply+"/feedback", `{"rating":"up","reason":"R"}`, 200)
+	play("DELETE "+message+"/feedback", reply+"/feedback", "", 204)
 	play("GET "+messages, messages+"?conversationId="+id, "", 200)
 	play("PATCH /api/chat/conversations/{id}", target, `{"title":"T","model":"demo/demo","systemPrompt":"S"}`, 200)
 	play("GET /api/chat/conversations/{id}", target, "", 200)

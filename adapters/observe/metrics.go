@@ -38,6 +38,7 @@ type metrics struct {
 	limitSeconds      prometheus.Histogram
 	refusals          *prometheus.CounterVec
 	background        *prometheus.CounterVec
+	feedback          *prometheus.CounterVec
 	files             *prometheus.CounterVec
 	fileBytes         prometheus.Counter
 	filesSwept        *prometheus.CounterVec
@@ -87,6 +88,7 @@ func (m *metrics) model(p pair) *modelMetrics {
 var (
 	outcomes     = []string{"ok", "client_cancel", "provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds   = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
+	ratings      = []string{string(chat.Up), string(chat.Down)}
 	fileKinds    = []string{"image", "pdf", "text", "json", other}
 	sweepReasons = []string{"expired", "deleted", "orphan", "lost", "found"}
 
@@ -169,6 +171,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_refusals_total", Help: "Requests refused before a reply was started, by kind of error.",
 		}, []string{"kind"}),
+		feedback: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_feedback_total", Help: "Ratings of replies by users; a rating that is changed counts again.",
+		}, []string{"provider", "model", "rating"}),
 		files: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_files_uploaded_total", Help: "Files that were stored, by kind.",
 		}, []string{"kind"}),
@@ -202,7 +207,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
-		m.files, m.fileBytes, m.filesSwept,
+		m.feedback, m.files, m.fileBytes, m.filesSwept,
 		m.auditLag, m.auditSeq, m.requests, m.statements,
 	} {
 		errs = append(errs, reg.Register(c))
@@ -217,6 +222,9 @@ func (m *metrics) begin(l labels) {
 	m.model(pair{"none", "none"})
 	for _, p := range l.pairs {
 		m.model(p)
+		for _, r := range ratings {
+			m.feedback.WithLabelValues(p.provider, p.model, r)
+		}
 		for _, k := range attemptKinds {
 			for _, r := range []string{"ok", "error", "canceled"} {
 				m.attempts.WithLabelValues(p.provider, p.model, string(k), r)

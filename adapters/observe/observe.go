@@ -132,6 +132,9 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 	case ports.AuditSealed:
 		ob.m.auditLag.Set(f.Lag.Seconds())
 		ob.m.auditSeq.Set(float64(f.Seq))
+	case ports.FeedbackGiven:
+		provider, model := ob.labels.of(f.Provider, f.Model)
+		ob.m.feedback.WithLabelValues(provider, model, string(f.Rating)).Inc()
 	case ports.FileUploaded:
 		ob.m.files.WithLabelValues(fileKind(f.MediaType)).Inc()
 		ob.m.fileBytes.Add(float64(f.Bytes))

@@ -142,7 +142,7 @@ func (s *Store) loadBranch(ctx context.Context, db bun.IDB, user, conversation, 
 }
 
 // siblings fills in which messages stand beside each of a list: under the same
-// parent, with the same role, oldest first.
+// parent, with the same role, oldest first; and the feedback on each.
 func (s *Store) siblings(ctx context.Context, db bun.IDB, user, conversation string, list []chat.Message) error {
 	if len(list) == 0 {
 		return nil
@@ -164,7 +164,7 @@ func (s *Store) siblings(ctx context.Context, db bun.IDB, user, conversation str
 	var beside []chat.Message
 	columns := rows.MessageColumns.Only("id", "parent_id", "role")
 	err := s.pipe.Exec(ctx, db, stmt("SELECT "+columns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? ORDER BY m.created_at, m.id", user, under).
-		ScanRow(scanMessage(columns, func(m chat.Message) { beside = append(beside, m) })))
+		ScanRow(scanMessage(columns, func(m chat.Message) { beside = append(beside, m) })), s.feedback(user, list))
 	tree := chat.NewTree(beside, nil)
 	for i, m := range list {
 		list[i].Siblings = tree.Siblings(m.ID)

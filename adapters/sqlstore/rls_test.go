@@ -80,6 +80,9 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		if err := store.BeginUpload(t.Context(), file, func(int64) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := store.DB().Exec("INSERT INTO chat_feedback SELECT user_id, id, 'up', '', created_at FROM chat_messages WHERE user_id = $1", user); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := store.DB().Exec("INSERT INTO chat_message_files SELECT user_id, id, $1 FROM chat_messages WHERE user_id = $2", file.ID, user); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func TestE2E(t *testing.T) {
 	w := newWorld(t)
 	run := check.Run{
 		Suite: load(t), Prometheus: w.prometheus, Database: w.reader(),
-		From: w.begun, Variables: check.Variables{
+		From: w.Begun, Variables: check.Variables{
 			"job": "parley", "instance": ".+", // as Grafana puts in what label_values has found
 			"provider": ".+", "model": ".+", "__rate_interval": "15s", "__range": "10m", "__interval": "1s",
 		},
@@ -40,7 +40,7 @@ func TestE2E(t *testing.T) {
 		}
 		t.Logf("attempt %d of %d has not recorded: %v", attempt, maxAttempts, missing)
 	}
-	pages := w.metrics()
+	pages := w.Metrics()
 
 	var panels []panelData
 	for _, p := range run.Panels(t.Context(), func(d dashboards.Dashboard, p dashboards.Panel, results []check.Result) {
@@ -64,8 +64,8 @@ func TestE2E(t *testing.T) {
 	checkEvaluation(t, run)
 	checkExemplars(t, panels)
 	save(t, run, panels)
-	for i, p := range []*process{w.one, w.two} {
-		log, _ := os.ReadFile(p.log.Name())
+	for i, p := range []*process{w.One, w.Two} {
+		log, _ := os.ReadFile(p.Log.Name())
 		saveFile(t, []string{"one", "two"}[i]+".log", log)
 	}
 	if t.Failed() {

@@ -26,6 +26,8 @@ const (
 	ActionConversationUpdated = "chat.conversation_updated"
 	ActionConversationDeleted = "chat.conversation_deleted"
 	ActionConversationExpired = "chat.conversation_expired"
+	ActionFeedbackGiven       = "chat.feedback_given"
+	ActionFeedbackDeleted     = "chat.feedback_deleted"
 	ActionExported            = "chat.exported"
 	ActionFileUploaded        = "chat.file_uploaded"
 	ActionFileDeleted         = "chat.file_deleted"

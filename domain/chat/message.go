@@ -44,7 +44,8 @@ type Message struct {
 	Parts          []Part // nil: Content is all there is
 	Metadata       map[string]any
 	CreatedAt      time.Time
-	Siblings       []string // ids under the same parent with the same role, this one included, oldest first; nil unless asked for
+	Siblings       []string  // ids under the same parent with the same role, this one included, oldest first; nil unless asked for
+	Feedback       *Feedback // of its user, on a reply; nil: none, or not asked for
 }
 
 // SetParts sets the parts of a message, and its content by them.

@@ -49,6 +49,8 @@ type commands struct {
 	Backup      backupCommand      `cmd:"" help:"Write the whole database to a file, at one moment, while the service runs."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and every service that it names."`
+	Admin       adminCommand       `cmd:"" help:"Ask the database, the admin address or Redis during an incident; runbooks use it."`
+	Top         topCommand         `cmd:"" help:"Show the state of running instances on one screen, and renew it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check whether the instance with this configuration is ready (for containers)."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }

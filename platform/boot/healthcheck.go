@@ -3,9 +3,10 @@ package boot
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
+
+	"parley/platform/ops"
 )
 
 type healthcheckCommand struct{}
@@ -17,16 +18,13 @@ func (healthcheckCommand) Run(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(c.Server.AdminAddr)
+	url, err := ops.AdminURL(c.Server.AdminAddr)
 	if err != nil {
 		return usageError{err}
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
 	if err != nil {
 		return err
 	}

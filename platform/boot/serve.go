@@ -187,7 +187,9 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
-	conversationService := &conversations.Service{History: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Now: time.Now, NewID: newID}
+	conversationService := &conversations.Service{
+		History: store, Feedback: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Observer: observer, Now: time.Now, NewID: newID,
+	}
 
 	retention := &conversations.RetentionWorker{
 		Service: conversationService, Expiry: store, Observer: observer, Retention: time.Duration(c.Replies.RetentionDays) * 24 * time.Hour,

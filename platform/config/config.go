@@ -38,6 +38,7 @@ type Store struct {
 	DBGroup        bool     `env:"DB_GROUP" envDefault:"true" desc:"Store admissions and ends of runs that come while the database is busy in one transaction (docs/adr/0050). false: each has its own."`
 	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Have PostgreSQL restrict every transaction to the rows of its user with row-level security (docs/adr/0013). Serve refuses to start as a role that it does not apply to: a superuser, or one with BYPASSRLS."`
 	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
+	AdminURL       Secret   `env:"ADMIN_DATABASE_URL" desc:"The same database, as a role of operators with pg_monitor. parley admin sql uses it, and nothing else does. Unset: DATABASE_URL."`
 	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
 	BlobURL        Secret   `env:"BLOB_URL" desc:"Where files are kept: file:///directory, s3://bucket?region=..., gs://bucket or azblob://container (docs/files.md). Every instance must use the same one, and no other deployment. Unset: the directory files in DATA_DIR."`
 	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret of 32 bytes or more that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`

@@ -51,6 +51,7 @@ func (c Config) Validate() error {
 
 	v.oneOf("AUTH_SESSION_STRATEGY", c.Auth.SessionStrategy, "jwt", "database")
 	v.postgres("AUTH_DATABASE_URL", c.Auth.AuthDatabaseURL)
+	v.postgres("ADMIN_DATABASE_URL", c.Store.AdminURL)
 	if c.Auth.SessionStrategy == "database" && !c.Auth.AuthDatabaseURL.Set() {
 		v.add("AUTH_DATABASE_URL must be set for AUTH_SESSION_STRATEGY=database")
 	}
@@ -138,6 +139,14 @@ func (c Config) Database() Postgres { return parsed(c.Store.DatabaseURL) }
 
 // AuthDatabase is AUTH_DATABASE_URL translated; it is zero when that is unset.
 func (c Config) AuthDatabase() Postgres { return parsed(c.Auth.AuthDatabaseURL) }
+
+// AdminDatabase is ADMIN_DATABASE_URL translated, or DATABASE_URL when that is unset.
+func (c Config) AdminDatabase() Postgres {
+	if c.Store.AdminURL.Set() {
+		return parsed(c.Store.AdminURL)
+	}
+	return c.Database()
+}
 
 func parsed(url Secret) Postgres {
 	p, _ := ParsePostgres(url.Reveal()) // validated

@@ -21,6 +21,7 @@ type StoreBundle struct {
 	History  ports.History
 	Audit    ports.Audit
 	Accounts ports.Accounts
+	Feedback ports.Feedback
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []audit.Entry
 }
@@ -46,6 +47,7 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Parts":         partsTests,
 		"Output":        outputTests,
 		"Usage":         usageTests,
+		"Feedback":      feedbackTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
 	}

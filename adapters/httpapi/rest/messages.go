@@ -164,11 +164,11 @@ func deliver[In any](s Services, accept func(context.Context, In) (replies.Accep
 			return out, err
 		}
 		beside := s.siblings(req.principal, isNew(req.in) && !out.turn.Replayed)
-		out.turn.UserMessage.Siblings = beside(ctx, out.turn.UserMessage)
+		beside(ctx, &out.turn.UserMessage)
 		switch req.mode {
 		case complete:
 			if out.reply, err = s.Replies.Wait(ctx, req.principal, out.turn); err == nil {
-				out.reply.AssistantMessage.Siblings = beside(ctx, out.reply.AssistantMessage)
+				beside(ctx, &out.reply.AssistantMessage)
 			}
 		case streamed:
 			out.followed = followed{s.Replies.FollowAccepted(ctx, req.principal, out.turn), req.html, beside}
@@ -178,21 +178,21 @@ func deliver[In any](s Services, accept func(context.Context, In) (replies.Accep
 	}
 }
 
-// siblings returns a function that finds the messages beside one, as the history
-// does. It fails silently: the message itself is the answer.
-func (s Services) siblings(p access.Principal, isNew bool) func(context.Context, chat.Message) []string {
-	return func(ctx context.Context, m chat.Message) []string {
+// siblings returns a function that sets the messages beside one and the feedback on
+// it, as the history does. It fails silently: the message itself is the answer.
+func (s Services) siblings(p access.Principal, isNew bool) func(context.Context, *chat.Message) {
+	return func(ctx context.Context, m *chat.Message) {
 		switch {
 		case m.ID == "":
-			return nil
+			return
 		case isNew:
-			return []string{m.ID}
+			m.Siblings = []string{m.ID}
+			return
 		}
 		list, _, err := s.Conversations.Branch(ctx, p, m.ConversationID, chat.ClientID(m.ID), 1)
-		if err != nil || len(list) != 1 {
-			return nil
+		if err == nil && len(list) == 1 {
+			m.Siblings, m.Feedback = list[0].Siblings, list[0].Feedback
 		}
-		return list[0].Siblings
 	}
 }
 

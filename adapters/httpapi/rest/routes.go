@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"parley/adapters/httpapi"
 	"parley/app/conversations"
@@ -39,7 +40,7 @@ func Routes(s Services) []httpapi.Endpoint {
 	details := map[string]reflect.Type{"userMessage": reflect.TypeFor[messageJSON]()}
 	r, c := s.Replies, s.Conversations
 	type route = httpapi.Route
-	return append(s.fileRoutes(), []httpapi.Endpoint{
+	return slices.Concat(s.fileRoutes(), s.feedbackRoutes(), []httpapi.Endpoint{
 		httpapi.Handle(route{Method: "POST", Path: messages, Access: sends, Summary: "Send a message", Details: details}, decodeSend, deliver(s, r.Send, sendsNew), replyEncoder),
 		httpapi.Handle(route{Method: "POST", Path: "/api/chat/stream", Access: sends, Stream: true, Summary: "Send a message and stream the reply"}, decodeStream, deliver(s, r.Send, sendsNew), replyStreamEncoder),
 		httpapi.Handle(route{Method: "PATCH", Path: message, Access: sends, Summary: "Edit a message", Details: details}, decodeEdit, deliver(s, r.Edit, never), replyEncoder),
@@ -65,7 +66,7 @@ func Routes(s Services) []httpapi.Endpoint {
 
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/usage", Access: reads, Summary: "Read the user's usage and its limits"}, httpapi.DecodeCall, s.usage, httpapi.JSONEncoder(http.StatusOK, usageOf)),
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/models", Access: reads, Summary: "List the models"}, httpapi.DecodeCall, s.models, httpapi.JSONEncoder(http.StatusOK, modelsOf)),
-	}...)
+	})
 }
 
 // resourceWire is the input of a route about one resource that its path names.

@@ -15,8 +15,8 @@ import (
 // followed is a reply as its events.
 type followed struct {
 	events iter.Seq2[replies.Event, error]
-	html   bool                                         // messages are rendered too
-	beside func(context.Context, chat.Message) []string // finds siblings; nil: none are given
+	html   bool                                 // messages are rendered too
+	beside func(context.Context, *chat.Message) // sets siblings and feedback; nil: none are given
 }
 
 type followWire struct {
@@ -108,7 +108,7 @@ func encodeFollow(ctx context.Context, w *httpapi.Response, f followed) error {
 			return httpapi.StreamShutdown, s.Send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
 			if f.beside != nil && e.Message.ID != "" {
-				e.Message.Siblings = f.beside(ctx, e.Message)
+				f.beside(ctx, &e.Message)
 			}
 			return httpapi.StreamDone, s.Send(e.Cursor, terminalEvent(e, renderMessages(ctx, f.html)))
 		case replies.EventStart:

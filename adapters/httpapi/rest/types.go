@@ -25,6 +25,7 @@ type messageJSON struct {
 	UpdatedAt      string         `json:"updatedAt" schema:"format=date-time"`
 	ParentID       *string        `json:"parentId"`
 	Siblings       []string       `json:"siblings,omitempty"`
+	Feedback       *feedbackJSON  `json:"feedback"`              // of its user, on a reply
 	ContentHTML    *string        `json:"contentHtml,omitempty"` // if asked for
 }
 
@@ -33,10 +34,15 @@ func messageOf(m chat.Message) messageJSON {
 	for _, id := range m.Siblings {
 		siblings = append(siblings, chat.ClientID(id))
 	}
+	var feedback *feedbackJSON
+	if m.Feedback != nil {
+		given := feedbackOf(*m.Feedback)
+		feedback = &given
+	}
 	return messageJSON{
 		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Parts: partsOf(m.Parts), Role: m.Role,
 		Metadata: m.Metadata, CreatedAt: httpapi.Timestamp(m.CreatedAt), UpdatedAt: httpapi.Timestamp(m.CreatedAt),
-		ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings,
+		ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings, Feedback: feedback,
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,183 +8,269 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// sink is a collector that takes every span and keeps none.
-func sink() (url string, stop func() error, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// startStreaming starts a Parley that asks an upstream.
+func (b *bench) startStreaming(name string, env ...string) (*server, *upstream, error) {
+	u, err := startUpstream()
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	s := &http.Server{ReadHeaderTimeout: readyTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "application/x-protobuf")
-	})}
-	go s.Serve(l)
-	return "http://" + l.Addr().String(), s.Close, nil
+	s, err := b.startParley(name, append(append(u.settings(), "MAX_STREAMS=0"), env...)...)
+	if err != nil {
+		u.close()
+		return nil, nil, err
+	}
+	return s, u, nil
 }
 
-// pace is the time between two words of a reply, about that of a model.
-const pace = 20 * time.Millisecond
-
-// relays measures streams on a server of their own.
-func relays(ctx context.Context, w *world, out io.Writer) error {
-	s, err := w.startParley("streams", w.bin, w.role, "DEMO_DELAY="+pace.String(), "AI_FIRST_TOKEN_TIMEOUT=10m")
+// words measures the CPU for a relayed word, of one stream and of a hundred.
+func (b *bench) words(ctx context.Context) error {
+	s, u, err := b.startStreaming("streams")
 	if err != nil {
 		return err
 	}
+	defer u.close()
 	defer s.stop()
-	if err := s.relay(ctx, out); err != nil {
-		return fmt.Errorf("relay: %w", err)
+	length := b.seconds(5)
+	text := "| | CPU/word | words an event | CPU/event | Postgres CPU/word | memory |\n|---|---|---|---|---|---|\n"
+	for _, m := range []struct {
+		name    string
+		streams int
+		pace    time.Duration
+		goal    goal
+	}{
+		{"one stream at 200 words/s", 1, 5 * time.Millisecond, upperBound(60, " µs")},
+		{"100 streams at 50 words/s", 100, 20 * time.Millisecond, upperBound(8, " µs")},
+	} {
+		if _, err := s.relay(ctx, m.streams, 20, m.pace); err != nil { // warm
+			return err
+		}
+		r, err := s.relay(ctx, m.streams, int(length/m.pace), m.pace)
+		if err != nil {
+			return err
+		}
+		words := float64(r.words)
+		b.table.add(row{figure: "CPU for a relayed word, " + m.name, parley: fmt.Sprintf("%.0f µs", us(r.cpu)/words), value: us(r.cpu) / words, goal: m.goal})
+		text += fmt.Sprintf("| %s | %.1f µs | %.1f | %.1f µs | %.1f µs | %s |\n", m.name, us(r.cpu)/words, words/float64(r.events), us(r.cpu)/float64(r.events), us(r.postgres)/words, mib(r.memory))
 	}
-	if err := s.idle(ctx, out); err != nil {
-		return fmt.Errorf("followers: %w", err)
-	}
+	b.table.section("## Streams\n\nReplies of %v, from the provider's bytes to the reader's socket, storing and ending included.\n\n%s", length, text)
 	return nil
 }
 
-// relay reads many replies as they are made, and asks for the CPU of a word.
-func (s *server) relay(ctx context.Context, out io.Writer) error {
-	const words = 500
-	before, _, err := s.cpu()
+// relayed is what streams cost.
+type relayed struct {
+	words, events int64
+	cpu, postgres time.Duration
+	memory        int64
+}
+
+func (s *server) relay(ctx context.Context, streams, words int, pace time.Duration) (relayed, error) {
+	before, err := s.counters(ctx)
 	if err != nil {
-		return err
+		return relayed{}, err
 	}
-	idle, err := s.rss()
-	if err != nil {
-		return err
-	}
+	profiled := s.profile(ctx, streams, time.Duration(words)*pace)
+	peak := s.watchMemory()
 	var (
-		events, bytes, peak atomic.Int64
-		all                 sync.WaitGroup
-		begun               = time.Now()
-		failed              = make(chan error, *streams)
+		events atomic.Int64
+		all    sync.WaitGroup
+		failed = make(chan error, streams)
 	)
-	for i := range *streams {
+	for i := range streams {
 		all.Go(func() {
-			resp, err := s.open(ctx, i, "/api/chat/stream", map[string]any{"content": fmt.Sprint("!long ", words)})
+			err := s.caller(i).stream(ctx, script(words, 0, pace, ""), func(string) bool { events.Add(1); return true })
 			if err != nil {
 				failed <- err
-				return
-			}
-			defer resp.Body.Close()
-			lines, ended := bufio.NewScanner(resp.Body), false
-			for lines.Scan() {
-				if line := lines.Text(); strings.HasPrefix(line, "data: ") {
-					events.Add(1)
-					bytes.Add(int64(len(line)))
-					ended = ended || strings.Contains(line, `"type":"end"`)
-				}
-			}
-			if !ended {
-				failed <- errors.Join(errors.New("a stream ended early"), lines.Err())
-			}
-			if now, err := s.rss(); err == nil {
-				peak.Store(max(peak.Load(), now))
 			}
 		})
 	}
 	all.Wait()
+	memory := peak()
 	select {
 	case err := <-failed:
-		return err
+		return relayed{}, err
 	default:
 	}
-	after, _, err := s.cpu()
+	after, err := s.counters(ctx)
+	if err != nil {
+		return relayed{}, err
+	}
+	return relayed{int64(streams * words), events.Load(), after.cpu - before.cpu, after.postgres - before.postgres, memory}, <-profiled
+}
+
+// firstToken measures what Parley adds to the time to the first token: what the
+// reader waits beyond what the provider takes, of each reply.
+func (b *bench) firstToken(ctx context.Context) error {
+	s, u, err := b.startStreaming("first token")
 	if err != nil {
 		return err
 	}
-	used, n := after-before, *streams*words
-	fmt.Fprintf(out, "Streams: %d replies at once of %d words, a word every %v (%.1f s)\n\n", *streams, words, pace, time.Since(begun).Seconds())
-	fmt.Fprintf(out, "| | |\n|---|---|\n| server CPU for a word from the provider | %.1f µs |\n", 1000*ms(used)/float64(n))
-	fmt.Fprintf(out, "| events that the words travelled in | %d (%.1f words each) |\n", events.Load(), float64(n)/float64(events.Load()))
-	fmt.Fprintf(out, "| server CPU for an event | %.1f µs |\n", 1000*ms(used)/float64(events.Load()))
-	fmt.Fprintf(out, "| server memory before and under it | %d MiB, %d MiB |\n\n", idle>>20, peak.Load()>>20)
+	defer u.close()
+	defer s.stop()
+	const callers = 16
+	var mu sync.Mutex
+	var added []time.Duration
+	for _, length := range []time.Duration{b.seconds(1), b.seconds(6)} { // the first warms
+		added = added[:0]
+		_, _, err := concurrently(ctx, callers, length, func(i int) (func() error, func()) {
+			c := s.caller(i)
+			return func() error {
+				mark := fmt.Sprint("first-", keys.Add(1))
+				at, first := time.Now(), time.Duration(0)
+				err := c.stream(ctx, script(10, 20*time.Millisecond, 5*time.Millisecond, mark), func(data string) bool {
+					if first == 0 && strings.Contains(data, "lorem") {
+						first = time.Since(at)
+					}
+					return true
+				})
+				if err != nil {
+					return err
+				}
+				sent, ok := u.took(mark)
+				if !ok || first == 0 {
+					return errors.New("a stream had no first token")
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				added = append(added, first-sent)
+				return nil
+			}, func() {}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.Sort(added)
+	for _, p := range []struct {
+		of   int
+		goal goal
+	}{{50, upperBound(2, " ms")}, {99, upperBound(15, " ms")}} {
+		v := ms(percentile(added, p.of))
+		b.table.add(row{figure: fmt.Sprintf("added time to first token at c=%d, p%d", callers, p.of), parley: fmt.Sprintf("%.1f ms", v), value: v, goal: p.goal})
+	}
+	b.note("first token: %d replies", len(added))
 	return nil
 }
 
-// idle has many readers follow a reply that does not come.
-func (s *server) idle(ctx context.Context, out io.Writer) error {
-	run, stop, err := s.hanging(ctx)
+// idle measures the memory of followers of a reply that does not come.
+func (b *bench) idle(ctx context.Context) error {
+	n := 10_000
+	if *quick {
+		n = 2000
+	}
+	s, u, err := b.startStreaming("followers")
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	defer s.stop()
+	run, stop, err := s.hang(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	time.Sleep(3 * time.Second) // the garbage of what was before
+	rest := b.seconds(3)
+	time.Sleep(rest)
 	before, err := s.rss()
 	if err != nil {
 		return err
 	}
-	request := fmt.Sprintf("GET /api/chat/messages/%s/stream HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n", run, s.tokens[0])
-	var conns []net.Conn
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	first := make([]byte, 4096)
-	for range *followers {
-		conn, err := (&net.Dialer{Timeout: readyTimeout}).DialContext(ctx, "tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			return err
-		}
-		conns = append(conns, conn)
-		if _, err := io.WriteString(conn, request); err != nil {
-			return err
-		}
-		n, err := conn.Read(first)
-		if err != nil {
-			return err
-		}
-		if !bytes.HasPrefix(first[:n], []byte("HTTP/1.1 200")) {
-			return fmt.Errorf("answered %q", first[:n])
-		}
+	conns, err := s.follow(ctx, run, n)
+	defer closeAll(conns)
+	if err != nil {
+		return err
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(rest)
 	after, err := s.rss()
 	if err != nil {
 		return err
 	}
-	begun, _, err := s.cpu()
+	begun, err := s.cpu()
 	if err != nil {
 		return err
 	}
-	const watched = 10 * time.Second
-	time.Sleep(watched)
-	ended, _, err := s.cpu()
+	time.Sleep(rest)
+	ended, err := s.cpu()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Readers: %d follow one reply that does not come\n\n| | |\n|---|---|\n", *followers)
-	fmt.Fprintf(out, "| server memory without and with them | %d MiB, %d MiB |\n", before>>20, after>>20)
-	fmt.Fprintf(out, "| a reader | %.1f KiB |\n", float64(after-before)/1024/float64(*followers))
-	fmt.Fprintf(out, "| server CPU while nothing happens | %.2f %% of a core |\n", 100*float64(ended-begun)/float64(watched))
+	closeAll(conns)
+	time.Sleep(2 * rest)
+	left, err := s.rss()
+	if err != nil {
+		return err
+	}
+	kib := float64(after-before) / 1024 / float64(n)
+	b.table.add(row{figure: fmt.Sprintf("memory of an idle follower (%d)", n), parley: fmt.Sprintf("%.1f KiB", kib), value: kib,
+		goal: goal{bound: 12, upper: true, unit: " KiB", stretch: 8}})
+	b.table.section("## Idle followers\n\n%d connections follow one reply that does not come. Without the kernel's socket buffers.\n\n| | |\n|---|---|\n"+
+		"| memory without, with them, and %v after they left | %s, %s, %s |\n| a follower | %.1f KiB |\n| server CPU meanwhile | %.1f %% of a core |",
+		n, 2*rest, mib(before), mib(after), mib(left), kib, 100*float64(ended-begun)/float64(rest))
 	return nil
 }
 
-// hanging begins a reply that never comes and returns its id.
-func (s *server) hanging(ctx context.Context) (run string, stop func() error, err error) {
-	resp, err := s.open(ctx, 0, "/api/chat/stream", map[string]any{"content": "!hang"})
-	if err != nil {
-		return "", nil, err
-	}
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
-			continue
+// follow opens connections that follow a run.
+func (s *server) follow(ctx context.Context, run string, n int) (conns []net.Conn, err error) {
+	first := make([]byte, 4096)
+	for i := range n {
+		conn, err := (&net.Dialer{Timeout: readyTimeout}).DialContext(ctx, "tcp", s.addr)
+		if err != nil {
+			return conns, err
 		}
-		var start struct{ RunID string }
-		if err := json.Unmarshal([]byte(data), &start); err != nil {
-			return "", nil, err
+		conns = append(conns, conn)
+		if _, err := conn.Write(appendRequest(nil, "GET", "/api/chat/messages/"+run+"/stream", s.tokens[0], "", nil)); err != nil {
+			return conns, err
 		}
-		return start.RunID, resp.Body.Close, nil
+		if err := conn.SetReadDeadline(time.Now().Add(readyTimeout)); err != nil {
+			return conns, err
+		}
+		got, err := conn.Read(first)
+		if err != nil {
+			return conns, err
+		}
+		if !bytes.HasPrefix(first[:got], []byte("HTTP/1.1 200")) {
+			return conns, fmt.Errorf("follower %d: answered %q", i, first[:got])
+		}
 	}
-	resp.Body.Close()
-	return "", nil, errors.New("the stream did not start")
+	return conns, nil
 }
+
+func closeAll(conns []net.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// hang begins a reply that never comes and returns its id.
+func (s *server) hang(ctx context.Context) (run string, stop func(), err error) {
+	ctx, stop = context.WithCancel(ctx)
+	found := make(chan string, 1)
+	failed := make(chan error, 1)
+	go func() {
+		failed <- s.caller(0).stream(ctx, script(1, time.Hour, 0, "hang"), func(data string) bool {
+			var start struct{ RunID string }
+			if json.Unmarshal([]byte(data), &start) == nil && start.RunID != "" {
+				select {
+				case found <- start.RunID:
+				default:
+				}
+			}
+			return true
+		})
+	}()
+	select {
+	case run = <-found:
+		return run, stop, nil
+	case err = <-failed:
+		stop()
+		return "", nil, errors.Join(errors.New("the stream did not start"), err, io.ErrUnexpectedEOF)
+	}
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

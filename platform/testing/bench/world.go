@@ -26,22 +26,37 @@ import (
 // readyTimeout bounds every step that waits for a process.
 const readyTimeout = 60 * time.Second
 
-// world is what all servers share: a Postgres, the binary and the users.
+// world is what all servers share: a Postgres, the binary, a collector of traces
+// and the users.
 type world struct {
 	dir              string
 	pg               *testenv.Server
-	super            string // URL of the server's superuser
-	role             string // URL of a role that owns nothing yet and may make databases
+	admin            *pgx.Conn // as the server's superuser
+	super            string    // its URL
+	role             string    // URL of a role that owns nothing yet and may make databases
 	bin              string
 	withoutTelemetry string // the binary without telemetry
 	secret           string
-	tokens           []string // a caller each
+	tokens           []string // of user-0, user-1, ...
+	collector        string   // URL that takes spans and keeps none
+	closeCollector   func() error
 	all              []*server
-	n                int
+	databases        int
+	redis            *testenv.Server // while instances are compared
+}
+
+// users is how many users there are, each a caller at most.
+const users = 64
+
+// postgresOptions are those of a Postgres that has a gigabyte to cache with, and
+// makes no checkpoint while something is measured.
+var postgresOptions = []string{
+	"-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB", "-c", "checkpoint_timeout=1h", "-c", "max_connections=300",
+	"-c", "shared_preload_libraries=pg_stat_statements", "-c", "pg_stat_statements.max=10000",
 }
 
 func newWorld(ctx context.Context) (_ *world, err error) {
-	w := &world{secret: random(32)}
+	w := &world{secret: random(32), closeCollector: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -58,13 +73,21 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 			return nil, fmt.Errorf("build parley: %w\n%s", err, out)
 		}
 	}
-	if w.pg, err = testenv.LaunchPostgres(); err != nil {
+	if w.collector, w.closeCollector, err = startCollector(); err != nil {
+		return nil, err
+	}
+	if w.pg, err = testenv.LaunchPostgres(postgresOptions...); err != nil {
 		return nil, err
 	}
 	w.super = w.pg.URL()
-	password := random(16)
-	if err := w.sql(ctx, "CREATE ROLE parley_bench LOGIN CREATEDB PASSWORD '"+password+"'"); err != nil {
+	if w.admin, err = pgx.Connect(ctx, w.super); err != nil {
 		return nil, err
+	}
+	password := random(16)
+	for _, sql := range []string{"CREATE ROLE parley_bench LOGIN CREATEDB PASSWORD '" + password + "'", "CREATE EXTENSION pg_stat_statements"} {
+		if _, err := w.admin.Exec(ctx, sql); err != nil {
+			return nil, err
+		}
 	}
 	u, err := url.Parse(w.super)
 	if err != nil {
@@ -72,7 +95,7 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	}
 	u.User = url.UserPassword("parley_bench", password)
 	w.role = u.String()
-	for i := range loads[len(loads)-1] {
+	for i := range users {
 		mint := exec.CommandContext(ctx, w.bin, "token", "--user", fmt.Sprint("user-", i))
 		mint.Env = append(os.Environ(), "AUTH_SECRET="+w.secret)
 		token, err := mint.Output()
@@ -88,31 +111,25 @@ func (w *world) close() {
 	for _, s := range w.all {
 		s.stop()
 	}
+	if w.admin != nil {
+		w.admin.Close(context.Background())
+	}
 	if w.pg != nil {
 		w.pg.Stop()
 	}
+	w.closeCollector()
 	os.RemoveAll(w.dir)
 }
 
-func (w *world) sql(ctx context.Context, statement string) error {
-	conn, err := pgx.Connect(ctx, w.super)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, statement)
-	return err
-}
-
 // database makes an empty database and returns its URL for the role of as.
-func (w *world) database(ctx context.Context, as string) (string, error) {
+func (w *world) database(as string) (string, error) {
 	u, err := url.Parse(as)
 	if err != nil {
 		return "", err
 	}
-	w.n++
-	name := fmt.Sprint("bench_", w.n)
-	if err := w.sql(ctx, "CREATE DATABASE "+name+" OWNER "+u.User.Username()); err != nil {
+	w.databases++
+	name := fmt.Sprint("bench_", w.databases)
+	if _, err := w.admin.Exec(context.Background(), "CREATE DATABASE "+name+" OWNER "+u.User.Username()); err != nil {
 		return "", err
 	}
 	u.Path = "/" + name
@@ -122,43 +139,82 @@ func (w *world) database(ctx context.Context, as string) (string, error) {
 // server is a process under load.
 type server struct {
 	name     string
-	url      string
+	addr     string // host:port
 	cmd      *exec.Cmd
 	exited   chan struct{}
 	log      *tail
 	tokens   []string
-	baseline bool
+	baseline bool   // it has no conversations of its own, but those of baseline.Group2
 	admin    string // host:port of its profiles, "" if it has none
 
-	pg       *testenv.Server // which all share, and one loads at a time
-	database string          // its own there, as a URL
+	peers    []*server // other instances on the same database
+	world    *world
+	database string // its own in the world's Postgres, as a URL; "" if it has none
 	settled  bool
 }
 
-// startParley starts Parley as it ships, but for limits that a benchmark would
-// run into and a provider that answers at once.
-func (w *world) startParley(name, bin, as string, env ...string) (*server, error) {
-	db, err := w.database(context.Background(), as)
-	if err != nil {
-		return nil, err
+// features turns on all that costs something: the audit chain and recovery always
+// are; here are limits, budgets and traces of every tenth request. A provider that
+// answers at once, and bounds that no load reaches, so that nothing is refused.
+func (w *world) features() []string {
+	return append([]string{
+		"AUTH_SECRET=" + w.secret, "LOG_FORMAT=json", "AI_PROVIDERS=demo", "DEMO_DELAY=0s",
+		"RATE_LIMIT_AUTHENTICATED=100000000", "MAX_CONCURRENT_REPLIES=1000000", "AI_MAX_CONCURRENCY=10000",
+		"BUDGET_TOKENS_DAY=1000000000000", "BUDGET_TOKENS_MONTH=1000000000000", "BUDGET_USD_DAY=1000000", "BUDGET_USD_MONTH=1000000",
+	}, w.tracing()...)
+}
+
+func (w *world) tracing() []string {
+	return []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + w.collector, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.1",
 	}
-	admin, err := freeAddr()
-	if err != nil {
-		return nil, err
+}
+
+// startParley starts Parley with all features on a new database, unless env names
+// one.
+func (w *world) startParley(name string, env ...string) (*server, error) {
+	return w.startBinary(w.bin, name, env...)
+}
+
+func (w *world) startBinary(bin, name string, env ...string) (*server, error) {
+	db := ""
+	for _, e := range env {
+		if value, ok := strings.CutPrefix(e, "DATABASE_URL="); ok {
+			db = value
+		}
 	}
-	s, err := w.start(name, []string{bin, "serve"}, "/api/health", append([]string{
-		"DATABASE_URL=" + db, "MIGRATE_ON_START=true", "AUTH_SECRET=" + w.secret, "ADMIN_ADDR=" + admin,
-		"RATE_LIMIT_AUTHENTICATED=1000000", "AI_PROVIDERS=demo", "DEMO_DELAY=0s", "AI_MAX_CONCURRENCY=10000",
-		"LOG_FORMAT=json", "DATA_DIR=" + w.dir,
-	}, env...))
+	if db == "" {
+		var err error
+		if db, err = w.database(w.role); err != nil {
+			return nil, err
+		}
+	}
+	dir := filepath.Join(w.dir, fmt.Sprint("data-", len(w.all)))
+	env = append([]string{"DATABASE_URL=" + db, "MIGRATE_ON_START=true", "DATA_DIR=" + dir}, env...)
+	s, err := w.startServe(bin, name, env...)
 	if s != nil {
-		s.admin, s.database = admin, db
+		s.database = db
 	}
 	return s, err
 }
 
+// startServe runs parley serve with all features and more settings.
+func (w *world) startServe(bin, name string, env ...string) (*server, error) {
+	admin, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	s, err := w.start(name, []string{bin, "serve"}, "/api/health", append(append(w.features(), "ADMIN_ADDR="+admin), env...))
+	if s != nil {
+		s.admin = admin
+	}
+	return s, err
+}
+
+// startBaseline starts a server of the package baseline.
 func (w *world) startBaseline(name string) (*server, error) {
-	db, err := w.database(context.Background(), w.role)
+	db, err := w.database(w.role)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +222,7 @@ func (w *world) startBaseline(name string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := w.start(name, []string{self, "baseline"}, "/", []string{"DATABASE_URL=" + db})
+	s, err := w.start(name+" baseline", []string{self, "baseline", name}, "/", []string{"DATABASE_URL=" + db})
 	if s != nil {
 		s.baseline, s.database = true, db
 	}
@@ -178,8 +234,7 @@ func (w *world) start(name string, command []string, probe string, env []string)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, url: "http://" + addr, exited: make(chan struct{}), tokens: w.tokens, pg: w.pg,
-		log: &tail{}}
+	s := &server{name: name, addr: addr, exited: make(chan struct{}), tokens: w.tokens, world: w, log: &tail{}}
 	s.cmd = exec.Command(command[0], command[1:]...)
 	s.cmd.Env = append([]string{"ADDR=" + addr, "PATH=" + os.Getenv("PATH")}, env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -193,7 +248,7 @@ func (w *world) start(name string, command []string, probe string, env []string)
 		close(s.exited)
 	}()
 	for until := time.Now().Add(readyTimeout); ; time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get(s.url + probe)
+		resp, err := http.Get("http://" + addr + probe)
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode < 500 {
@@ -216,8 +271,8 @@ func (s *server) trouble(what string) error {
 	return errors.New(what + "; its log ends:\n" + s.log.String())
 }
 
-// tail takes a server's log off its hands, as whatever runs containers does, and
-// keeps the end. A file would be written to the disk on which Postgres waits for
+// tail reads a server's log, as a container runtime does, and keeps the end. A
+// file would be written to the disk on which Postgres waits for
 // its commits.
 type tail struct {
 	mu   sync.Mutex
@@ -241,42 +296,71 @@ func (t *tail) String() string {
 }
 
 func (s *server) stop() {
+	for _, p := range s.peers {
+		p.stop()
+	}
 	s.cmd.Process.Kill()
 	<-s.exited
 }
 
-// cpu is the processor time that the server has used, and the database.
-func (s *server) cpu() (own, database time.Duration, err error) {
-	own, _, err = processorTime(s.cmd.Process.Pid)
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, pid := range s.pg.Processes() {
-		spent, reaped, err := processorTime(pid)
+// cpu is the processor time that the server has used.
+func (s *server) cpu() (time.Duration, error) { return processorTime(s.cmd.Process.Pid) }
+
+// postgresCPU is the processor time that Postgres has used with all its processes.
+func (w *world) postgresCPU() (spent time.Duration, err error) {
+	for i, pid := range w.pg.Processes() {
+		t, err := processorTime(pid)
 		if err != nil {
-			continue // a session that has just ended: its parent has its time
+			continue // a session that has just ended: the parent has its time
 		}
-		database += spent + reaped
+		spent += t
+		if i == 0 {
+			ended, err := childrenTime(pid)
+			if err != nil {
+				return 0, err
+			}
+			spent += ended
+		}
 	}
-	return own, database, nil
+	return spent, nil
 }
 
-// processorTime is what a process has used, and those of its children that have ended.
-func processorTime(pid int) (own, children time.Duration, err error) {
+// processorTime is what the threads of a process have used, to the nanosecond.
+func processorTime(pid int) (spent time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		return 0, fmt.Errorf("process %d has no threads", pid)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		spent += time.Duration(ns)
+	}
+	return spent, nil
+}
+
+// childrenTime is what the children of a process used that have ended.
+func childrenTime(pid int) (spent time.Duration, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var times [4]time.Duration // user, system, and both of the children, in hundredths of a second
-	for i, f := range fields[11:15] {
+	for _, f := range fields[13:15] { // user and system, in hundredths of a second
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		times[i] = time.Duration(n) * 10 * time.Millisecond
+		spent += time.Duration(n) * 10 * time.Millisecond
 	}
-	return times[0] + times[1], times[2] + times[3], nil
+	return spent, nil
 }
 
 // rss is the server's resident memory in bytes, the kernel's buffers of its

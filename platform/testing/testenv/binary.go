@@ -18,6 +18,7 @@ var packages = map[string]string{
 	"postgres":     "postgresql",
 	"psql":         "postgresql-client",
 	"pg_dump":      "postgresql-client",
+	"pgbench":      "postgresql",
 	"pgbouncer":    "pgbouncer",
 	"redis-server": "redis-server",
 	"prometheus":   "prometheus",
@@ -43,6 +44,9 @@ func Binary(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// Program is Binary outside any test.
+func Program(name string) (string, error) { return find(name) }
 
 func find(name string) (string, error) {
 	if path, ok := lookup(name); ok {

@@ -1,0 +1,387 @@
+//go:build e2e
+
+package incidents
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.yaml.in/yaml/v3"
+
+	"parley/adapters/providers/stub"
+	"parley/dashboards/check"
+	"parley/platform/testing/testenv"
+	"parley/platform/testing/testworld"
+)
+
+// world is two instances behind the bundled proxy, a load of users, and the monitoring
+// with compressed rules. The instances run as the role of deploy/postgres/roles.sql.
+type world struct {
+	*testworld.World
+	t          *testing.T
+	root       string
+	proxy      string
+	proxyAddr  string
+	prometheus check.Prometheus
+	reader     string // URL of the database for the role of dashboards
+	targets    string // file with further targets of Prometheus
+	bin        string // directory of the commands that runbooks use
+	blobs      string // directory of files
+	small      string // file system of the tablespace
+	received   *receiver
+	openai     atomic.Pointer[stub.Script]
+	anthropic  atomic.Pointer[stub.Script]
+	paused     atomic.Bool // the load
+}
+
+const (
+	defaultModel = "gpt-5-mini"
+	idleModel    = "gpt-5" // nobody uses it
+	claude       = "claude-sonnet-5"
+)
+
+func newWorld(t *testing.T, mutate func(name string, content []byte) []byte) *world {
+	w := &world{t: t, root: testworld.Root(t), blobs: t.TempDir(), received: newReceiver(t)}
+	w.heal()
+	w.World = testworld.Start(t, func(c stub.Call) stub.Reply {
+		script := &w.openai
+		if c.Provider == stub.Anthropic {
+			script = &w.anthropic
+		}
+		return (*script.Load())(c)
+	},
+		"DB_MAX_CONNS=10", "BLOB_URL=file://"+w.blobs, "TRUSTED_PROXIES=1", "RATE_LIMIT_AUTHENTICATED=3000", "RATE_LIMIT_API_KEY=30", "MAX_CONCURRENT_REPLIES=0",
+		"OPENAI_MODEL="+defaultModel+","+idleModel, "ANTHROPIC_MODEL="+claude,
+		"AI_FIRST_TOKEN_TIMEOUT=30s", "SHUTDOWN_TIMEOUT=5s")
+	w.psql("-f", filepath.Join(w.root, "deploy/postgres/roles.sql"))
+	w.reader = w.ReaderURL()
+	w.Env = append(w.Env, "DATABASE_URL="+w.appURL())
+	w.One, w.Two = w.NewInstance("INSTANCE=parley-1"), w.NewInstance("INSTANCE=parley-2")
+	w.proxyAddr = testworld.FreeAddr(t)
+	w.proxy = testworld.StartProxy(t, w.proxyAddr, testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two))
+	w.prometheus = w.startMonitoring(mutate)
+	w.bin = w.commands()
+	w.startLoad()
+	return w
+}
+
+func (w *world) appURL() string {
+	return strings.Replace(w.Postgres.URL(), "parley@", "parley_app@", 1)
+}
+
+// heal makes both providers answer well.
+func (w *world) heal() {
+	w.setProviders(well, well)
+}
+
+func (w *world) setProviders(openai, anthropic stub.Script) {
+	w.openai.Store(&openai)
+	w.anthropic.Store(&anthropic)
+}
+
+// well answers within a fifth of a second.
+func well(c stub.Call) stub.Reply {
+	r := stub.Directives(c)
+	r.Delay = time.Duration(20+c.N*37%150) * time.Millisecond
+	if r.Pace == 0 {
+		r.Pace = 3 * time.Millisecond
+	}
+	r.Header = headroom(c, 0.7)
+	return r
+}
+
+// headroom is what a provider says of its own limits.
+func headroom(c stub.Call, ratio float64) map[string]string {
+	left := func(limit float64) string { return fmt.Sprint(int(limit * ratio)) }
+	if c.Provider == stub.Anthropic {
+		return map[string]string{
+			"anthropic-ratelimit-requests-limit": "1000", "anthropic-ratelimit-requests-remaining": left(1000),
+			"anthropic-ratelimit-tokens-limit": "100000", "anthropic-ratelimit-tokens-remaining": left(100000),
+		}
+	}
+	return map[string]string{
+		"x-ratelimit-limit-requests": "1000", "x-ratelimit-remaining-requests": left(1000),
+		"x-ratelimit-limit-tokens": "100000", "x-ratelimit-remaining-tokens": left(100000),
+	}
+}
+
+// psql runs psql as the owner of the tables.
+func (w *world) psql(args ...string) string {
+	w.t.Helper()
+	out, err := exec.Command(testenv.Binary(w.t, "psql"), append([]string{w.Postgres.URL(), "-v", "ON_ERROR_STOP=1", "-qAt"}, args...)...).CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("psql %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// connect opens a connection to the database that ends with the test.
+func (w *world) connect(url string) *pgx.Conn {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// startMonitoring starts Prometheus and Alertmanager as deploy/prometheus.yaml and
+// dashboards/alerts/alertmanager.yaml say, with addresses of this machine and
+// compressed rules.
+func (w *world) startMonitoring(mutate func(string, []byte) []byte) check.Prometheus {
+	read := func(path string) []byte {
+		content, err := os.ReadFile(filepath.Join(w.root, path))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if mutate != nil {
+			content = mutate(path, content)
+		}
+		return content
+	}
+	routes, err := CompressRoutes(read("dashboards/alerts/alertmanager.yaml"), w.received.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	alertmanager := testworld.StartAlertmanager(w.t, string(routes))
+
+	dir, addr := w.t.TempDir(), testworld.FreeAddr(w.t)
+	w.targets = filepath.Join(dir, "targets.json")
+	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
+		rules, err := CompressRules(read("dashboards/alerts/" + name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), rules, 0o644)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	text := strings.NewReplacer("parley-1:9464", w.One.Admin, "parley-2:9464", w.Two.Admin, "localhost:9090", addr,
+		"alertmanager:9093", strings.TrimPrefix(alertmanager, "http://")).Replace(string(read("deploy/prometheus.yaml")))
+	var config map[string]any
+	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
+		w.t.Fatal(err)
+	}
+	config["global"] = map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+	config["rule_files"] = []string{dir + "/slos.yaml", dir + "/alerts.yaml"}
+	config["scrape_configs"] = append(config["scrape_configs"].([]any), map[string]any{
+		"job_name": "alone", "file_sd_configs": []any{map[string]any{"files": []string{w.targets}, "refresh_interval": "1s"}},
+	})
+	out, err := yaml.Marshal(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.scrape()
+	return check.Prometheus{URL: testworld.StartPrometheus(w.t, addr, string(out), "--enable-feature=exemplar-storage",
+		"--web.enable-admin-api", "--rules.alert.resend-delay=1s")}
+}
+
+// scrape replaces the targets of the job "alone".
+func (w *world) scrape(targets ...string) {
+	if targets == nil {
+		targets = []string{}
+	}
+	content, _ := json.Marshal([]any{map[string]any{"targets": targets}})
+	if err := os.WriteFile(w.targets+".new", content, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Rename(w.targets+".new", w.targets); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// commands makes a directory with what runbooks call: parley is the built program, and
+// journalctl prints the logs of the instances, which run without systemd here.
+func (w *world) commands() string {
+	dir := w.t.TempDir()
+	for name, script := range map[string]string{
+		"parley":     "#!/bin/sh\nexec '" + w.Program + "' \"$@\"\n",
+		"journalctl": "#!/bin/sh\nexec tail -q -n 400 '" + w.One.Log.Name() + "' '" + w.Two.Log.Name() + "'\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// shell runs a command of a runbook where Parley runs: with the settings of an
+// instance in its environment.
+func (w *world) shell(command string, env ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", command)
+	cmd.Env = slices.Concat(w.Env, w.One.Env, []string{"ADDR=" + w.One.Addr, "ADMIN_ADDR=" + w.One.Admin,
+		"PATH=" + w.bin + ":" + os.Getenv("PATH")}, env)
+	out, _ := cmd.CombinedOutput() // what it prints counts; a check may exit with 1
+	return string(out)
+}
+
+// run runs a step of a runbook as written, and returns what the reader sees.
+func (w *world) run(s Step, env ...string) string {
+	switch s.Language {
+	case "promql":
+		series, err := w.prometheus.Instant(w.t.Context(), s.Text, time.Now())
+		if err != nil {
+			return err.Error()
+		}
+		var b strings.Builder
+		for _, one := range series {
+			labels, _ := json.Marshal(one.Labels)
+			fmt.Fprintf(&b, "%s %g\n", labels, one.Points[0].Value)
+		}
+		return b.String()
+	case "sql":
+		out, _ := exec.Command(testenv.Binary(w.t, "psql"), w.reader, "-c", s.Text).CombinedOutput()
+		return string(out)
+	case "sh":
+		return w.shell(HostCommand(s), env...)
+	}
+	return "there is no way to run " + s.Language
+}
+
+// startLoad lets users send, stream and read through the proxy until the test ends.
+func (w *world) startLoad() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	w.t.Cleanup(func() { cancel(); all.Wait() })
+	for i := range 6 {
+		u := w.User(fmt.Sprintf("user-%d", i))
+		all.Go(func() {
+			conversation := ""
+			for n := i; ctx.Err() == nil; n++ {
+				time.Sleep(150 * time.Millisecond)
+				if w.paused.Load() {
+					continue
+				}
+				if n%20 == i || conversation == "" {
+					conversation = u.Do(w.proxy, "POST", "/api/chat/conversations", map[string]any{"title": "a day"}).At("id")
+				}
+				switch n % 4 {
+				case 0, 1:
+					u.Send(w.proxy, "!echo all is well", "conversationId", conversation)
+				case 2:
+					u.Send(w.proxy, "!echo all is well", "conversationId", conversation, "provider", "anthropic", "model", claude)
+				case 3:
+					u.Do(w.proxy, "GET", "/api/chat/messages?limit=20", nil)
+					u.Do(w.proxy, "GET", "/api/chat/conversations?limit=20", nil)
+				}
+			}
+		})
+	}
+}
+
+// firing returns the names of the alerts that fire now.
+func (w *world) firing() []string {
+	resp, err := http.Get(w.prometheus.URL + "/api/v1/alerts")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body struct {
+		Data struct {
+			Alerts []struct {
+				Labels map[string]string
+				State  string
+			}
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+		w.t.Fatal(err)
+	}
+	var out []string
+	for _, a := range body.Data.Alerts {
+		if name := a.Labels["alertname"]; a.State == "firing" && name != watchdog && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+const watchdog = "ChatWatchdog"
+
+// forget deletes all that Prometheus has recorded, as if a month had passed since the
+// last incident: the long windows of the service levels would keep their tickets open.
+func (w *world) forget() {
+	resp, err := http.Post(w.prometheus.URL+`/api/v1/admin/tsdb/delete_series?match[]={__name__=~".%2B"}`, "", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		w.t.Fatalf("delete series: %s", resp.Status)
+	}
+}
+
+// receiver is the pager and the ticket system.
+type receiver struct {
+	url string
+	mu  sync.Mutex
+	got []notification
+}
+
+// notification is an alert that began to fire and reached a receiver.
+type notification struct {
+	at       time.Time
+	receiver string
+	alert    string
+	runbook  string
+}
+
+func newReceiver(t *testing.T) *receiver {
+	r := &receiver{}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: r}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	r.url = "http://" + l.Addr().String()
+	return r
+}
+
+func (r *receiver) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
+	var body struct {
+		Alerts []struct {
+			Status              string
+			Labels, Annotations map[string]string
+		}
+	}
+	if json.NewDecoder(req.Body).Decode(&body) != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range body.Alerts {
+		if a.Status == "firing" && a.Labels["alertname"] != watchdog {
+			r.got = append(r.got, notification{time.Now(), strings.TrimPrefix(req.URL.Path, "/"), a.Labels["alertname"], a.Annotations["runbook_url"]})
+		}
+	}
+}
+
+// since returns what was received after a moment, in its order.
+func (r *receiver) since(t time.Time) []notification {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.got, func(n notification) bool { return n.at.After(t) })
+	if i < 0 {
+		return nil
+	}
+	return slices.Clone(r.got[i:])
+}

@@ -1,0 +1,90 @@
+package testworld
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"parley/platform/testing/testenv"
+)
+
+// start runs a program until the test ends; ready is a URL that answers 200 once it
+// serves.
+func start(t testing.TB, ready, program string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(testenv.Binary(t, program), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait(); log.Close() })
+	await(t, ready, log.Name())
+}
+
+// write writes a file into a directory of the test.
+func write(t testing.TB, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// StartPrometheus starts a Prometheus at addr with a configuration, and returns its URL.
+func StartPrometheus(t testing.TB, addr, config string, args ...string) string {
+	t.Helper()
+	path := write(t, "prometheus.yaml", config)
+	start(t, "http://"+addr+"/-/ready", "prometheus", append([]string{"--config.file=" + path,
+		"--storage.tsdb.path=" + filepath.Join(filepath.Dir(path), "data"), "--web.listen-address=" + addr}, args...)...)
+	return "http://" + addr
+}
+
+// StartAlertmanager starts an Alertmanager with a configuration, and returns its URL.
+func StartAlertmanager(t testing.TB, config string) string {
+	t.Helper()
+	path, addr := write(t, "alertmanager.yaml", config), FreeAddr(t)
+	start(t, "http://"+addr+"/-/ready", "prometheus-alertmanager", "--config.file="+path,
+		"--storage.path="+filepath.Join(filepath.Dir(path), "data"), "--web.listen-address="+addr, "--cluster.listen-address=")
+	return "http://" + addr
+}
+
+// ProxyConfig returns the bundled configuration of HAProxy with addresses of this
+// machine: the proxy listens at addr, in front of one and two.
+func ProxyConfig(t testing.TB, addr string, one, two *Instance) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(Root(t), "deploy/haproxy.cfg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := string(content)
+	for old, new := range map[string]string{
+		"bind :8080":                    "bind " + addr,
+		"check port 9464 ":              "check ",
+		"maxconn 20000":                 "maxconn 1000", // of more descriptors than a test may have
+		" resolvers docker\n":           "\n",
+		"server parley-1 parley-1:8080": fmt.Sprintf("server parley-1 %s check port %s", one.Addr, port(one.Admin)),
+		"server parley-2 parley-2:8080": fmt.Sprintf("server parley-2 %s check port %s", two.Addr, port(two.Admin)),
+	} {
+		if strings.Count(conf, old) != 1 {
+			t.Fatalf("haproxy.cfg has no %q", old)
+		}
+		conf = strings.Replace(conf, old, new, 1)
+	}
+	return conf
+}
+
+// StartProxy starts HAProxy at addr with a configuration, which ProxyConfig has made,
+// and returns its URL.
+func StartProxy(t testing.TB, addr, config string) string {
+	t.Helper()
+	start(t, "http://"+addr+"/api/health", "haproxy", "-f", write(t, "haproxy.cfg", config))
+	return "http://" + addr
+}
