@@ -131,6 +131,9 @@ type Expiry interface {
 	// ExpireThreads deletes messages of default threads older than a moment,
 	// with the runs that answered them, at most n messages. It returns how many.
 	ExpireThreads(ctx context.Context, before time.Time, n int) (int, error)
+	// ExpireShares deletes at most n shares that have expired at now. It returns
+	// how many.
+	ExpireShares(ctx context.Context, now time.Time, n int) (int, error)
 	// ExpireErased deletes what is remembered of erased users and is not needed
 	// any more at now. It returns how many rows.
 	ExpireErased(ctx context.Context, now time.Time) (int, error)

@@ -23,7 +23,7 @@ import (
 type Field struct {
 	In   string // path, query, header, body, file
 	Name string
-	// Ref says what the value identifies: "conversation", "message", "file", each with
+	// Ref says what the value identifies: "conversation", "message", "file", "share", "share token", each with
 	// "new" before it when the caller chooses it, or "" when it is no id. A
 	// request with the id of another user must reveal nothing about it.
 	Ref    string

@@ -20,11 +20,15 @@ type Access int
 
 // The kinds of access.
 const (
-	Public Access = iota // no credential, no limit
-	Reads                // changes nothing
-	Writes               // changes something, but asks no provider
-	Sends                // asks for a reply: counts against the tier's limit
+	Public        Access = iota // no credential, no limit
+	PublicLimited               // no credential; counts against a limit of the address
+	Reads                       // changes nothing
+	Writes                      // changes something, but asks no provider
+	Sends                       // asks for a reply: counts against the tier's limit
 )
+
+// NeedsCredential reports whether a request must come from a known caller.
+func (a Access) NeedsCredential() bool { return a >= Reads }
 
 func (a Access) scope() access.Scope {
 	if a == Reads {
@@ -122,13 +126,17 @@ func Handle[Wire, In, Out any](
 
 // handler puts the middlewares before an operation and makes go-kit serve it.
 // What is refused is refused in this order: credential, origin, kill switch,
-// coarse limit, scope, the tier's limit, input, open streams. The body is not
+// coarse limit, scope, the tier's limit, input, open streams. Of a public route
+// these are the kill switch and the limit of the address, or none. The body is not
 // read before its turn comes.
 func (a *API) handler(
 	route Route, decode kitendpoint.Middleware, invoke kitendpoint.Endpoint, encode func(context.Context, *Response, any) error,
 ) http.Handler {
 	middlewares := []kitendpoint.Middleware{a.instrument, decode}
-	if route.Access != Public {
+	switch {
+	case route.Access == PublicLimited:
+		middlewares = []kitendpoint.Middleware{a.checkAddress, a.instrument, decode}
+	case route.Access.NeedsCredential():
 		middlewares = []kitendpoint.Middleware{
 			a.authenticate, a.checkOrigin, a.checkRequest, a.checkScope, a.consumeSend, a.instrument, decode, a.limitStreams, a.recheck,
 		}

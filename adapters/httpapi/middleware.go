@@ -43,6 +43,17 @@ func (a *API) checkRequest(next kitendpoint.Endpoint) kitendpoint.Endpoint {
 	})
 }
 
+// checkAddress applies the kill switch and the limit of the address to a request
+// without a credential. What it answers is neither cached nor indexed by search
+// engines: it can end at any time.
+func (a *API) checkAddress(next kitendpoint.Endpoint) kitendpoint.Endpoint {
+	return middleware(next, func(ctx context.Context, req *request) error {
+		req.header.Set("Cache-Control", "no-store")
+		req.header.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
+		return a.Gate.CheckAddress(ctx, req.Caller)
+	})
+}
+
 // checkScope refuses a credential that does not cover the route. It comes
 // behind the coarse limit, because each refusal is audited.
 func (a *API) checkScope(next kitendpoint.Endpoint) kitendpoint.Endpoint {

@@ -88,7 +88,7 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + refusedName(status, r.PlainRefusals)})
 	}
 	op.Security = openapi3.NewSecurityRequirements()
-	if r.Access != Public {
+	if r.Access.NeedsCredential() {
 		op.Security.With(openapi3.NewSecurityRequirement().Authenticate("bearer")).
 			With(openapi3.NewSecurityRequirement().Authenticate("cookie"))
 	}
@@ -121,10 +121,12 @@ func (r Route) refusals() []int {
 	if r.Media != MediaAny {
 		out = append(out, http.StatusNotAcceptable)
 	}
-	if r.Access == Public {
-		return out
+	if r.Access != Public {
+		out = append(out, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	}
-	out = append(out, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
+	if r.Access.NeedsCredential() {
+		out = append(out, http.StatusUnauthorized, http.StatusForbidden)
+	}
 	for _, f := range r.Fields {
 		switch {
 		case f.chosen() && f.In != "path":

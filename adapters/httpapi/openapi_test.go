@@ -230,7 +230,7 @@ func TestOpenAPI(t *testing.T) {
 		if len(inputs) > 0 {
 			t.Errorf("%s: %v are described and not read", route.Label(), inputs)
 		}
-		if public := len(*op.Security) == 0; public != (route.Access == httpapi.Public) {
+		if public := len(*op.Security) == 0; public == route.Access.NeedsCredential() {
 			t.Errorf("%s: public in the description: %t", route.Label(), public)
 		}
 	}
@@ -287,7 +287,7 @@ func TestOpenAPI_Answers(t *testing.T) {
 			note(route, b.do("ann", route.Method, target, `{"`+strings.Repeat("x", most)+`":1}`)).must(413)
 			note(route, b.do("ann", route.Method, target, `{"content":`)).must(400)
 		}
-		if route.Access != httpapi.Public {
+		if route.Access.NeedsCredential() {
 			note(route, b.do("ann", route.Method, target, body, "Cookie", cookie(t, "ann"))).must(400) // and the bearer
 		}
 		if label != "GET /api/chat/live" {
@@ -359,6 +359,22 @@ func TestOpenAPI_Answers(t *testing.T) {
 	play("GET /api/chat/export", "/api/chat/export", "", 200)
 	other := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	play("GET /api/chat/conversations/{id}/export", "/api/chat/conversations/"+other+"/export", "", 200)
+	const shares = "/api/chat/conversations/{id}/shares"
+	talk := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
+	sharesOfTalk := strings.Replace(shares, "{id}", talk, 1)
+	play("POST "+shares, sharesOfTalk, "", 409) // it is empty
+	attached := play("POST /api/chat/files", "/api/chat/files?name=a.txt", "Hello", 201).text("id")
+	play("POST "+messages, messages, `{"content":"Hello","files":["`+attached+`"],"conversationId":"`+talk+`"}`, 201)
+	shared := play("POST "+shares, sharesOfTalk, `{"expiresAt":"2999-12-31T12:00:00Z"}`, 201)
+	play("GET "+shares, sharesOfTalk, "", 200)
+	const link, linked = "/api/share/{token}", "/api/share/{token}/files/{id}"
+	address := "/api/share/" + shared.text("token")
+	play("GET "+link, address, "", 200)
+	tagOfLinked := play("GET "+linked, address+"/files/"+attached, "", 200).header.Get("ETag")
+	play("GET "+linked, address+"/files/"+attached, "", 206, "Range", "bytes=1-2")
+	play("GET "+linked, address+"/files/"+attached, "", 416, "Range", "bytes=100-")
+	play("GET "+linked, address+"/files/"+attached, "", 304, "If-None-Match", tagOfLinked)
+	play("DELETE /api/chat/shares/{id}", "/api/chat/shares/"+shared.text("id"), "", 204)
 	const files, file = "/api/chat/files", "/api/chat/files/{id}"
 	stored := play("POST "+files, files+"?id=f&name=a.txt", "Hello", 201).text("id")
 	play("POST "+files, files+"?id=f", "Hello", 409)

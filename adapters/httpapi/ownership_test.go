@@ -79,6 +79,7 @@ func ownership(t *testing.T, b *bench) {
 		"reply":           sent.text("assistantMessage", "id"),
 		"default message": loose.text("userMessage", "id"),
 		"default reply":   loose.text("assistantMessage", "id"),
+		"share":           b.do("alice", "POST", "/api/chat/conversations/"+conversation+"/shares", "").must(201).text("id"),
 		"file":            b.do("alice", "POST", "/api/chat/files?name=secret.txt", "the secret file of Alice").must(201).text("id"),
 	}
 	before := b.dump("alice")
@@ -145,7 +146,7 @@ func TestRoutes_RefuseStrangers(t *testing.T) { onBoth(t, refuseStrangers) }
 
 func refuseStrangers(t *testing.T, b *bench) {
 	for _, route := range b.api.Routes() {
-		if route.Access == httpapi.Public {
+		if !route.Access.NeedsCredential() {
 			continue
 		}
 		target, body := fill(route, httpapi.Field{}, "")
@@ -189,7 +190,7 @@ func eachScope(t *testing.T, b *bench) {
 		scopes := keys[name]
 		key := b.key(user, scopes...)
 		for _, route := range b.api.Routes() {
-			if route.Access == httpapi.Public || route.Path == "/api/chat/account" && name != "read" {
+			if !route.Access.NeedsCredential() || route.Path == "/api/chat/account" && name != "read" {
 				continue // the account would be gone, and the key with it
 			}
 			t.Run(name+"/"+route.Label(), func(t *testing.T) {

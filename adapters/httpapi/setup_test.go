@@ -160,7 +160,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	erasing := appaudit.New(appaudit.Deps{
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
 	}, appaudit.Options{})
-	talks := &conversations.Service{History: b.store, Feedback: b.store, Audit: b.store, Feed: feed, Observer: b, Now: time.Now, NewID: newID}
+	talks := &conversations.Service{History: b.store, Feedback: b.store, ShareStore: b.store, Audit: b.store, Feed: feed, Observer: b, Now: time.Now, NewID: newID}
 	b.openFiles(s)
 	erasing.UserCaches = append(erasing.UserCaches, b.files)
 	b.wires = [][]httpapi.Endpoint{rest.Routes(rest.Services{
@@ -408,6 +408,7 @@ func (b *bench) dump(user string) string {
 		"SELECT * FROM chat_messages WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM chat_runs WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM chat_feedback WHERE user_id = $1 ORDER BY message_id",
+		"SELECT * FROM chat_shares WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM chat_files WHERE user_id = $1 ORDER BY id",
 		"SELECT * FROM audit_logs WHERE user_id = $1 ORDER BY id",
 	} {

@@ -49,7 +49,7 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 		method := methodLabel(r.Method)
 		ctx := ob.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 		ctx, span := ob.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-			keyMethod.String(method), keyPath.String(r.URL.Path), keyRequest.String(id)))
+			keyMethod.String(method), keyPath.String(recordedPath(r.URL.Path)), keyRequest.String(id)))
 		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id))
 		ob.active.Add(1)
 		rec := &recorder{ResponseWriter: w, streams: ob.streamOpened}
@@ -109,6 +109,16 @@ func (ob *Observer) requestFinished(r *http.Request, rec *recorder, method strin
 		slog.String("method", method), slog.String("route", route), slog.Int("status", rec.status),
 		slog.Int64("bytes", rec.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 	})
+}
+
+// recordedPath returns a request's path for its span. What follows /share/ is the
+// token of a share, a secret, so that the rest is left out.
+func recordedPath(path string) string {
+	const share = "/share/"
+	if i := strings.Index(path, share); i >= 0 {
+		return path[:i+len(share)] + "..."
+	}
+	return path
 }
 
 // requestLabels are the labels of the duration of a request.

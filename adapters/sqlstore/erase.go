@@ -90,8 +90,9 @@ func insertErasedUser(e ports.Erasure) pipeline.Stmt {
 
 // erasable are the tables of which a user may have many rows, in the order in
 // which references allow to empty them. The other tables of a user refer to
-// chat_users, and their rows are deleted with the user's.
-var erasable = []string{"chat_messages", "chat_files", "chat_runs", "chat_conversations"}
+// chat_users, and their rows are deleted with the user's. Shares come first: what
+// is being erased is not shown any more.
+var erasable = []string{"chat_shares", "chat_messages", "chat_files", "chat_runs", "chat_conversations"}
 
 // EraseSome deletes at most n rows of each table, and at last the user. It
 // deletes nothing of a user whose erasure is not declared, or no longer: a user

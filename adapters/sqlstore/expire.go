@@ -75,6 +75,24 @@ func (s *Store) ExpireThreads(ctx context.Context, before time.Time, n int) (gon
 	return gone, err
 }
 
+// ExpireShares deletes shares that have expired.
+func (s *Store) ExpireShares(ctx context.Context, now time.Time, n int) (gone int, err error) {
+	err = s.write(ctx, "expire_shares", allUsers, func(ctx context.Context, tx bun.IDB) error {
+		var due []rows.Share
+		err := tx.NewSelect().Model(&due).Column("user_id", "id").Where("expires_at <= ?", rows.Time(now)).Limit(int64(n)).Scan(ctx)
+		if gone = len(due); err != nil || gone == 0 {
+			return err
+		}
+		keys := make([][]string, len(due))
+		for i, share := range due {
+			keys[i] = []string{share.UserID, share.ID}
+		}
+		_, err = tx.NewRaw("DELETE FROM chat_shares WHERE (user_id, id) IN (?)", tuples(keys)).Exec(ctx)
+		return err
+	})
+	return gone, err
+}
+
 // ExpireErased deletes what is remembered of erased users and has expired.
 func (s *Store) ExpireErased(ctx context.Context, now time.Time) (gone int, err error) {
 	err = s.write(ctx, "expire_erased", allUsers, func(ctx context.Context, tx bun.IDB) error {

@@ -14,6 +14,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/domain/fault"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 )
@@ -172,6 +173,22 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 	_, _, err = store.SetFeedback(ctx, "ann", "runx", chat.Feedback{Rating: chat.Up}, entry("f1"))
 	check(err)
 	check(store.DeleteFeedback(ctx, "ann", "runx", entry("f2")))
+	share := chat.Share{ID: "s", UserID: "ann", ConversationID: "c", LeafID: "runx", CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
+	check(store.CreateShare(ctx, share, func(int) error { return nil }, entry("s1")))
+	for _, of := range []string{"c", ""} {
+		_, err = store.Shares(ctx, "ann", of, now)
+		check(err)
+	}
+	_, _, err = store.SharedBranch(ctx, share.Digest, now, 5)
+	check(err)
+	_, err = store.SharedFile(ctx, share.Digest, now, "f")
+	if !fault.Is(err, fault.NotFound) {
+		t.Fatal(err)
+	}
+	check(store.DeleteShare(ctx, "ann", "s", entry("s2")))
+	check(store.CreateShare(ctx, share, func(int) error { return nil }, entry("s3")))
+	_, err = store.ExpireShares(ctx, now.Add(2*time.Hour), 5)
+	check(err)
 	_, err = store.Conversation(ctx, "ann", "c")
 	check(err)
 	_, _, err = store.Conversations(ctx, "ann", ports.Page{Limit: 5})

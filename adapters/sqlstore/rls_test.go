@@ -83,6 +83,10 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		if _, err := store.DB().Exec("INSERT INTO chat_feedback SELECT user_id, id, 'up', '', created_at FROM chat_messages WHERE user_id = $1", user); err != nil {
 			t.Fatal(err)
 		}
+		share := chat.Share{ID: "share-" + user, UserID: user, ConversationID: "conv-" + user, LeafID: out.UserMessage.ID, Digest: chat.ShareDigest(user), CreatedAt: time.Now()}
+		if err := store.CreateShare(t.Context(), share, func(int) error { return nil }, audited(user, "audit-share-"+user, audit.Success)); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := store.DB().Exec("INSERT INTO chat_message_files SELECT user_id, id, $1 FROM chat_messages WHERE user_id = $2", file.ID, user); err != nil {
 			t.Fatal(err)
 		}

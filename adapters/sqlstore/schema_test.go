@@ -82,6 +82,8 @@ var crossUser = map[string]string{
 	"chat_runs_lease_idx":           "an instance renews its leases, and looks for runs that no instance works on",
 	"chat_users_revoked_idx":        "every instance learns whose sessions were ended",
 	"audit_logs_action_idx":         "operators count actions",
+	"chat_shares_token_key":         "who opens a link does not say whose it is",
+	"chat_shares_expiry_idx":        "the sweeper deletes shares that have ended",
 	"chat_files_blob_idx":           "the sweep compares files with the blob store",
 	"chat_files_unreferenced_idx":   "the sweep deletes uploads to which no message refers",
 	"chat_files_deleted_idx":        "the sweep deletes the blobs of deleted files",

@@ -13,7 +13,7 @@ import (
 // expireBatch is the most rows that one statement reads or deletes.
 const expireBatch = 200
 
-// RetentionWorker deletes what has expired: temporary conversations, what is
+// RetentionWorker deletes what has expired: temporary conversations, shares, what is
 // remembered of erased users and, with Retention, conversations without a new
 // message for that long and messages of default threads that are older.
 type RetentionWorker struct {
@@ -46,7 +46,7 @@ func (w *RetentionWorker) Serve(ctx context.Context) {
 }
 
 // Sweep deletes everything that has expired now and returns how many
-// conversations, messages of default threads and rows of erased users it was.
+// conversations, shares, messages of default threads and rows of erased users it was.
 func (w *RetentionWorker) Sweep(ctx context.Context) (deleted int, err error) {
 	now := w.Now()
 	var before time.Time
@@ -73,6 +73,15 @@ func (w *RetentionWorker) Sweep(ctx context.Context) (deleted int, err error) {
 			w.Feed.Notify(ctx, ports.TopicStop) // ends the replies in them
 		}
 		if len(due) < expireBatch {
+			break
+		}
+	}
+	for {
+		n, err := w.Expiry.ExpireShares(ctx, now, expireBatch)
+		if deleted += n; err != nil {
+			return deleted, err
+		}
+		if n < expireBatch {
 			break
 		}
 	}

@@ -56,7 +56,7 @@ func newBench(t *testing.T, url string) *bench {
 	}
 	b := &bench{T: t, store: store, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	b.Service = &conversations.Service{
-		History: store, Feedback: store, Audit: store, Observer: ports.NopObserver{}, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
+		History: store, Feedback: store, ShareStore: store, Audit: store, Observer: ports.NopObserver{}, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
 	return b
@@ -189,5 +189,29 @@ func TestRetentionWorker_DeletesWhatHasExpired(t *testing.T) {
 		worker.Retention = 0
 		b.now = b.now.Add(1000 * 24 * time.Hour)
 		sweep(0)
+	})
+}
+
+// A share that has ended is deleted, and no other.
+func TestRetentionWorker_DeletesExpiredShares(t *testing.T) {
+	t.Parallel()
+	each(t, func(b *bench) {
+		worker := &conversations.RetentionWorker{Service: b.Service, Expiry: b.store, Observer: b}
+		ann := access.Principal{UserID: "ann"}
+		conversation := b.create("ann", false)
+		b.say("ann", conversation, "one")
+		for _, end := range []time.Time{{}, b.now.Add(time.Hour), b.now.Add(3 * time.Hour)} {
+			if _, err := b.Share(b.Context(), conversations.ShareInput{Principal: ann, ConversationID: conversation, ExpiresAt: end}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.now = b.now.Add(2 * time.Hour)
+		if gone, err := worker.Sweep(b.Context()); err != nil || gone != 1 {
+			b.Errorf("deleted %d, %v", gone, err)
+		}
+		b.now = b.now.Add(-2 * time.Hour) // at which none has expired
+		if left, err := b.Shares(b.Context(), ann, conversation); err != nil || len(left) != 2 {
+			b.Errorf("%d shares are left, %v", len(left), err)
+		}
 	})
 }

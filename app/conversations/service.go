@@ -15,14 +15,15 @@ import (
 
 // Service is safe for concurrent use.
 type Service struct {
-	History  ports.History
-	Feedback ports.Feedback
-	Audit    ports.Audit
-	Accepts  func(chat.Params) error // refuses a model that is not available; nil: accepts all
-	Feed     ports.Feed              // announces stop requests and changes
-	Observer ports.Observer
-	Now      ports.Clock
-	NewID    ports.IDs
+	History    ports.History
+	Feedback   ports.Feedback
+	ShareStore ports.Shares
+	Audit      ports.Audit
+	Accepts    func(chat.Params) error // refuses a model that is not available; nil: accepts all
+	Feed       ports.Feed              // announces stop requests and changes
+	Observer   ports.Observer
+	Now        ports.Clock
+	NewID      ports.IDs
 }
 
 // Create describes a new conversation. ID may be set by the client.

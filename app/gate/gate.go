@@ -106,6 +106,19 @@ func (g *Gate) CheckRequest(ctx context.Context, p access.Principal) (access.Dec
 	return d, err
 }
 
+// CheckAddress applies the kill switch, and the coarse limit of the tier anonymous
+// by address, to a request without a credential.
+func (g *Gate) CheckAddress(ctx context.Context, caller access.Caller) error {
+	err := g.Open()
+	if err == nil {
+		_, err = g.count(ctx, "coarse", "public:"+caller.IP, access.Anonymous, access.CoarseFactor)
+	}
+	if err != nil {
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: access.Anonymous})
+	}
+	return err
+}
+
 // Open returns nil while chat is enabled: the kill switch alone.
 func (g *Gate) Open() error {
 	if g.disabled.Load() {

@@ -28,6 +28,8 @@ const (
 	ActionConversationExpired = "chat.conversation_expired"
 	ActionFeedbackGiven       = "chat.feedback_given"
 	ActionFeedbackDeleted     = "chat.feedback_deleted"
+	ActionShareCreated        = "chat.share_created"
+	ActionShareRevoked        = "chat.share_revoked"
 	ActionExported            = "chat.exported"
 	ActionFileUploaded        = "chat.file_uploaded"
 	ActionFileDeleted         = "chat.file_deleted"
@@ -43,6 +45,7 @@ const (
 const (
 	ResourceMessage      = "chat_message"
 	ResourceConversation = "chat_conversation"
+	ResourceShare        = "chat_share"
 	ResourceFile         = "chat_file"
 	ResourceRoute        = "route"
 	ResourceKey          = "api_key"

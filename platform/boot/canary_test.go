@@ -124,7 +124,7 @@ func TestCanary(t *testing.T) {
 	}
 	p.terminate()
 
-	tokens := []string{mark, strings.TrimPrefix(d.alice, "Authorization: Bearer "), strings.TrimPrefix(d.bob, "Authorization: Bearer ")}
+	tokens := []string{mark, strings.TrimPrefix(d.alice, "Authorization: Bearer "), strings.TrimPrefix(d.bob, "Authorization: Bearer "), d.token}
 	for name, out := range map[string]string{
 		"the log": p.out.String(), "metrics": metrics, "spans": spans.String(), "answers to others": d.others.String(), "the audit": audit.String(),
 	} {
@@ -148,7 +148,7 @@ type canaryDrive struct {
 	t                  *testing.T
 	url, alice, bob    string
 	conversation, asks string
-	reply              string
+	reply, token       string
 	operations         []canaryOperation
 	others             output // answers that were not for the eyes of alice, and refusals
 	asked, succeeded   int
@@ -173,6 +173,14 @@ func (d *canaryDrive) plant() {
 	d.conversation = fmt.Sprint(post("/api/chat/conversations", `{"title":"`+mark+` title","systemPrompt":"`+mark+` system"}`)["id"])
 	sent := post("/api/chat/messages", message("!echo "+mark+" reply", "conversationId", d.conversation, "metadata", map[string]any{"k": mark}))
 	d.asks, d.reply = fmt.Sprint(at(sent, "userMessage", "id")), fmt.Sprint(at(sent, "assistantMessage", "id"))
+
+	if a := call(d.t, "PUT", d.url+"/api/chat/messages/"+d.reply+"/feedback", `{"rating":"down","reason":"`+mark+`"}`, d.alice); a.status != http.StatusOK {
+		d.t.Fatalf("%d %s", a.status, a.body)
+	}
+	d.token = fmt.Sprint(post("/api/chat/conversations/"+d.conversation+"/shares", "{}")["token"])
+	if a := call(d.t, "GET", d.url+"/api/share/"+d.token, ""); a.status != http.StatusOK || !strings.Contains(a.body, mark) {
+		d.t.Fatalf("%d %s", a.status, a.body)
+	}
 
 	var doc struct {
 		Paths map[string]map[string]struct {
@@ -211,7 +219,7 @@ func (d *canaryDrive) everything() {
 	}
 	for _, o := range d.operations {
 		for _, target := range []string{d.conversation, d.asks, d.reply} {
-			path := d.url + strings.Replace(o.path, "{id}", target, 1)
+			path := d.url + strings.NewReplacer("{id}", target, "{token}", mark).Replace(o.path)
 			if len(o.members) > 0 {
 				for kind, text := range content {
 					d.ask(d.alice, o, path, d.body(o, kind, text))
@@ -224,7 +232,7 @@ func (d *canaryDrive) everything() {
 			} else {
 				d.ask(d.alice, o, path, "")
 			}
-			d.ask(d.alice, o, path+"?render="+mark+"&before="+mark+"&limit="+mark+"&after="+mark+"&leaf="+mark, "")
+			d.ask(d.alice, o, path+"?render="+mark+"&before="+mark+"&limit="+mark+"&after="+mark+"&leaf="+mark+"&q="+mark, "")
 			d.ask(d.bob, o, path, d.body(o, "works", "!echo hello"))
 			d.ask("Authorization: Bearer "+mark+"."+mark+"."+mark, o, path, "")
 			d.ask("Cookie: authjs.session-token="+mark, o, path, "")
@@ -247,6 +255,10 @@ func (d *canaryDrive) body(o canaryOperation, kind, text string) string {
 			if !strings.HasPrefix(text, "!echo hello") {
 				members[name] = mark
 			}
+		case "rating":
+			members[name] = "up"
+		case "reason":
+			members[name] = text
 		case "confirm":
 			members[name] = strings.HasPrefix(text, "!echo hello") // bob goes, and leaves the audit of alice
 		case "provider":

@@ -22,6 +22,8 @@ type StoreBundle struct {
 	Audit    ports.Audit
 	Accounts ports.Accounts
 	Feedback ports.Feedback
+	Shares   ports.Shares
+	Expiry   ports.Expiry
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []audit.Entry
 }
@@ -48,6 +50,7 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Output":        outputTests,
 		"Usage":         usageTests,
 		"Feedback":      feedbackTests,
+		"Shares":        shareTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
 	}

@@ -89,7 +89,8 @@ type exportedJSON struct {
 	ExportedAt    string                     `json:"exportedAt"`
 	Usage         usageJSON                  `json:"usage"`
 	Conversations []exportedConversationJSON `json:"conversations"`
-	Files         []fileJSON                 `json:"files"` // their content is at their URLs
+	Files         []fileJSON                 `json:"files"`  // their content is at their URLs
+	Shares        []shareJSON                `json:"shares"` // that have not ended
 }
 
 type exportedConversationJSON struct {
@@ -107,11 +108,16 @@ type export struct {
 	account account
 	entries iter.Seq2[conversations.Exported, error]
 	files   iter.Seq2[chat.File, error]
+	shares  []chat.Share
 }
 
 func (s Services) export(ctx context.Context, c httpapi.Call) (export, error) {
 	used, err := s.usage(ctx, c)
-	return export{c.Principal.UserID, s.Now(), used, s.Conversations.Export(ctx, c.Principal, c.Caller), s.Files.All(ctx, c.Principal)}, err
+	if err != nil {
+		return export{}, err
+	}
+	shares, err := s.Conversations.AllShares(ctx, c.Principal)
+	return export{c.Principal.UserID, s.Now(), used, s.Conversations.Export(ctx, c.Principal, c.Caller), s.Files.All(ctx, c.Principal), shares}, err
 }
 
 var exportEncoder = httpapi.Encoder[export]{Answers: []httpapi.Answer{httpapi.JSONAnswer[exportedJSON](http.StatusOK)}, Encode: encodeExport}
@@ -180,7 +186,7 @@ func encodeExport(_ context.Context, w *httpapi.Response, e export) error {
 			return nil // the client has gone
 		}
 	}
-	io.WriteString(w, "]}\n") //nolint:errcheck // as above
+	io.WriteString(w, `],"shares":`+marshal(sharesOf(e.shares).Shares)+"}\n") //nolint:errcheck // as above
 	return nil
 }
 

@@ -182,7 +182,7 @@ func (k Key) Domain() access.Key {
 var All = []any{
 	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*RunOutput)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
-	(*ErasedUser)(nil), (*ErasedUsage)(nil), (*File)(nil), (*MessageFile)(nil), (*Feedback)(nil),
+	(*ErasedUser)(nil), (*ErasedUsage)(nil), (*File)(nil), (*MessageFile)(nil), (*Feedback)(nil), (*Share)(nil),
 }
 
 // Time is t as the tables keep it.
