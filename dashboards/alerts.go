@@ -1,5 +1,7 @@
 package dashboards
 
+import "strconv"
+
 // spendFloor is the spending per hour, in US dollars, below which no rise is
 // worth a page.
 const minSpendPerHour = "20"
@@ -10,6 +12,13 @@ const ofParley = "and on (job) group by (job) (chat_build_info)"
 func labelled(severity string) [][2]string {
 	return [][2]string{{"severity", severity}, {"team", "chat"}}
 }
+
+// failedByProviders are the outcomes of turns that no provider could answer.
+const failedByProviders = `provider_error|timeout|breaker_open`
+
+// withoutLimiter is the share of decisions that instances make by themselves.
+const withoutLimiter = `sum by (job) (rate(chat_ratelimit_decisions_total{decision=~"fallback_allow|fallback_deny"}[5m]))` + "\n" +
+	`/ (sum by (job) (rate(chat_ratelimit_decisions_total[5m])) > 0)` + "\n> 0.5"
 
 func pages() []Rule {
 	page := labelled("page")
@@ -23,29 +32,72 @@ func pages() []Rule {
 			Description: "Every instance is down, or Prometheus does not reach the admin address. No other alert works meanwhile.",
 		},
 		{
+			Alert: "ChatProxyDown", For: "2m", Labels: page, Board: "parley-overview",
+			Expr:        `max by (job) (up{component="proxy"}) == 0 and on () group (last_over_time(chat_build_info[1d]))`,
+			Summary:     "The proxy cannot be scraped; up is {{ $value }} ({{ $labels.job }})",
+			Description: "Users reach no instance if the proxy is down, however healthy the instances are.",
+		},
+		{
 			Alert: "ChatDependencyDown", For: "2m", Labels: page, Board: "parley-dependencies",
-			Expr:        `max by (job, dependency) (chat_dependency_up{dependency="database"}) == 0`,
+			Expr:        `max by (job, dependency) (chat_dependency_up{dependency=~"database|sessions"}) == 0`,
 			Summary:     "No instance reaches the {{ $labels.dependency }} ({{ $labels.job }}); up is {{ $value }}",
-			Description: "Nothing can be stored or read: sends and history answer 503.",
+			Description: "Without the database nothing can be stored or read. Without the database of sessions users of the app cannot be recognised.",
 		},
 		{
-			Alert: "ChatAllProvidersUnavailable", For: "2m", Labels: page, Board: "parley-providers",
-			Expr:        `max by (job) (chat_breaker_state{state="closed"}) == 0`,
-			Summary:     "{{ $value }} providers are available: every breaker is open ({{ $labels.job }})",
-			Description: "Messages are stored and answered with 503. No reply is generated until a breaker closes.",
+			Alert: "ChatDatabaseLocked", For: "1m", Labels: page, Board: "parley-dependencies",
+			Expr:        "max by (job) (max_over_time(chat_database_lock_waits[1m])) > 0",
+			Summary:     "{{ $value }} sessions of the database wait for a lock that is not released ({{ $labels.job }})",
+			Description: "Requests wait for it until they time out, and use up the connections of all other requests.",
 		},
 		{
-			Alert: "ChatProviderKeyRefused", For: "2m", Labels: page, Board: "parley-providers",
+			Alert: "ChatAllProvidersUnavailable", For: "1m", Labels: page, Board: "parley-providers",
+			Expr: `sum by (job) (rate(chat_turns_total{outcome=~"` + failedByProviders + `"}[2m]))` + "\n" +
+				`/ (sum by (job) (rate(chat_turns_total{outcome=~"ok|provider_auth|` + failedByProviders + `"}[2m])) > 0)` + "\n> 0.95\n" +
+				`and sum by (job) (increase(chat_turns_total{outcome=~"` + failedByProviders + `"}[2m])) > 2`,
+			Summary:     "{{ $value | humanizePercentage }} of replies get nothing from any provider ({{ $labels.job }})",
+			Description: "Messages are stored, but practically no reply is generated.",
+		},
+		{
+			Alert: "ChatProviderKeyRefused", For: "1m", Labels: page, Board: "parley-providers",
 			Expr:        `max by (job, provider) (chat_provider_key_refused) == 1`,
 			Summary:     "{{ $labels.provider }} refuses the configured key (refused: {{ $value }}; {{ $labels.job }})",
 			Description: "This provider generates no reply until the key is replaced: messages fail, or go to the next provider.",
 		},
 		{
-			Alert: "ChatLimiterFailOpen", For: "10m", Labels: page, Board: "parley-dependencies",
-			Expr: `sum by (job) (rate(chat_ratelimit_decisions_total{decision=~"fallback_allow|fallback_deny"}[5m]))` + "\n" +
-				`/ (sum by (job) (rate(chat_ratelimit_decisions_total[5m])) > 0)` + "\n> 0.5",
-			Summary:     "{{ $value | humanizePercentage }} of rate limit decisions are made without Redis ({{ $labels.job }})",
-			Description: "Each instance counts by itself and admits its share: limits are less exact.",
+			Alert: "ChatProviderFrozen", For: "1m", Labels: page, Board: "parley-providers",
+			Expr: "sum by (job, provider) (chat_runs_without_output)\n" +
+				"> on (job) group_left () (0.5 * sum by (job) (chat_runs_active))\n" +
+				"and sum by (job, provider) (chat_runs_without_output) > 2",
+			Summary:     "{{ $value }} replies, more than half, have waited over 10 s for the first output of {{ $labels.provider }} ({{ $labels.job }})",
+			Description: "The provider accepts requests and sends nothing. Each reply waits for AI_FIRST_TOKEN_TIMEOUT before the next provider is asked.",
+		},
+		{
+			Alert: "ChatFirstWordsSlow", For: "5m", Labels: page, Board: "parley-overview",
+			Expr:        "job:chat_first_events_slow:ratio_rate5m > 0.5\nand job:chat_first_events:rate5m * 3600 > " + strconv.Itoa(minPerHour),
+			Summary:     "{{ $value | humanizePercentage }} of turns took more than 2.5 s to their first output over five minutes ({{ $labels.job }})",
+			Description: "Most users wait too long for the first output.",
+		},
+		{
+			Alert: "ChatQueueStuck", For: "1m", Labels: page, Board: "parley-overview",
+			Expr:        "max by (job) (chat_oldest_queued_run_seconds) > 60",
+			Summary:     "A reply has waited {{ $value | humanizeDuration }} for an instance that makes it ({{ $labels.job }})",
+			Description: "Replies that could be started are not: the instances are full, or do not claim any.",
+		},
+		{
+			Alert: "ChatRouteFailing", For: "2m", Labels: page, Board: "parley-overview",
+			Expr: `sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m]))` + "\n" +
+				`/ sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count[5m]))` + "\n> 0.25\n" +
+				`and sum by (job, http_request_method, http_route) (increase(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m])) > 5` + "\n" + ofParley,
+			Summary:     "{{ $value | humanizePercentage }} of {{ $labels.http_request_method }} {{ $labels.http_route }} end in status 500 ({{ $labels.job }})",
+			Description: "One route is broken while others may work, as after a faulty release.",
+		},
+		{
+			Alert: "ChatAllCallersRefused", For: "2m", Labels: page, Board: "parley-product",
+			Expr: `sum by (job) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m]))` + "\n" +
+				`/ sum by (job) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+"}[5m]))` + "\n> 0.98\n" +
+				`and sum by (job) (increase(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m])) > 20` + "\n" + ofParley,
+			Summary:     "{{ $value | humanizePercentage }} of requests are refused because of their token ({{ $labels.job }})",
+			Description: "Practically nobody is recognised: the secret or the keys that sign tokens have changed on one side only.",
 		},
 		{
 			Alert: "ChatSpendRunaway", For: "15m", Labels: page, Board: "parley-usage",
@@ -54,6 +106,15 @@ func pages() []Rule {
 				"and sum by (job) (rate(chat_cost_usd_total[1h])) * 3600 > " + minSpendPerHour,
 			Summary:     "Cost of {{ $value | printf \"%.2f\" }} USD an hour, more than ten times last week's ({{ $labels.job }})",
 			Description: "A leaked credential, a loop in a client, or a change of model. The cost grows until it is stopped.",
+		},
+		{
+			Alert: "ChatSpendWithoutLimiter", For: "5m", Labels: page, Board: "parley-usage",
+			Expr: "sum by (job) (rate(chat_cost_usd_total[10m])) * 3600\n" +
+				"> 3 * (sum by (job) (rate(chat_cost_usd_total[1h] offset 10m)) * 3600)\n" +
+				"and sum by (job) (rate(chat_cost_usd_total[10m])) * 3600 > " + minSpendPerHour + "\n" +
+				"and on (job) (" + withoutLimiter + ")",
+			Summary:     "Cost of {{ $value | printf \"%.2f\" }} USD an hour, more than three times that of the hour before, while limits are decided without Redis ({{ $labels.job }})",
+			Description: "Limits are less exact without Redis, and a caller may use that. The cost grows until it is stopped.",
 		},
 		{
 			Alert: "ChatWatchdog", Labels: labelled("none"), Board: "parley-overview",
@@ -80,6 +141,45 @@ func tickets() []Rule {
 			Description: "Limits are per instance, and followers on other instances read the database, which is slower.",
 		},
 		{
+			Alert: "ChatLimiterFailOpen", For: "10m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        withoutLimiter,
+			Summary:     "{{ $value | humanizePercentage }} of rate limit decisions are made without Redis ({{ $labels.job }})",
+			Description: "Each instance counts by itself and admits its share: limits are less exact. A rise of the cost pages.",
+		},
+		{
+			Alert: "ChatBlobStoreDown", For: "2m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        `min by (job, dependency) (chat_dependency_up{dependency="files"}) == 0`,
+			Summary:     "An instance does not reach the store of files; up is {{ $value }} ({{ $labels.job }})",
+			Description: "Files cannot be uploaded or read, and messages that refer to files get no reply. All else works.",
+		},
+		{
+			Alert: "ChatFilesLost", Labels: ticket, Board: "parley-dependencies",
+			Expr:        `sum by (job) (increase(chat_files_swept_total{reason="lost"}[6h])) > 0`,
+			Summary:     "The content of {{ $value | printf \"%.0f\" }} files is missing in the store of files ({{ $labels.job }})",
+			Description: "Users still see these files in their messages, but cannot open them.",
+		},
+		{
+			Alert: "ChatReadsSlow", For: "5m", Labels: ticket, Board: "parley-overview",
+			Expr:        "job:chat_reads_slow:ratio_rate5m > 0.3\nand job:chat_reads:rate5m * 3600 > " + strconv.Itoa(minPerHour),
+			Summary:     "{{ $value | humanizePercentage }} of reads took more than 25 ms over five minutes ({{ $labels.job }})",
+			Description: "Conversations and histories open slowly: an index is missing, a lock is held, or the database is overloaded.",
+		},
+		{
+			Alert: "ChatOutputSlow", For: "2m", Labels: ticket, Board: "parley-providers",
+			Expr: "histogram_quantile(0.5, sum by (job, provider, model, le) (rate(chat_output_tokens_per_second_bucket[10m]))) < 5\n" +
+				"and sum by (job, provider, model) (increase(chat_output_tokens_per_second_count[10m])) > 5",
+			Summary:     "Replies of {{ $labels.provider }} {{ $labels.model }} come at {{ $value | printf \"%.1f\" }} tokens a second ({{ $labels.job }})",
+			Description: "Half of the replies come slower than one reads. The first output may be as fast as ever.",
+		},
+		{
+			Alert: "ChatProviderLimited", For: "1m", Labels: ticket, Board: "parley-providers",
+			Expr: `sum by (job, provider) (rate(chat_provider_attempts_total{result="rate_limited"}[5m]))` + "\n" +
+				`/ sum by (job, provider) (rate(chat_provider_attempts_total[5m]))` + "\n> 0.05\n" +
+				`and sum by (job, provider) (increase(chat_provider_attempts_total{result="rate_limited"}[5m])) > 3`,
+			Summary:     "{{ $labels.provider }} answers {{ $value | humanizePercentage }} of requests with 429 ({{ $labels.job }})",
+			Description: "The account's rate limit is used up. Messages go to the next provider, or fail.",
+		},
+		{
 			Alert: "ChatProviderDegraded", For: "10m", Labels: ticket, Board: "parley-providers",
 			Expr: `sum by (job, provider) (rate(chat_provider_attempts_total{result="error"}[10m]))` + "\n" +
 				`/ sum by (job, provider) (rate(chat_provider_attempts_total[10m]))` + "\n> 0.2\n" +
@@ -89,15 +189,24 @@ func tickets() []Rule {
 		},
 		{
 			Alert: "ChatBreakerFlapping", Labels: ticket, Board: "parley-providers",
-			Expr:        "sum by (job, breaker) (increase(chat_breaker_transitions_total[1h])) > 6",
-			Summary:     "Breaker {{ $labels.breaker }} changed {{ $value | printf \"%.0f\" }} times in an hour ({{ $labels.job }})",
-			Description: "The provider fails intermittently, and users notice.",
+			// Closed again means that requests succeeded: one outage closes a breaker once.
+			Expr:        `max by (job, breaker) (increase(chat_breaker_transitions_total{state="closed"}[1h])) > 2.5`,
+			Summary:     "Breaker {{ $labels.breaker }} opened and closed {{ $value | printf \"%.0f\" }} times in an hour ({{ $labels.job }})",
+			Description: "The provider fails, works and fails again, and users notice.",
 		},
 		{
-			Alert: "ChatRateLimitHeadroomLow", For: "15m", Labels: ticket, Board: "parley-providers",
-			Expr:        "min by (job, provider, kind) (chat_provider_ratelimit_remaining_ratio) < 0.1",
-			Summary:     "{{ $value | humanizePercentage }} of the limit of {{ $labels.kind }} at {{ $labels.provider }} is left ({{ $labels.job }})",
-			Description: "Soon the provider will answer 429, and the breaker will open.",
+			Alert: "ChatRateLimitHeadroomLow", For: "1m", Labels: ticket, Board: "parley-providers",
+			Expr: "min by (job, provider, kind) (avg_over_time(chat_provider_ratelimit_remaining_ratio[5m])) < 0.2\n" +
+				"and on (job, provider) sum by (job, provider) (rate(chat_provider_attempts_total[5m])) > 0",
+			Summary:     "{{ $value | humanizePercentage }} of the limit of {{ $labels.kind }} at {{ $labels.provider }} was left over five minutes ({{ $labels.job }})",
+			Description: "Soon the provider will answer 429.",
+		},
+		{
+			Alert: "ChatCallersRefused", For: "2m", Labels: ticket, Board: "parley-product",
+			Expr: `sum by (job) (rate(chat_refusals_total{kind="UNAUTHORIZED"}[5m]))` + "\n" +
+				`+ sum by (job) (rate(chat_ratelimit_decisions_total{scope="coarse", decision=~"deny|fallback_deny"}[5m]))` + "\n> 5",
+			Summary:     "{{ $value | printf \"%.1f\" }} requests a second are refused for bad tokens or because they are far too many ({{ $labels.job }})",
+			Description: "A caller guesses tokens, a client repeats an expired one, or a client is in a loop.",
 		},
 		{
 			Alert: "ChatRateLimited", For: "15m", Labels: ticket, Board: "parley-product",
@@ -108,7 +217,7 @@ func tickets() []Rule {
 			Description: "A client floods, or the limit is too low for ordinary use.",
 		},
 		{
-			Alert: "ChatPoolSaturated", For: "10m", Labels: ticket, Board: "parley-dependencies",
+			Alert: "ChatPoolSaturated", For: "3m", Labels: ticket, Board: "parley-dependencies",
 			Expr: "max by (job, instance) (go_sql_in_use_connections / go_sql_max_open_connections) > 0.9\n" +
 				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0\n" + ofParley,
 			Summary:     "{{ $value | humanizePercentage }} of the database connections of {{ $labels.instance }} are in use, and requests wait ({{ $labels.job }})",
@@ -136,10 +245,10 @@ func tickets() []Rule {
 			Description: "The entries are recorded, but can still be changed in the database without detection.",
 		},
 		{
-			Alert: "ChatSchemaPending", For: "15m", Labels: ticket, Board: "parley-dependencies",
+			Alert: "ChatSchemaPending", For: "2m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        "max by (job) (chat_schema_pending) > 0",
 			Summary:     "{{ $value }} migrations are pending ({{ $labels.job }})",
-			Description: "The running build is newer than the database's schema.",
+			Description: "The database lacks migrations of the running build, as after a restored backup: requests that need them fail.",
 		},
 		{
 			Alert: "ChatTelemetryDropping", For: "10m", Labels: ticket, Board: "parley-runtime",
@@ -158,6 +267,38 @@ func tickets() []Rule {
 			Expr:        "max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.9\n" + ofParley,
 			Summary:     "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory limit ({{ $labels.job }})",
 			Description: "Garbage collection takes more and more CPU; above the limit the kernel kills the process.",
+		},
+		{
+			Alert: "ChatMemoryForecast", For: "30m", Labels: ticket, Board: "parley-runtime",
+			Expr: "max by (job, instance) (predict_linear(process_resident_memory_bytes[1h], 4 * 3600) / go_gc_gomemlimit_bytes) > 1\n" +
+				"and max by (job, instance) (process_resident_memory_bytes / go_gc_gomemlimit_bytes) > 0.5\n" + ofParley,
+			Summary:     "{{ $labels.instance }} will use {{ $value | humanizePercentage }} of its memory limit in four hours ({{ $labels.job }})",
+			Description: "Memory grows steadily. When the limit is reached, requests become slow, and then the process is killed.",
+		},
+		{
+			Alert: "ChatDiskForecast", For: "10m", Labels: ticket, Board: "parley-runtime",
+			Expr:        "min by (job, instance) (predict_linear(chat_data_dir_free_bytes[1h], 4 * 3600) / chat_data_dir_size_bytes) < 0.05",
+			Summary:     "The disk of DATA_DIR of {{ $labels.instance }} will have {{ $value | humanizePercentage }} of its space free in four hours ({{ $labels.job }})",
+			Description: "When it is full, nothing can be stored: messages are refused, and uploads fail.",
+		},
+		{
+			Alert: "ChatClockSkew", For: "5m", Labels: ticket, Board: "parley-runtime",
+			Expr:        "max by (job, instance) (abs(chat_clock_seconds - timestamp(chat_clock_seconds))) > 5",
+			Summary:     "The clock of {{ $labels.instance }} differs by {{ $value | humanizeDuration }} from that of Prometheus ({{ $labels.job }})",
+			Description: "Tokens are refused as expired or not valid yet, and times of messages are wrong.",
+		},
+		{
+			Alert: "ChatReplicaLagging", For: "5m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job, instance) (pg_replication_lag_seconds) > 30 and on () group (last_over_time(chat_build_info[1d]))",
+			Summary:     "A replica of PostgreSQL is {{ $value | humanizeDuration }} behind ({{ $labels.instance }})",
+			Description: "A failover now would lose what was stored last. Parley itself reads the primary only.",
+		},
+		{
+			Alert: "ChatNotificationsFailing", For: "2m", Labels: ticket, Board: "parley-overview",
+			Expr: "sum by (integration) (increase(alertmanager_notifications_failed_total[5m])) > 0\n" +
+				"or sum by (alertmanager) (increase(prometheus_notifications_errors_total[5m])) > 0",
+			Summary:     "{{ $value | printf \"%.0f\" }} alerts could not be delivered to {{ with $labels.integration }}the receiver {{ . }}{{ end }}{{ with $labels.alertmanager }}{{ . }}{{ end }}",
+			Description: "Alertmanager is down, or a receiver refuses its notifications: alerts reach nobody.",
 		},
 		{
 			Alert: "ChatRuleEvaluationFailing", For: "5m", Labels: ticket, Board: "parley-overview",

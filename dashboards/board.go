@@ -12,7 +12,7 @@ func Boards() []Dashboard {
 func base(uid, title, about string, vars ...Variable) Dashboard {
 	return Dashboard{
 		UID: uid, Title: "Parley / " + title, Description: about, Tags: []string{Tag},
-		SchemaVersion: 41, GraphTooltip: 1, Refresh: "30s", Timezone: "browser",
+		SchemaVersion: 42, GraphTooltip: 1, Refresh: "30s", Timezone: "browser",
 		Time:       TimeRange{From: "now-6h", To: "now"},
 		Links:      []Link{{Title: "Parley", Type: "dashboards", Tags: []string{Tag}, IncludeVars: true, KeepTime: true}},
 		Templating: Templating{List: append([]Variable{sourceVar("datasource", "Data source", "prometheus"), jobVar, instanceVar}, vars...)},

@@ -32,7 +32,7 @@ var AlwaysFires = map[string]string{"ChatWatchdog": "it is there to be missed"}
 // evaluations are how often the rules of a test are evaluated, where its hours
 // or days need no more than this; else 1m.
 var evaluations = map[string]string{
-	"ChatTurnErrorBudgetBurn": "5m", "ChatFirstWordsBudgetBurn": "5m", "ChatApiErrorBudgetBurn": "5m", "ChatSpendRunaway": "30m",
+	"ChatTurnErrorBudgetBurn": "5m", "ChatFirstWordsBudgetBurn": "5m", "ChatApiErrorBudgetBurn": "5m", "ChatReadsBudgetBurn": "5m", "ChatSpendRunaway": "30m",
 }
 
 const parley = `job="parley"`
@@ -45,6 +45,54 @@ func turns(minutes int, counts ...any) [][2]string {
 			fmt.Sprintf(`chat_turns_total{job="parley",instance="a",provider="openai",model="m",outcome="%s"}`, counts[i]),
 			fmt.Sprintf("0+%vx%d", counts[i+1], minutes)})
 	}
+	return out
+}
+
+// turnsOf is turns of a model.
+func turnsOf(provider, model string, minutes int, counts ...any) [][2]string {
+	out := turns(minutes, counts...)
+	for i := range out {
+		out[i][0] = strings.Replace(out[i][0], `provider="openai",model="m"`, fmt.Sprintf(`provider="%s",model="%s"`, provider, model), 1)
+	}
+	return out
+}
+
+// route are requests that grow by n a minute: routes, statuses and numbers in turn.
+func route(method string, of ...any) [][2]string {
+	var out [][2]string
+	for i := 0; i+2 < len(of); i += 3 {
+		out = append(out, [2]string{
+			fmt.Sprintf(`http_server_request_duration_seconds_count{job="parley",instance="a",http_request_method="%s",http_route="%s",http_response_status_code="%s"}`, method, of[i], of[i+1]),
+			fmt.Sprintf("0+%vx60", of[i+2])})
+	}
+	return append(out, [2]string{`chat_build_info{job="parley",instance="a",version="1"}`, "1x60"})
+}
+
+// readsOf are reads that grow by all a minute, fast of which within 25 ms.
+func readsOf(minutes int, fast, all any) [][2]string {
+	const labels = `{job="parley",instance="a",http_request_method="GET",http_route="/api/chat/messages",http_response_status_code="200"`
+	return [][2]string{
+		{"http_server_request_duration_seconds_bucket" + labels + `,le="0.025"}`, fmt.Sprintf("0+%vx%d", fast, minutes)},
+		{"http_server_request_duration_seconds_count" + labels + "}", fmt.Sprintf("0+%vx%d", all, minutes)},
+		{`chat_build_info{job="parley",instance="a",version="1"}`, fmt.Sprintf("1x%d", minutes)},
+	}
+}
+
+// speed are replies that grow by all a minute: so many up to 2.5 and up to 5 tokens a second.
+func speed(minutes int, provider string, upTo2, upTo5, all any) [][2]string {
+	of := fmt.Sprintf(`{job="parley",instance="a",provider="%s",model="m"`, provider)
+	var out [][2]string
+	for le, n := range map[string]any{"2.5": upTo2, "5": upTo5, "80": all, "+Inf": all} {
+		out = append(out, [2]string{"chat_output_tokens_per_second_bucket" + of + `,le="` + le + `"}`, fmt.Sprintf("0+%vx%d", n, minutes)})
+	}
+	slices.SortFunc(out, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return append(out, [2]string{"chat_output_tokens_per_second_count" + of + "}", fmt.Sprintf("0+%vx%d", all, minutes)})
+}
+
+// firstOutputs are turns by their values, fast of which had their first output in time.
+func firstOutputs(fast, all string) [][2]string {
+	out := first(0, 0, 0)
+	out[0][1], out[1][1] = fast, all
 	return out
 }
 
@@ -114,6 +162,21 @@ func Cases() []Case {
 		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 50 requests fails", At: "3h", Series: requests(180, 49, 1), Fires: burning("2%", broken, "1h", "6h", "1d", "3d")},
 		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 200 requests fails", At: "3h", Series: requests(180, 199, 1), Fires: burning("0.5%", broken, "1d", "3d")},
 		{Alert: "ChatApiErrorBudgetBurn", Name: "one of 2,000 is within the budget", At: "3h", Series: requests(180, 1999, 1)},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "a total outage: the proxy answers by itself, and no instance counts anything", At: "30m",
+			Series: [][2]string{one("chat_build_info", `version="1"`, "1x30"),
+				{`haproxy_backend_http_responses_total{job="proxy",instance="p",proxy="parley",code="5xx"}`, "0x9 0+60x20"},
+				{`haproxy_server_http_responses_total{job="proxy",instance="p",proxy="parley",server="parley-1",code="5xx"}`, "0x30"},
+				{`haproxy_server_http_responses_total{job="proxy",instance="p",proxy="parley",server="parley-2",code="5xx"}`, "0x30"},
+				{`chat_api_requests_total{job="parley",instance="a",result="ok"}`, "0+60x9 540x21"},
+				{`chat_api_requests_total{job="parley",instance="a",result="error"}`, "0x30"}},
+			Fires: burning("68.97%", broken, "1h", "6h", "1d", "3d")},
+		{Alert: "ChatApiErrorBudgetBurn", Name: "instances answer 5xx through the proxy: they count once, and another's backend never", At: "3h",
+			Series: append(requests(180, 199, 1), one("chat_build_info", `version="1"`, "1x180"),
+				[2]string{`haproxy_backend_http_responses_total{job="proxy",instance="p",proxy="parley",code="5xx"}`, "0+1x180"},
+				[2]string{`haproxy_server_http_responses_total{job="proxy",instance="p",proxy="parley",server="parley-1",code="5xx"}`, "0+1x180"},
+				[2]string{`haproxy_backend_http_responses_total{job="proxy",instance="p",proxy="shop",code="5xx"}`, "0+900x180"},
+				[2]string{`haproxy_server_http_responses_total{job="proxy",instance="p",proxy="shop",server="shop-1",code="5xx"}`, "0x180"}),
+			Fires: burning("0.5%", broken, "1d", "3d")},
 		{Alert: "ChatApiErrorBudgetBurn", Name: "a burst within a minute after a start", At: "30m",
 			Series: [][2]string{
 				{`chat_api_requests_total{job="parley",instance="a",result="ok"}`, "_x20 0+10x20"},
@@ -131,16 +194,56 @@ func Cases() []Case {
 		{Alert: "ChatDependencyDown", Name: "one instance reaches it", At: "10m",
 			Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x13"), {`chat_dependency_up{job="parley",instance="b",dependency="database"}`, "0x13"}}},
 		{Alert: "ChatDependencyDown", Name: "a minute without it", At: "6m", Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x4 0x1 1x5")}},
-		{Alert: "ChatAllProvidersUnavailable", Name: "every breaker is open or trying", At: "10m",
-			Series: [][2]string{breaker("openai/m", "closed", "1x3 0x10"), breaker("openai/m", "open", "0x3 1x10"), breaker("anthropic/n", "closed", "0x13"), breaker("anthropic/n", "half-open", "1x13")},
-			Fires:  fires(parley, "0 providers are available: every breaker is open (parley)")},
-		{Alert: "ChatAllProvidersUnavailable", Name: "one is closed", At: "10m",
-			Series: [][2]string{breaker("openai/m", "closed", "0x13"), breaker("openai/m", "open", "1x13"), breaker("anthropic/n", "closed", "1x13")}},
+		{Alert: "ChatAllProvidersUnavailable", Name: "both providers are down; a third model that nobody uses has a closed breaker", At: "10m",
+			Series: append(append(turns(20, "ok", 0, "provider_error", 2, "breaker_open", 8), turnsOf("openai", "idle", 20, "ok", 0)...), breaker("openai/idle", "closed", "1x20")),
+			Fires:  fires(parley, "100% of replies get nothing from any provider (parley)")},
+		{Alert: "ChatAllProvidersUnavailable", Name: "every provider hangs", At: "10m", Series: turns(20, "ok", 0, "timeout", 4),
+			Fires: fires(parley, "100% of replies get nothing from any provider (parley)")},
+		{Alert: "ChatAllProvidersUnavailable", Name: "one of two providers is down: half of the replies come", At: "10m", Series: turns(20, "ok", 5, "provider_error", 5)},
+		{Alert: "ChatAllProvidersUnavailable", Name: "the database is away", At: "10m", Series: turns(20, "ok", 0, "provider_error", 0, "internal_error", 10)},
+		{Alert: "ChatAllProvidersUnavailable", Name: "breakers are open, but nobody asks", At: "10m", Series: append(turns(20, "ok", 0, "breaker_open", 0), breaker("openai/m", "open", "1x20"))},
+		{Alert: "ChatAllProvidersUnavailable", Name: "a healthy hour", At: "60m", Series: turns(60, "ok", 10, "provider_error", 0)},
+		{Alert: "ChatProxyDown", Name: "the proxy is away", At: "10m", Series: [][2]string{{`up{job="proxy",instance="p",component="proxy"}`, "1x3 0x20"}, one("chat_build_info", `version="1"`, "1x30")},
+			Fires: fires(`job="proxy"`, "The proxy cannot be scraped; up is 0 (proxy)")},
+		{Alert: "ChatProxyDown", Name: "one instance is away", At: "10m", Series: [][2]string{{`up{job="proxy",instance="p",component="proxy"}`, "1x23"}, one("up", "", "0x30"), one("chat_build_info", `version="1"`, "1x30")}},
+		{Alert: "ChatDatabaseLocked", Name: "a table is locked", At: "10m", Series: [][2]string{one("chat_database_lock_waits", "", "0x3 4x20"), {`chat_database_lock_waits{job="parley",instance="b"}`, "0x3 3x20"}},
+			Fires: fires(parley, "4 sessions of the database wait for a lock that is not released (parley)")},
+		{Alert: "ChatDatabaseLocked", Name: "short waits of a busy hour", At: "10m", Step: "15s", Series: [][2]string{one("chat_database_lock_waits", "", "0x20 1 0x10 1 0x40")}},
+		{Alert: "ChatDatabaseLocked", Name: "the database is slow, without locks", At: "10m", Series: [][2]string{one("chat_database_lock_waits", "", "0x20"), one("chat_dependency_up", `dependency="database"`, "0x20")}},
+		{Alert: "ChatProviderFrozen", Name: "one provider sends nothing", At: "10m",
+			Series: [][2]string{one("chat_runs_without_output", `provider="openai"`, "0x3 8x20"), one("chat_runs_without_output", `provider="anthropic"`, "0x30"), one("chat_runs_active", "", "9x30")},
+			Fires:  fires(`job="parley", provider="openai"`, "8 replies, more than half, have waited over 10 s for the first output of openai (parley)")},
+		{Alert: "ChatProviderFrozen", Name: "some replies think for long", At: "10m", Series: [][2]string{one("chat_runs_without_output", `provider="openai"`, "4x30"), one("chat_runs_active", "", "20x30")}},
+		{Alert: "ChatProviderFrozen", Name: "an outage, in which requests fail at once", At: "10m", Series: append(turns(20, "provider_error", 10), one("chat_runs_without_output", `provider="openai"`, "0x30"), one("chat_runs_active", "", "1x30"))},
+		{Alert: "ChatFirstWordsSlow", Name: "four of five are slow since ten minutes", At: "30m", Series: firstOutputs("0+10x18 190+2x20", "0+10x18 190+10x20"),
+			Fires: fires(parley, "80% of turns took more than 2.5 s to their first output over five minutes (parley)")},
+		{Alert: "ChatFirstWordsSlow", Name: "four of ten are slow", At: "30m", Series: first(30, 6, 10)},
+		{Alert: "ChatFirstWordsSlow", Name: "all of very few are slow", At: "30m", Step: "1m", Series: first(30, 0, 0.2)},
+		{Alert: "ChatFirstWordsSlow", Name: "no provider answers: there is no first output at all", At: "30m", Series: append(first(30, 0, 0), turns(30, "provider_error", 10)...)},
+		{Alert: "ChatQueueStuck", Name: "no instance claims", At: "10m", Series: [][2]string{one("chat_oldest_queued_run_seconds", "", "0x2 0+60x20"), one("chat_runs_queued", "", "4x30")},
+			Fires: fires(parley, "A reply has waited 7m 0s for an instance that makes it (parley)")},
+		{Alert: "ChatQueueStuck", Name: "replies wait behind others of their conversation", At: "10m", Series: [][2]string{one("chat_oldest_queued_run_seconds", "", "0x30"), one("chat_runs_queued", "", "40x30")}},
+		{Alert: "ChatQueueStuck", Name: "an instance has crashed, and another takes over", At: "10m", Series: [][2]string{one("chat_oldest_queued_run_seconds", "", "0x5 20 0x30")}},
+		{Alert: "ChatRouteFailing", Name: "a faulty release", At: "10m", Series: append(route("GET", "/api/chat/conversations", "500", 4), route("GET", "/api/chat/messages", "200", 90, "/api/chat/conversations", "200", 1)...),
+			Fires: fires(`job="parley", http_request_method="GET", http_route="/api/chat/conversations"`, "80% of GET /api/chat/conversations end in status 500 (parley)")},
+		{Alert: "ChatRouteFailing", Name: "the database is away", At: "10m", Series: route("GET", "/api/chat/conversations", "503", 40)},
+		{Alert: "ChatRouteFailing", Name: "one of a hundred", At: "10m", Series: route("GET", "/api/chat/conversations", "500", 1, "/api/chat/conversations", "200", 99)},
+		{Alert: "ChatAllCallersRefused", Name: "tokens are signed with another secret", At: "15m", Series: route("GET", "/api/chat/messages", "200", 0, "/api/chat/messages", "401", 20),
+			Fires: fires(parley, "100% of requests are refused because of their token (parley)")},
+		{Alert: "ChatAllCallersRefused", Name: "a caller guesses tokens while users work", At: "15m", Series: route("GET", "/api/chat/messages", "200", 100, "/api/chat/messages", "401", 900)},
+		{Alert: "ChatAllCallersRefused", Name: "one client with an expired token at night", At: "15m", Series: route("GET", "/api/chat/messages", "200", 0, "/api/chat/messages", "401", 2)},
 		{Alert: "ChatLimiterFailOpen", Name: "most is decided alone", At: "30m",
 			Series: [][2]string{decisions("send", "allow", "0+1x30"), decisions("send", "fallback_allow", "0+8x30"), decisions("coarse", "fallback_deny", "0+1x30")},
 			Fires:  fires(parley, "90% of rate limit decisions are made without Redis (parley)")},
 		{Alert: "ChatLimiterFailOpen", Name: "little is", At: "30m", Series: [][2]string{decisions("send", "allow", "0+9x30"), decisions("send", "fallback_allow", "0+1x30")}},
 		{Alert: "ChatLimiterFailOpen", Name: "nobody asks", At: "30m", Series: [][2]string{decisions("send", "allow", "5x30"), decisions("send", "fallback_allow", "5x30")}},
+		{Alert: "ChatSpendWithoutLimiter", Name: "the cost rises tenfold while Redis is away", At: "70m",
+			Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.1x60 7+1x60"), decisions("send", "allow", "0x120"), decisions("send", "fallback_allow", "0+8x120")},
+			Fires:  fires(parley, "Cost of 60.00 USD an hour, more than three times that of the hour before, while limits are decided without Redis (parley)")},
+		{Alert: "ChatSpendWithoutLimiter", Name: "Redis is away, and the cost is as before", At: "90m",
+			Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+1x120"), decisions("send", "allow", "0x120"), decisions("send", "fallback_allow", "0+8x120")}},
+		{Alert: "ChatSpendWithoutLimiter", Name: "the cost rises, with Redis", At: "70m",
+			Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.1x60 7+1x60"), decisions("send", "allow", "0+8x120"), decisions("send", "fallback_allow", "0x120")}},
 		{Alert: "ChatSpendRunaway", Name: "sixty times last week", Step: "30m", At: "172h", Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.5x336 198+30x20")},
 			Fires: fires(parley, "Cost of 60.00 USD an hour, more than ten times last week's (parley)")},
 		{Alert: "ChatSpendRunaway", Name: "fifteen times, but cheap", Step: "30m", At: "172h", Series: [][2]string{one("chat_cost_usd_total", `provider="openai",model="m"`, "0+0.5x336 175.5+7.5x20")}},
@@ -161,19 +264,44 @@ func Cases() []Case {
 				{`chat_provider_key_refused{job="parley",instance="b",provider="openai"}`, "0x20"}},
 			Fires: fires(`job="parley", provider="openai"`, "openai refuses the configured key (refused: 1; parley)")},
 		{Alert: "ChatProviderKeyRefused", Name: "all keys are taken", At: "10m", Series: [][2]string{one("chat_provider_key_refused", `provider="openai"`, "0x20")}},
-		{Alert: "ChatProviderKeyRefused", Name: "refused once, during a rotation", At: "10m", Series: [][2]string{one("chat_provider_key_refused", `provider="openai"`, "0x8 1x1 0x20")}},
+		{Alert: "ChatProviderKeyRefused", Name: "refused once, during a rotation", At: "10m", Series: [][2]string{one("chat_provider_key_refused", `provider="openai"`, "0x8 1 0x20")}},
 		{Alert: "ChatProviderDegraded", Name: "half fail", At: "30m", Series: [][2]string{attempts("ok", "0+5x30"), attempts("error", "0+5x30")},
 			Fires: fires(`job="parley", provider="openai"`, "50% of requests to openai fail (parley)")},
 		{Alert: "ChatProviderDegraded", Name: "one of ten fails", At: "30m", Series: [][2]string{attempts("ok", "0+9x30"), attempts("error", "0+1x30"), attempts("canceled", "0+9x30")}},
 		{Alert: "ChatProviderDegraded", Name: "all of very few fail", At: "30m", Series: [][2]string{attempts("ok", "0x30"), attempts("error", "0+0.5x30")}},
-		{Alert: "ChatBreakerFlapping", Name: "ten changes an hour", At: "70m",
-			Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0 0x10 1x10 2x10 3x10 4x10 5x30"), one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0 0x12 1x10 2x10 3x10 4x10 5x30")},
-			Fires:  fires(`job="parley", breaker="openai/m"`, "Breaker openai/m changed 10 times in an hour (parley)")},
-		{Alert: "ChatBreakerFlapping", Name: "one outage", At: "70m", Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0x20 1x60"), one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0x40 1x60")}},
-		{Alert: "ChatRateLimitHeadroomLow", Name: "tokens run out", At: "30m",
-			Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.05x30"), one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="requests"`, "0.8x30")},
-			Fires:  fires(`job="parley", provider="openai", kind="tokens"`, "5% of the limit of tokens at openai is left (parley)")},
-		{Alert: "ChatRateLimitHeadroomLow", Name: "a dip", At: "30m", Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.05x10 0.9x30")}},
+		{Alert: "ChatBreakerFlapping", Name: "four times open and closed again", At: "70m",
+			Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0 0x10 1x10 2x10 3x10 4x10 5x30"), one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0 0x12 1x10 2x10 3x10 4x40")},
+			Fires:  fires(`job="parley", breaker="openai/m"`, "Breaker openai/m opened and closed 4 times in an hour (parley)")},
+		{Alert: "ChatBreakerFlapping", Name: "one outage of an hour, tried every ten seconds, seen by two instances", At: "70m",
+			Series: [][2]string{one("chat_breaker_transitions_total", `breaker="openai/m",state="open"`, "0x5 1+6x50 301x20"), one("chat_breaker_transitions_total", `breaker="openai/m",state="half-open"`, "0x5 0+6x50 301x20"),
+				one("chat_breaker_transitions_total", `breaker="openai/m",state="closed"`, "0x55 1x30"), {`chat_breaker_transitions_total{job="parley",instance="b",breaker="openai/m",state="closed"}`, "0x55 1x30"}}},
+		{Alert: "ChatRateLimitHeadroomLow", Name: "tokens run out, before the provider refuses", At: "30m",
+			Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.15x30"), one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="requests"`, "0.8x30"), attempts("ok", "0+5x30"), attempts("rate_limited", "0x30")},
+			Fires:  fires(`job="parley", provider="openai", kind="tokens"`, "15% of the limit of tokens at openai was left over five minutes (parley)")},
+		{Alert: "ChatRateLimitHeadroomLow", Name: "dips that the provider refills", At: "30m", Step: "30s", Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.9 0.5 0.05 0.9 0.5 0.05 0.9 0.5 0.05 0.9x60"), attempts("ok", "0+5x60")}},
+		{Alert: "ChatRateLimitHeadroomLow", Name: "low when the last request was made, long ago", At: "30m", Series: [][2]string{one("chat_provider_ratelimit_remaining_ratio", `provider="openai",kind="tokens"`, "0.05x30"), attempts("ok", "7x30")}},
+		{Alert: "ChatProviderLimited", Name: "one of five is refused", At: "15m", Series: [][2]string{attempts("ok", "0+8x30"), attempts("rate_limited", "0+2x30")},
+			Fires: fires(`job="parley", provider="openai"`, "openai answers 20% of requests with 429 (parley)")},
+		{Alert: "ChatProviderLimited", Name: "the provider fails otherwise", At: "15m", Series: [][2]string{attempts("ok", "0+8x30"), attempts("error", "0+8x30"), attempts("rate_limited", "0x30")}},
+		{Alert: "ChatProviderLimited", Name: "one of a hundred is refused", At: "15m", Series: [][2]string{attempts("ok", "0+99x30"), attempts("rate_limited", "0+1x30")}},
+		{Alert: "ChatCallersRefused", Name: "60 bad tokens a second", At: "10m", Series: [][2]string{one("chat_refusals_total", `kind="UNAUTHORIZED"`, "0+100x30"), decisions("coarse", "allow", "0+100x30"), decisions("coarse", "deny", "0+3500x30"), decisions("coarse", "fallback_deny", "0x30")},
+			Fires: fires(parley, "60.0 requests a second are refused for bad tokens or because they are far too many (parley)")},
+		{Alert: "ChatCallersRefused", Name: "expired tokens of an ordinary hour, and users over their limit of messages", At: "60m", Series: [][2]string{one("chat_refusals_total", `kind="UNAUTHORIZED"`, "0+30x60"), decisions("coarse", "allow", "0+900x60"), decisions("coarse", "deny", "0x60"), decisions("send", "deny", "0+600x60")}},
+		{Alert: "ChatOutputSlow", Name: "one piece every three seconds", At: "20m", Series: speed(20, "openai", 5, 10, 10),
+			Fires: fires(`job="parley", provider="openai", model="m"`, "Replies of openai m come at 2.5 tokens a second (parley)")},
+		{Alert: "ChatOutputSlow", Name: "a healthy hour", At: "60m", Series: speed(60, "openai", 0, 0, 10)},
+		{Alert: "ChatOutputSlow", Name: "a few replies are slow", At: "20m", Series: speed(20, "openai", 2, 4, 10)},
+		{Alert: "ChatBlobStoreDown", Name: "the bucket is away", At: "10m", Series: [][2]string{one("chat_dependency_up", `dependency="files"`, "1x3 0x20"), one("chat_dependency_up", `dependency="database"`, "1x30")},
+			Fires: fires(`job="parley", dependency="files"`, "An instance does not reach the store of files; up is 0 (parley)")},
+		{Alert: "ChatBlobStoreDown", Name: "the database is away", At: "10m", Series: [][2]string{one("chat_dependency_up", `dependency="files"`, "1x30"), one("chat_dependency_up", `dependency="database"`, "0x30")}},
+		{Alert: "ChatFilesLost", Name: "two blobs are missing", At: "60m", Series: [][2]string{one("chat_files_swept_total", `reason="lost"`, "0x30 2x60")},
+			Fires: fires(parley, "The content of 2 files is missing in the store of files (parley)")},
+		{Alert: "ChatFilesLost", Name: "uploads expire, and orphans are deleted", At: "60m", Series: [][2]string{one("chat_files_swept_total", `reason="lost"`, "0x90"), one("chat_files_swept_total", `reason="expired"`, "0+1x90"), one("chat_files_swept_total", `reason="orphan"`, "0+1x90")}},
+		{Alert: "ChatReadsSlow", Name: "an index is gone", At: "15m", Series: readsOf(15, 6, 10), Fires: fires(parley, "40% of reads took more than 25 ms over five minutes (parley)")},
+		{Alert: "ChatReadsSlow", Name: "one of ten is slow", At: "15m", Series: readsOf(15, 9, 10)},
+		{Alert: "ChatReadsBudgetBurn", Name: "four of five are slow", At: "3h", Series: readsOf(180, 2, 10), Fires: burning("80%", "reads took more than 25 ms", "1h", "6h", "1d", "3d")},
+		{Alert: "ChatReadsBudgetBurn", Name: "one of five is slow", At: "3h", Series: readsOf(180, 8, 10), Fires: burning("20%", "reads took more than 25 ms", "1d", "3d")},
+		{Alert: "ChatReadsBudgetBurn", Name: "one of 25 is within the budget", At: "3h", Series: readsOf(180, 24, 25)},
 		{Alert: "ChatRateLimited", Name: "a fifth is refused", At: "40m", Series: [][2]string{decisions("send", "allow", "0+8x40"), decisions("send", "deny", "0+2x40"), decisions("coarse", "allow", "0+99x40")},
 			Fires: fires(parley, "20% of messages are refused by the rate limit (parley)")},
 		{Alert: "ChatRateLimited", Name: "one of fifty, and reads", At: "40m", Series: [][2]string{decisions("send", "allow", "0+49x40"), decisions("send", "deny", "0+1x40"), decisions("coarse", "deny", "0+99x40")}},
@@ -206,6 +334,26 @@ func Cases() []Case {
 		{Alert: "ChatMemoryNearLimit", Name: "95 of 100", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30"), one("chat_build_info", `version="1"`, "1x30")}, Fires: fires(`job="parley", instance="a"`, "a uses 95% of its memory limit (parley)")},
 		{Alert: "ChatMemoryNearLimit", Name: "no limit is set", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95000000x30"), one("go_gc_gomemlimit_bytes", "", "9.223372036854775807e+18x30"), one("chat_build_info", `version="1"`, "1x30")}},
 		{Alert: "ChatMemoryNearLimit", Name: "another service", At: "30m", Series: [][2]string{one("process_resident_memory_bytes", "", "95x30"), one("go_gc_gomemlimit_bytes", "", "100x30")}},
+		{Alert: "ChatMemoryForecast", Name: "a slow leak", At: "150m", Series: [][2]string{one("process_resident_memory_bytes", "", "40+0.25x200"), one("go_gc_gomemlimit_bytes", "", "100x200"), one("chat_build_info", `version="1"`, "1x200")},
+			Fires: fires(`job="parley", instance="a"`, "a will use 137.5% of its memory limit in four hours (parley)")},
+		{Alert: "ChatMemoryForecast", Name: "memory goes up and down with garbage collections", At: "150m", Series: [][2]string{one("process_resident_memory_bytes", "", "60 70 60 70 60 70 60 70 60 70 60x200"), one("go_gc_gomemlimit_bytes", "", "100x220"), one("chat_build_info", `version="1"`, "1x220")}},
+		{Alert: "ChatMemoryForecast", Name: "a process that has just begun", At: "60m", Series: [][2]string{one("process_resident_memory_bytes", "", "5+0.5x20 15x60"), one("go_gc_gomemlimit_bytes", "", "100x220"), one("chat_build_info", `version="1"`, "1x220")}},
+		{Alert: "ChatDiskForecast", Name: "the disk fills", At: "90m", Series: [][2]string{one("chat_data_dir_free_bytes", "", "500-4x100"), one("chat_data_dir_size_bytes", "", "1000x100")},
+			Fires: fires(`job="parley", instance="a"`, "The disk of DATA_DIR of a will have -82% of its space free in four hours (parley)")},
+		{Alert: "ChatDiskForecast", Name: "the disk is nearly full", At: "90m", Series: [][2]string{one("chat_data_dir_free_bytes", "", "40x100"), one("chat_data_dir_size_bytes", "", "1000x100")},
+			Fires: fires(`job="parley", instance="a"`, "The disk of DATA_DIR of a will have 4% of its space free in four hours (parley)")},
+		{Alert: "ChatDiskForecast", Name: "half is free, and stays free", At: "90m", Series: [][2]string{one("chat_data_dir_free_bytes", "", "500x50 499x50"), one("chat_data_dir_size_bytes", "", "1000x100")}},
+		{Alert: "ChatClockSkew", Name: "a clock is a minute ahead", At: "20m", Series: [][2]string{one("chat_clock_seconds", "", "60+60x30")},
+			Fires: fires(`job="parley", instance="a"`, "The clock of a differs by 1m 0s from that of Prometheus (parley)")},
+		{Alert: "ChatClockSkew", Name: "the clock is right", At: "20m", Series: [][2]string{one("chat_clock_seconds", "", "0+60x30")}},
+		{Alert: "ChatReplicaLagging", Name: "a minute behind", At: "20m", Series: [][2]string{{`pg_replication_lag_seconds{job="postgres",instance="r"}`, "0x5 60x30"}, one("chat_build_info", `version="1"`, "1x40")},
+			Fires: fires(`job="postgres", instance="r"`, "A replica of PostgreSQL is 1m 0s behind (r)")},
+		{Alert: "ChatReplicaLagging", Name: "a second behind", At: "20m", Series: [][2]string{{`pg_replication_lag_seconds{job="postgres",instance="r"}`, "1x30"}, one("chat_build_info", `version="1"`, "1x40")}},
+		{Alert: "ChatNotificationsFailing", Name: "the pager refuses", At: "10m", Series: [][2]string{{`alertmanager_notifications_failed_total{job="alertmanager",instance="am",integration="webhook"}`, "0+1x20"}, {`prometheus_notifications_errors_total{job="prometheus",alertmanager="http://am"}`, "0x20"}},
+			Fires: fires(`integration="webhook"`, "5 alerts could not be delivered to the receiver webhook")},
+		{Alert: "ChatNotificationsFailing", Name: "Alertmanager is away", At: "10m", Series: [][2]string{{`prometheus_notifications_errors_total{job="prometheus",alertmanager="http://am"}`, "0+1x20"}},
+			Fires: fires(`alertmanager="http://am"`, "5 alerts could not be delivered to http://am")},
+		{Alert: "ChatNotificationsFailing", Name: "all are delivered", At: "10m", Series: [][2]string{{`alertmanager_notifications_failed_total{job="alertmanager",instance="am",integration="webhook"}`, "3x20"}, {`prometheus_notifications_errors_total{job="prometheus",alertmanager="http://am"}`, "1x20"}}},
 		{Alert: "ChatRuleEvaluationFailing", Name: "a group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/alerts.yaml;parley-pages"}`, "0+1x30"}},
 			Fires: fires(`rule_group="/etc/alerts.yaml;parley-pages"`, "Rules of /etc/alerts.yaml;parley-pages failed 5 times in five minutes")},
 		{Alert: "ChatRuleEvaluationFailing", Name: "another's group fails", At: "20m", Series: [][2]string{{`prometheus_rule_evaluation_failures_total{job="prometheus",rule_group="/etc/node.yaml;node"}`, "0+1x30"}}},

@@ -22,6 +22,7 @@ const (
 	OTel      Source = "otel"      // the names of the semantic conventions, through the OTel exporter
 	Collector Source = "collector" // client_golang's collectors
 	Scraper   Source = "scraper"   // Prometheus itself
+	Exporter  Source = "exporter"  // the proxy, Alertmanager and exporters of databases: as far as they are scraped
 )
 
 // Metric is one entry of the catalogue.
@@ -61,6 +62,18 @@ var Catalogue = []Metric{
 		Labels: []string{"provider", "model"}},
 	{Name: "chat_run_wait_seconds", Kind: Histogram, Unit: "s", Source: Domain,
 		Help: "From the acceptance of a message until an instance starts its reply."},
+	{Name: "chat_runs_active", Kind: Gauge, Source: Domain,
+		Help: "Replies that an instance makes at the moment."},
+	{Name: "chat_oldest_run_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help: "Age of the oldest reply that an instance makes at the moment; 0: none."},
+	{Name: "chat_runs_without_output", Kind: Gauge, Source: Domain,
+		Help: "Replies to which a provider has sent nothing for 10 s after it was asked.", Labels: []string{"provider"}},
+	{Name: "chat_runs_queued", Kind: Gauge, Source: Domain,
+		Help: "Replies that wait in the database for an instance; the same on every instance."},
+	{Name: "chat_oldest_queued_run_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help: "How long the oldest reply that could be started has waited for an instance; 0: none."},
+	{Name: "chat_output_tokens_per_second", Kind: Histogram, Source: Domain,
+		Help: "Visible output tokens of a reply per second, from its first chunk to its end.", Labels: []string{"provider", "model"}},
 	{Name: "chat_runs_recovered_total", Kind: Counter, Source: Domain,
 		Help: "Replies taken over from an instance that stopped or crashed."},
 	{Name: "chat_runs_fenced_total", Kind: Counter, Source: Domain,
@@ -103,6 +116,8 @@ var Catalogue = []Metric{
 		Labels: []string{"provider", "model", "kind"}, Values: map[string][]string{"kind": tokenKinds}},
 	{Name: "chat_cost_usd_total", Kind: Counter, Unit: "USD", Source: Domain,
 		Help: "Cost of replies in US dollars, where prices are known.", Labels: []string{"provider", "model"}},
+	{Name: "chat_replies_cached_total", Kind: Counter, Source: Domain,
+		Help: "Replies that were taken from the response cache.", Labels: []string{"provider", "model"}},
 	{Name: "chat_unpriced_requests_total", Kind: Counter, Source: Domain,
 		Help: "Replies of models whose price is not known.", Labels: []string{"provider", "model"}},
 
@@ -110,7 +125,7 @@ var Catalogue = []Metric{
 	{Name: "chat_provider_attempts_total", Kind: Counter, Source: Domain,
 		Help:   "Requests to providers by kind (first, retry, fallback) and result.",
 		Labels: []string{"provider", "model", "kind", "result"},
-		Values: map[string][]string{"kind": {"first", "retry", "fallback"}, "result": {"ok", "error", "canceled"}}},
+		Values: map[string][]string{"kind": {"first", "retry", "fallback"}, "result": {"ok", "error", "rate_limited", "canceled"}}},
 	{Name: "chat_provider_skips_total", Kind: Counter, Source: Domain,
 		Help:   "Requests not sent to a provider, by reason.",
 		Labels: []string{"provider", "model", "reason"},
@@ -171,6 +186,10 @@ var Catalogue = []Metric{
 	{Name: "chat_dependency_up", Kind: Gauge, Source: Domain,
 		Help:   "1 if the last probe of the dependency succeeded.",
 		Labels: []string{"dependency"}, Values: map[string][]string{"dependency": dependencies}},
+	{Name: "chat_database_lock_waits", Kind: Gauge, Source: Domain,
+		Help: "Sessions of the database that have waited for a lock for more than half a second; the same on every instance."},
+	{Name: "chat_database_oldest_lock_wait_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help: "How long the session that has waited longest for a lock has waited; 0: none."},
 	{Name: "chat_schema_version", Kind: Gauge, Source: Domain, Help: "Version of the newest applied migration."},
 	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations of this build that are not applied to the database."},
 
@@ -180,6 +199,10 @@ var Catalogue = []Metric{
 	{Name: "chat_telemetry_dropped_total", Kind: Counter, Source: Domain,
 		Help: "Spans and log lines that could not be delivered.", Labels: []string{"signal"},
 		Values: map[string][]string{"signal": {"traces", "logs"}}},
+	{Name: "chat_clock_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help: "The instance's clock at the scrape, in Unix seconds."},
+	{Name: "chat_data_dir_free_bytes", Kind: Gauge, Unit: "By", Source: Domain, Help: "Free bytes of the file system of DATA_DIR."},
+	{Name: "chat_data_dir_size_bytes", Kind: Gauge, Unit: "By", Source: Domain, Help: "Size of the file system of DATA_DIR."},
 	{Name: "go_goroutines", Kind: Gauge, Source: Collector, Help: "Goroutines."},
 	{Name: "go_gc_duration_seconds", Kind: Gauge, Unit: "s", Source: Collector, Labels: []string{"quantile"}, Help: "Pauses of the garbage collector (a summary)."},
 	{Name: "go_memstats_heap_inuse_bytes", Kind: Gauge, Unit: "By", Source: Collector, Help: "Heap in use."},
@@ -192,8 +215,24 @@ var Catalogue = []Metric{
 	{Name: "process_start_time_seconds", Kind: Gauge, Unit: "s", Source: Collector, Help: "Start of the process, in Unix seconds."},
 
 	// Prometheus.
-	{Name: "up", Kind: Gauge, Source: Scraper, Help: "1 if the last scrape succeeded."},
+	{Name: "up", Kind: Gauge, Source: Scraper, Labels: []string{"component"}, Help: "1 if the last scrape succeeded; component is proxy for the proxy."},
 	{Name: "scrape_samples_scraped", Kind: Gauge, Source: Scraper, Help: "Samples of the last scrape."},
 	{Name: "ALERTS", Kind: Gauge, Source: Scraper, Labels: []string{"alertname", "alertstate", "severity", "team"}, Help: "Alerts that are pending or firing."},
 	{Name: "prometheus_rule_evaluation_failures_total", Kind: Counter, Source: Scraper, Labels: []string{"rule_group"}, Help: "Rules that could not be evaluated."},
+	{Name: "prometheus_notifications_errors_total", Kind: Counter, Source: Scraper, Labels: []string{"alertmanager"}, Help: "Alerts that could not be sent to an Alertmanager."},
+
+	// Others.
+	{Name: "haproxy_backend_http_responses_total", Kind: Counter, Source: Exporter, Labels: []string{"proxy", "code"}, Help: "Responses of the proxy by class of status, its own included."},
+	{Name: "haproxy_server_http_responses_total", Kind: Counter, Source: Exporter, Labels: []string{"proxy", "server", "code"}, Help: "Responses of an instance through the proxy by class of status."},
+	{Name: "haproxy_server_status", Kind: Gauge, Source: Exporter, Labels: []string{"proxy", "server", "state"}, Help: "1 for the state that the proxy sees an instance in."},
+	{Name: "haproxy_backend_current_sessions", Kind: Gauge, Source: Exporter, Labels: []string{"proxy"}, Help: "Requests in progress at the proxy."},
+	{Name: "alertmanager_notifications_failed_total", Kind: Counter, Source: Exporter, Labels: []string{"integration"}, Help: "Notifications that a receiver did not take."},
+	{Name: "pg_replication_lag_seconds", Kind: Gauge, Unit: "s", Source: Exporter, Help: "How far a replica is behind (postgres_exporter)."},
+	{Name: "pg_stat_activity_count", Kind: Gauge, Source: Exporter, Labels: []string{"datname", "state"}, Help: "Sessions by state (postgres_exporter)."},
+	{Name: "pg_stat_database_deadlocks", Kind: Counter, Source: Exporter, Labels: []string{"datname"}, Help: "Deadlocks (postgres_exporter)."},
+	{Name: "pg_database_size_bytes", Kind: Gauge, Unit: "By", Source: Exporter, Labels: []string{"datname"}, Help: "Size of a database (postgres_exporter)."},
+	{Name: "redis_memory_used_bytes", Kind: Gauge, Unit: "By", Source: Exporter, Help: "Memory in use (redis_exporter)."},
+	{Name: "redis_memory_max_bytes", Kind: Gauge, Unit: "By", Source: Exporter, Help: "maxmemory (redis_exporter)."},
+	{Name: "redis_connected_clients", Kind: Gauge, Source: Exporter, Help: "Connections (redis_exporter)."},
+	{Name: "redis_evicted_keys_total", Kind: Counter, Source: Exporter, Help: "Keys that were deleted to free memory (redis_exporter)."},
 }

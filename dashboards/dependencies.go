@@ -29,6 +29,12 @@ func dependenciesBoard() Dashboard {
 			lines("Failed statements", "Statements per second that failed, by SQLSTATE.",
 				"ops", 8, query(`sum by (error_type) (rate(db_client_operation_duration_seconds_count{AT, error_type!=""}[RATE]))`, "{{error_type}}")),
 		}},
+		row{"Locks", 6, []Panel{
+			lines("Sessions that wait for a lock", "Sessions of the database that have waited for a lock for more than half a second.", "short", 12,
+				query(`max (chat_database_lock_waits{AT})`, "waiting")).limit(1),
+			lines("Longest wait for a lock", "How long the session that has waited longest for a lock has waited.", "s", 12,
+				query(`max (chat_database_oldest_lock_wait_seconds{AT})`, "longest")),
+		}},
 		row{"Output recording", 7, []Panel{
 			lines("Checkpoint (p50, p95, p99)", "Duration of recording the output of all live replies of an instance.",
 				"s", 8, quantiles("chat_checkpoint_seconds", "AT")...),
@@ -51,6 +57,34 @@ func dependenciesBoard() Dashboard {
 			lines("Decisions without Redis", "Share of decisions that instances made by themselves.",
 				"percentunit", 8, query(`sum (rate(chat_ratelimit_decisions_total{AT, decision=~"fallback_allow|fallback_deny"}[RATE])) / sum (rate(chat_ratelimit_decisions_total{AT}[RATE]))`, "alone")).upTo(1).limit(.5),
 			lines("Duration of a decision", "Duration of a decision of the rate limiter.", "s", 8, quantiles("chat_ratelimit_backend_seconds", "AT")...),
+		}},
+		row{"Proxy (where HAProxy is scraped)", 7, []Panel{
+			states("Instances as the proxy sees them", "Whether the proxy sends requests to each instance.", 8,
+				query(`max by (server) (haproxy_server_status{state="UP", proxy=~"$job"})`, "{{server}}"),
+				map[string][2]string{"0": {"not used", "red"}, "1": {"used", "green"}}),
+			lines("Responses of the proxy", "Responses per second by class of status, those that the proxy gave by itself included.", "reqps", 8,
+				query(`sum by (code) (rate(haproxy_backend_http_responses_total{proxy=~"$job"}[RATE]))`, "{{code}}")).stacked(),
+			lines("Requests at the proxy", "Requests in progress at the proxy, streams included.", "short", 8,
+				query(`sum by (proxy) (haproxy_backend_current_sessions{proxy=~"$job"})`, "{{proxy}}")),
+		}},
+		row{"PostgreSQL server (where postgres_exporter is scraped)", 7, []Panel{
+			lines("Sessions by state", "Sessions of the server by state. Those idle in transaction may hold locks.", "short", 6,
+				query(`sum by (state) (pg_stat_activity_count)`, "{{state}}")).empty("not scraped"),
+			lines("Deadlocks", "Deadlocks per second, by database.", "ops", 6,
+				query(`sum by (datname) (rate(pg_stat_database_deadlocks[RATE]))`, "{{datname}}")).empty("not scraped"),
+			lines("Size of databases", "Size of each database on disk.", "bytes", 6,
+				query(`max by (datname) (pg_database_size_bytes)`, "{{datname}}")).empty("not scraped"),
+			lines("Replication lag", "How far each replica is behind.", "s", 6,
+				query(`max by (instance) (pg_replication_lag_seconds)`, "{{instance}}")).empty("not scraped").limit(30),
+		}},
+		row{"Redis server (where redis_exporter is scraped)", 7, []Panel{
+			lines("Memory of Redis", "Memory in use, and maxmemory.", "bytes", 8,
+				query(`max by (instance) (redis_memory_used_bytes)`, "in use {{instance}}"),
+				query(`max by (instance) (redis_memory_max_bytes > 0)`, "maxmemory {{instance}}")).empty("not scraped"),
+			lines("Evicted keys", "Keys per second that were deleted to free memory.", "ops", 8,
+				query(`sum by (instance) (rate(redis_evicted_keys_total[RATE]))`, "{{instance}}")).empty("not scraped"),
+			lines("Connections to Redis", "Connections of all clients.", "short", 8,
+				query(`max by (instance) (redis_connected_clients)`, "{{instance}}")).empty("not scraped"),
 		}},
 	)
 }

@@ -1,5 +1,10 @@
 package dashboards
 
+import (
+	"slices"
+	"strings"
+)
+
 // outcomeColours keeps one colour for one outcome on every graph.
 var outcomeColours = []string{
 	"ok", "green", "client_cancel", "blue", "rate_limited", "purple", "quota", "dark-purple",
@@ -12,32 +17,53 @@ func overview() Dashboard {
 		providerVar, modelVar)
 	firing := table("Firing alerts",
 		"All firing alerts of Parley. The name links to the runbook.", "short", 24,
-		now(`max by (alertname, severity, job, dependency, breaker, provider, slo, window) (ALERTS{alertstate="firing", team="chat"})`, ""),
+		now(`label_replace(max by (alertname, severity, job, instance, dependency, breaker, provider, model, task, signal, http_request_method, http_route, slo, window)`+
+			` (ALERTS{alertstate="firing", team="chat"}), "summary", "$1", "alertname", "(.+)")`, ""),
 		"Value")
 	firing.FieldConfig.Defaults.NoValue = "none"
-	firing.FieldConfig.Overrides = []Override{{
-		Matcher: Option{ID: "byName", Opts: "alertname"},
-		Properties: []Option{{ID: "links", Value: []Link{{
-			Title: "Runbook", URL: Runbooks + "/${__value.raw}.md", TargetBlank: true}}}},
-	}}
+	firing.FieldConfig.Overrides = []Override{
+		{Matcher: Option{ID: "byName", Opts: "alertname"},
+			Properties: []Option{{ID: "links", Value: []Link{{
+				Title: "Runbook", URL: Runbooks + "/${__value.raw}.md", TargetBlank: true}}}}},
+		{Matcher: Option{ID: "byName", Opts: "summary"},
+			Properties: []Option{{ID: "mappings", Value: []any{map[string]any{"type": "value", "options": descriptions()}}}, {ID: "custom.width", Value: 620}}},
+	}
 	return board(d,
 		row{"Service levels (30 days)", 5, []Panel{
 			stat("Turn availability", "Share of successful turns over 30 days; the objective is 99.5 %. Cancelled and refused turns are excluded.",
 				"percentunit", 4, query(`1 - job:chat_turn_errors:ratio_rate30d{JOB}`, "{{job}}")).good(.995, .998).digits(2).empty("no turns yet"),
 			stat("First output within 2.5 s", "Share of turns with a first event within 2.5 s over 30 days; the objective is 95 %.",
 				"percentunit", 4, query(`1 - job:chat_first_events_slow:ratio_rate30d{JOB}`, "{{job}}")).good(.95, .97).digits(2).empty("no turns yet"),
-			stat("API availability", "Share of requests without a 5xx status over 30 days, without sends and streams; the objective is 99.9 %.",
+			stat("API availability", "Share of requests without a 5xx status over 30 days; the objective is 99.9 %. Sends and streams count as turns, unless the proxy answered them by itself.",
 				"percentunit", 4, query(`1 - job:chat_api_errors:ratio_rate30d{JOB}`, "{{job}}")).good(.999, .9995).digits(2).empty("no requests yet"),
+			stat("Reads within 25 ms", "Share of requests for conversations and histories that took at most 25 ms over 30 days; the objective is 95 %.",
+				"percentunit", 4, query(`1 - job:chat_reads_slow:ratio_rate30d{JOB}`, "{{job}}")).good(.95, .97).digits(2).empty("no reads yet"),
 			stat("Error budget left", "Remaining part of each error budget of 30 days: 1 is unused, 0 is used up.",
-				"percentunit", 4,
+				"percentunit", 8,
 				query(`1 - job:chat_turn_errors:ratio_rate30d{JOB} / 0.005`, "turns"),
 				query(`1 - job:chat_first_events_slow:ratio_rate30d{JOB} / 0.05`, "first output"),
-				query(`1 - job:chat_api_errors:ratio_rate30d{JOB} / 0.001`, "API")).good(0, .25).digits(0).empty("no turns yet"),
+				query(`1 - job:chat_api_errors:ratio_rate30d{JOB} / 0.001`, "API"),
+				query(`1 - job:chat_reads_slow:ratio_rate30d{JOB} / 0.05`, "reads")).good(0, .25).digits(0).empty("no turns yet"),
 			lines("Burn rate (1 h)", "How many times faster than allowed the error budgets are used. 14.4 pages.",
-				"none", 8,
+				"none", 12,
 				query(`job:chat_turn_errors:ratio_rate1h{JOB} / 0.005`, "turns"),
 				query(`job:chat_first_events_slow:ratio_rate1h{JOB} / 0.05`, "first output"),
-				query(`job:chat_api_errors:ratio_rate1h{JOB} / 0.001`, "API")).limit(14.4),
+				query(`job:chat_api_errors:ratio_rate1h{JOB} / 0.001`, "API"),
+				query(`job:chat_reads_slow:ratio_rate1h{JOB} / 0.05`, "reads")).limit(14.4),
+			lines("Errors answered by the proxy", "Responses of status 5xx per second that reached no instance, or came from none: the proxy gave them by itself.",
+				"reqps", 12, query(`job:chat_proxy_errors:rate5m{JOB}`, "{{job}}")).empty("the proxy is not scraped"),
+		}},
+		row{"Replies in the making", 7, []Panel{
+			lines("Replies in the making", "Replies that instances make at the moment, and those to which a provider has sent nothing for 10 s.",
+				"short", 8,
+				query(`sum (chat_runs_active{AT})`, "in the making"),
+				query(`sum by (provider) (chat_runs_without_output{AT, provider=~"$provider"})`, "without output, {{provider}}")),
+			lines("Oldest reply", "Age of the oldest reply that each instance makes at the moment.",
+				"s", 8, query(`max by (instance) (chat_oldest_run_seconds{AT})`, "{{instance}}")),
+			lines("Queue", "Replies that wait in the database for an instance. Those behind another reply of their conversation are among them.",
+				"short", 4, query(`max (chat_runs_queued{AT})`, "waiting")),
+			lines("Age of the queue", "How long the oldest reply that could be started has waited for an instance.",
+				"s", 4, query(`max (chat_oldest_queued_run_seconds{AT})`, "oldest")).limit(60),
 		}},
 		row{"Rate, errors, duration", 8, []Panel{
 			lines("Turns by outcome", "Finished turns per second. client_cancel, rate_limited and quota are not errors.",
@@ -52,8 +78,8 @@ func overview() Dashboard {
 				"s", 8, quantiles("chat_turn_time_to_first_event_seconds", "AT, MODEL")...).limit(2.5),
 			lines("Duration of turns", "From the acceptance of a message to the committed end of its reply. Dots link to traces.",
 				"s", 8, quantiles("chat_turn_duration_seconds", "AT, MODEL")...),
-			lines("Slowest routes (p95)", "95th percentile of requests by route; a stream lasts as long as its reply. Dots link to traces.",
-				"s", 8, traced(`topk(8, histogram_quantile(0.95, sum by (le, http_route) (rate(http_server_request_duration_seconds_bucket{AT}[RATE]))))`, "{{http_route}}")),
+			lines("Slowest routes (p95)", "95th percentile of requests by method and route; a stream lasts as long as its reply. Dots link to traces.",
+				"s", 8, traced(`topk(8, histogram_quantile(0.95, sum by (le, http_request_method, http_route) (rate(http_server_request_duration_seconds_bucket{AT}[RATE]))))`, "{{http_request_method}} {{http_route}}")),
 		}},
 		row{"Saturation", 7, []Panel{
 			lines("Open streams", "Open event streams by instance.", "short", 6, query(`sum by (instance) (chat_streams_active{AT})`, "{{instance}}")),
@@ -66,4 +92,19 @@ func overview() Dashboard {
 		}},
 		row{"Alerts", 8, []Panel{firing}},
 	)
+}
+
+// descriptions are what the alerts mean, by name, as texts of value mappings: the
+// series ALERTS has no annotations.
+func descriptions() map[string]any {
+	out := map[string]any{}
+	for _, g := range slices.Concat(ServiceLevels(), Alerts()) {
+		for _, r := range g.Rules {
+			if r.Alert != "" && out[r.Alert] == nil {
+				text, _, _ := strings.Cut(r.Description, " At this rate")
+				out[r.Alert] = map[string]any{"text": text}
+			}
+		}
+	}
+	return out
 }

@@ -8,7 +8,7 @@ func providers() Dashboard {
 			lines("Attempts by provider", "Requests to providers per second: first tries, retries and fallbacks.",
 				"reqps", 8, query(`sum by (provider, model) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}} {{model}}")).stacked(),
 			lines("Attempt error ratio", "Failed attempts as a share of all. A retry or a fallback may still complete the turn.",
-				"percentunit", 8, query(`sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result="error"}[RATE]))`+
+				"percentunit", 8, query(`sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result=~"error|rate_limited"}[RATE]))`+
 					` / sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}}")).limit(.2),
 			lines("Errors by type", "Errors of providers per second.",
 				"reqps", 8, query(`sum by (gen_ai_provider_name, error_type) (rate(gen_ai_client_operation_duration_seconds_count{AT, GENAI, error_type!=""}[RATE]))`,
@@ -24,6 +24,14 @@ func providers() Dashboard {
 				"s", 8,
 				traced(`histogram_quantile(0.5, sum by (le, gen_ai_provider_name) (rate(gen_ai_client_operation_time_to_first_chunk_seconds_bucket{AT, GENAI}[RATE])))`, "{{gen_ai_provider_name}} p50"),
 				traced(`histogram_quantile(0.95, sum by (le, gen_ai_provider_name) (rate(gen_ai_client_operation_time_to_first_chunk_seconds_bucket{AT, GENAI}[RATE])))`, "{{gen_ai_provider_name}} p95")),
+		}},
+		row{"Output", 8, []Panel{
+			lines("Output tokens per second of a reply", "Median of replies, from their first chunk to their end, by model. Below 5, one reads faster.",
+				"none", 8, query(`histogram_quantile(0.5, sum by (le, provider, model) (rate(chat_output_tokens_per_second_bucket{AT, MODEL}[RATE])))`, "{{provider}} {{model}}")).limit(5),
+			lines("Output tokens per second", "Output tokens per second of all replies together, by model.",
+				"none", 8, query(`sum by (provider, model) (rate(chat_tokens_total{AT, MODEL, kind="output"}[RATE]))`, "{{provider}} {{model}}")).stacked(),
+			lines("Refused with 429", "Share of requests that a provider refused because its rate limit was used up.",
+				"percentunit", 8, query(`sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result="rate_limited"}[RATE])) / sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}}")).limit(.05),
 		}},
 		row{"Failover", 8, []Panel{
 			lines("Retries and fallbacks", "Attempts beyond the first, per second.",

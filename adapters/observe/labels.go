@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,6 +37,11 @@ func (c *currentLabels) breaker(provider, model string) string {
 	return c.now.Load().breaker(provider, model)
 }
 func (c *currentLabels) isKnown(p pair) bool { return c.now.Load().known[p] }
+
+// providers returns the label values of all providers.
+func (c *currentLabels) providers() []string {
+	return slices.Collect(maps.Keys(c.now.Load().vendor))
+}
 
 func newLabels(models []ports.ModelInfo) labels {
 	l := labels{known: map[pair]bool{}, vendor: map[string]bool{}}

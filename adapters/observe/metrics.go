@@ -18,12 +18,14 @@ type metrics struct {
 	turns             *prometheus.CounterVec
 	turnSeconds       *prometheus.HistogramVec
 	firstSeconds      *prometheus.HistogramVec
+	outputSpeed       *prometheus.HistogramVec
 	wait              prometheus.Histogram
 	overhead          *prometheus.HistogramVec
 	streams           prometheus.Gauge
 	aborts            *prometheus.CounterVec
 	tokens            *prometheus.CounterVec
 	cost              *prometheus.CounterVec
+	cached            *prometheus.CounterVec
 	unpriced          *prometheus.CounterVec
 	attempts          *prometheus.CounterVec
 	skips             *prometheus.CounterVec
@@ -57,8 +59,10 @@ type metrics struct {
 type modelMetrics struct {
 	turns          map[string]prometheus.Counter // by outcome
 	seconds, first prometheus.Observer
+	speed          prometheus.Observer
 	tokens         []prometheus.Counter // as tokenKinds; none for turns that reached no provider
 	cost, unpriced prometheus.Counter
+	cached         prometheus.Counter
 }
 
 // model returns the metrics of a pair of label values, created at 0.
@@ -70,6 +74,7 @@ func (m *metrics) model(p pair) *modelMetrics {
 		turns:   map[string]prometheus.Counter{},
 		seconds: m.turnSeconds.WithLabelValues(p.provider, p.model),
 		first:   m.firstSeconds.WithLabelValues(p.provider, p.model),
+		speed:   m.outputSpeed.WithLabelValues(p.provider, p.model),
 	}
 	for _, o := range outcomes {
 		by.turns[o] = m.turns.WithLabelValues(p.provider, p.model, o)
@@ -78,6 +83,7 @@ func (m *metrics) model(p pair) *modelMetrics {
 		for _, k := range tokenKinds {
 			by.tokens = append(by.tokens, m.tokens.WithLabelValues(p.provider, p.model, k))
 		}
+		by.cached = m.cached.WithLabelValues(p.provider, p.model)
 		by.cost = m.cost.WithLabelValues(p.provider, p.model)
 		by.unpriced = m.unpriced.WithLabelValues(p.provider, p.model)
 	}
@@ -108,7 +114,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, byModel),
 		firstSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "chat_turn_time_to_first_event_seconds", Help: "From the acceptance of a message to the first event of its reply.",
-			Buckets: []float64{.1, .25, .5, .75, 1, 1.5, 2.5, 4, 6.5, 10, 20, 40},
+			Buckets: []float64{.1, .25, .5, .75, 1, 1.5, 2.5, 4, 6.5, 10, 20, 40, 80, 120, 180},
+		}, byModel),
+		outputSpeed: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chat_output_tokens_per_second", Help: "Output tokens of a reply per second, from its first chunk to its end.",
+			Buckets: []float64{.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640},
 		}, byModel),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "chat_run_wait_seconds", Help: "From the acceptance of a message until an instance starts its reply.",
@@ -132,6 +142,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, byModel),
 		unpriced: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_unpriced_requests_total", Help: "Replies of models whose price is not known.",
+		}, byModel),
+		cached: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_replies_cached_total", Help: "Replies that were taken from the response cache.",
 		}, byModel),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_provider_attempts_total", Help: "Requests to providers by kind (first, retry, fallback) and result.",
@@ -192,11 +205,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		auditSeq: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chat_audit_sealed_seq", Help: "Sequence number of the last entry that this instance sealed.",
 		}),
-		// The name and buckets of the conventions, without the SDK, which is too slow:
+		// The name of the conventions, with more buckets, without the SDK, which is too slow:
 		// each turn has several statements.
 		statements: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "db_client_operation_duration_seconds", Help: "Duration of SQL statements.",
-			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10},
+			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5, 10},
 		}, []string{"db_system_name", "db_operation_name", "error_type"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_api_requests_total", Help: "Requests that count for the API's service level: those of users, without streams and sends.",
@@ -205,7 +218,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.begin(newLabels(nil))
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.turns, m.turnSeconds, m.firstSeconds, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.unpriced,
+		m.turns, m.turnSeconds, m.firstSeconds, m.outputSpeed, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.cached, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
 		m.feedback, m.files, m.fileBytes, m.filesSwept,
 		m.auditLag, m.auditSeq, m.requests, m.statements,
@@ -226,7 +239,7 @@ func (m *metrics) begin(l labels) {
 			m.feedback.WithLabelValues(p.provider, p.model, r)
 		}
 		for _, k := range attemptKinds {
-			for _, r := range []string{"ok", "error", "canceled"} {
+			for _, r := range []string{"ok", "error", "rate_limited", "canceled"} {
 				m.attempts.WithLabelValues(p.provider, p.model, string(k), r)
 			}
 		}

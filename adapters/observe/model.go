@@ -21,7 +21,7 @@ func (ob *Observer) Model(provider, model string, next ports.Model) ports.Model 
 	if telemetryOff {
 		return next
 	}
-	return measuredModel{ob: ob, provider: provider, model: model, next: next}
+	return &measuredModel{ob: ob, provider: provider, model: model, next: next}
 }
 
 type measuredModel struct {
@@ -30,7 +30,7 @@ type measuredModel struct {
 	next            ports.Model
 }
 
-func (w measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
+func (w *measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
 	asked := w.model
 	if p.Params.Model != "" {
 		asked = p.Params.Model
@@ -38,7 +38,7 @@ func (w measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(c
 	ctx, span := w.begin(ctx, asked, p)
 	defer span.End()
 
-	w.ob.providerCallStarted(ctx, p.RunID)
+	w.ob.providerCallStarted(ctx, p.RunID, &w.provider)
 	begun := time.Now()
 	var first time.Duration
 	answer, err := w.next.Generate(ctx, p, func(d chat.Delta) {
@@ -58,7 +58,7 @@ func (w measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(c
 
 // begin starts the span of a request to the provider, unless its trace is not
 // sampled.
-func (w measuredModel) begin(ctx context.Context, asked string, p ports.Prompt) (context.Context, trace.Span) {
+func (w *measuredModel) begin(ctx context.Context, asked string, p ports.Prompt) (context.Context, trace.Span) {
 	if whole := trace.SpanFromContext(ctx); whole.SpanContext().IsValid() && !whole.SpanContext().IsSampled() {
 		return ctx, noop.Span{}
 	}
@@ -82,7 +82,7 @@ func (w measuredModel) begin(ctx context.Context, asked string, p ports.Prompt) 
 	return w.ob.tracer.Start(ctx, chatOperation+" "+asked, start...)
 }
 
-func (w measuredModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
+func (w *measuredModel) measure(ctx context.Context, asked string, took, first time.Duration, a ports.Answer, err error) {
 	provider, model := w.ob.labels.of(w.provider, asked)
 	of := callLabels{pair: pair{provider, model}}
 	if first > 0 {

@@ -52,7 +52,7 @@ type Observer struct {
 	metricBuffer metricBuffer
 
 	// runTiming holds the runs of this instance.
-	runTiming sync.Map // run id -> *live
+	runTiming sync.Map // run id -> *runTiming
 }
 
 // New registers every metric.
@@ -164,10 +164,12 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 	outcome := outcomeOf(f)
 	span := trace.SpanContextFromContext(ctx)
 	first, ok := f.Duration, f.State == chat.Completed // a reply that came in one piece could first be shown at its end
+	speed := 0.0
 	if v, known := ob.runTiming.LoadAndDelete(f.RunID); known {
 		if earlier := v.(*runTiming).first.Load(); earlier > 0 {
 			first, ok = time.Duration(earlier), true
 		}
+		speed = v.(*runTiming).outputSpeed(f.Usage)
 		if last := v.(*runTiming).span.Load(); last != nil && !span.IsValid() {
 			span, ctx = *last, trace.ContextWithSpanContext(ctx, *last)
 		}
@@ -179,8 +181,14 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 		if ok {
 			observeTraced(span, by.first, first.Seconds())
 		}
-		if !f.Cached {
+		if speed > 0 {
+			by.speed.Observe(speed)
+		}
+		switch {
+		case !f.Cached:
 			by.spend(f.Usage, f.CostMicros)
+		case by.cached != nil:
+			by.cached.Inc()
 		}
 	})
 
@@ -220,11 +228,11 @@ func (ob *Observer) providerAsked(ctx context.Context, f ports.ProviderAsked) {
 	switch f.Reason {
 	case "":
 		result = "ok"
-	case "canceled":
-		result = "canceled"
+	case "canceled", "rate_limited":
+		result = f.Reason
 	}
 	ob.metricBuffer.do(func() { ob.m.attempts.WithLabelValues(provider, model, attemptLabel(f.Kind), result).Inc() })
-	if result == "error" {
+	if result == "error" || result == "rate_limited" {
 		ob.logRateLimited(ctx, slog.LevelWarn, "provider failed", "provider", f.Provider, "model", f.Model,
 			"kind", string(f.Kind), "reason", f.Reason, "took_ms", f.Took.Milliseconds())
 	}

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,20 +60,127 @@ func (ob *Observer) Keys(models ports.Catalogue) prometheus.Collector {
 	}}
 }
 
+// Schema is the state of the database's schema.
+type Schema struct {
+	Version string // of the newest applied migration; one that is not a number counts as 0
+	Pending int    // migrations of this build that are not applied
+}
+
 // Schema exports the version of the database's schema and the number of pending
-// migrations. A version that is not a number counts as 0.
-func (ob *Observer) Schema(version string, pending int) prometheus.Collector {
-	v, _ := strconv.ParseFloat(version, 64)
-	return multiCollector{
-		scrapeGauge{
-			prometheus.NewDesc("chat_schema_version", "Version of the newest migration that the database has.", nil, nil),
-			func(emit func(float64, ...string)) { emit(v) },
-		},
-		scrapeGauge{
-			prometheus.NewDesc("chat_schema_pending", "Migrations of this build that are not applied to the database.", nil, nil),
-			func(emit func(float64, ...string)) { emit(float64(pending)) },
-		},
+// migrations, which ask reads. While it fails, nothing is exported.
+func (ob *Observer) Schema(ask func(context.Context) (Schema, error)) prometheus.Collector {
+	version := prometheus.NewDesc("chat_schema_version", "Version of the newest migration that the database has.", nil, nil)
+	pending := prometheus.NewDesc("chat_schema_pending", "Migrations of this build that are not applied to the database.", nil, nil)
+	last := polled[Schema]{ask: ask}
+	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
+		if s, ok := last.get(); ok {
+			v, _ := strconv.ParseFloat(s.Version, 64)
+			emit(version, v)
+			emit(pending, float64(s.Pending))
+		}
+	}, version, pending)
+}
+
+// Queue is what waits in the database to be made by an instance.
+type Queue struct {
+	Depth  int
+	Oldest time.Duration // of those that could be started
+}
+
+// Queue exports the queue of replies, which ask reads.
+func (ob *Observer) Queue(ask func(context.Context) (Queue, error)) prometheus.Collector {
+	depth := prometheus.NewDesc("chat_runs_queued", "Replies that wait in the database for an instance.", nil, nil)
+	oldest := prometheus.NewDesc("chat_oldest_queued_run_seconds", "How long the oldest reply that could be started has waited for an instance; 0: none.", nil, nil)
+	last := polled[Queue]{ask: ask}
+	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
+		if q, ok := last.get(); ok {
+			emit(depth, float64(q.Depth))
+			emit(oldest, q.Oldest.Seconds())
+		}
+	}, depth, oldest)
+}
+
+// Locks are the sessions of the database that wait for a lock.
+type Locks struct {
+	Waiting int
+	Oldest  time.Duration
+}
+
+// Locks exports the sessions of the database that wait for a lock, which ask reads.
+func (ob *Observer) Locks(ask func(context.Context) (Locks, error)) prometheus.Collector {
+	waiting := prometheus.NewDesc("chat_database_lock_waits", "Sessions of the database that have waited for a lock for more than half a second.", nil, nil)
+	oldest := prometheus.NewDesc("chat_database_oldest_lock_wait_seconds", "How long the session that has waited longest for a lock has waited; 0: none.", nil, nil)
+	last := polled[Locks]{ask: ask}
+	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
+		if l, ok := last.get(); ok {
+			emit(waiting, float64(l.Waiting))
+			emit(oldest, l.Oldest.Seconds())
+		}
+	}, waiting, oldest)
+}
+
+// Host exports the clock of the instance, and the file system of its data directory,
+// which ask reads. While that fails, its size is not exported.
+func (ob *Observer) Host(ask func() (free, size uint64, err error)) prometheus.Collector {
+	clock := prometheus.NewDesc("chat_clock_seconds", "The instance's clock, in Unix seconds.", nil, nil)
+	free := prometheus.NewDesc("chat_data_dir_free_bytes", "Free bytes of the file system of DATA_DIR.", nil, nil)
+	size := prometheus.NewDesc("chat_data_dir_size_bytes", "Size of the file system of DATA_DIR.", nil, nil)
+	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
+		emit(clock, float64(time.Now().UnixMilli())/1000)
+		if f, s, err := ask(); err == nil {
+			emit(free, float64(f))
+			emit(size, float64(s))
+		}
+	}, clock, free, size)
+}
+
+const (
+	pollWait    = 500 * time.Millisecond // how long a scrape waits for an answer
+	pollTimeout = 5 * time.Second        // of a question
+	pollExpiry  = 15 * time.Second       // an older answer is not exported
+)
+
+// polled asks something that may be slow, once at a time and at most once a second.
+// A scrape gets the new answer, or after pollWait the last one.
+type polled[T any] struct {
+	ask func(context.Context) (T, error)
+
+	mu         sync.Mutex
+	refreshing chan struct{} // closed when the question that is under way is answered
+	at         time.Time     // of the last answer
+	last       T
+}
+
+func (p *polled[T]) get() (answer T, ok bool) {
+	p.mu.Lock()
+	if p.refreshing == nil && time.Since(p.at) >= time.Second {
+		p.refreshing = make(chan struct{})
+		go p.refresh(p.refreshing)
 	}
+	refreshing := p.refreshing
+	p.mu.Unlock()
+	if refreshing != nil {
+		select {
+		case <-refreshing:
+		case <-time.After(pollWait):
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last, !p.at.IsZero() && time.Since(p.at) < pollExpiry
+}
+
+func (p *polled[T]) refresh(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
+	defer cancel()
+	answer, err := p.ask(ctx)
+	p.mu.Lock()
+	if err == nil {
+		p.last, p.at = answer, time.Now()
+	}
+	p.refreshing = nil
+	p.mu.Unlock()
+	close(done)
 }
 
 func boolValue(b bool) float64 {
@@ -96,16 +204,24 @@ func (s scrapeGauge) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
-type multiCollector [2]prometheus.Collector
+// collectorFunc returns a collector of gauges that are computed at each scrape.
+func collectorFunc(collect func(emit func(desc *prometheus.Desc, value float64, labels ...string)), descs ...*prometheus.Desc) prometheus.Collector {
+	return scrapeGauges{descs, collect}
+}
 
-func (b multiCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range b {
-		c.Describe(ch)
+type scrapeGauges struct {
+	descs   []*prometheus.Desc
+	collect func(emit func(desc *prometheus.Desc, value float64, labels ...string))
+}
+
+func (s scrapeGauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range s.descs {
+		ch <- d
 	}
 }
 
-func (b multiCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range b {
-		c.Collect(ch)
-	}
+func (s scrapeGauges) Collect(ch chan<- prometheus.Metric) {
+	s.collect(func(desc *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	})
 }

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"slices"
@@ -48,7 +49,13 @@ func (s *Store) openPostgres() error {
 	}
 	delete(config.RuntimeParams, "search_path") // in s.settings
 	s.settings = pinned(s.opt.SearchPath)
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(s.openSession), stdlib.OptionResetSession(s.resetSession))
+	open := func() *sql.DB {
+		return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(s.openSession), stdlib.OptionResetSession(s.resetSession))
+	}
+	db, monitor := open(), open()
+	monitor.SetMaxOpenConns(1)
+	monitor.SetConnMaxIdleTime(5 * time.Minute)
+	s.monitor = bun.NewDB(monitor, pgdialect.New())
 	db.SetMaxOpenConns(s.opt.MaxConns)
 	db.SetMaxIdleConns(s.opt.MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)

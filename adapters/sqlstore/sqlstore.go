@@ -12,6 +12,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,7 @@ type Store struct {
 	pipe    *pipeline.Pipeline
 	db      *bun.DB // writes; on Postgres, reads as well
 	readers *bun.DB // reads; the same as db on Postgres
+	monitor *bun.DB // one connection of Postgres for Locks and Queue; the same as readers on SQLite
 	owned   chan struct{}
 	answers answers
 	tails   tails
@@ -119,10 +121,16 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 		if s.readers != nil {
 			s.readers = s.readers.WithQueryHook(hook)
 		}
+		if s.monitor != nil {
+			s.monitor = s.monitor.WithQueryHook(hook)
+		}
 	}
 	s.pipe = &pipeline.Pipeline{DB: s.db, Hooks: opt.Hooks}
 	if s.readers == nil {
 		s.readers = s.db
+	}
+	if s.monitor == nil {
+		s.monitor = s.readers
 	}
 	return s, nil
 }
@@ -130,9 +138,9 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 // Close closes all connections. Concurrent calls fail.
 func (s *Store) Close() error {
 	err := s.readers.Close()
-	if s.db != s.readers {
-		if e := s.db.Close(); err == nil {
-			err = e
+	for _, other := range []*bun.DB{s.db, s.monitor} {
+		if other != s.readers {
+			err = errors.Join(err, other.Close())
 		}
 	}
 	return err

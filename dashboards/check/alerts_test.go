@@ -186,6 +186,24 @@ func checkRunbook(t *testing.T, s *check.Suite, r check.Rule, path string) {
 	}
 }
 
+// TestRunbooks_LeadToTheLock requires that every alert that a lock in the database
+// can raise leads to the one runbook that finds its holder.
+func TestRunbooks_LeadToTheLock(t *testing.T) {
+	for _, alert := range []string{
+		"ChatTurnErrorBudgetBurn", "ChatApiErrorBudgetBurn", "ChatFirstWordsBudgetBurn", "ChatFirstWordsSlow", "ChatReadsBudgetBurn", "ChatReadsSlow",
+		"ChatDependencyDown", "ChatPoolSaturated", "ChatBackgroundFailing", "ChatAuditUnsealed", "ChatQueueStuck", "ChatSchemaPending",
+	} {
+		content, err := os.ReadFile("../../docs/runbooks/" + alert + ".md")
+		if err != nil || !strings.Contains(string(content), "(ChatDatabaseLocked.md)") {
+			t.Errorf("%s does not lead to ChatDatabaseLocked (%v)", alert, err)
+		}
+	}
+	lock, err := os.ReadFile("../../docs/runbooks/ChatDatabaseLocked.md")
+	if err != nil || !strings.Contains(string(lock), "pg_blocking_pids") || !strings.Contains(string(lock), "pg_terminate_backend") {
+		t.Errorf("ChatDatabaseLocked does not find and end the holder (%v)", err)
+	}
+}
+
 // setting is a variable that a runbook tells to set: `NAME`, or `NAME=value`.
 var setting = regexp.MustCompile("`([A-Z][A-Z0-9_]{3,})[`=]")
 

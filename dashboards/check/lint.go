@@ -246,7 +246,8 @@ func everyExpr(check func(string, dashboards.Target, parser.Expr, error, func(st
 }
 
 // matcherRule requires that every selector uses the variable of that name.
-// Recorded series have no instance left, and alerts are of any job.
+// Recorded series have no instance left, and alerts are of any job. The proxy and
+// the servers of databases have jobs and instances of their own.
 func matcherRule(name string) func(string, dashboards.Target, parser.Expr, error, func(string, string, ...any)) {
 	return func(where string, t dashboards.Target, _ parser.Expr, _ error, report func(string, string, ...any)) {
 		// Parsed with a telling value, to see what becomes of the variable.
@@ -255,7 +256,7 @@ func matcherRule(name string) func(string, dashboards.Target, parser.Expr, error
 			return // target-promql-rule reports it
 		}
 		walkSelectors(e, func(s *parser.VectorSelector) {
-			if s.Name == "ALERTS" || name == "instance" && strings.Contains(s.Name, ":") {
+			if s.Name == "ALERTS" || name == "instance" && strings.Contains(s.Name, ":") || ofExporter(s.Name) {
 				return
 			}
 			for _, m := range s.LabelMatchers {
@@ -296,7 +297,7 @@ func bareCounters(e parser.Node, rated bool, visit func(*parser.VectorSelector))
 		}
 	case *parser.VectorSelector:
 		counter := strings.HasSuffix(n.Name, "_total") || strings.HasSuffix(n.Name, "_bucket") || strings.HasSuffix(n.Name, "_count")
-		if counter && !rated {
+		if counter && !rated && !isGauge(n.Name) {
 			visit(n)
 		}
 		return
@@ -304,4 +305,19 @@ func bareCounters(e parser.Node, rated bool, visit func(*parser.VectorSelector))
 	for c := range parser.ChildrenIter(e) {
 		bareCounters(c, rated, visit)
 	}
+}
+
+// ofExporter reports whether a metric is one of the proxy or of an exporter.
+func ofExporter(name string) bool {
+	return slices.ContainsFunc(dashboards.Catalogue, func(m dashboards.Metric) bool {
+		return m.Name == name && m.Source == dashboards.Exporter
+	})
+}
+
+// isGauge reports whether the catalogue has a gauge of that name: some have the
+// ending of a counter.
+func isGauge(name string) bool {
+	return slices.ContainsFunc(dashboards.Catalogue, func(m dashboards.Metric) bool {
+		return m.Name == name && m.Kind == dashboards.Gauge
+	})
 }

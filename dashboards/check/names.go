@@ -90,7 +90,7 @@ func (n *namer) requireJobMatcher(where, expr string) {
 	shared, kept := "", false
 	walkSelectors(e, func(s *parser.VectorSelector) {
 		switch {
-		case strings.HasPrefix(s.Name, "chat_"), strings.HasPrefix(s.Name, "prometheus_"), strings.Contains(s.Name, ":"):
+		case strings.HasPrefix(s.Name, "chat_"), strings.HasPrefix(s.Name, "prometheus_"), strings.HasPrefix(s.Name, "alertmanager_"), strings.Contains(s.Name, ":"):
 			kept = kept || s.Name == "chat_build_info"
 		default:
 			shared = s.Name
@@ -154,6 +154,12 @@ func (n *namer) labelsOf(e parser.Expr) set {
 				n.report(n.where, "a quantile needs the label le")
 			}
 			return in.without("le")
+		case "label_replace":
+			out := maps.Clone(n.labelsOf(e.Args[0]))
+			if out != nil {
+				out[e.Args[1].(*parser.StringLiteral).Val] = true
+			}
+			return out
 		case "absent", "absent_over_time", "vector":
 			return set{}
 		case "time", "scalar":
@@ -185,7 +191,7 @@ func (n *namer) selector(e *parser.VectorSelector) set {
 		l["le"] = true
 	}
 	if m.Name == "ALERTS" { // carries whatever its alert does
-		for _, name := range []string{"dependency", "breaker", "provider", "slo", "window"} {
+		for _, name := range []string{"dependency", "breaker", "provider", "model", "slo", "window", "task", "signal", "integration", "http_request_method", "http_route"} {
 			l[name] = true
 		}
 	}

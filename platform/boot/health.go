@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"parley/adapters/httpapi"
+	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
 	"parley/ports"
 )
@@ -162,4 +165,47 @@ func modelHealth(m ports.ModelInfo) httpapi.Component {
 		return httpapi.Component{Status: httpapi.HealthOK, Note: "demo, not AI"}
 	}
 	return httpapi.Component{Status: httpapi.HealthOK}
+}
+
+// schemaState asks a store for metrics which migrations it lacks.
+func schemaState(store *sqlstore.Store) func(context.Context) (observe.Schema, error) {
+	return func(ctx context.Context) (observe.Schema, error) {
+		s, err := store.MigrationStatus(ctx)
+		return observe.Schema{Version: s.Current, Pending: len(s.Pending)}, err
+	}
+}
+
+// queueState asks a store for metrics which replies wait.
+func queueState(store *sqlstore.Store) func(context.Context) (observe.Queue, error) {
+	return func(ctx context.Context) (observe.Queue, error) {
+		w, err := store.Queue(ctx)
+		return observe.Queue{Depth: w.Queued, Oldest: w.OldestQueued}, err
+	}
+}
+
+// lockState asks a store for metrics which sessions wait for locks.
+func lockState(store *sqlstore.Store) func(context.Context) (observe.Locks, error) {
+	return func(ctx context.Context) (observe.Locks, error) {
+		w, err := store.Locks(ctx)
+		return observe.Locks{Waiting: w.LockWaits, Oldest: w.OldestLock}, err
+	}
+}
+
+// diskOf returns a function that reads the free bytes and the size of the file
+// system of a directory, or of its nearest parent that exists.
+func diskOf(dir string) func() (free, size uint64, err error) {
+	return func() (free, size uint64, err error) {
+		path, err := filepath.Abs(dir)
+		if err != nil {
+			return 0, 0, err
+		}
+		var disk syscall.Statfs_t
+		for {
+			if err = syscall.Statfs(path, &disk); !errors.Is(err, syscall.ENOENT) || path == filepath.Dir(path) {
+				break
+			}
+			path = filepath.Dir(path)
+		}
+		return disk.Bavail * uint64(disk.Bsize), disk.Blocks * uint64(disk.Bsize), err
+	}
 }

@@ -108,8 +108,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer store.Close()
-	schema, err := migrated(ctx, c, store, tel.Log)
-	if err != nil {
+	if _, err := migrated(ctx, c, store, tel.Log); err != nil {
 		return err
 	}
 
@@ -229,7 +228,11 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		observer.Dependencies(status.up),
 		observer.Breakers(models),
 		observer.Keys(models),
-		observer.Schema(schema.Current, len(schema.Pending)),
+		observer.Runs(),
+		observer.Schema(schemaState(store)),
+		observer.Queue(queueState(store)),
+		observer.Locks(lockState(store)),
+		observer.Host(diskOf(c.Store.DataDir)),
 	)
 
 	// Serve.

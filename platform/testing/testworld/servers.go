@@ -67,6 +67,7 @@ func ProxyConfig(t testing.TB, addr string, one, two *Instance) string {
 	conf := string(content)
 	for old, new := range map[string]string{
 		"bind :8080":                    "bind " + addr,
+		"bind :8405":                    "bind " + FreeAddr(t),
 		"check port 9464 ":              "check ",
 		"maxconn 20000":                 "maxconn 1000", // of more descriptors than a test may have
 		" resolvers docker\n":           "\n",
@@ -79,6 +80,15 @@ func ProxyConfig(t testing.TB, addr string, one, two *Instance) string {
 		conf = strings.Replace(conf, old, new, 1)
 	}
 	return conf
+}
+
+// ProxyMetrics returns the address of the proxy's metrics in a configuration that
+// ProxyConfig has made.
+func ProxyMetrics(config string) string {
+	_, rest, _ := strings.Cut(config, "frontend metrics\n")
+	_, rest, _ = strings.Cut(rest, "bind ")
+	addr, _, _ := strings.Cut(rest, "\n")
+	return addr
 }
 
 // StartProxy starts HAProxy at addr with a configuration, which ProxyConfig has made,
