@@ -2,6 +2,7 @@ package ports
 
 import (
 	"context"
+	"time"
 
 	"parley/domain/access"
 	"parley/domain/chat"
@@ -33,6 +34,9 @@ type Prompt struct {
 	NoCache        bool            // do not answer from the reply cache: a regeneration
 	Messages       []PromptMessage // oldest first; the last is the user's, or the assistant's when that is to be continued
 	ReadFile       ReadFile        // reads the files of the messages; nil: there are none
+	// Due returns when output will be recorded that is emitted after a time. Until
+	// then nobody sees it, so a provider may read it all at once. nil: unknown.
+	Due func(after time.Time) time.Time
 }
 
 // ReadFile returns the bytes of a file of the user whose prompt it is. NotFound:

@@ -35,6 +35,7 @@ func (s *Service) generate(t *task, conv chat.Conversation, branch []chat.Messag
 	answer, err := s.ask(ctx, t, ports.Prompt{
 		UserID: t.run.UserID, RunID: t.run.ID, ConversationID: t.run.ConversationID, Trace: t.trace,
 		NoCache: t.run.Kind == chat.Regeneration, Params: params, Messages: w.turns, ReadFile: s.ReadFile,
+		Due: s.rec.due,
 	})
 	cancel()
 
@@ -79,8 +80,8 @@ func (s *Service) ask(ctx context.Context, t *task, p ports.Prompt) (answer port
 		}
 	}()
 	return s.Model.Generate(ctx, p, func(d chat.Delta) {
-		if t.add(d) {
-			s.rec.markDirty(t)
+		if grown, first := t.add(d); grown {
+			s.rec.markDirty(t, first)
 		}
 	})
 }

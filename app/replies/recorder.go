@@ -12,9 +12,9 @@ import (
 // recorder writes the output of this instance's live runs to the store and then
 // publishes it to followers, so that no output that was shown can be lost. One
 // statement records all runs that are due. The first output of a run that has
-// followers is recorded at once; later output waits for the rest of Eager, or
-// longer when statements get slow, so that recording takes a bounded share of
-// the database, whatever the number of runs.
+// followers is recorded at once; later output is recorded every Eager, or less
+// often when statements get slow, so that recording takes a bounded share of the
+// database, whatever the number of runs.
 type recorder struct {
 	s      *Service
 	wakeup chan struct{}
@@ -23,6 +23,8 @@ type recorder struct {
 	idle  *sync.Cond // signalled after every flush
 	dirty map[*task]bool
 	busy  map[*task]bool // in the current flush
+	next  time.Time      // before it only first output is recorded
+	timed bool           // run looks for dirty tasks by itself
 }
 
 func newRecorder(s *Service) *recorder {
@@ -31,13 +33,13 @@ func newRecorder(s *Service) *recorder {
 	return r
 }
 
-// markDirty schedules a task whose output is not recorded yet.
-func (r *recorder) markDirty(t *task) {
+// markDirty schedules a task whose output is not recorded yet; first: none of it is.
+func (r *recorder) markDirty(t *task, first bool) {
 	r.mu.Lock()
-	known := r.dirty[t]
+	wake := !r.dirty[t] && (first || !r.timed)
 	r.dirty[t] = true
 	r.mu.Unlock()
-	if !known {
+	if wake {
 		r.wake()
 	}
 }
@@ -47,6 +49,19 @@ func (r *recorder) wake() {
 	case r.wakeup <- struct{}{}:
 	default:
 	}
+}
+
+// due returns when output of a run that has followers is recorded, if it comes
+// after a time.
+func (r *recorder) due(after time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range []time.Time{r.next, r.next.Add(r.s.opt.Eager)} {
+		if !at.Before(after) {
+			return at
+		}
+	}
+	return after.Add(r.s.opt.Eager) // nothing is being recorded
 }
 
 // stopRecording stops recording a task. It returns how much of the output is
@@ -68,8 +83,6 @@ func (r *recorder) stopRecording(t *task) (recorded, maybePersisted chat.Cursor)
 func (r *recorder) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	gap := time.Duration(0)
-	last := time.Time{} // when the last flush ended
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,30 +90,43 @@ func (r *recorder) run(ctx context.Context) {
 		case <-r.wakeup:
 		case <-timer.C:
 		}
-		due, wait := r.due(time.Now(), last.Add(max(gap, r.s.opt.Eager)))
-		if len(due) > 0 {
-			took, ok := r.flush(ctx, due)
-			last = time.Now()
-			gap = min(4*took, r.s.opt.Checkpoint)
-			if due, wait = r.due(last, last.Add(max(gap, r.s.opt.Eager))); len(due) > 0 {
-				wait = 0
-			}
+		begun := time.Now()
+		tasks, wait := r.collect(begun)
+		if len(tasks) > 0 {
+			took, ok := r.flush(ctx, tasks)
+			gap := min(4*took, r.s.opt.Checkpoint)
 			if !ok { // nothing is lost by giving the store a moment
-				gap, wait = r.s.opt.Checkpoint, r.s.opt.Checkpoint
+				gap = r.s.opt.Checkpoint
 			}
+			wait = r.schedule(begun, begun.Add(took+gap))
 		}
 		timer.Reset(wait)
 	}
 }
 
-// due returns the tasks to record now and, if there are none, how long to wait
-// for the first. Only first output is due before next.
-func (r *recorder) due(now, next time.Time) (tasks []*task, wait time.Duration) {
+// schedule sets when to record next, after a flush that began at a time, and
+// returns how long to wait for it.
+func (r *recorder) schedule(begun, earliest time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.next.After(begun) {
+		r.next = begun.Add(r.s.opt.Eager)
+	}
+	if r.next.Before(earliest) {
+		r.next = earliest
+	}
+	r.timed = true
+	return time.Until(r.next)
+}
+
+// collect returns the tasks to record now and, if there are none, how long to wait
+// for the first.
+func (r *recorder) collect(now time.Time) (tasks []*task, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait = time.Hour
 	for t := range r.dirty {
-		at := next
+		at := r.next
 		t.mu.Lock()
 		switch {
 		case t.followers == 0:
@@ -117,6 +143,7 @@ func (r *recorder) due(now, next time.Time) (tasks []*task, wait time.Duration) 
 		}
 		tasks = append(tasks, t)
 	}
+	r.timed = len(r.dirty) > 0
 	return tasks, wait
 }
 

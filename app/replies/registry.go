@@ -36,15 +36,16 @@ func newTask(ctx context.Context, run chat.Run, accepted time.Time) *task {
 	return t
 }
 
-// add appends a piece and reports whether anything changed. The reasoning of a
-// continuation is left out: its text goes on in the middle of a sentence.
-func (t *task) add(d chat.Delta) bool {
+// add appends a piece. It reports whether anything changed, and whether nothing
+// has been recorded yet. The reasoning of a continuation is left out: its text
+// goes on in the middle of a sentence.
+func (t *task) add(d chat.Delta) (grown, first bool) {
 	if t.run.Prefix != "" && d.Kind == chat.ReasoningPart {
-		return false
+		return false, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.log.Append(d)
+	return t.log.Append(d), !t.firstFlushed
 }
 
 // output returns what has been produced so far.

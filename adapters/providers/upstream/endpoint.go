@@ -75,6 +75,7 @@ type Protocol struct {
 func (e *Endpoint) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta), protocol Protocol) (ports.Answer, error) {
 	ctx, watchdog := e.Watch(ctx)
 	defer watchdog.Stop()
+	watchdog.due = p.Due
 	a := ports.Answer{Provider: e.provider, Model: p.Params.Model, Usage: chat.Usage{Estimated: true}}
 	resp, req, err := e.open(ctx, p, protocol)
 	if len(req.Ignored) > 0 {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -55,10 +56,14 @@ type transport struct {
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := watchdogOf(req.Context())
+	var conn net.Conn
 	if w != nil {
 		trace := &httptrace.ClientTrace{ // a request is sent again when a kept connection turns out to be closed
 			GetConn: func(string) { w.connected(false) },
-			GotConn: func(httptrace.GotConnInfo) { w.connected(true) },
+			GotConn: func(info httptrace.GotConnInfo) {
+				w.connected(true)
+				conn = info.Conn
+			},
 		}
 		req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	}
@@ -78,7 +83,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.onHeader != nil {
 		t.onHeader(req.Context(), resp.Header)
 	}
-	b := &body{rc: resp.Body, watchdog: w, left: -1}
+	b := &body{rc: resp.Body, ctx: req.Context(), watchdog: w, left: -1}
+	if resp.ProtoMajor == 1 { // else other requests share it
+		b.socket = rawSocket(conn)
+	}
 	if resp.StatusCode != http.StatusOK {
 		b.left = t.max
 	}
@@ -158,16 +166,28 @@ type readError struct{ cause error }
 func (e *readError) Error() string { return "read body: " + e.cause.Error() }
 func (e *readError) Unwrap() error { return e.cause }
 
-// body reports what is read to the watchdog, and bounds an error page.
+// body reports what is read to the watchdog, and bounds an error page. It reads
+// at intervals what comes in small pieces; see Watchdog.pause.
 type body struct {
 	rc       io.ReadCloser
+	ctx      context.Context // of the request
 	watchdog *Watchdog
 	left     int  // bytes that may still be read; negative: any number
 	eof      bool // the end has been read
+	drained  bool // the last read has taken all that had come
+	timer    *time.Timer
+	socket   syscall.RawConn // of this response alone; nil: it is shared, or not known
 }
 
+// wholeRead is a read that may have left something behind, in bytes.
+const wholeRead = 2 << 10
+
 func (b *body) Read(p []byte) (int, error) {
+	if b.drained && b.watchdog != nil {
+		b.wait(b.watchdog.pause(time.Now()))
+	}
 	n, err := b.rc.Read(p)
+	b.drained = n < min(wholeRead, len(p))
 	if n > 0 && b.watchdog != nil {
 		b.watchdog.KeepAlive()
 	}
@@ -184,6 +204,27 @@ func (b *body) Read(p []byte) (int, error) {
 		err = &readError{cause: err}
 	}
 	return n, err
+}
+
+// wait waits for d, or until the request has ended.
+func (b *body) wait(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	if b.timer == nil {
+		b.timer = time.NewTimer(d)
+	} else {
+		b.timer.Reset(d)
+	}
+	if b.socket != nil {
+		wakeAt(b.socket, quietBytes)
+		defer wakeAt(b.socket, 1)
+	}
+	select {
+	case <-b.timer.C:
+	case <-b.ctx.Done():
+		b.timer.Stop()
+	}
 }
 
 // Close reads the few bytes that end a complete reply, so that the connection

@@ -44,9 +44,12 @@ type Watchdog struct {
 	limits Limits
 	cancel context.CancelCauseFunc
 
+	due func(after time.Time) time.Time // Prompt.Due
+
 	mu       sync.Mutex
 	timer    *time.Timer
 	begun    bool
+	since    time.Time // when it has begun
 	complete bool
 	reached  bool // a connection was made
 }
@@ -86,9 +89,38 @@ func (w *Watchdog) Begin() {
 	case w.complete:
 		w.timer.Reset(min(grace, w.limits.Idle))
 	case !w.begun:
-		w.begun = true
+		w.begun, w.since = true, time.Now()
 		w.timer.Reset(w.limits.Idle)
 	}
+}
+
+const (
+	// pauseShare bounds how much longer a reply takes for the pauses: a sixteenth.
+	pauseShare = 16
+	// maxPause bounds how long a provider's bytes wait in the kernel.
+	maxPause = 250 * time.Millisecond
+	// lead is how long before it is due output is read, so that it is decoded by then.
+	lead = 4 * time.Millisecond
+	// minPause is the shortest pause in which several words are likely to come.
+	minPause = 16 * time.Millisecond
+)
+
+// pause returns how long to wait with the next read. Words come one by one, and
+// waking up costs more than all else that is done for a word, so the words that
+// will be recorded together are read together. The first word never waits, nor
+// what follows a reason to end.
+func (w *Watchdog) pause(now time.Time) time.Duration {
+	w.mu.Lock()
+	begun, since, complete := w.begun, w.since, w.complete
+	w.mu.Unlock()
+	if w.due == nil || !begun || complete {
+		return 0
+	}
+	d := min(w.due(now.Add(lead+minPause)).Add(-lead).Sub(now), now.Sub(since)/pauseShare, maxPause, w.limits.Idle/2)
+	if d < minPause {
+		return 0
+	}
+	return d
 }
 
 // Complete records that the provider has marked the reply as complete, and

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package upstream
+
+import "syscall"
+
+func wakeAt(syscall.RawConn, int) {}
