@@ -245,6 +245,18 @@ func tickets() []Rule {
 			Description: "The entries are recorded, but can still be changed in the database without detection.",
 		},
 		{
+			Alert: "ChatWebhooksLate", For: "5m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "min by (job) (chat_webhook_oldest_seconds) > 900",
+			Summary:     "The oldest webhook has waited {{ $value | humanizeDuration }} to be delivered ({{ $labels.job }})",
+			Description: "The receiver at WEBHOOK_URL does not accept events. They are kept and sent again.",
+		},
+		{
+			Alert: "ChatWebhooksDead", Labels: ticket, Board: "parley-dependencies",
+			Expr:        `sum by (job) (increase(chat_webhook_deliveries_total{outcome="dead"}[1h])) > 0`,
+			Summary:     "{{ $value | printf \"%.0f\" }} webhooks were given up in an hour ({{ $labels.job }})",
+			Description: "The receiver answered 410, or did not accept an event for more than a day. parley webhook replay sends them again.",
+		},
+		{
 			Alert: "ChatSchemaPending", For: "2m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        "max by (job) (chat_schema_pending) > 0",
 			Summary:     "{{ $value }} migrations are pending ({{ $labels.job }})",

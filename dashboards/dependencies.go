@@ -51,6 +51,15 @@ func dependenciesBoard() Dashboard {
 			lines("Sweep", "What the sweep of files found per second. lost: a file's content is missing in the store of files.",
 				"ops", 8, query(`sum by (reason) (rate(chat_files_swept_total{AT}[RATE]))`, "{{reason}}")).stacked(),
 		}},
+		row{"Webhooks", 7, []Panel{
+			lines("Deliveries", "Attempts to deliver an event per second. retry: it is sent again; dead: it was given up.",
+				"ops", 6, query(`sum by (outcome) (rate(chat_webhook_deliveries_total{AT}[RATE]))`, "{{outcome}}")).stacked(),
+			lines("Duration of a delivery", "Duration of an attempt to deliver an event.", "s", 6, quantiles("chat_webhook_delivery_seconds", "AT")...),
+			lines("Events not delivered", "Events that wait, and events that were given up.",
+				"short", 6, query(`min by (state) (chat_webhook_events{AT})`, "{{state}}")),
+			lines("Oldest event", "Age of the oldest event that waits.",
+				"s", 6, query(`min (chat_webhook_oldest_seconds{AT})`, "oldest")).limit(900),
+		}},
 		row{"Limiter", 7, []Panel{
 			lines("Decisions", "Decisions per second. fallback_: Redis did not answer.",
 				"ops", 8, query(`sum by (scope, decision) (rate(chat_ratelimit_decisions_total{AT}[RATE]))`, "{{scope}} {{decision}}")),

@@ -63,6 +63,8 @@ var rules = []rule{
 	{pkg: "adapters/sqlstore", ours: []string{"domain", "ports", "adapters/sqlstore"},
 		vendors: []string{"github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "ariga.io/atlas"}},
 
+	{pkg: "adapters/webhooks", ours: []string{"domain", "ports"}},
+
 	{pkg: "platform/config", vendors: []string{"*"}},
 	{pkg: "platform/telemetry", vendors: []string{"*"}},
 	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},

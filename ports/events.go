@@ -7,6 +7,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/domain/webhook"
 )
 
 // MetadataTrace is the key of a run's metadata that holds the trace of the request
@@ -135,6 +136,13 @@ type (
 		Orphans int // blobs without a row, which were deleted
 		Lost    int // ready files whose blob is missing
 		Found   int // lost files whose blob is there again
+	}
+	// WebhookSent: the receiver of webhooks was asked to accept an event. Delivery
+	// says what has become of it.
+	WebhookSent struct {
+		Delivery webhook.Delivery // without secrets or message text
+		Took     time.Duration
+		Again    time.Duration // until it is sent again, if it is pending
 	}
 	// BackgroundFailed: background work failed.
 	BackgroundFailed struct {

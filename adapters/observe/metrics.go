@@ -9,6 +9,7 @@ import (
 
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/domain/webhook"
 )
 
 // metrics are the chat_* metrics. Counters are created at 0 for every label value
@@ -39,6 +40,10 @@ type metrics struct {
 	limits            *prometheus.CounterVec
 	limitSeconds      prometheus.Histogram
 	refusals          *prometheus.CounterVec
+	webhooks          *prometheus.CounterVec
+	webhookSeconds    prometheus.Histogram
+	webhookEvents     *prometheus.GaugeVec
+	webhookOldest     prometheus.Gauge
 	background        *prometheus.CounterVec
 	feedback          *prometheus.CounterVec
 	files             *prometheus.CounterVec
@@ -196,6 +201,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		filesSwept: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_files_swept_total", Help: "What the sweep of files found: expired uploads, deleted files, blobs without a row, lost and found blobs.",
 		}, []string{"reason"}),
+		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chat_webhook_deliveries_total", Help: "Attempts to deliver an event by webhook, by what became of the event.",
+		}, []string{"outcome"}),
+		webhookSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chat_webhook_delivery_seconds", Help: "Duration of an attempt to deliver an event.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		webhookEvents: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "chat_webhook_events", Help: "Events that wait to be delivered or have been given up, as of the last check by this instance.",
+		}, []string{"state"}),
+		webhookOldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chat_webhook_oldest_seconds", Help: "Age of the oldest event that waits to be delivered, as of the last check by this instance.",
+		}),
 		background: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chat_background_failures_total", Help: "Failures of background work, by task.",
 		}, []string{"task"}),
@@ -221,6 +239,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		m.turns, m.turnSeconds, m.firstSeconds, m.outputSpeed, m.wait, m.overhead, m.streams, m.aborts, m.tokens, m.cost, m.cached, m.unpriced,
 		m.attempts, m.skips, m.headroom, m.transitions, m.rejections, m.recovered, m.fenced, m.checkpointSeconds, m.checkpointBytes, m.limits, m.limitSeconds, m.refusals, m.background,
 		m.feedback, m.files, m.fileBytes, m.filesSwept,
+		m.webhooks, m.webhookSeconds, m.webhookEvents, m.webhookOldest,
 		m.auditLag, m.auditSeq, m.requests, m.statements,
 	} {
 		errs = append(errs, reg.Register(c))
@@ -276,6 +295,12 @@ func (m *metrics) begin(l labels) {
 	}
 	for _, r := range sweepReasons {
 		m.filesSwept.WithLabelValues(r)
+	}
+	for _, o := range webhookOutcomes {
+		m.webhooks.WithLabelValues(o)
+	}
+	for _, s := range []webhook.State{webhook.Pending, webhook.Dead} {
+		m.webhookEvents.WithLabelValues(string(s))
 	}
 	for _, t := range tasks {
 		m.background.WithLabelValues(t)

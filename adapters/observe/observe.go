@@ -20,6 +20,7 @@ import (
 
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/domain/webhook"
 	"parley/ports"
 )
 
@@ -140,6 +141,12 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 		ob.m.fileBytes.Add(float64(f.Bytes))
 	case ports.FilesSwept:
 		ob.filesSwept(ctx, f)
+	case ports.WebhookSent:
+		ob.webhookSent(ctx, f)
+	case ports.EventQueue:
+		ob.m.webhookEvents.WithLabelValues(string(webhook.Pending)).Set(float64(f.Pending))
+		ob.m.webhookEvents.WithLabelValues(string(webhook.Dead)).Set(float64(f.Dead))
+		ob.m.webhookOldest.Set(f.Oldest.Seconds())
 	case ports.BackgroundFailed:
 		ob.backgroundFailed(ctx, f)
 	}

@@ -262,14 +262,14 @@ func (s *Store) liveRuns(user string, which pipeline.Stmt, lock bool, found func
 }
 
 // liveColumns are what scanLive scans.
-const liveColumns = `r.id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
+const liveColumns = `r.id, r.conversation_id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
 	(SELECT COALESCE(sum(octet_length(o.log)), 0) FROM chat_run_output AS o WHERE o.user_id = r.user_id AND o.run_id = r.id),
 	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id)`
 
 func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {
 	return func(scan func(...any) error) error {
 		var r chat.LiveRun
-		err := scan(&r.ID, (*string)(&r.State), &r.StopRequested, &r.ParentID, &r.AuditID, rows.NullTime{Dest: &r.CreatedAt},
+		err := scan(&r.ID, rows.NullText{Dest: &r.ConversationID}, (*string)(&r.State), &r.StopRequested, &r.ParentID, &r.AuditID, rows.NullTime{Dest: &r.CreatedAt},
 			&r.Hold.Tokens, &r.Hold.Micros, &r.OutputBytes, &r.Followed)
 		found(r)
 		return err
@@ -295,7 +295,7 @@ func (s *Store) admitStatements(plan chat.AdmitPlan) (list []pipeline.Stmt, err 
 		list = append(list, requestStop(user, id))
 	}
 	for _, end := range plan.End {
-		list = append(list, endRun(user, end)...)
+		list = append(list, s.endRun(user, end)...)
 	}
 	if plan.Thread != nil {
 		list = append(list, changeThread(user, plan.Thread))

@@ -92,7 +92,7 @@ func insertErasedUser(e ports.Erasure) pipeline.Stmt {
 // which references allow to empty them. The other tables of a user refer to
 // chat_users, and their rows are deleted with the user's. Shares come first: what
 // is being erased is not shown any more.
-var erasable = []string{"chat_shares", "chat_messages", "chat_files", "chat_runs", "chat_conversations"}
+var erasable = []string{"chat_shares", "chat_messages", "chat_files", "chat_runs", "chat_conversations", "chat_webhook_events"}
 
 // EraseSome deletes at most n rows of each table, and at last the user. It
 // deletes nothing of a user whose erasure is not declared, or no longer: a user
@@ -180,6 +180,7 @@ func (s *Store) eraseUser(ctx context.Context, tx bun.IDB, e ports.Erasure) erro
 		keepUsage(e, month, month+"-01", month+"-31", access.NextMonth(e.At)),
 		keepUsage(e, day, day, day, access.NextDay(e.At)),
 		tx.NewRaw("DELETE FROM chat_users WHERE user_id = ?", e.UserID),
+		tx.NewRaw("DELETE FROM chat_webhook_events WHERE user_id = ?", e.UserID), // has no reference to the user
 		deleteLostOutput(e.UserID),
 	}
 	if s.dialect.name == "postgres" {

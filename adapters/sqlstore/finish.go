@@ -79,7 +79,7 @@ func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) 
 		return nil, err
 	}
 	outcome := stmt(setOutcomeText, outcomeColumns.Values(&run)...)
-	statements := endRun(o.UserID, plan.End, outcome)
+	statements := s.endRun(o.UserID, plan.End, outcome)
 	if plan.Message == nil && !o.Output.Empty() {
 		statements = append(statements, s.insertRest(o.UserID, o.RunID, o.Output))
 	}
@@ -105,7 +105,7 @@ var outcomeColumns = rows.RunColumns.Only("provider", "model", "finish_reason", 
 
 // endRun writes the end of a run and what goes with it. A run that has not
 // started has no outcome and no output.
-func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
+func (s *Store) endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
 	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL", string(e.State), rows.Time(e.At))
 	for _, more := range outcome {
 		set = stmt("?, ?", set, more)
@@ -114,16 +114,15 @@ func endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stm
 	if e.Reparent != "" {
 		statements = append(statements, stmt("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, user, e.RunID))
 	}
-	return append(statements, settleRun(user, e)...)
+	return append(statements, s.settleRun(user, e)...)
 }
 
 // settleRun completes the audit entry of a run and counts what it has used.
-func settleRun(user string, e chat.Ending) []pipeline.Stmt {
-	return []pipeline.Stmt{
+func (s *Store) settleRun(user string, e chat.Ending) []pipeline.Stmt {
+	return append(s.insertRunEnded(e.Ended.Event, user),
 		stmt("UPDATE audit_logs SET status = ?, error_message = ?, updated_at = ? WHERE user_id = ? AND id = ? AND status = 'pending'",
 			string(e.Audit.Status), orNull(e.Audit.Error), rows.Time(e.Audit.At), user, e.Audit.ID),
-		addUsage(user, e.Settle),
-	}
+		addUsage(user, e.Settle))
 }
 
 // requestStop marks a running run, for its owner to stop it.

@@ -111,7 +111,7 @@ func (s *Store) DeleteConversation(ctx context.Context, user, id string, auditEn
 		}
 		statements := []pipeline.Stmt{deleteLostOutput(user), insertEntry(entry)}
 		for _, end := range chat.Delete(live, promptBytes, auditEntry.CreatedAt) {
-			statements = append(statements, settleRun(user, end)...)
+			statements = append(statements, s.settleRun(user, end)...)
 		}
 		return s.pipe.ExecAndCommit(ctx, tx, statements...)
 	})

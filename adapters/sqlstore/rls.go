@@ -77,6 +77,7 @@ func (s *Store) withAllUsersScope(statements ...pipeline.Stmt) []pipeline.Stmt {
 var rlsTables = []string{
 	"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_run_output", "chat_usage", "chat_api_keys",
 	"chat_files", "chat_message_files", "chat_feedback", "chat_shares", "audit_logs",
+	"chat_webhook_events",
 }
 
 // CheckRowSecurity enables row-level security, if the store was opened with it,

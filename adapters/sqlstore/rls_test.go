@@ -14,6 +14,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/domain/webhook"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
@@ -74,6 +75,9 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		}
 		key := access.Key{ID: "key-" + user, UserID: user, Name: "k", Hash: "h", CreatedAt: time.Now()}
 		if err := store.CreateKey(t.Context(), key, audited(user, "audit-key-"+user, audit.Success)); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.AddEvents(t.Context(), webhook.New(webhook.BudgetReached, user, "key", time.Now(), nil)); err != nil {
 			t.Fatal(err)
 		}
 		file := chat.File{ID: "file-" + user, UserID: user, Name: "f", MediaType: "text/plain", Size: 1, Blob: "b", CreatedAt: time.Now()}

@@ -158,7 +158,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.En
 			if plan.Request {
 				statements = append(statements, requestStop(user, id))
 			} else {
-				statements = append(statements, endRun(user, *plan.End)...)
+				statements = append(statements, s.endRun(user, *plan.End)...)
 			}
 			if err := s.pipe.Exec(ctx, tx, statements...); err != nil {
 				return err
@@ -190,7 +190,7 @@ func (s *Store) stopRuns(ctx context.Context, tx bun.IDB, user string, which pip
 	for _, r := range live {
 		switch plan := chat.Stop(r, at); {
 		case plan.End != nil:
-			statements = append(statements, endRun(user, *plan.End)...)
+			statements = append(statements, s.endRun(user, *plan.End)...)
 		default:
 			running++
 			if plan.Request {

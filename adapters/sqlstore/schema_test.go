@@ -87,6 +87,7 @@ var crossUser = map[string]string{
 	"chat_files_blob_idx":           "the sweep compares files with the blob store",
 	"chat_files_unreferenced_idx":   "the sweep deletes uploads to which no message refers",
 	"chat_files_deleted_idx":        "the sweep deletes the blobs of deleted files",
+	"chat_webhook_events_due_idx":   "the sender looks for events that are due, the sweeper for those that have expired",
 	"audit_unsealed":                "the sealer takes facts as they come",
 	"audit_chain":                   "one chain for all",
 	"audit_chain_erased_idx":        "of subjects, which are not user ids",

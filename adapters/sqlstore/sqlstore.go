@@ -48,6 +48,8 @@ type Options struct {
 	// Ungrouped has every admission and every end of a run be a transaction of its
 	// own. By default, those that come while the database is busy share one.
 	Ungrouped bool
+	// Webhooks has the ends of runs add events to the outbox.
+	Webhooks bool
 	// Now is the clock of leases on SQLite; on Postgres it is the server's.
 	// Default time.Now.
 	Now ports.Clock
@@ -84,6 +86,8 @@ var (
 	_ ports.History  = (*Store)(nil)
 	_ ports.Audit    = (*Store)(nil)
 	_ ports.Accounts = (*Store)(nil)
+	_ ports.Outbox   = (*Store)(nil)
+	_ ports.EventLog = (*Store)(nil)
 )
 
 // Open opens a store. A SQLite file is created, with mode 0600, if it does not

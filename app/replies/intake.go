@@ -203,6 +203,7 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, er
 		s.registry.unreserve()
 	}
 	if err != nil {
+		s.reportBudget(ctx, a, err)
 		return Accepted{}, err
 	}
 	if ours {
@@ -212,6 +213,23 @@ func (s *Service) submit(ctx context.Context, a chat.AdmitRequest) (Accepted, er
 		s.announce(ctx, admitted)
 	}
 	return Accepted{UserMessage: admitted.UserMessage, Run: admitted.Run, Replayed: admitted.Replayed, Remaining: admitted.Remaining}, nil
+}
+
+// reportBudget tells webhooks of a budget that refused a request, once per user,
+// bound and period.
+func (s *Service) reportBudget(ctx context.Context, a chat.AdmitRequest, refusal error) {
+	if s.AddEvents == nil {
+		return
+	}
+	event, ok := chat.BudgetEvent(a.Run.UserID, a.Budget, refusal, a.Now)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.AdmitTimeout)
+	defer cancel()
+	if err := s.AddEvents(ctx, event); err != nil { // the next refusal tells it
+		s.Observer.Observe(ctx, ports.BackgroundFailed{Task: "webhooks", Err: err})
+	}
 }
 
 // announce notifies the owners of stopped runs, the sweepers and the user's tabs.

@@ -19,6 +19,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/domain/webhook"
 	"parley/ports"
 )
 
@@ -98,11 +99,14 @@ type Deps struct {
 	Quote       ports.Quote                     // nil: tokens only, at MaxReplyTokens
 	Budget      func(access.Tier) access.Budget // nil: unbounded
 	Titles      ports.Titles                    // nil: conversations keep the name of their first message
-	Feed        ports.Feed
-	Observer    ports.Observer
-	Trace       func(context.Context) string // the trace of a request, in W3C form; nil: none
-	Now         ports.Clock
-	NewID       ports.IDs
+	// AddEvents tells the receiver of webhooks what no run's end tells; nil: there
+	// is none.
+	AddEvents func(context.Context, ...webhook.Event) error
+	Feed      ports.Feed
+	Observer  ports.Observer
+	Trace     func(context.Context) string // the trace of a request, in W3C form; nil: none
+	Now       ports.Clock
+	NewID     ports.IDs
 }
 
 // Service makes replies. Serve must run for it to do so.

@@ -4,9 +4,11 @@ package check_test
 
 import (
 	"database/sql"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.World = testworld.Start(t, w.script,
+		"WEBHOOK_URL="+webhookReceiver(t), "WEBHOOK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32)),
 		"DB_MAX_CONNS=4", "RATE_LIMIT_AUTHENTICATED=2000", "MAX_CONCURRENT_REPLIES=0", "RATE_LIMIT_API_KEY=5", "TIERS_FILE="+tiers,
 		"OPENAI_MODEL="+priced+","+unpriced, "ANTHROPIC_MODEL="+claude,
 		"AI_FIRST_TOKEN_TIMEOUT=1500ms", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=50",
@@ -59,6 +62,21 @@ func newWorld(t *testing.T) *world {
 	w.Two = w.NewInstance("INSTANCE=two", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(t))
 	w.prometheus = w.startPrometheus()
 	return w
+}
+
+// webhookReceiver accepts most events, fails some, and wants no more of others.
+func webhookReceiver(t *testing.T) string {
+	var n atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch n.Add(1) % 8 {
+		case 3:
+			w.WriteHeader(http.StatusInternalServerError)
+		case 6:
+			w.WriteHeader(http.StatusGone)
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	return receiver.URL
 }
 
 // script answers for both providers, each in its mood; the message may ask for

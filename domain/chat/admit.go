@@ -109,6 +109,7 @@ type Node struct {
 // LiveRun is a run that has not ended.
 type LiveRun struct {
 	ID, ParentID, AuditID string
+	ConversationID        string // "": the default thread
 	State                 State
 	StopRequested         bool
 	CreatedAt             time.Time

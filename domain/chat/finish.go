@@ -18,6 +18,7 @@ type Ending struct {
 	Reparent string
 	Audit    AuditEnd
 	Settle   UsageChange
+	Ended    RunEnded // for webhooks
 }
 
 // AuditEnd completes a pending audit entry.
@@ -83,10 +84,12 @@ func Finish(o Outcome, state FinishState) (FinishPlan, error) {
 	m, ok := o.Message()
 	if !ok {
 		plan.End.Reparent = run.ParentID
+		plan.End.Ended = o.ended(run.CreatedAt, nil)
 		return plan, nil
 	}
 	m.CreatedAt = after(o.At, state.AskedAt)
 	plan.Message = &m
+	plan.End.Ended = o.ended(run.CreatedAt, &m)
 	plan.Thread = &ThreadChange{ConversationID: m.ConversationID, LastMessageAt: latest(m.CreatedAt, state.LastMessageAt), UpdatedAt: o.At}
 	// A message that follows the run is the thread's end, and so is the one of a
 	// request that took the run's place.
@@ -139,6 +142,7 @@ func Delete(live []LiveRun, promptBytes int64, at time.Time) []Ending {
 	ends := make([]Ending, 0, len(live))
 	for _, run := range live {
 		end := endQueued(run, micros(at))
+		end.Ended.Reason = reasonDeleted
 		if run.State == Running {
 			end.Settle = settle(estimate(run.Hold, promptBytes+run.OutputBytes), run.CreatedAt)
 		}
@@ -167,6 +171,10 @@ func endQueued(run LiveRun, at time.Time) Ending {
 		RunID: run.ID, State: Stopped, At: at, Reparent: run.ParentID,
 		Audit:  AuditEnd{ID: run.AuditID, Status: audit.Success, At: at},
 		Settle: settle(access.Hold{}, run.CreatedAt),
+		Ended: RunEnded{
+			RunID: run.ID, ConversationID: run.ConversationID, ParentID: run.ParentID, State: Stopped, Reason: reasonStopped,
+			CreatedAt: run.CreatedAt, At: at,
+		},
 	}
 }
 

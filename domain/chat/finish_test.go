@@ -141,6 +141,7 @@ func TestStop(t *testing.T) {
 		RunID: "r", State: chat.Stopped, At: run.CreatedAt, Reparent: "m",
 		Audit:  chat.AuditEnd{ID: "a", Status: audit.Success, At: run.CreatedAt},
 		Settle: chat.UsageChange{Day: "2026-11-27", Replies: 1},
+		Ended:  chat.RunEnded{RunID: "r", ParentID: "m", State: chat.Stopped, Reason: "stopped", CreatedAt: run.CreatedAt, At: run.CreatedAt},
 	}})
 	for _, s := range states {
 		if s.Terminal() && chat.Stop(in(s), at).Changes() {

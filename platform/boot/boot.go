@@ -46,6 +46,7 @@ type commands struct {
 	Key         keyCommand         `cmd:"" help:"API keys: create, list, revoke."`
 	User        userCommand        `cmd:"" help:"Users: end their sessions, erase them."`
 	Audit       auditCommand       `cmd:"" help:"The audit log: verify it."`
+	Webhook     webhookCommand     `cmd:"" help:"Events for your receiver: list them, send them again."`
 	Backup      backupCommand      `cmd:"" help:"Write the whole database to a file, at one moment, while the service runs."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and every service that it names."`

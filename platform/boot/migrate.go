@@ -81,7 +81,7 @@ func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*s
 	database := c.Database()
 	opt := sqlstore.Options{
 		URL: database.URL.Reveal(), SearchPath: database.SearchPath, ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns,
-		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Now: time.Now, Hooks: hooks,
+		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Webhooks: c.Webhooks.WebhookURL.Set(), Now: time.Now, Hooks: hooks,
 	}
 	if opt.URL == "" {
 		if err := makeDataDir(c.Store.DataDir); err != nil {

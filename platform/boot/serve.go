@@ -28,6 +28,7 @@ import (
 	"parley/app/replies"
 	"parley/domain/access"
 	"parley/domain/fault"
+	"parley/domain/webhook"
 	"parley/platform/config"
 	"parley/platform/telemetry"
 	"parley/ports"
@@ -179,9 +180,17 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	fileService, fileSweeper := newFiles(c, store, bucket, admission, observer)
 	auditor.UserCaches = append(auditor.UserCaches, fileService)
+	hooks, err := newWebhooks(c, store, observer)
+	if err != nil {
+		return err
+	}
+	var addEvents func(context.Context, ...webhook.Event) error
+	if hooks != nil {
+		addEvents = store.AddEvents
+	}
 	replyService := replies.New(replies.Deps{
 		Store: wrapStore(store), Model: models, Tokens: models.Tokens(), Accepts: models.Accepts, AcceptsFile: models.AcceptsFile, ReadFile: readFile(fileService), Feed: backends.feed,
-		Quote: models.Quote, Budget: admission.Budget, Titles: titles, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
+		Quote: models.Quote, Budget: admission.Budget, Titles: titles, AddEvents: addEvents, Trace: observer.Trace, Observer: observer, Now: time.Now, NewID: newID,
 	}, replies.Options{
 		Owner: instance, ReplyTimeout: c.AI.ReplyTimeout, ShutdownTimeout: c.Operations.ShutdownTimeout, MaxAttempts: c.Replies.RunMaxAttempts,
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
@@ -249,7 +258,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		api:   newServer(observer.HTTP(handler, api.Sends), apiListener, tel.Log),
 		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
 		audit: forever("audit", auditor.Serve),
-		loops: []service{
+		loops: append(hookLoops(hooks), []service{
 			forever("revocations", func(ctx context.Context) {
 				revoked, stop := backends.feed.Listen(ports.TopicRevoked)
 				defer stop()
@@ -258,7 +267,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
 			forever("retention", retention.Serve),
 			forever("files", fileSweeper.Serve),
-		},
+		}...),
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,
 	}.run(ctx, apiListener, adminListener)
 }

@@ -17,6 +17,7 @@ type Config struct {
 	Limits     Limits     `title:"Limits"`
 	Replies    Replies    `title:"Replies"`
 	AI         AI         `title:"AI providers"`
+	Webhooks   Webhooks   `title:"Webhooks"`
 	Operations Operations `title:"Operations"`
 }
 
@@ -117,6 +118,15 @@ type AI struct {
 	CacheScope        string        `env:"RESPONSE_CACHE_SCOPE" envDefault:"user" desc:"user: a cached reply is reused for the same user only; shared: for all users."`
 	StreamPadding     bool          `env:"STREAM_PADDING" envDefault:"false" desc:"Pad the events of streams with random bytes, so that the sizes of encrypted packets do not reveal the lengths of words. Costs 64 to 192 bytes an event."`
 	DemoDelay         time.Duration `env:"DEMO_DELAY" envDefault:"20ms" desc:"Pause between two words of the demo provider."`
+}
+
+// Webhooks holds the receiver of events.
+type Webhooks struct {
+	WebhookURL       Secret        `env:"WEBHOOK_URL" desc:"Where events are sent to: ends of replies and reached budgets (docs/webhooks.md), as https://app.example.com/hooks/parley. Unset: none are recorded or sent."`
+	WebhookSecret    []Secret      `env:"WEBHOOK_SECRET" desc:"Secret that events are signed with, as whsec_ and 24 to 64 bytes in Base64; several, separated by commas, during a rotation: all of them sign. Required with WEBHOOK_URL."`
+	WebhookTimeout   time.Duration `env:"WEBHOOK_TIMEOUT" envDefault:"10s" desc:"Timeout of one attempt to deliver an event, at most 30s."`
+	WebhookRetention time.Duration `env:"WEBHOOK_RETENTION" envDefault:"168h" desc:"How long events are kept after they were delivered or given up, for parley webhook replay."`
+	WebhookPrivate   bool          `env:"WEBHOOK_PRIVATE" envDefault:"false" desc:"Permit a name in WEBHOOK_URL to resolve to a private address. An address, or localhost, in the URL itself is permitted without."`
 }
 
 // Operations holds logging, error reports and shutdown.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"mime"
@@ -113,6 +114,8 @@ func (c Config) Validate() error {
 	v.notNegative("RESPONSE_CACHE_TTL", c.AI.CacheTTL)
 	v.oneOf("RESPONSE_CACHE_SCOPE", c.AI.CacheScope, "user", "shared")
 	v.notNegative("DEMO_DELAY", c.AI.DemoDelay)
+
+	v.webhooks(c.Webhooks)
 
 	v.notNegative("SHUTDOWN_TIMEOUT", c.Operations.ShutdownTimeout)
 	v.notNegative("DRAIN_DELAY", c.Operations.DrainDelay)
@@ -245,6 +248,26 @@ func (p *problems) positive(name string, d time.Duration) {
 	if d <= 0 {
 		p.add("%s must be longer than 0", name)
 	}
+}
+
+// webhooks checks the receiver of events and its secrets.
+func (p *problems) webhooks(w Webhooks) {
+	p.url("WEBHOOK_URL", w.WebhookURL.Reveal(), "https", "http")
+	if w.WebhookURL.Set() && len(w.WebhookSecret) == 0 {
+		p.add("WEBHOOK_SECRET must be set with WEBHOOK_URL")
+	}
+	for _, s := range w.WebhookSecret {
+		text, ok := strings.CutPrefix(strings.TrimSpace(s.Reveal()), "whsec_")
+		if key, err := base64.StdEncoding.DecodeString(text); !ok || err != nil || len(key) < 24 || len(key) > 64 {
+			p.add("WEBHOOK_SECRET must be whsec_ and 24 to 64 bytes in Base64, such as the output of: echo whsec_$(openssl rand -base64 32)")
+			break
+		}
+	}
+	p.positive("WEBHOOK_TIMEOUT", w.WebhookTimeout)
+	if w.WebhookTimeout > 30*time.Second {
+		p.add("WEBHOOK_TIMEOUT must be at most 30s")
+	}
+	p.positive("WEBHOOK_RETENTION", w.WebhookRetention)
 }
 
 // files checks a list of kinds of files.
