@@ -50,7 +50,17 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // JSON writes v as a complete answer.
 func (w *Response) JSON(status int, v any) error {
-	raw, err := json.Marshal(v)
+	var raw []byte
+	var err error
+	if a, ok := v.(JSONAppender); ok {
+		buffer := buffers.Get().(*[]byte)
+		raw, err = a.AppendJSON((*buffer)[:0])
+		if cap(raw) <= maxBuffer {
+			defer func() { *buffer = raw; buffers.Put(buffer) }()
+		}
+	} else {
+		raw, err = json.Marshal(v)
+	}
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "Internal server error")
 	}

@@ -13,35 +13,84 @@ import (
 	"parley/ports"
 )
 
-// Messages lists a thread: a page of it as Page asks, oldest first.
+// Messages lists a thread: a page of it as Page asks, oldest first. The newest
+// page of a linear conversation takes one statement.
 func (s *Store) Messages(ctx context.Context, user, conversation string, page ports.Page) (list []chat.Message, more bool, err error) {
 	err = s.read(ctx, "messages", forUser(user), func(ctx context.Context, db bun.IDB) error {
-		list = make([]chat.Message, 0, page.Limit+1)
-		known := conversation == ""
-		bounds, order := pageClause(page, "m.created_at", "m.id")
-		statements := []pipeline.Stmt{
-			stmt("SELECT "+rows.MessageColumns.List("m.")+" FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?",
-				user, ofThread("m", conversation), bounds, order,
-			).ScanRow(scanMessage(rows.MessageColumns, func(m chat.Message) { list = append(list, m) })),
-		}
-		if conversation != "" {
-			statements = append(statements, stmt("SELECT 1 FROM chat_conversations WHERE user_id = ? AND id = ?", user, conversation).
-				ScanRow(func(func(...any) error) error { known = true; return nil }))
-		}
-		if err := s.pipe.Exec(ctx, db, statements...); err != nil {
+		further := page
+		further.Limit = max(page.Limit, 1) + 1
+		bounds, order := pageClause(further, "m.created_at", "m.id")
+		found, rated := make([]chat.Message, 0, further.Limit+1), false
+		err := s.pipe.Exec(ctx, db, stmt(selectPage, user, user, ofThread("m", conversation), bounds, order).
+			ScanRow(scanPage(user, conversation, &rated, func(m chat.Message) { found = append(found, m) })))
+		if err != nil {
 			return err
 		}
-		if !known {
-			return chat.ConversationNotFound()
+		if len(found) == 0 && conversation != "" {
+			if _, err := s.selectConversation(ctx, db, user, conversation); err != nil {
+				return err
+			}
 		}
-		list, more = trimPage(list, page)
+		newest := page.Before == nil && page.After == nil && page.Offset <= 0
+		whole := newest && len(found) <= further.Limit
+		oldestFirst := slices.Clone(found)
+		slices.Reverse(oldestFirst)
+		list, more = trimPage(found, page)
 		reverse(list)
+		if newest && fillSiblings(list, chat.NewTree(oldestFirst, nil), whole) {
+			if rated {
+				return s.pipe.Exec(ctx, db, s.feedback(user, list))
+			}
+			return nil
+		}
 		return s.siblings(ctx, db, user, conversation, list)
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	return list, more, nil
+}
+
+// fillSiblings fills in the siblings of messages from a tree of the newest
+// messages of their thread, if it surely holds them all.
+func fillSiblings(list []chat.Message, newest chat.Tree, whole bool) bool {
+	for i, m := range list {
+		if !whole && !newest.HoldsSiblings(m.ID) {
+			return false
+		}
+		list[i].Siblings = newest.Siblings(m.ID)
+	}
+	return true
+}
+
+// selectPage reads messages, and whether their user has given any feedback.
+const selectPage = `SELECT m.id, COALESCE(m.parent_id, ''), m.role, m.content, m.parts, m.metadata, m.created_at,
+	EXISTS (SELECT 1 FROM chat_feedback AS f WHERE f.user_id = ?) FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?`
+
+// scanPage scans rows of selectPage.
+func scanPage(user, conversation string, rated *bool, found func(chat.Message)) func(scan func(...any) error) error {
+	var (
+		row             rows.Message
+		role            string
+		parts, metadata *string // mostly NULL
+		dests           = []any{&row.ID, &row.ParentID, &role, &row.Content, &parts, &metadata, &row.CreatedAt, rated}
+	)
+	return func(scan func(...any) error) error {
+		if err := scan(dests...); err != nil {
+			return err
+		}
+		row.UserID, row.ConversationID, row.Role = user, conversation, role
+		row.Parts, row.Metadata = "", ""
+		if parts != nil {
+			row.Parts = *parts
+		}
+		if metadata != nil {
+			row.Metadata = *metadata
+		}
+		m, err := row.Domain()
+		found(m)
+		return err
+	}
 }
 
 // scanMessage scans columns of messages.

@@ -11,6 +11,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
 	"parley/platform/testing/testenv"
+	"parley/ports"
 )
 
 // trips is a hook that counts what is sent.
@@ -45,6 +46,10 @@ func TestPostgres_RoundTrips(t *testing.T) {
 			{"finish", 2, func() error {
 				return end(t.Context(), store, chat.Outcome{UserID: "ann", RunID: a.Run.ID, Attempt: 1, ConversationID: "conv",
 					State: chat.Completed, Output: chat.TextOutput("yes"), At: time.Now()})
+			}},
+			{"newest page", 1, func() error {
+				_, _, err := store.Messages(t.Context(), "ann", "conv", ports.Page{Limit: 2})
+				return err
 			}},
 		}
 		for _, step := range steps {

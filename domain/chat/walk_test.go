@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -172,8 +173,28 @@ func (w *world) check(rt *rapid.T, threads []string) {
 				rt.Fatalf("%s is not among its siblings", m.ID)
 			}
 		}
+		checkNewest(rt, list, tree)
 		if current := w.current(thread); len(list) > 0 && len(current) == 0 {
 			rt.Fatalf("a thread of %d messages has no end", len(list))
+		}
+	}
+}
+
+// checkNewest compares the siblings that the newest messages of a thread tell with
+// those that the whole thread tells.
+func checkNewest(rt *rapid.T, list []chat.Message, whole chat.Tree) {
+	list = slices.SortedFunc(slices.Values(list), func(a, b chat.Message) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	for n := range list {
+		newest := chat.NewTree(list[n:], nil)
+		for _, m := range list[n:] {
+			got, want := newest.Siblings(m.ID), whole.Siblings(m.ID)
+			slices.Sort(got)
+			slices.Sort(want)
+			if newest.HoldsSiblings(m.ID) && !slices.Equal(got, want) {
+				rt.Fatalf("beside %s the newest %d messages have %v, the thread has %v", m.ID, len(list)-n, got, want)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/ports"
 )
 
 func treeTests(b *storeBench) {
@@ -149,8 +150,14 @@ func randomWalk(b *storeBench) {
 	tree := chat.NewTree(history, nil)
 	list := b.all(conv)
 	b.want("all", messageIDs(list), messageIDs(history))
-	for _, m := range list {
-		b.want("siblings of "+m.ID, m.Siblings, tree.Siblings(m.ID))
+	for limit := 1; limit <= len(list); limit++ {
+		page, _, err := b.History.Messages(b.ctx(), b.user, conv, ports.Page{Limit: limit})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, m := range page {
+			b.want(fmt.Sprint("siblings of ", m.ID, " among ", limit), m.Siblings, tree.Siblings(m.ID))
+		}
 	}
 	for _, e := range b.Entries(b.T, b.user) {
 		if e.Status == audit.Pending {

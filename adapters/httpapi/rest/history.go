@@ -58,6 +58,23 @@ type messagesJSON struct {
 	Pagination paginationJSON `json:"pagination"`
 }
 
+// AppendJSON implements httpapi.JSONAppender.
+func (m messagesJSON) AppendJSON(b []byte) (_ []byte, err error) {
+	b = append(b, `{"messages":[`...)
+	for i := range m.Messages {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b, err = m.Messages[i].AppendJSON(b); err != nil {
+			return b, err
+		}
+	}
+	if b, err = httpapi.AppendJSON(append(b, `],"pagination":`...), m.Pagination); err != nil {
+		return b, err
+	}
+	return append(b, '}'), nil
+}
+
 func messagesOf(out messagePage) messagesJSON {
 	list := make([]messageJSON, len(out.list))
 	for i, m := range out.list {

@@ -217,6 +217,17 @@ type sentJSON struct {
 	AssistantMessage messageJSON `json:"assistantMessage"`
 }
 
+// AppendJSON implements httpapi.JSONAppender.
+func (s sentJSON) AppendJSON(b []byte) (_ []byte, err error) {
+	if b, err = s.UserMessage.AppendJSON(append(b, `{"userMessage":`...)); err != nil {
+		return b, err
+	}
+	if b, err = s.AssistantMessage.AppendJSON(append(b, `,"assistantMessage":`...)); err != nil {
+		return b, err
+	}
+	return append(b, '}'), nil
+}
+
 // queuedJSON is a message whose reply is made in the background.
 type queuedJSON struct {
 	UserMessage messageJSON `json:"userMessage"`

@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,20 +31,75 @@ type messageJSON struct {
 }
 
 func messageOf(m chat.Message) messageJSON {
-	var siblings []string
-	for _, id := range m.Siblings {
-		siblings = append(siblings, chat.ClientID(id))
+	siblings := m.Siblings
+	if slices.ContainsFunc(siblings, func(id string) bool { return chat.ClientID(id) != id }) {
+		siblings = slices.Clone(siblings)
+		for i, id := range siblings {
+			siblings[i] = chat.ClientID(id)
+		}
 	}
 	var feedback *feedbackJSON
 	if m.Feedback != nil {
 		given := feedbackOf(*m.Feedback)
 		feedback = &given
 	}
+	at := httpapi.Timestamp(m.CreatedAt)
 	return messageJSON{
 		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Parts: partsOf(m.Parts), Role: m.Role,
-		Metadata: m.Metadata, CreatedAt: httpapi.Timestamp(m.CreatedAt), UpdatedAt: httpapi.Timestamp(m.CreatedAt),
-		ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings, Feedback: feedback,
+		Metadata: m.Metadata, CreatedAt: at, UpdatedAt: at, ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings, Feedback: feedback,
 	}
+}
+
+// AppendJSON implements httpapi.JSONAppender.
+func (m *messageJSON) AppendJSON(b []byte) (_ []byte, err error) {
+	b = httpapi.AppendJSONString(append(b, `{"id":`...), m.ID)
+	b = appendOptional(append(b, `,"conversationId":`...), m.ConversationID)
+	b = httpapi.AppendJSONString(append(b, `,"userId":`...), m.UserID)
+	b = httpapi.AppendJSONString(append(b, `,"content":`...), m.Content)
+	if len(m.Parts) > 0 {
+		if b, err = httpapi.AppendJSON(append(b, `,"parts":`...), m.Parts); err != nil {
+			return b, err
+		}
+	}
+	b = httpapi.AppendJSONString(append(b, `,"role":`...), string(m.Role))
+	b = append(b, `,"metadata":`...)
+	if m.Metadata == nil {
+		b = append(b, "null"...)
+	} else if b, err = httpapi.AppendJSON(b, m.Metadata); err != nil {
+		return b, err
+	}
+	b = httpapi.AppendJSONString(append(b, `,"createdAt":`...), m.CreatedAt)
+	b = httpapi.AppendJSONString(append(b, `,"updatedAt":`...), m.UpdatedAt)
+	b = appendOptional(append(b, `,"parentId":`...), m.ParentID)
+	for i, id := range m.Siblings {
+		if i == 0 {
+			b = append(b, `,"siblings":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = httpapi.AppendJSONString(b, id)
+		if i == len(m.Siblings)-1 {
+			b = append(b, ']')
+		}
+	}
+	b = append(b, `,"feedback":`...)
+	if m.Feedback == nil {
+		b = append(b, "null"...)
+	} else if b, err = httpapi.AppendJSON(b, m.Feedback); err != nil {
+		return b, err
+	}
+	if m.ContentHTML != nil {
+		b = httpapi.AppendJSONString(append(b, `,"contentHtml":`...), *m.ContentHTML)
+	}
+	return append(b, '}'), nil
+}
+
+// appendOptional appends a string, or null.
+func appendOptional(b []byte, s *string) []byte {
+	if s == nil {
+		return append(b, "null"...)
+	}
+	return httpapi.AppendJSONString(b, *s)
 }
 
 // partJSON is a part of a message. What a provider wants back with its reasoning

@@ -1,0 +1,46 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"testing"
+	"unicode/utf8"
+
+	"parley/adapters/httpapi"
+)
+
+// TestAppendJSONString_IsWhatEncodingJSONWrites covers every character, every
+// byte that is none, and both between others.
+func TestAppendJSONString_IsWhatEncodingJSONWrites(t *testing.T) {
+	check := func(s string) {
+		t.Helper()
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := httpapi.AppendJSONString(nil, s); string(got) != string(want) {
+			t.Fatalf("%q: got %s, want %s", s, got, want)
+		}
+	}
+	for r := rune(0); r <= utf8.MaxRune; r++ {
+		check(string(r))
+		if r < 0x3000 {
+			check("a" + string(r) + "\u2028" + string(r) + "z")
+		}
+	}
+	for c := range 256 {
+		check(string([]byte{byte(c)}))
+		check("é" + string([]byte{0xE2, 0x80, byte(c)}) + "<")
+		check("a" + string([]byte{0xE2, byte(c)}))
+	}
+	check("")
+}
+
+func FuzzAppendJSONString(f *testing.F) {
+	f.Add("how do I <b>keep</b> it & \"use\" it?\n\u2029")
+	f.Fuzz(func(t *testing.T, s string) {
+		want, err := json.Marshal(s)
+		if got := httpapi.AppendJSONString(nil, s); err != nil || string(got) != string(want) {
+			t.Errorf("%q: got %s, want %s, %v", s, got, want, err)
+		}
+	})
+}
