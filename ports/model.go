@@ -36,7 +36,14 @@ type Prompt struct {
 	ReadFile       ReadFile        // reads the files of the messages; nil: there are none
 	// Due returns when output will be recorded that is emitted after a time. Until
 	// then nobody sees it, so a provider may read it all at once. nil: unknown.
-	Due func(after time.Time) time.Time
+	Due  func(after time.Time) time.Time
+	Call ProviderCall // set for the provider that is called
+}
+
+// ProviderCall is which of the calls for one reply it is.
+type ProviderCall struct {
+	Kind   AttemptKind
+	Number int // from 1
 }
 
 // ReadFile returns the bytes of a file of the user whose prompt it is. NotFound:

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,6 +91,7 @@ func (ob *Observer) requestFinished(r *http.Request, rec *recorder, method strin
 	}
 	route := routeOf(r.Pattern)
 	if rec.status >= 500 {
+		span.SetAttributes(keyErrorType.String(strconv.Itoa(rec.status)))
 		span.SetStatus(codes.Error, "")
 	}
 	ob.active.Add(-1)

@@ -21,13 +21,19 @@ func (ob *Observer) Model(provider, model string, next ports.Model) ports.Model 
 	if telemetryOff {
 		return next
 	}
-	return &measuredModel{ob: ob, provider: provider, model: model, next: next}
+	m := &measuredModel{ob: ob, provider: provider, model: model, next: next}
+	if at, ok := next.(interface{ Server() (string, int) }); ok {
+		m.host, m.port = at.Server()
+	}
+	return m
 }
 
 type measuredModel struct {
 	ob              *Observer
 	provider, model string
 	next            ports.Model
+	host            string // of the provider; "": unknown
+	port            int
 }
 
 func (w *measuredModel) Generate(ctx context.Context, p ports.Prompt, emit func(chat.Delta)) (ports.Answer, error) {
@@ -65,6 +71,12 @@ func (w *measuredModel) begin(ctx context.Context, asked string, p ports.Prompt)
 	attrs := []attribute.KeyValue{
 		keyGenOperation.String(chatOperation), keyGenProvider.String(w.provider), keyGenModel.String(asked),
 		keyGenStream.Bool(true), keyRun.String(p.RunID), keyUser.String(p.UserID),
+	}
+	if p.Call.Number > 0 {
+		attrs = append(attrs, keyCallKind.String(string(p.Call.Kind)), keyCallNumber.Int(p.Call.Number))
+	}
+	if w.host != "" {
+		attrs = append(attrs, keyServerAddress.String(w.host), keyServerPort.Int(w.port))
 	}
 	if p.Params.MaxTokens > 0 {
 		attrs = append(attrs, keyGenMaxTokens.Int(p.Params.MaxTokens))

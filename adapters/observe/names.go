@@ -21,6 +21,10 @@ var (
 	keyDBSystem        = semconv.DBSystemNameKey
 	keyDBOperation     = semconv.DBOperationNameKey
 	keyDBCollection    = semconv.DBCollectionNameKey
+	keyDBSummary       = semconv.DBQuerySummaryKey
+	keyDBBatch         = semconv.DBOperationBatchSizeKey
+	keyServerAddress   = semconv.ServerAddressKey
+	keyServerPort      = semconv.ServerPortKey
 	keyGenOperation    = semconv.GenAIOperationNameKey
 	keyGenProvider     = semconv.GenAIProviderNameKey
 	keyGenConversation = semconv.GenAIConversationIDKey
@@ -40,7 +44,18 @@ var (
 
 	keyRun     = attribute.Key("parley.run.id")
 	keyRequest = attribute.Key("parley.request.id")
+
+	keyStoreCall  = attribute.Key("parley.store.call")       // the method of the store that a statement belongs to
+	keyCallKind   = attribute.Key("parley.provider.call")    // first, retry, fallback
+	keyCallNumber = attribute.Key("parley.provider.number")  // of the call, among those for one reply
+	keyReason     = attribute.Key("parley.provider.reason")  // why a provider was not called
+	keyOutcome    = attribute.Key("parley.outcome")          // of a turn, as in chat_turns_total
+	keyAllowed    = attribute.Key("parley.limiter.allowed")  // the decision
+	keyFallback   = attribute.Key("parley.limiter.fallback") // decided without Redis
 )
+
+// schemaURL is the version of the conventions that all keys are of.
+const schemaURL = semconv.SchemaURL
 
 // chatOperation is the operation of requests to providers in the GenAI conventions.
 const chatOperation = "chat"

@@ -5,6 +5,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -59,7 +61,7 @@ type Observer struct {
 // New registers every metric.
 func New(o Options) (*Observer, error) {
 	ob := &Observer{
-		log: o.Log, tracer: o.Tracers.Tracer("parley"), propagator: o.Propagator,
+		log: o.Log, tracer: o.Tracers.Tracer("parley", trace.WithSchemaURL(schemaURL)), propagator: o.Propagator,
 		logSampler: newSampler(time.Now), sentry: o.Sentry,
 	}
 	ob.labels.set(newLabels(nil))
@@ -120,6 +122,8 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 	case ports.ProviderAsked:
 		ob.providerAsked(ctx, f)
 	case ports.ProviderSkipped:
+		trace.SpanFromContext(ctx).AddEvent("provider skipped", trace.WithAttributes(
+			keyGenProvider.String(f.Provider), keyGenModel.String(f.Model), keyReason.String(f.Reason)))
 		if f.Reason == "breaker_open" {
 			ob.m.rejections.WithLabelValues(ob.labels.breaker(f.Provider, f.Model)).Inc()
 		}
@@ -199,6 +203,8 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 		}
 	})
 
+	traceOutcome(trace.SpanFromContext(ctx), outcome, f)
+
 	level := slog.LevelInfo
 	if f.State == chat.Failed || f.State == chat.Interrupted {
 		level = slog.LevelWarn
@@ -216,6 +222,19 @@ func (ob *Observer) runFinished(ctx context.Context, f ports.RunFinished) {
 		attrs = append(attrs, slog.Float64("cost_usd", float64(*f.CostMicros)/1e6))
 	}
 	ob.logRecord(ctx, level, "reply finished", attrs)
+}
+
+// traceOutcome sets the end of a run on the span that it is made in. A run that no
+// provider was called for has no other span that could tell why it failed.
+func traceOutcome(span trace.Span, outcome string, f ports.RunFinished) {
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(keyRun.String(f.RunID), keyOutcome.String(outcome))
+	if f.State == chat.Failed || f.State == chat.Interrupted {
+		span.SetAttributes(keyErrorType.String(cmp.Or(f.Reason, f.Failure, string(f.State))))
+		span.SetStatus(codes.Error, outcome)
+	}
 }
 
 // logRecord writes a line of a fixed kind without looking up its source position.

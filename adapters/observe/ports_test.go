@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	_ "modernc.org/sqlite"
 
+	"parley/adapters/observe"
 	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/domain/fault"
@@ -94,10 +98,10 @@ func TestSQL_NamesNotText(t *testing.T) {
 	raw.SetMaxOpenConns(1)
 	db := bun.NewDB(raw, sqlitedialect.New())
 	type call struct{}
-	db = db.WithQueryHook(w.SQL("sqlite", func(ctx context.Context) string {
+	db = db.WithQueryHook(w.SQL(observe.Database{System: "sqlite", Host: "db.example", Port: 5432, Name: func(ctx context.Context) string {
 		name, _ := ctx.Value(call{}).(string)
 		return name
-	}))
+	}}))
 
 	ctx, span := w.tracer(t)
 	for _, s := range [][2]string{
@@ -130,7 +134,7 @@ func TestSQL_NamesNotText(t *testing.T) {
 			t.Errorf("span %s shows the statement's text", s.Name)
 		}
 	}
-	if diff := cmp.Diff([]string{"prepare", "keep", "SELECT", "SELECT notes", "request"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"prepare: CREATE notes", "keep: INSERT notes", "SELECT nowhere", "SELECT notes", "request"}, names); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -150,11 +154,111 @@ func (always) Take(context.Context, string, int) (access.Decision, error) {
 
 func TestLimiter_IsMeasured(t *testing.T) {
 	w := setup(t)
-	d, err := w.Limiter(always{}).Take(context.Background(), "k", 1)
+	d, err := w.Limiter("redis", always{}).Take(context.Background(), "k", 1)
 	if err != nil || !d.Allowed {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	if got := w.values(t, "chat_ratelimit_backend_seconds")["chat_ratelimit_backend_seconds{}"]; got != 1 {
 		t.Errorf("measured %v times", got)
+	}
+}
+
+// TestSQL_SpansTellStatementsApart: statements of one call have their verbs and
+// tables, and the server's address.
+func TestSQL_SpansTellStatementsApart(t *testing.T) {
+	w := setup(t)
+	type batch struct{}
+	hook := w.SQL(observe.Database{System: "postgresql", Host: "db.example", Port: 5432,
+		Name: func(context.Context) string { return "admit" },
+		Batch: func(e *bun.QueryEvent) []string {
+			list, _ := e.Stash[batch{}].([]string)
+			return list
+		}})
+	ctx, end := w.tracer(t)
+	for _, e := range []*bun.QueryEvent{
+		{Query: "SELECT m.id FROM chat_messages AS m WHERE content = 'canary FROM nowhere' FOR UPDATE SKIP LOCKED"},
+		{Query: "WITH picked AS (SELECT 1 FROM chat_runs) UPDATE chat_runs SET state = 'canary'"},
+		{Query: "COMMIT"},
+		{Stash: map[any]any{batch{}: []string{"BEGIN", "SELECT 1 FROM chat_users WHERE user_id = ? FOR NO KEY UPDATE", "INSERT INTO chat_messages (id) VALUES (?)", "COMMIT"}}},
+	} {
+		hook.AfterQuery(hook.BeforeQuery(ctx, e), e)
+	}
+	end()
+	var names []string
+	for _, s := range w.spans.GetSpans() {
+		names = append(names, s.Name)
+		if s.Name == "request" {
+			continue
+		}
+		attrs := attribute.NewSet(s.Attributes...)
+		if host, _ := attrs.Value("server.address"); host.AsString() != "db.example" {
+			t.Errorf("%s: server.address %q", s.Name, host.AsString())
+		}
+		if call, _ := attrs.Value("parley.store.call"); call.AsString() != "admit" {
+			t.Errorf("%s: parley.store.call %q", s.Name, call.AsString())
+		}
+		if strings.Contains(fmt.Sprintf("%+v", s), "canary") {
+			t.Errorf("span %s shows the statement's text", s.Name)
+		}
+	}
+	want := []string{
+		"admit: SELECT chat_messages", "admit: WITH chat_runs", "admit: COMMIT",
+		"admit: BEGIN; SELECT chat_users; INSERT chat_messages; COMMIT", "request",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type addressed struct{ said }
+
+func (addressed) Server() (string, int) { return "ai.example", 443 }
+
+// TestTraces_TellWhatHappened: retries, fallbacks, servers and decisions are
+// attributes, and a run that no provider was called for has its error on the span
+// that it is made in.
+func TestTraces_TellWhatHappened(t *testing.T) {
+	w := setup(t)
+	ctx, end := w.tracer(t)
+	_, _ = w.Limiter("redis", always{}).Take(ctx, "k", 1)
+	prompt := ports.Prompt{Call: ports.ProviderCall{Kind: ports.Fallback, Number: 3}}
+	_, _ = w.Model("openai", "gpt-test", addressed{}).Generate(ctx, prompt, func(chat.Delta) {})
+	w.Observe(ctx, ports.ProviderSkipped{Provider: "openai", Model: "gpt-test", Reason: "breaker_open"})
+	w.Observe(ctx, ports.RunFinished{RunID: "r1", State: chat.Failed, Failure: "ai_unavailable", Reason: "breaker_open"})
+	end()
+	want := map[string]map[attribute.Key]string{
+		"limiter take":  {"db.system.name": "redis", "parley.limiter.allowed": "true", "parley.limiter.fallback": "false"},
+		"chat gpt-test": {"parley.provider.call": "fallback", "parley.provider.number": "3", "server.address": "ai.example", "server.port": "443"},
+		"request":       {"error.type": "breaker_open", "parley.outcome": "breaker_open", "parley.run.id": "r1"},
+	}
+	for _, s := range w.spans.GetSpans() {
+		attrs := attribute.NewSet(s.Attributes...)
+		for key, value := range want[s.Name] {
+			if got, _ := attrs.Value(key); got.Emit() != value {
+				t.Errorf("%s: %s is %q, want %q", s.Name, key, got.Emit(), value)
+			}
+		}
+		if s.Name == "request" && (s.Status.Code != codes.Error || len(s.Events) != 1 || s.Events[0].Name != "provider skipped") {
+			t.Errorf("the run's span: %+v %+v", s.Status, s.Events)
+		}
+		delete(want, s.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no span of %v", want)
+	}
+}
+
+func TestSQL_CountsCallsWithoutConnection(t *testing.T) {
+	w := setup(t)
+	failed := w.NotConnected(observe.Database{System: "postgresql", Name: func(context.Context) string { return "admit" }})
+	failed(context.Background(), time.Second, fault.New(fault.Overloaded, "The server is busy"))
+	failed(context.Background(), time.Second, fault.New(fault.Unavailable, "The database does not answer"))
+	failed(context.Background(), time.Second, context.Canceled)
+	want := map[string]float64{
+		"db_client_operation_duration_seconds{db_operation_name=admit,db_system_name=postgresql,error_type=pool_exhausted}": 1,
+		"db_client_operation_duration_seconds{db_operation_name=admit,db_system_name=postgresql,error_type=connect}":        1,
+	}
+	if diff := cmp.Diff(want, w.values(t, "db_client_operation_duration_seconds")); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -10,22 +10,53 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"parley/domain/fault"
 )
 
-// SQL measures statements by name. system is the database in the conventions'
-// spelling: postgresql or sqlite. The name of a statement is what nameOf returns
-// for its context, or else its verb and table. Its text is not recorded.
-func (ob *Observer) SQL(system string, nameOf func(context.Context) string) bun.QueryHook {
-	return &sqlHook{ob: ob, system: system, nameOf: nameOf}
+// Database is what SQL needs to know of a database.
+type Database struct {
+	System string // in the conventions' spelling: postgresql or sqlite
+	Host   string // "": none
+	Port   int
+	// Name returns the name of the call that a context belongs to, or "".
+	Name func(context.Context) string
+	// Batch returns the statements, without arguments, of an event that is several;
+	// nil: there are no such events.
+	Batch func(*bun.QueryEvent) []string
+}
+
+// SQL measures statements by the name of their call, or else by their verb. Spans
+// have the verbs and tables too, which tell the statements of one call apart; the
+// text of a statement is not recorded.
+func (ob *Observer) SQL(d Database) bun.QueryHook {
+	return &sqlHook{ob: ob, Database: d}
+}
+
+// NotConnected counts calls of a database that got no connection, by the name of the
+// call: pool_exhausted while all connections were in use, else connect.
+func (ob *Observer) NotConnected(d Database) func(ctx context.Context, took time.Duration, err error) {
+	return func(ctx context.Context, took time.Duration, err error) {
+		if telemetryOff || errors.Is(err, context.Canceled) {
+			return
+		}
+		code := "connect"
+		if fault.Is(err, fault.Overloaded) {
+			code = "pool_exhausted"
+		}
+		ob.m.statements.WithLabelValues(d.System, safeName(d.Name(ctx)), code).Observe(took.Seconds())
+		span := trace.SpanFromContext(ctx)
+		span.AddEvent("no database connection", trace.WithAttributes(keyErrorType.String(code), keyStoreCall.String(safeName(d.Name(ctx)))))
+	}
 }
 
 type sqlHook struct {
-	ob     *Observer
-	system string
-	nameOf func(context.Context) string
-	named  sync.Map // name from nameOf -> statement
+	ob *Observer
+	Database
+	named sync.Map // name from Name -> statement
 }
 
 // statement is what is recorded for statements of one name, looked up once.
@@ -40,15 +71,29 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if telemetryOff || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of background work would be traces of their own
 	}
-	operation, collection := h.name(ctx, e).operation, ""
-	if e.IQuery != nil {
-		collection = safeName(e.IQuery.GetTableName())
+	list := []string{e.Query}
+	if h.Batch != nil {
+		if batch := h.Batch(e); len(batch) > 0 {
+			list = batch
+		}
 	}
-	ctx, span := h.ob.tracer.Start(ctx, strings.TrimSpace(operation+" "+collection), trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(keyDBSystem.String(h.system), keyDBOperation.String(operation)))
-	if collection != "" {
-		span.SetAttributes(keyDBCollection.String(collection))
+	summary, verb, table := summarize(list)
+	attrs := []attribute.KeyValue{keyDBSystem.String(h.System), keyDBOperation.String(verb), keyDBSummary.String(summary)}
+	if table != "" {
+		attrs = append(attrs, keyDBCollection.String(table))
 	}
+	if len(list) > 1 {
+		attrs = append(attrs, keyDBBatch.Int(len(list)))
+	}
+	if h.Host != "" {
+		attrs = append(attrs, keyServerAddress.String(h.Host), keyServerPort.Int(h.Port))
+	}
+	name := summary
+	if call := safeName(h.Name(ctx)); call != "" {
+		attrs = append(attrs, keyStoreCall.String(call))
+		name = call + ": " + summary
+	}
+	ctx, span := h.ob.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	if e.Stash == nil {
 		e.Stash = map[any]any{}
 	}
@@ -62,7 +107,7 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	}
 	s, code := h.name(ctx, e), sqlError(e.Err)
 	if code != "" {
-		s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, code)
+		s.seconds = h.ob.m.statements.WithLabelValues(h.System, s.operation, code)
 	}
 	took := time.Since(e.StartTime).Seconds()
 	span, ok := e.Stash[spanKey{}].(trace.Span)
@@ -79,7 +124,7 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 }
 
 func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
-	name := h.nameOf(ctx)
+	name := h.Name(ctx)
 	if name == "" {
 		name = strings.ToUpper(e.Operation())
 	}
@@ -87,9 +132,63 @@ func (h *sqlHook) name(ctx context.Context, e *bun.QueryEvent) statement {
 		return s.(statement)
 	}
 	s := statement{operation: safeName(name)}
-	s.seconds = h.ob.m.statements.WithLabelValues(h.system, s.operation, "")
+	s.seconds = h.ob.m.statements.WithLabelValues(h.System, s.operation, "")
 	h.named.Store(name, s)
 	return s
+}
+
+// summaryMax bounds the statements of a batch in a summary.
+const summaryMax = 6
+
+// summarize returns the verbs and tables of statements, and the verb and the table
+// that they have in common: BATCH and "" where they differ. Nothing else of their
+// text is in it, which may hold arguments.
+func summarize(list []string) (summary, verb, table string) {
+	var parts []string
+	for i, text := range list {
+		v, t := verbAndTable(text)
+		if i == 0 {
+			verb, table = v, t
+		}
+		if v != verb {
+			verb = "BATCH"
+		}
+		if t != table {
+			table = ""
+		}
+		part := strings.TrimSpace(v + " " + t)
+		if len(parts) == 0 || parts[len(parts)-1] != part {
+			parts = append(parts, part)
+		}
+	}
+	if len(parts) > summaryMax {
+		parts = append(parts[:summaryMax], "...")
+	}
+	return strings.Join(parts, "; "), verb, table
+}
+
+// verbAndTable returns the first word of a statement, and the name after the first
+// FROM, INTO, UPDATE or TABLE, if there is one before any text argument.
+func verbAndTable(text string) (verb, table string) {
+	const looked = 4 << 10 // bytes: names come before long arguments
+	words := strings.FieldsFunc(text[:min(len(text), looked)], func(r rune) bool { return strings.ContainsRune(" \t\r\n(,;", r) })
+	if len(words) == 0 {
+		return other, ""
+	}
+	verb = strings.ToUpper(safeName(words[0]))
+	for i, word := range words[:len(words)-1] {
+		if strings.Contains(word, "'") {
+			break
+		}
+		switch strings.ToUpper(word) {
+		case "FROM", "INTO", "UPDATE", "TABLE":
+			forUpdate := i > 0 && (strings.EqualFold(words[i-1], "FOR") || strings.EqualFold(words[i-1], "KEY"))
+			if name := safeName(words[i+1]); name != other && !forUpdate {
+				return verb, name
+			}
+		}
+	}
+	return verb, ""
 }
 
 // safeName returns a name of letters, digits and "_.-", or other.

@@ -183,6 +183,7 @@ func (a *attempt) call(ctx context.Context, e endpoint, try int, release func(er
 		prompt = a.files.promptFor(prompt, e, a.recent)
 	}
 	prompt.Params.Provider, prompt.Params.Model = e.name, e.model
+	prompt.Call = ports.ProviderCall{Kind: kind, Number: a.calls}
 	start := time.Now()
 	var first time.Duration
 	err = errPanicked // unless it returns

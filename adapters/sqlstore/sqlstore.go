@@ -56,6 +56,9 @@ type Options struct {
 	// Hooks are called for every statement. StatementName returns the method that
 	// it belongs to.
 	Hooks []bun.QueryHook
+	// NotConnected, if set, is called when a call got no connection: all were in use,
+	// or a new one failed. No hook sees such a call.
+	NotConnected func(ctx context.Context, took time.Duration, err error)
 }
 
 // Store is the database. It is safe for concurrent use.

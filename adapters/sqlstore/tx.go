@@ -23,6 +23,10 @@ func StatementName(ctx context.Context) string {
 	return name
 }
 
+// StatementTexts returns the statements, without arguments, of a query event that is
+// several statements in one round trip; nil for a single one.
+func StatementTexts(e *bun.QueryEvent) []string { return pipeline.Texts(e) }
+
 // retries bounds how often a transaction is begun anew after a conflict with
 // another one, or on a connection that turns out to be dead.
 const retries = 4
@@ -89,8 +93,12 @@ func (s *Store) read(ctx context.Context, name string, who rlsScope, fn func(ctx
 
 // runOnce runs fn on a connection, in a transaction or without one.
 func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope, prelude func() [][]pipeline.Stmt, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
+	began := time.Now()
 	conn, err := s.acquire(ctx, db)
 	if err != nil {
+		if s.opt.NotConnected != nil {
+			s.opt.NotConnected(ctx, time.Since(began), err)
+		}
 		return err
 	}
 	defer conn.Close()

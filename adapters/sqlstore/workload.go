@@ -13,8 +13,8 @@ import (
 type Workload struct {
 	Queued       int           // replies that no instance makes at the moment
 	OldestQueued time.Duration // how long the oldest of those that could be started has waited
-	LockWaits    int           // sessions that have waited for a lock for longer than lockWaitMin; 0 on SQLite
-	OldestLock   time.Duration // how long the first of them has waited
+	LockWaits    int           // sessions whose statement takes longer than lockWaitMin and waits for a lock; 0 on SQLite
+	OldestLock   time.Duration // how long the first of these statements takes
 }
 
 // lockWaitMin is how long a session must wait for a lock to be counted.
@@ -32,9 +32,10 @@ func (s *Store) Locks(ctx context.Context) (w Workload, err error) {
 	defer cancel()
 	err = s.runOnce(ctx, s.monitor, false, allUsers, nil, func(ctx context.Context, db bun.IDB) error {
 		var seconds float64
-		err := db.QueryRowContext(ctx, `SELECT count(*), COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(waitstart)), 0)::float8
-			FROM pg_locks WHERE NOT granted AND waitstart < ?
-			AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`,
+		// Of sessions of another role the start is not shown, and they are not counted.
+		err := db.QueryRowContext(ctx, `SELECT count(*), COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(query_start)), 0)::float8
+			FROM pg_stat_activity WHERE datname = current_database() AND query_start < ?
+			AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted)`,
 			s.dialect.clock(-lockWaitMin)).Scan(&w.LockWaits, &seconds)
 		w.OldestLock = time.Duration(seconds * float64(time.Second))
 		return err

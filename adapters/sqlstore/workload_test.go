@@ -5,8 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
+	"parley/domain/fault"
 	"parley/platform/testing/testenv"
 )
 
@@ -82,5 +85,27 @@ func TestWorkload_Locks(t *testing.T) {
 	<-done
 	if err := tx.Rollback(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNotConnected_IsReported: a call that gets no connection is reported by name,
+// since no query hook sees it.
+func TestNotConnected_IsReported(t *testing.T) {
+	var calls []string
+	store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 1, AcquireTimeout: 50 * time.Millisecond,
+		NotConnected: func(ctx context.Context, took time.Duration, err error) {
+			if took < 50*time.Millisecond || !fault.Is(err, fault.Unavailable) {
+				t.Errorf("after %v: %v", took, err)
+			}
+			calls = append(calls, sqlstore.StatementName(ctx))
+		}})
+	held, err := store.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	_, _ = store.Recent(t.Context(), "ann", time.Time{})
+	if diff := cmp.Diff([]string{"recent"}, calls); diff != "" {
+		t.Error(diff)
 	}
 }

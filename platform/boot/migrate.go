@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/uptrace/bun"
-
 	"parley/adapters/sqlstore"
 	"parley/domain/fault"
 	"parley/platform/config"
@@ -76,18 +74,22 @@ func (migrateStatus) Run(ctx context.Context, p Process) error {
 	return nil
 }
 
-// openStore opens the database that the configuration names.
-func openStore(ctx context.Context, c config.Config, hooks ...bun.QueryHook) (*sqlstore.Store, error) {
+// openStore opens the database that the configuration names; settings change the
+// options.
+func openStore(ctx context.Context, c config.Config, settings ...func(*sqlstore.Options)) (*sqlstore.Store, error) {
 	database := c.Database()
 	opt := sqlstore.Options{
 		URL: database.URL.Reveal(), SearchPath: database.SearchPath, ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns,
-		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Webhooks: c.Webhooks.WebhookURL.Set(), Now: time.Now, Hooks: hooks,
+		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Webhooks: c.Webhooks.WebhookURL.Set(), Now: time.Now,
 	}
 	if opt.URL == "" {
 		if err := makeDataDir(c.Store.DataDir); err != nil {
 			return nil, err
 		}
 		opt.URL = filepath.Join(c.Store.DataDir, "parley.db")
+	}
+	for _, set := range settings {
+		set(&opt)
 	}
 	return sqlstore.Open(ctx, opt)
 }

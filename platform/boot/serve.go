@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/uptrace/bun"
 
 	"parley/adapters/httpapi"
 	"parley/adapters/httpapi/aisdk"
@@ -104,7 +107,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	for _, sentence := range c.Warnings() {
 		tel.Log.Warn(sentence)
 	}
-	store, err := openStore(ctx, c, observer.SQL(semconvDatabase(c), sqlstore.StatementName))
+	store, err := openStore(ctx, c, observed(c, observer))
 	if err != nil {
 		return err
 	}
@@ -163,7 +166,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	}
 	store.SetUserHash(userHash)
 	admission := gate.New(gate.Deps{
-		Identity: callers, Limiter: observer.Limiter(backends.limiter), Audit: store, Accounts: store, Revocations: store,
+		Identity: callers, Limiter: observer.Limiter(limiterSystem(c), backends.limiter), Audit: store, Accounts: store, Revocations: store,
 		UserHash: userHash, Observer: observer, Now: time.Now,
 	}, rates, c.Limits.ChatDisabled)
 	admission.SetBudgets(budgets)
@@ -316,11 +319,36 @@ func logLevel(c config.Config) slog.Level {
 // newID returns UUIDv7 text, which sorts by time within this process.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-func semconvDatabase(c config.Config) string {
-	if c.Store.DatabaseURL.Set() {
-		return "postgresql"
+// observed has an observer see the statements of a store, and the calls that got no
+// connection.
+func observed(c config.Config, observer *observe.Observer) func(*sqlstore.Options) {
+	d := observedDatabase(c)
+	return func(opt *sqlstore.Options) {
+		opt.Hooks, opt.NotConnected = []bun.QueryHook{observer.SQL(d)}, observer.NotConnected(d)
 	}
-	return "sqlite"
+}
+
+// observedDatabase describes the database for metrics and traces.
+func observedDatabase(c config.Config) observe.Database {
+	d := observe.Database{System: "sqlite", Name: sqlstore.StatementName, Batch: sqlstore.StatementTexts}
+	if c.Store.DatabaseURL.Set() {
+		d.System, d.Port = "postgresql", 5432
+		if u, err := url.Parse(c.Database().URL.Reveal()); err == nil {
+			d.Host = u.Hostname()
+			if port, err := strconv.Atoi(u.Port()); err == nil {
+				d.Port = port
+			}
+		}
+	}
+	return d
+}
+
+// limiterSystem names the database of the limiter for traces; "" is memory.
+func limiterSystem(c config.Config) string {
+	if c.Store.RedisURL.Set() {
+		return "redis"
+	}
+	return ""
 }
 
 func withTimeout(d time.Duration, f func(context.Context) error) {

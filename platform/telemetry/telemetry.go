@@ -19,9 +19,11 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -70,16 +72,8 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 	t.Log = log
 	t.shutdown = append(t.shutdown, closeLog)
 
-	res, err := resource.New(ctx,
-		resource.WithTelemetrySDK(),
-		resource.WithAttributes(
-			attribute.String("service.name", o.Service),
-			attribute.String("service.version", o.Version),
-			attribute.String("service.instance.id", o.Instance),
-		),
-		resource.WithFromEnv(), // last: it overrides the others
-	)
-	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
+	res, err := describe(ctx, o)
+	if err != nil {
 		return nil, fmt.Errorf("describe this service: %w", err)
 	}
 
@@ -93,6 +87,21 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// describe returns the resource of this process. All its keys are of the version of
+// the conventions that adapters/observe uses; the SDK's own detectors would mix in
+// another one.
+func describe(ctx context.Context, o Options) (*resource.Resource, error) {
+	env, err := resource.New(ctx, resource.WithFromEnv())
+	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
+		return nil, err
+	}
+	attrs := append([]attribute.KeyValue{
+		semconv.ServiceName(o.Service), semconv.ServiceVersion(o.Version), semconv.ServiceInstanceID(o.Instance),
+		semconv.TelemetrySDKName("opentelemetry"), semconv.TelemetrySDKLanguageGo, semconv.TelemetrySDKVersion(sdk.Version()),
+	}, env.Attributes()...) // last: it overrides the others
+	return resource.NewWithAttributes(semconv.SchemaURL, attrs...), nil
 }
 
 func (t *Telemetry) meters(o Options, res *resource.Resource) error {

@@ -40,6 +40,9 @@ type Provider struct {
 	maxTokens int64
 }
 
+// Server returns the host and the port of the provider, for traces.
+func (p *Provider) Server() (host string, port int) { return p.endpoint.Server() }
+
 // New returns a provider. It sends nothing yet, and reads no environment.
 func New(c Config) (*Provider, error) {
 	base := c.BaseURL

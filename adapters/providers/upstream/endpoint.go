@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"parley/domain/chat"
@@ -40,6 +41,19 @@ func NewEndpoint(provider, base string, c Client, suffixes ...string) (*Endpoint
 	}
 	u.Path += "/"
 	return &Endpoint{Base: u, HTTP: c.newHTTP(query), provider: provider, limits: c.Limits.OrDefaults()}, nil
+}
+
+// Server returns the host and the port of the endpoint, for traces.
+func (e *Endpoint) Server() (host string, port int) {
+	port, err := strconv.Atoi(e.Base.Port())
+	switch {
+	case err == nil:
+	case e.Base.Scheme == "https":
+		port = 443
+	default:
+		port = 80
+	}
+	return e.Base.Hostname(), port
 }
 
 // Close closes idle connections.

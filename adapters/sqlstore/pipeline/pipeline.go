@@ -123,6 +123,17 @@ func Statements(e *bun.QueryEvent) (list []string, ok bool) {
 	return list, ok
 }
 
+// Texts returns the statements of a query event that is a batch, without their
+// arguments; nil for a single query.
+func Texts(e *bun.QueryEvent) []string {
+	sent, _ := e.Stash[stmtsKey{}].([]Stmt)
+	list := make([]string, 0, len(sent))
+	for _, q := range sent {
+		list = append(list, q.text)
+	}
+	return list
+}
+
 func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
 	var b pgx.Batch
 	for _, q := range list {
