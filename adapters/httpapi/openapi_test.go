@@ -359,6 +359,7 @@ func TestOpenAPI_Answers(t *testing.T) {
 	play("GET /api/chat/export", "/api/chat/export", "", 200)
 	other := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	play("GET /api/chat/conversations/{id}/export", "/api/chat/conversations/"+other+"/export", "", 200)
+	play("GET /api/chat/search", "/api/chat/search?q=hello", "", 200)
 	const shares = "/api/chat/conversations/{id}/shares"
 	talk := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	sharesOfTalk := strings.Replace(shares, "{id}", talk, 1)

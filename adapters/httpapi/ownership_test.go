@@ -25,7 +25,7 @@ func fill(r httpapi.Route, named httpapi.Field, value string) (target, body stri
 	query := url.Values{}
 	members := map[string]any{}
 	for _, f := range r.Fields {
-		v := map[string]any{"content": "Hello", "title": "Mine", "size": 5, "rating": "up"}[f.Name]
+		v := map[string]any{"content": "Hello", "title": "Mine", "size": 5, "rating": "up", "q": "Hello"}[f.Name]
 		if slices.Contains([]string{"/api/chat", "/api/chat/ui", "/api/chat/text"}, r.Path) {
 			v = map[string]any{
 				"id": "chat-1", "messages": []any{map[string]any{"role": "user", "parts": []any{map[string]any{"type": "text", "text": "Hello"}}}},

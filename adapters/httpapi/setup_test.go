@@ -160,7 +160,7 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	erasing := appaudit.New(appaudit.Deps{
 		Ledger: b.store, Eraser: b.store, Secrets: []string{secret}, Feed: feed, Observer: b, Now: time.Now,
 	}, appaudit.Options{})
-	talks := &conversations.Service{History: b.store, Feedback: b.store, ShareStore: b.store, Audit: b.store, Feed: feed, Observer: b, Now: time.Now, NewID: newID}
+	talks := &conversations.Service{History: b.store, Feedback: b.store, ShareStore: b.store, Index: b.store, Audit: b.store, Feed: feed, Observer: b, Now: time.Now, NewID: newID}
 	b.openFiles(s)
 	erasing.UserCaches = append(erasing.UserCaches, b.files)
 	b.wires = [][]httpapi.Endpoint{rest.Routes(rest.Services{

@@ -56,7 +56,7 @@ func newBench(t *testing.T, url string) *bench {
 	}
 	b := &bench{T: t, store: store, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	b.Service = &conversations.Service{
-		History: store, Feedback: store, ShareStore: store, Audit: store, Observer: ports.NopObserver{}, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
+		History: store, Feedback: store, ShareStore: store, Index: store, Audit: store, Observer: ports.NopObserver{}, Feed: memory.NewFeed(), Now: func() time.Time { return b.now },
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
 	return b

@@ -18,6 +18,7 @@ type Service struct {
 	History    ports.History
 	Feedback   ports.Feedback
 	ShareStore ports.Shares
+	Index      ports.Search
 	Audit      ports.Audit
 	Accepts    func(chat.Params) error // refuses a model that is not available; nil: accepts all
 	Feed       ports.Feed              // announces stop requests and changes

@@ -199,7 +199,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		MaxQueue: c.Replies.MaxQueue, MaxReplyTokens: c.AI.MaxTokens, ContextMessages: c.Replies.ContextMessages, ContextTokens: c.Replies.ContextTokens,
 	})
 	conversationService := &conversations.Service{
-		History: store, Feedback: store, ShareStore: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Observer: observer, Now: time.Now, NewID: newID,
+		History: store, Feedback: store, ShareStore: store, Index: store, Audit: store, Accepts: models.Accepts, Feed: backends.feed, Observer: observer, Now: time.Now, NewID: newID,
 	}
 
 	retention := &conversations.RetentionWorker{

@@ -24,6 +24,7 @@ type StoreBundle struct {
 	Feedback ports.Feedback
 	Shares   ports.Shares
 	Expiry   ports.Expiry
+	Search   ports.Search
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []audit.Entry
 }
@@ -51,6 +52,7 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Usage":         usageTests,
 		"Feedback":      feedbackTests,
 		"Shares":        shareTests,
+		"Search":        searchTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
 	}

@@ -40,7 +40,7 @@ func Routes(s Services) []httpapi.Endpoint {
 	details := map[string]reflect.Type{"userMessage": reflect.TypeFor[messageJSON]()}
 	r, c := s.Replies, s.Conversations
 	type route = httpapi.Route
-	return slices.Concat(s.fileRoutes(), s.feedbackRoutes(), s.shareRoutes(), []httpapi.Endpoint{
+	return slices.Concat(s.fileRoutes(), s.feedbackRoutes(), s.shareRoutes(), s.searchRoutes(), []httpapi.Endpoint{
 		httpapi.Handle(route{Method: "POST", Path: messages, Access: sends, Summary: "Send a message", Details: details}, decodeSend, deliver(s, r.Send, sendsNew), replyEncoder),
 		httpapi.Handle(route{Method: "POST", Path: "/api/chat/stream", Access: sends, Stream: true, Summary: "Send a message and stream the reply"}, decodeStream, deliver(s, r.Send, sendsNew), replyStreamEncoder),
 		httpapi.Handle(route{Method: "PATCH", Path: message, Access: sends, Summary: "Edit a message", Details: details}, decodeEdit, deliver(s, r.Edit, never), replyEncoder),

@@ -1,0 +1,31 @@
+package ports
+
+import (
+	"context"
+
+	"parley/domain/chat"
+)
+
+// Search finds messages and titles.
+type Search interface {
+	// Search returns at most limit hits among a user's messages and titles, without
+	// those of temporary conversations: messages that have every word of the text,
+	// whatever their case, width and accents. A word is found within longer ones.
+	// Titles come first. Of the messages, the newest 200 that match are ranked and
+	// come next, then the 200 before them, and so on. after is the cursor of an
+	// earlier result for the same text; next is nil when there are no more hits.
+	// What is written later is not among the further hits of a search.
+	Search(ctx context.Context, user, text string, after *SearchCursor, limit int) (hits []chat.SearchHit, next *SearchCursor, err error)
+}
+
+// SearchCursor is a position among the hits of a search.
+type SearchCursor struct {
+	// Titles: the position is among the titles; else among the messages that are
+	// ranked together: those before Begin and not before End. Zero: from the newest
+	// on, and to the oldest.
+	Titles     bool
+	Begin, End Position
+	// Score and Last are of the last hit. A zero Last is before the first one.
+	Score int
+	Last  Position
+}
