@@ -93,9 +93,13 @@ dashboards-check: build ## Run every panel's queries and every alert against a r
 	go test -tags e2e -count=1 -timeout 40m -run '^TestE2E$$' ./dashboards/check
 
 .PHONY: incidents
-incidents: build ## Inject each incident (or RUN=name) and check its alert, its pages and its runbook's first step
+incidents: build ## Inject incidents (all, or RUN=regexp) and check alerts, pages and the first steps of runbooks; needs root
 	go vet -tags e2e ./platform/testing/incidents
-	RUN=$(RUN) go test -tags e2e -count=1 -v -timeout 60m -run '^TestIncidents$$' ./platform/testing/incidents
+	RUN='$(RUN)' go test -tags e2e -count=1 -v -timeout 60m -run '^TestIncidents$$' ./platform/testing/incidents
+
+.PHONY: incidents-mutate
+incidents-mutate: build ## Break rules, routes and runbooks, one at a time, and check that the incidents fail; needs root
+	go test -tags e2e -count=1 -v -timeout 60m -run '^TestMutations$$' ./platform/testing/incidents
 
 .PHONY: dashboards-render
 dashboards-render: dashboards-check ## Draw docs/img from the data that dashboards-check recorded

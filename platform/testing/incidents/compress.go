@@ -20,7 +20,10 @@ const minWindow = 5 * time.Second
 var promql = parser.NewParser(parser.Options{})
 
 // CompressRules divides the windows, offsets, waits and intervals of a file of rules by
-// Factor. Thresholds stay as they are.
+// Factor. The load of users is not faster than in reality, so that a window holds that
+// much less of it: each increase is multiplied by Factor, and thresholds stay as they
+// are. Not so the increase of changes of a state (_transitions_total): those are of the
+// incident, not of the load.
 func CompressRules(file []byte) ([]byte, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(file, &root); err != nil {
@@ -112,6 +115,7 @@ func compressExpr(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var increases []*parser.Call
 	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		switch n := n.(type) {
 		case *parser.MatrixSelector:
@@ -122,12 +126,22 @@ func compressExpr(text string) (string, error) {
 			n.Range, n.Step = window(n.Range), divide(n.Step)
 			n.OriginalOffset = divide(n.OriginalOffset)
 		case *parser.Call:
+			if n.Func.Name == "increase" && !strings.Contains(n.Args[0].String(), "_transitions_total") {
+				increases = append(increases, n)
+			}
 			if n.Func.Name == "predict_linear" { // its horizon is a number of seconds
 				n.Args[1] = &parser.BinaryExpr{Op: parser.DIV, LHS: &parser.ParenExpr{Expr: n.Args[1]}, RHS: &parser.NumberLiteral{Val: Factor}}
 			}
 		}
 		return nil
 	})
+	for _, call := range increases {
+		// A node cannot become another kind of node in its parent, but another call:
+		// clamp_min changes nothing, for an increase is never negative.
+		inner := *call
+		call.Func = parser.Functions["clamp_min"]
+		call.Args = parser.Expressions{&parser.BinaryExpr{Op: parser.MUL, LHS: &inner, RHS: &parser.NumberLiteral{Val: Factor}}, &parser.NumberLiteral{Val: 0}}
+	}
 	return strings.TrimSpace(e.String()), nil
 }
 

@@ -4,28 +4,26 @@ package incidents
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
 
 	"parley/adapters/providers/stub"
+	"parley/platform/testing/testworld"
 )
 
-// incidents are injected in this order. Each alert is named by the rules of
+// incidents are injected in this order: first those that users do not notice, after
+// which the history stays healthy. Each alert is named by the rules of
 // dashboards/alerts.
 var incidents = []incident{
-	{
-		name: "postgres-killed",
-		inject: func(w *world) func() {
-			w.Postgres.Kill9()
-			return func() { w.Postgres.Restart(); w.awaitReady() }
-		},
-		first: []string{"ChatDependencyDown"}, pages: []string{"ChatDependencyDown"},
-		cause: []string{"database: down"},
-	},
 	{
 		name:   "one-provider-down",
 		inject: providers(refuse(http.StatusInternalServerError, "server_error"), well),
 		first:  []string{"ChatProviderDegraded"},
-		cause:  []string{"openai", "server_error"},
+		cause:  []string{"openai"},
 	},
 	{
 		name:   "provider-key-expired",
@@ -34,13 +32,247 @@ var incidents = []incident{
 		cause: []string{"openai", "} 1"},
 	},
 	{
+		name: "provider-limit-near",
+		inject: func(w *world) func() {
+			// First little is left, and ten minutes later nothing.
+			begun := time.Now()
+			w.setProviders(func(c stub.Call) stub.Reply {
+				if time.Since(begun) > 10*time.Minute/Factor {
+					return stub.Refuse(http.StatusTooManyRequests, "rate_limit_exceeded", "Retry-After", "1")
+				}
+				r := well(c)
+				r.Header = headroom(c, 0.08)
+				return r
+			}, well)
+			return w.heal
+		},
+		first: []string{"ChatRateLimitHeadroomLow"},
+		cause: []string{"openai", "0.08"},
+	},
+	{
+		name:   "provider-slow-pieces",
+		inject: slowPieces,
+		first:  []string{"ChatOutputSlow"},
+		cause:  []string{"gpt-5-mini"},
+	},
+	{
+		name:   "provider-frozen",
+		inject: providers(stub.Always(stub.Reply{Hang: true}), well),
+		first:  []string{"ChatProviderFrozen"}, pages: []string{"ChatProviderFrozen"},
+		cause: []string{"openai"},
+	},
+	{
+		name:   "provider-flapping",
+		inject: flapping,
+		first:  []string{"ChatBreakerFlapping", "ChatProviderDegraded"}, runbook: "ChatBreakerFlapping",
+		cause: []string{"openai/gpt-5-mini"},
+	},
+	{
 		name: "redis-killed",
 		inject: func(w *world) func() {
 			w.Redis.Kill9()
-			return func() { w.Redis.Restart() }
+			return w.Redis.Restart
 		},
 		first: []string{"ChatRedisDown"},
 		cause: []string{"refused"},
+	},
+	{
+		name: "redis-frozen",
+		inject: func(w *world) func() {
+			w.Redis.Pause()
+			return w.Redis.Resume
+		},
+		first: []string{"ChatRedisDown"},
+		cause: []string{"ping failed", "timeout"},
+	},
+	{
+		name: "migration-pending",
+		inject: func(w *world) func() {
+			const table = "atlas_schema_revisions.atlas_schema_revisions"
+			const newest = "version = (SELECT max(version) FROM " + table + " WHERE version NOT LIKE '.%')"
+			w.psql("-c", "CREATE TABLE kept AS SELECT * FROM "+table+" WHERE "+newest, "-c", "DELETE FROM "+table+" WHERE "+newest)
+			return func() { w.psql("-c", "INSERT INTO "+table+" SELECT * FROM kept", "-c", "DROP TABLE kept") }
+		},
+		first: []string{"ChatSchemaPending"},
+		cause: []string{"pending"},
+	},
+	{
+		name: "audit-not-sealed",
+		inject: func(w *world) func() {
+			conn := w.connect(w.Postgres.URL() + "&application_name=old-backup")
+			if _, err := conn.Exec(context.Background(), "SELECT pg_advisory_lock(x'7061726c6579'::bigint)"); err != nil {
+				w.t.Fatal(err)
+			}
+			return func() { conn.Close(context.Background()) }
+		},
+		first: []string{"ChatAuditUnsealed"},
+		cause: []string{"old-backup", "pg_terminate_backend"},
+	},
+	{
+		name: "file-store-away",
+		inject: func(w *world) func() {
+			if err := os.Rename(w.blobs, w.blobs+".away"); err != nil {
+				w.t.Fatal(err)
+			}
+			return func() { os.Rename(w.blobs+".away", w.blobs) }
+		},
+		first: []string{"ChatBlobStoreDown"},
+		cause: []string{"a dependency fails", "files"},
+	},
+	{
+		name: "model-without-price",
+		inject: func(w *world) func() {
+			return w.crowd(1, func(u *testworld.User) {
+				u.Send(w.proxy, "!echo hi", "provider", "openai", "model", unpricedModel)
+				time.Sleep(time.Second)
+			})
+		},
+		first: []string{"ChatUnpricedModel"},
+		cause: []string{unpricedModel},
+	},
+	{
+		name: "bad-tokens",
+		inject: func(w *world) func() {
+			guess := &testworld.User{Token: "guessed"}
+			return w.crowd(6, func(*testworld.User) {
+				guess.Do(w.proxy, "GET", "/api/chat/messages?limit=5", nil)
+				time.Sleep(100 * time.Millisecond)
+			})
+		},
+		first: []string{"ChatCallersRefused"},
+		cause: []string{"UNAUTHORIZED"},
+	},
+	{
+		name: "noisy-neighbour",
+		inject: func(w *world) func() {
+			noisy := w.User("noisy", "--tier", "api_key")
+			return w.crowd(2, func(*testworld.User) {
+				noisy.Send(w.proxy, "!echo more")
+				time.Sleep(50 * time.Millisecond)
+			})
+		},
+		first: []string{"ChatRateLimited"},
+		cause: []string{"noisy"},
+	},
+	{
+		name: "instance-killed",
+		inject: func(w *world) func() {
+			w.Kill(w.Two)
+			return func() { w.StartInstance(w.Two) }
+		},
+		first: []string{"ChatInstanceDown"},
+		cause: []string{"parley"},
+	},
+	{
+		name: "memory-near-limit",
+		inject: func(w *world) func() {
+			w.restart(w.Two, "INSTANCE=parley-2", "GOMEMLIMIT=20MiB")
+			return func() { w.restart(w.Two, "INSTANCE=parley-2") }
+		},
+		first: []string{"ChatMemoryNearLimit", "ChatMemoryForecast"},
+		cause: []string{"heap profile"},
+	},
+	{
+		name: "collector-away",
+		inject: func(w *world) func() {
+			w.restart(w.One, "INSTANCE=parley-1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(w.t), "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500")
+			return func() { w.restart(w.One, "INSTANCE=parley-1") }
+		},
+		first: []string{"ChatTelemetryDropping"},
+		cause: []string{"telemetry failed", "refused"},
+	},
+	{
+		name: "audit-heads-refused",
+		inject: func(w *world) func() {
+			heads := "AUDIT_HEADS=http://" + testworld.FreeAddr(w.t) + "/heads"
+			w.restart(w.One, "INSTANCE=parley-1", heads)
+			w.restart(w.Two, "INSTANCE=parley-2", heads)
+			return func() {
+				w.restart(w.One, "INSTANCE=parley-1")
+				w.restart(w.Two, "INSTANCE=parley-2")
+			}
+		},
+		first: []string{"ChatBackgroundFailing"},
+		cause: []string{"audit", "refused"},
+	},
+	{
+		name: "clock-skew",
+		inject: func(w *world) func() {
+			w.scrape(w.skewed())
+			return func() { w.scrape() }
+		},
+		first: []string{"ChatClockSkew"},
+		cause: []string{"} -95"},
+	},
+	{
+		name:   "index-dropped",
+		inject: dropIndex,
+		first:  []string{"ChatReadsSlow"},
+		cause:  []string{"chat_messages_user_idx"},
+	},
+	{
+		name: "pool-exhausted",
+		inject: func(w *world) func() {
+			w.psql("-c", "CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$",
+				"-c", "CREATE TRIGGER slow_write BEFORE INSERT ON chat_conversations FOR EACH ROW EXECUTE FUNCTION slow_write()")
+			stop := w.crowd(40, func(u *testworld.User) {
+				u.Do(w.proxy, "POST", "/api/chat/conversations", map[string]any{"title": "many"})
+			})
+			return func() {
+				stop()
+				w.psql("-c", "DROP TRIGGER slow_write ON chat_conversations", "-c", "DROP FUNCTION slow_write")
+			}
+		},
+		first: []string{"ChatPoolSaturated"},
+		cause: []string{"PgSleep"},
+	},
+	{
+		name: "first-words-slow",
+		inject: func(w *world) func() {
+			late := func(c stub.Call) stub.Reply {
+				r := well(c)
+				r.Delay = 4 * time.Second
+				return r
+			}
+			w.setProviders(late, late)
+			return w.heal
+		},
+		first: []string{"ChatFirstWordsSlow"}, pages: []string{"ChatFirstWordsSlow"},
+		cause: []string{"openai", "anthropic"},
+	},
+	{
+		name:   "both-providers-down",
+		inject: providers(refuse(http.StatusInternalServerError, "server_error"), refuse(http.StatusInternalServerError, "api_error")),
+		first:  []string{"ChatAllProvidersUnavailable"}, pages: []string{"ChatAllProvidersUnavailable"},
+		cause: []string{`"open"`},
+	},
+	{
+		name: "route-broken-by-deploy",
+		inject: func(w *world) func() {
+			w.psql("-c", "ALTER TABLE chat_feedback RENAME TO chat_feedback_new")
+			stop := w.crowd(2, func(u *testworld.User) {
+				id := u.Send(w.proxy, "!echo rate me").At("assistantMessage.id")
+				for range 10 {
+					u.Do(w.proxy, "PUT", "/api/chat/messages/"+id+"/feedback", map[string]any{"rating": "up"})
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+			return func() {
+				stop()
+				w.psql("-c", "ALTER TABLE chat_feedback_new RENAME TO chat_feedback")
+			}
+		},
+		first: []string{"ChatRouteFailing"}, pages: []string{"ChatRouteFailing", "ChatApiErrorBudgetBurn"},
+		cause: []string{"feedback"},
+	},
+	{
+		name: "all-tokens-refused",
+		inject: func(w *world) func() {
+			w.badTokens.Store(true)
+			return func() { w.badTokens.Store(false) }
+		},
+		first: []string{"ChatAllCallersRefused"}, pages: []string{"ChatAllCallersRefused"},
+		cause: []string{"401"},
 	},
 	{
 		name: "table-locked",
@@ -53,10 +285,71 @@ var incidents = []incident{
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			return func() { tx.Rollback(context.Background()); conn.Close(context.Background()) }
+			return func() { conn.Close(context.Background()) }
 		},
-		first: []string{"ChatTurnErrorBudgetBurn"}, pages: []string{"ChatTurnErrorBudgetBurn", "ChatApiErrorBudgetBurn"},
+		first: []string{"ChatDatabaseLocked"}, pages: []string{"ChatDatabaseLocked", "ChatTurnErrorBudgetBurn", "ChatApiErrorBudgetBurn"},
 		cause: []string{"monthly-report"},
+	},
+	{
+		name: "postgres-killed",
+		inject: func(w *world) func() {
+			w.Postgres.Kill9()
+			return func() { w.Postgres.Restart(); w.awaitReady() }
+		},
+		first: []string{"ChatDependencyDown"}, pages: []string{"ChatDependencyDown"},
+		cause: []string{"database: down"},
+	},
+	{
+		name: "postgres-frozen",
+		inject: func(w *world) func() {
+			w.Postgres.Pause()
+			return func() { w.Postgres.Resume(); w.awaitReady() }
+		},
+		first: []string{"ChatDependencyDown"}, pages: []string{"ChatDependencyDown"},
+		cause: []string{"database: down"},
+	},
+	{
+		name: "postgres-read-only",
+		inject: func(w *world) func() {
+			setReadOnly := func(value string) {
+				w.psql("-c", "SET default_transaction_read_only = off", "-c", "ALTER DATABASE postgres "+value,
+					"-c", "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'parley_app'")
+			}
+			setReadOnly("SET default_transaction_read_only = on")
+			return func() { setReadOnly("RESET default_transaction_read_only"); w.awaitReady() }
+		},
+		first: []string{"ChatDependencyDown"}, pages: []string{"ChatDependencyDown"},
+		cause: []string{"database: read-only"},
+	},
+	{
+		name: "postgres-disk-full",
+		inject: func(w *world) func() {
+			free := w.fill(w.small)
+			return func() { free(); w.awaitReady() }
+		},
+		first: []string{"ChatDependencyDown"}, pages: []string{"ChatDependencyDown"},
+		cause: []string{"database: disk full"},
+	},
+	{
+		name: "sqlite-disk-full",
+		inject: func(w *world) func() {
+			alone, stop := w.startAlone()
+			free := w.fill(strings.TrimPrefix(alone.Env[0], "DATA_DIR="))
+			return func() { free(); stop() }
+		},
+		first: []string{"ChatDiskForecast", "ChatDependencyDown"}, pages: []string{"ChatDependencyDown"}, runbook: "ChatDependencyDown",
+		env:   func(w *world) []string { return []string{"ADMIN_ADDR=" + w.alone.Admin} },
+		cause: []string{"database: disk full"},
+	},
+	{
+		name: "all-instances-killed",
+		inject: func(w *world) func() {
+			w.Kill(w.One)
+			w.Kill(w.Two)
+			return func() { w.Launch(w.One); w.Launch(w.Two); w.awaitReady() }
+		},
+		first: []string{"ChatAbsent"}, pages: []string{"ChatAbsent"},
+		cause: []string{"503"},
 	},
 }
 
@@ -70,7 +363,89 @@ func providers(openai, anthropic stub.Script) func(w *world) func() {
 
 func refuse(status int, kind string) stub.Script { return stub.Always(stub.Refuse(status, kind)) }
 
+// slowPieces lets a provider send a piece every three seconds.
+func slowPieces(w *world) func() {
+	w.setProviders(func(c stub.Call) stub.Reply {
+		r := well(c)
+		r.Text, r.Pace, r.Delay = "one two three", 3*time.Second, 0
+		return r
+	}, well)
+	stop := w.crowd(20, func(u *testworld.User) { u.Send(w.proxy, "!echo slowly") })
+	return func() { w.heal(); stop() }
+}
+
+// flapping lets a provider fail and work in turn, longer than a breaker waits.
+func flapping(w *world) func() {
+	begun := time.Now()
+	w.setProviders(func(c stub.Call) stub.Reply {
+		if int(time.Since(begun)/(8*time.Second))%2 == 0 {
+			return stub.Refuse(http.StatusInternalServerError, "server_error")
+		}
+		return well(c)
+	}, well)
+	return w.heal
+}
+
+// dropIndex drops the index of the list of a user's messages while a user with many
+// messages reads.
+func dropIndex(w *world) func() {
+	w.psql("-c", `INSERT INTO chat_users (user_id, created_at) VALUES ('archive', now()) ON CONFLICT DO NOTHING`,
+		"-c", `INSERT INTO chat_messages (user_id, id, role, content, created_at)
+			SELECT 'archive', 'archive-' || n, 'user', 'a message', now() - n * interval '1 second' FROM generate_series(1, 150000) n`,
+		"-c", "ANALYZE chat_messages",
+		"-c", "DROP INDEX chat_messages_user_idx")
+	archive := w.User("archive")
+	stop := w.crowd(3, func(*testworld.User) {
+		archive.Do(w.proxy, "GET", "/api/chat/messages?limit=20", nil)
+		time.Sleep(20 * time.Millisecond)
+	})
+	return func() {
+		stop()
+		w.psql("-c", "DELETE FROM chat_messages WHERE user_id = 'archive'", "-c", "CREATE INDEX chat_messages_user_idx ON chat_messages (user_id, created_at)")
+	}
+}
+
 func (w *world) awaitReady() {
 	w.Await("http://"+w.One.Admin+"/readyz", w.One.Log.Name())
 	w.Await("http://"+w.Two.Admin+"/readyz", w.Two.Log.Name())
+}
+
+// startAlone starts an instance on SQLite, on a small disk and with users of its own,
+// that Prometheus scrapes as the job "alone".
+func (w *world) startAlone() (i *testworld.Instance, stop func()) {
+	i = w.NewInstance("DATA_DIR="+w.mount(sqliteBytes), "DATABASE_URL=", "REDIS_URL=", "BLOB_URL=", "INSTANCES=0", "ADMIN_DATABASE_URL=")
+	w.alone = i
+	w.scrape(i.Admin)
+	leave := w.crowd(2, func(u *testworld.User) {
+		u.Send(i.URL(), "!echo "+strings.Repeat("all is well ", 300))
+		time.Sleep(100 * time.Millisecond)
+	})
+	time.Sleep(5 * time.Second)
+	return i, func() {
+		w.Await("http://"+i.Admin+"/readyz", i.Log.Name())
+		leave()
+		w.scrape()
+		i.Cmd.Process.Signal(syscall.SIGTERM)
+		i.Cmd.Wait()
+	}
+}
+
+// skewed serves the metrics of an instance as if its clock were 95.5 s behind. A clock
+// cannot be changed for one process: Go reads it without libc.
+func (w *world) skewed() (addr string) {
+	addr = testworld.FreeAddr(w.t)
+	s := &http.Server{Addr: addr, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, body := testworld.Get("http://" + w.One.Admin + "/metrics")
+		for line := range strings.Lines(body) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			var seconds float64
+			if _, err := fmt.Sscan(value, &seconds); name == "chat_clock_seconds" && err == nil {
+				line = fmt.Sprintf("%s %f\n", name, seconds-95.5)
+			}
+			fmt.Fprint(rw, line)
+		}
+	})}
+	go s.ListenAndServe()
+	w.T.Cleanup(func() { s.Close() })
+	return addr
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,29 +32,37 @@ import (
 // with compressed rules. The instances run as the role of deploy/postgres/roles.sql.
 type world struct {
 	*testworld.World
-	t          *testing.T
-	root       string
-	proxy      string
-	proxyAddr  string
-	prometheus check.Prometheus
-	reader     string // URL of the database for the role of dashboards
-	targets    string // file with further targets of Prometheus
-	bin        string // directory of the commands that runbooks use
-	blobs      string // directory of files
-	small      string // file system of the tablespace
-	received   *receiver
-	openai     atomic.Pointer[stub.Script]
-	anthropic  atomic.Pointer[stub.Script]
-	paused     atomic.Bool // the load
+	t            *testing.T
+	root         string
+	proxy        string
+	proxyConfig  string
+	proxyAddr    string
+	prometheus   check.Prometheus
+	reader       string // URL of the database for the role of dashboards
+	alertmanager string // its URL
+	monitoring   string // directory of rules, routes and runbooks
+	targets      string // file with further targets of Prometheus
+	bin          string // directory of the commands that runbooks use
+	blobs        string // directory of files
+	alone        *testworld.Instance
+	small        string // file system of the tablespace
+	received     *receiver
+	openai       atomic.Pointer[stub.Script]
+	anthropic    atomic.Pointer[stub.Script]
+	badTokens    atomic.Bool // the load sends tokens that are not valid
+	begun        time.Time   // of what Prometheus remembers
 }
 
 const (
 	defaultModel = "gpt-5-mini"
+	secondModel  = "gpt-5-nano"
 	idleModel    = "gpt-5" // nobody uses it
 	claude       = "claude-sonnet-5"
+
+	unpricedModel = "house-model"
 )
 
-func newWorld(t *testing.T, mutate func(name string, content []byte) []byte) *world {
+func newWorld(t *testing.T) *world {
 	w := &world{t: t, root: testworld.Root(t), blobs: t.TempDir(), received: newReceiver(t)}
 	w.heal()
 	w.World = testworld.Start(t, func(c stub.Call) stub.Reply {
@@ -64,22 +73,98 @@ func newWorld(t *testing.T, mutate func(name string, content []byte) []byte) *wo
 		return (*script.Load())(c)
 	},
 		"DB_MAX_CONNS=10", "BLOB_URL=file://"+w.blobs, "TRUSTED_PROXIES=1", "RATE_LIMIT_AUTHENTICATED=3000", "RATE_LIMIT_API_KEY=30", "MAX_CONCURRENT_REPLIES=0",
-		"OPENAI_MODEL="+defaultModel+","+idleModel, "ANTHROPIC_MODEL="+claude,
+		"OPENAI_MODEL="+defaultModel+","+secondModel+","+idleModel+","+unpricedModel, "ANTHROPIC_MODEL="+claude,
 		"AI_FIRST_TOKEN_TIMEOUT=30s", "SHUTDOWN_TIMEOUT=5s")
+	w.small = w.mount(postgresBytes)
+	w.psql("-c", "CREATE TABLESPACE small LOCATION '"+w.small+"'")
+	w.psql("-c", "ALTER TABLE ALL IN TABLESPACE pg_default SET TABLESPACE small")
+	w.psql("-c", "ALTER INDEX ALL IN TABLESPACE pg_default SET TABLESPACE small")
 	w.psql("-f", filepath.Join(w.root, "deploy/postgres/roles.sql"))
 	w.reader = w.ReaderURL()
 	w.Env = append(w.Env, "DATABASE_URL="+w.appURL())
 	w.One, w.Two = w.NewInstance("INSTANCE=parley-1"), w.NewInstance("INSTANCE=parley-2")
 	w.proxyAddr = testworld.FreeAddr(t)
-	w.proxy = testworld.StartProxy(t, w.proxyAddr, testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two))
-	w.prometheus = w.startMonitoring(mutate)
+	w.proxyConfig = testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two)
+	w.proxy = testworld.StartProxy(t, w.proxyAddr, w.proxyConfig)
+	w.startMonitoring()
 	w.bin = w.commands()
 	w.startLoad()
+	w.forget() // the start
 	return w
 }
 
 func (w *world) appURL() string {
 	return strings.Replace(w.Postgres.URL(), "parley@", "parley_app@", 1)
+}
+
+// Sizes of the file systems that incidents fill.
+const (
+	postgresBytes = 384 << 20
+	sqliteBytes   = 48 << 20
+)
+
+// mount makes a file system in memory that belongs to the user of Postgres and that
+// every user may write to.
+func (w *world) mount(bytes int) string {
+	w.t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "parley-incidents-")
+	if err == nil {
+		err = syscall.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=1777", bytes))
+	}
+	if err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(w.Postgres.Dir()); err == nil {
+			owner := info.Sys().(*syscall.Stat_t)
+			err = os.Chown(dir, int(owner.Uid), int(owner.Gid))
+		}
+	}
+	if err != nil {
+		w.t.Fatalf("a small file system needs root: %v", err)
+	}
+	w.t.Cleanup(func() {
+		syscall.Unmount(dir, syscall.MNT_DETACH)
+		os.Remove(dir)
+	})
+	return dir
+}
+
+// fill takes all that is left of a file system, and returns what frees it.
+func (w *world) fill(dir string) (free func()) {
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	chunk := make([]byte, 4096)
+	for err == nil {
+		_, err = f.Write(chunk)
+	}
+	f.Close()
+	return func() { os.Remove(ballast) }
+}
+
+// crowd lets n users do something again and again until it is stopped.
+func (w *world) crowd(n int, do func(u *testworld.User)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for i := range n {
+		u := w.User(fmt.Sprintf("crowd-%d", i))
+		all.Go(func() {
+			for ctx.Err() == nil {
+				do(u)
+			}
+		})
+	}
+	return sync.OnceFunc(func() { cancel(); all.Wait() })
+}
+
+// restart replaces an instance by one with more settings, as a deploy does.
+func (w *world) restart(i *testworld.Instance, env ...string) {
+	w.t.Helper()
+	i.Cmd.Process.Signal(syscall.SIGTERM)
+	i.Cmd.Wait()
+	i.Env = env
+	w.StartInstance(i)
 }
 
 // heal makes both providers answer well.
@@ -139,45 +224,84 @@ func (w *world) connect(url string) *pgx.Conn {
 	return conn
 }
 
-// startMonitoring starts Prometheus and Alertmanager as deploy/prometheus.yaml and
-// dashboards/alerts/alertmanager.yaml say, with addresses of this machine and
-// compressed rules.
-func (w *world) startMonitoring(mutate func(string, []byte) []byte) check.Prometheus {
-	read := func(path string) []byte {
-		content, err := os.ReadFile(filepath.Join(w.root, path))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if mutate != nil {
-			content = mutate(path, content)
-		}
-		return content
-	}
-	routes, err := CompressRoutes(read("dashboards/alerts/alertmanager.yaml"), w.received.url)
+// mutate changes the content of a file of rules, routes or runbooks, by its path in the
+// repository.
+type mutate func(path string, content string) string
+
+func unchanged(_, content string) string { return content }
+
+// read reads a file of the repository and changes it.
+func (w *world) read(path string, change mutate) string {
+	content, err := os.ReadFile(filepath.Join(w.root, path))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	alertmanager := testworld.StartAlertmanager(w.t, string(routes))
+	return change(path, string(content))
+}
 
-	dir, addr := w.t.TempDir(), testworld.FreeAddr(w.t)
-	w.targets = filepath.Join(dir, "targets.json")
+// configure writes the compressed rules and routes and the runbooks, and has Prometheus
+// and Alertmanager read them if they run already.
+func (w *world) configure(change mutate) {
+	w.t.Helper()
+	files := map[string]string{}
+	routes, err := CompressRoutes([]byte(w.read("dashboards/alerts/alertmanager.yaml", change)), w.received.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	files["alertmanager.yaml"] = string(routes)
 	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
-		rules, err := CompressRules(read("dashboards/alerts/" + name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), rules, 0o644)
-		}
+		rules, err := CompressRules([]byte(w.read("dashboards/alerts/"+name, change)))
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		files[name] = string(rules)
 	}
+	runbooks, err := filepath.Glob(filepath.Join(w.root, "docs/runbooks/*.md"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, path := range runbooks {
+		name := filepath.Base(path)
+		files[name] = w.read("docs/runbooks/"+name, change)
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(w.monitoring, name), []byte(content), 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for _, url := range []string{w.prometheus.URL, w.alertmanager} {
+		if url == "" {
+			continue
+		}
+		resp, err := http.Post(url+"/-/reload", "", nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			w.t.Fatalf("reload %s: %s", url, resp.Status)
+		}
+	}
+}
+
+// startMonitoring starts Prometheus and Alertmanager as deploy/prometheus.yaml and
+// dashboards/alerts/alertmanager.yaml say, with addresses of this machine and
+// compressed rules.
+func (w *world) startMonitoring() {
+	w.monitoring = w.t.TempDir()
+	w.configure(unchanged)
+	w.alertmanager = testworld.StartAlertmanager(w.t, filepath.Join(w.monitoring, "alertmanager.yaml"))
+	addr := testworld.FreeAddr(w.t)
+	w.targets = filepath.Join(w.monitoring, "targets.json")
 	text := strings.NewReplacer("parley-1:9464", w.One.Admin, "parley-2:9464", w.Two.Admin, "localhost:9090", addr,
-		"alertmanager:9093", strings.TrimPrefix(alertmanager, "http://")).Replace(string(read("deploy/prometheus.yaml")))
+		"proxy:8405", testworld.ProxyMetrics(w.proxyConfig),
+		"alertmanager:9093", strings.TrimPrefix(w.alertmanager, "http://")).Replace(w.read("deploy/prometheus.yaml", unchanged))
 	var config map[string]any
 	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
 		w.t.Fatal(err)
 	}
 	config["global"] = map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-	config["rule_files"] = []string{dir + "/slos.yaml", dir + "/alerts.yaml"}
+	config["rule_files"] = []string{w.monitoring + "/slos.yaml", w.monitoring + "/alerts.yaml"}
 	config["scrape_configs"] = append(config["scrape_configs"].([]any), map[string]any{
 		"job_name": "alone", "file_sd_configs": []any{map[string]any{"files": []string{w.targets}, "refresh_interval": "1s"}},
 	})
@@ -186,8 +310,8 @@ func (w *world) startMonitoring(mutate func(string, []byte) []byte) check.Promet
 		w.t.Fatal(err)
 	}
 	w.scrape()
-	return check.Prometheus{URL: testworld.StartPrometheus(w.t, addr, string(out), "--enable-feature=exemplar-storage",
-		"--web.enable-admin-api", "--rules.alert.resend-delay=1s")}
+	w.prometheus = check.Prometheus{URL: testworld.StartPrometheus(w.t, addr, string(out), "--enable-feature=exemplar-storage",
+		"--web.enable-admin-api", "--web.enable-lifecycle", "--rules.alert.resend-delay=1s")}
 }
 
 // scrape replaces the targets of the job "alone".
@@ -249,7 +373,7 @@ func (w *world) run(s Step, env ...string) string {
 		out, _ := exec.Command(testenv.Binary(w.t, "psql"), w.reader, "-c", s.Text).CombinedOutput()
 		return string(out)
 	case "sh":
-		return w.shell(HostCommand(s), env...)
+		return w.shell(strings.ReplaceAll(HostCommand(s), "https://your-domain.com", w.proxy), env...)
 	}
 	return "there is no way to run " + s.Language
 }
@@ -265,15 +389,18 @@ func (w *world) startLoad() {
 			conversation := ""
 			for n := i; ctx.Err() == nil; n++ {
 				time.Sleep(150 * time.Millisecond)
-				if w.paused.Load() {
-					continue
+				u := u
+				if w.badTokens.Load() {
+					u = &testworld.User{Token: "expired"}
 				}
 				if n%20 == i || conversation == "" {
 					conversation = u.Do(w.proxy, "POST", "/api/chat/conversations", map[string]any{"title": "a day"}).At("id")
 				}
 				switch n % 4 {
-				case 0, 1:
+				case 0:
 					u.Send(w.proxy, "!echo all is well", "conversationId", conversation)
+				case 1:
+					u.Send(w.proxy, "!echo all is well", "conversationId", conversation, "provider", "openai", "model", secondModel)
 				case 2:
 					u.Send(w.proxy, "!echo all is well", "conversationId", conversation, "provider", "anthropic", "model", claude)
 				case 3:
@@ -326,6 +453,7 @@ func (w *world) forget() {
 	if resp.StatusCode != http.StatusNoContent {
 		w.t.Fatalf("delete series: %s", resp.Status)
 	}
+	w.begun = time.Now()
 }
 
 // receiver is the pager and the ticket system.

@@ -47,12 +47,13 @@ func StartPrometheus(t testing.TB, addr, config string, args ...string) string {
 	return "http://" + addr
 }
 
-// StartAlertmanager starts an Alertmanager with a configuration, and returns its URL.
-func StartAlertmanager(t testing.TB, config string) string {
+// StartAlertmanager starts an Alertmanager with a file of configuration, and returns its
+// URL.
+func StartAlertmanager(t testing.TB, path string) string {
 	t.Helper()
-	path, addr := write(t, "alertmanager.yaml", config), FreeAddr(t)
-	start(t, "http://"+addr+"/-/ready", "prometheus-alertmanager", "--config.file="+path,
-		"--storage.path="+filepath.Join(filepath.Dir(path), "data"), "--web.listen-address="+addr, "--cluster.listen-address=")
+	addr := FreeAddr(t)
+	start(t, "http://"+addr+"/-/ready", "prometheus-alertmanager", "--config.file="+path, "--storage.path="+filepath.Join(t.TempDir(), "data"),
+		"--web.listen-address="+addr, "--cluster.listen-address=")
 	return "http://" + addr
 }
 

@@ -1,0 +1,91 @@
+//go:build e2e
+
+package incidents
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mutation breaks rules, routes or a runbook, so that an incident must fail.
+type mutation struct {
+	name     string
+	file     string // below the root of the repository
+	old, new string // the first occurrence after after is replaced
+	after    string
+	incident string
+}
+
+const (
+	alertsFile = "dashboards/alerts/alerts.yaml"
+	routesFile = "dashboards/alerts/alertmanager.yaml"
+)
+
+var mutations = []mutation{
+	{name: "an alert is deleted", file: alertsFile, after: "alert: ChatProviderKeyRefused", old: "== 1", new: "== 1 and vector(1) == 0", incident: "provider-key-expired"},
+	{name: "a threshold cannot be reached", file: alertsFile, after: "alert: ChatProviderKeyRefused", old: "== 1", new: "== 2", incident: "provider-key-expired"},
+	{name: "a ticket is raised to a page", file: alertsFile, after: "alert: ChatRedisDown", old: "severity: 'ticket'", new: "severity: 'page'", incident: "redis-killed"},
+	{name: "a page is lowered to a ticket", file: alertsFile, after: "alert: ChatProviderKeyRefused", old: "severity: 'page'", new: "severity: 'ticket'", incident: "provider-key-expired"},
+	{name: "a wrong label is selected", file: alertsFile, after: "alert: ChatRedisDown", old: `dependency="redis"`, new: `dependency="cache"`, incident: "redis-killed"},
+	{name: "a metric is misspelled", file: alertsFile, after: "alert: ChatSchemaPending", old: "chat_schema_pending", new: "chat_schemas_pending", incident: "migration-pending"},
+	{name: "an alert waits for hours", file: alertsFile, after: "alert: ChatRedisDown", old: "for: 5m", new: "for: 5h", incident: "redis-killed"},
+	{name: "the team is missing, so that nobody is paged", file: alertsFile, after: "alert: ChatProviderKeyRefused", old: "team: 'chat'", new: "team: 'search'", incident: "provider-key-expired"},
+	{name: "an alert links another runbook", file: alertsFile, after: "alert: ChatRedisDown", old: "ChatRedisDown.md", new: "ChatUnpricedModel.md", incident: "redis-killed"},
+	{name: "pages go to the tickets", file: routesFile, after: "receiver: pager", old: `'severity = "page"'`, new: `'severity = "pages"'`, incident: "provider-key-expired"},
+	{name: "a command of a runbook is misspelled", file: "docs/runbooks/ChatRedisDown.md", old: "parley admin redis", new: "parley admin reddis", incident: "redis-killed"},
+	{name: "a query of a runbook leaves the provider out", file: "docs/runbooks/ChatProviderKeyRefused.md", old: "by (instance, provider)", new: "by (instance)", incident: "provider-key-expired"},
+	{name: "a query of a runbook has a wrong metric", file: "docs/runbooks/ChatProviderKeyRefused.md", after: "```promql", old: "chat_provider_key_refused", new: "chat_provider_keys_refused", incident: "provider-key-expired"},
+	{name: "a runbook has no first step", file: "docs/runbooks/ChatSchemaPending.md", old: "## Check first", new: "## Check later", incident: "migration-pending"},
+	{name: "a threshold is always exceeded", file: alertsFile, after: "alert: ChatRateLimitHeadroomLow", old: "< 0.", new: "< 1.", incident: "redis-killed"},
+	{name: "an inhibition is removed", file: routesFile, after: "inhibit_rules:", old: `'alertname = "ChatDependencyDown"'`, new: `'alertname = "ChatNothingDown"'`, incident: "postgres-killed"},
+}
+
+// TestMutations breaks one thing after the other and expects that the harness fails.
+func TestMutations(t *testing.T) {
+	w := newWorld(t)
+	w.awaitHistory("the mutations")
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			w.t = t
+			defer func() { w.t = w.T.(*testing.T) }()
+			changed := false
+			w.configure(func(path, content string) string {
+				if path != m.file {
+					return content
+				}
+				before, rest, found := strings.Cut(content, m.after)
+				if m.after == "" {
+					before, rest, found = "", content, true
+				}
+				mutated := strings.Replace(rest, m.old, m.new, 1)
+				changed = found && mutated != rest
+				return before + m.after + mutated
+			})
+			if !changed {
+				t.Fatalf("%s has no %q after %q", m.file, m.old, m.after)
+			}
+			time.Sleep(3 * time.Second) // rules are evaluated every second
+			if firing := w.firing(); len(firing) > 0 {
+				t.Logf("red: without an incident, %v fire", firing)
+				return
+			}
+			i := slices.IndexFunc(incidents, func(in incident) bool { return in.name == m.incident })
+			if i < 0 {
+				t.Fatalf("there is no incident %s", m.incident)
+			}
+			// An alert that does not come is not waited for as long as otherwise.
+			_, problems := w.judge(incidents[i], 30*time.Second)
+			if len(problems) == 0 {
+				t.Error("the harness does not notice")
+			}
+			for _, p := range problems {
+				t.Log("red: " + p)
+			}
+		})
+		w.configure(unchanged)
+		w.settle(m.name)
+		w.awaitHistory("the next mutation")
+	}
+}
