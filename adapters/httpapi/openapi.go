@@ -87,6 +87,7 @@ func (t schemas) operation(r Route) *openapi3.Operation {
 	for _, status := range r.refusals() {
 		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + refusedName(status, r.PlainRefusals)})
 	}
+	t.addExamples(op)
 	op.Security = openapi3.NewSecurityRequirements()
 	if r.Access.NeedsCredential() {
 		op.Security.With(openapi3.NewSecurityRequirement().Authenticate("bearer")).
@@ -199,6 +200,7 @@ func (t schemas) refusal(status int, kinds []fault.Kind, details openapi3.Schema
 
 	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
 		WithContent(openapi3.NewContentWithSchema(problem, []string{MediaProblem}))
+	out.Content[MediaProblem].Examples = refusalExamples(status, kinds, false)
 	out.Headers = refusalHeaders(status)
 	return out
 }
@@ -211,6 +213,7 @@ func plainRefusal(status int, kinds []fault.Kind) *openapi3.Response {
 	}
 	out := openapi3.NewResponse().WithDescription(http.StatusText(status)).
 		WithContent(openapi3.NewContentWithSchema(openapi3.NewStringSchema().WithMinLength(1), []string{MediaText}))
+	out.Content[MediaText].Examples = refusalExamples(status, kinds, true)
 	out.Headers = refusalHeaders(status)
 	out.Headers[errorCode] = requiredHeader(codes)
 	for _, name := range detailHeaders {

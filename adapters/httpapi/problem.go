@@ -62,7 +62,7 @@ func writeProblem(w http.ResponseWriter, err error) {
 		inner[name], body[name] = value, value
 	}
 	inner["code"], inner["message"] = f.Kind, f.Message
-	body["type"] = "urn:parley:problem:" + strings.ReplaceAll(strings.ToLower(string(f.Kind)), "_", "-")
+	body["type"] = problemType(f.Kind)
 	body["title"] = http.StatusText(status)
 	body["status"] = status
 	body["detail"] = f.Message
@@ -77,6 +77,10 @@ func writeProblem(w http.ResponseWriter, err error) {
 		raw = []byte(`{"type":"about:blank","status":` + strconv.Itoa(status) + `}`)
 	}
 	writeBody(w, status, raw)
+}
+
+func problemType(kind fault.Kind) string {
+	return "urn:parley:problem:" + strings.ReplaceAll(strings.ToLower(string(kind)), "_", "-")
 }
 
 // setRefusalHeaders sets the headers that refusals have in any format.
