@@ -36,6 +36,9 @@ type Config struct {
 	Health  func(context.Context) Health
 	Version string
 
+	// Reference serves a page that describes the API at /docs.
+	Reference bool
+
 	// AllowedOrigins are the web apps that may send requests with a session
 	// cookie, as https://app.example.com; of a longer URL the origin counts.
 	AllowedOrigins []string
@@ -91,7 +94,11 @@ func New(cfg Config, wires ...[]Endpoint) (*API, error) {
 		a.origins = append(a.origins, origin)
 	}
 	a.description = sync.OnceValues(a.makeDescription)
-	for _, e := range append(slices.Concat(wires...), a.systemRoutes()...) {
+	endpoints := append(slices.Concat(wires...), a.systemRoutes()...)
+	if cfg.Reference {
+		endpoints = append(endpoints, a.referenceRoutes()...)
+	}
+	for _, e := range endpoints {
 		a.routes = append(a.routes, e.Route)
 		handler := e.handler(a)
 		a.router.handle(e.Method, e.Path, handler)

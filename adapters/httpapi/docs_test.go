@@ -17,8 +17,12 @@ import (
 )
 
 // newAPI returns an API that can describe itself, and nothing else.
-func newAPI() (*httpapi.API, error) {
-	return httpapi.New(httpapi.Config{}, rest.Routes(rest.Services{Files: &files.Service{MaxBytes: maxFile, Types: fileTypes}}), aisdk.Routes(nil, nil, nil))
+func newAPI(configure ...func(*httpapi.Config)) (*httpapi.API, error) {
+	var c httpapi.Config
+	for _, set := range configure {
+		set(&c)
+	}
+	return httpapi.New(c, rest.Routes(rest.Services{Files: &files.Service{MaxBytes: maxFile, Types: fileTypes}}), aisdk.Routes(nil, nil, nil))
 }
 
 // TestDocs: docs/api.md names every route and every code.

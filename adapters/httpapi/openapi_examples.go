@@ -55,7 +55,7 @@ var exampleValues = map[string]any{
 	"metadata": map[string]any{"topic": "maths"}, "messageMetadata": map[string]any{}, "Message.metadata": nil, "UiMessage.metadata": nil,
 	"components": map[string]any{"database": map[string]any{"status": "ok", "note": "postgres"}},
 	"data":       map[string]any{"city": "Oslo"}, "DataChunk.type": "data-weather", "failure": "AI_FAILED",
-	"Part.type": "text", "UiPart.type": "text", "UiPart.state": "done", "Message.role": "assistant", "UiMessage.role": "assistant", "SharedMessage.role": "assistant",
+	"role": "assistant", "Part.type": "text", "UiPart.type": "text", "UiPart.state": "done", "Message.role": "assistant", "UiMessage.role": "assistant", "SharedMessage.role": "assistant",
 	"state": "completed", "Run.state": "running", "Run.endedAt": nil, "Queued.state": "queued",
 	"error": "The model returned an error; please try again", "errorText": "The model returned an error; please try again",
 	"success": true, "confirm": true, "stream": true, "default": true, "temporary": true, "background": true, "stopRequested": false, "demo": false,

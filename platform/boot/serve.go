@@ -222,7 +222,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models), Version: Version,
+		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models), Version: Version, Reference: c.ServePage(),
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	}, rest.Routes(rest.Services{

@@ -25,7 +25,7 @@ type Config struct {
 type Server struct {
 	Addr           string         `env:"ADDR" envDefault:"127.0.0.1:8080" desc:"Address of the API."`
 	AdminAddr      string         `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" desc:"Address of metrics, probes and profiles. Keep it private."`
-	WebUI          *bool          `env:"WEB_UI" desc:"Serve the page at / (docs/page.md). Unset: true in development mode, otherwise false."`
+	WebUI          *bool          `env:"WEB_UI" desc:"Serve the page at / (docs/page.md) and a description of the API at /docs. Unset: true in development mode, otherwise false."`
 	TrustedProxies int            `env:"TRUSTED_PROXIES" envDefault:"0" desc:"How many of your proxies a request passes. The client's address is taken from that position from the right of X-Forwarded-For; 0 ignores the header."`
 	TrustedRanges  []netip.Prefix `env:"TRUSTED_PROXY_RANGES" desc:"Addresses of those proxies, as 10.0.0.0/8, separated by commas. X-Forwarded-For is ignored from other addresses. Unset: it is accepted from every address, so that only the proxies may reach ADDR."`
 }
