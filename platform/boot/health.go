@@ -27,6 +27,8 @@ type health struct {
 	mu   sync.Mutex
 	at   time.Time
 	last []condition
+	// known is last, for those who cannot wait for a check that is running.
+	known atomic.Pointer[[]condition]
 }
 
 // check checks one dependency. While a required one is down, readiness fails;
@@ -61,6 +63,7 @@ func (h *health) conditions(ctx context.Context) []condition {
 	wg.Wait()
 	h.logChanges(conditions)
 	h.at, h.last = time.Now(), conditions
+	h.known.Store(&conditions)
 	return conditions
 }
 
@@ -106,10 +109,24 @@ func (h *health) ready(ctx context.Context) (because string) {
 	return ""
 }
 
-// up reports by name which dependencies work.
+// scrapeWait is how long a scrape waits for a check. A dependency that is frozen must
+// not take the metrics of the instance with it.
+const scrapeWait = 500 * time.Millisecond
+
+// up reports by name which dependencies work, as far as that is known in scrapeWait.
 func (h *health) up(ctx context.Context) map[string]bool {
+	checked := make(chan []condition, 1)
+	go func() { checked <- h.conditions(ctx) }()
+	var conditions []condition
+	select {
+	case conditions = <-checked:
+	case <-time.After(scrapeWait):
+		if known := h.known.Load(); known != nil {
+			conditions = *known
+		}
+	}
 	out := map[string]bool{}
-	for _, c := range h.conditions(ctx) {
+	for _, c := range conditions {
 		out[c.name] = c.err == nil
 	}
 	return out

@@ -74,3 +74,30 @@ func TestHealth_LogsChanges(t *testing.T) {
 		}
 	})
 }
+
+// A scrape does not wait for a dependency that is frozen, and shows its state after
+// the check has ended.
+func TestHealth_ScrapeDoesNotWaitForAFrozenDependency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		frozen := false
+		h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{name: "database", ping: func(ctx context.Context) error {
+			if frozen {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}}}}
+		if up := h.up(t.Context()); !up["database"] {
+			t.Errorf("at first: %v", up)
+		}
+		time.Sleep(2 * time.Second)
+		frozen = true
+		begun := time.Now()
+		if up := h.up(t.Context()); !up["database"] || time.Since(begun) > time.Second {
+			t.Errorf("after %v: %v, want the last answer within a second", time.Since(begun), up)
+		}
+		time.Sleep(2 * time.Second)
+		if up := h.up(t.Context()); up["database"] || len(up) != 1 {
+			t.Errorf("after the check has ended: %v", up)
+		}
+	})
+}
