@@ -24,7 +24,7 @@ func pages() []Rule {
 	page := labelled("page")
 	return []Rule{
 		{
-			Alert: "ChatAbsent", For: "5m", Labels: page, Board: "parley-overview",
+			Alert: "ChatAbsent", For: "1m", Labels: page, Board: "parley-overview",
 			// A job that was here within a day and is not any more; or none at all.
 			Expr: "group by (job) (last_over_time(chat_build_info[1d])) unless on (job) group by (job) (chat_build_info)\n" +
 				"or on () absent(chat_build_info)",
@@ -38,7 +38,7 @@ func pages() []Rule {
 			Description: "Users reach no instance if the proxy is down, however healthy the instances are.",
 		},
 		{
-			Alert: "ChatDependencyDown", For: "2m", Labels: page, Board: "parley-dependencies",
+			Alert: "ChatDependencyDown", For: "1m", Labels: page, Board: "parley-dependencies",
 			Expr:        `max by (job, dependency) (chat_dependency_up{dependency=~"database|sessions"}) == 0`,
 			Summary:     "No instance reaches the {{ $labels.dependency }} ({{ $labels.job }}); up is {{ $value }}",
 			Description: "Without the database nothing can be stored or read. Without the database of sessions users of the app cannot be recognised.",

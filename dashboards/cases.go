@@ -177,11 +177,11 @@ func Cases() []Case {
 				[2]string{`haproxy_backend_http_responses_total{job="proxy",instance="p",proxy="shop",code="5xx"}`, "0+900x180"},
 				[2]string{`haproxy_server_http_responses_total{job="proxy",instance="p",proxy="shop",server="shop-1",code="5xx"}`, "0x180"}),
 			Fires: burning("0.5%", broken, "1d", "3d")},
-		{Alert: "ChatApiErrorBudgetBurn", Name: "a burst within a minute after a start", At: "30m",
+		{Alert: "ChatApiErrorBudgetBurn", Name: "a burst within a minute after a start (the window of 1h waits for two minutes, in steps of five here)", At: "30m",
 			Series: [][2]string{
 				{`chat_api_requests_total{job="parley",instance="a",result="ok"}`, "_x20 0+10x20"},
 				{`chat_api_requests_total{job="parley",instance="a",result="error"}`, "_x20 0 0x5 200x15"}},
-			Fires: burning("66.67%", broken, "1h", "6h", "1d", "3d")},
+			Fires: burning("66.67%", broken, "6h", "1d", "3d")},
 
 		{Alert: "ChatAbsent", Name: "all instances vanish", At: "20m", Series: [][2]string{one("chat_build_info", `version="1"`, "1x5 _x30")},
 			Fires: fires(parley, "No instance of Parley (parley) is scraped; 1 job is missing")},
@@ -193,7 +193,7 @@ func Cases() []Case {
 			Fires:  fires(`job="parley", dependency="database"`, "No instance reaches the database (parley); up is 0")},
 		{Alert: "ChatDependencyDown", Name: "one instance reaches it", At: "10m",
 			Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x13"), {`chat_dependency_up{job="parley",instance="b",dependency="database"}`, "0x13"}}},
-		{Alert: "ChatDependencyDown", Name: "a minute without it", At: "6m", Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x4 0x1 1x5")}},
+		{Alert: "ChatDependencyDown", Name: "one probe without it", At: "5m", Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x4 0 1x5")}},
 		{Alert: "ChatAllProvidersUnavailable", Name: "both providers are down; a third model that nobody uses has a closed breaker", At: "10m",
 			Series: append(append(turns(20, "ok", 0, "provider_error", 2, "breaker_open", 8), turnsOf("openai", "idle", 20, "ok", 0)...), breaker("openai/idle", "closed", "1x20")),
 			Fires:  fires(parley, "100% of replies get nothing from any provider (parley)")},

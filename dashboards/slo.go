@@ -80,14 +80,15 @@ type window struct {
 	burn        float64 // times faster than the budget allows
 	severity    string
 	lasts       string // a whole budget, at that speed
+	wait        string // so that an alert that names the cause comes first
 }
 
 // windows spend 2, 5, 10 and 10 % of a budget of 30 days before they tell.
 var windows = []window{
-	{"1h", "5m", 14.4, "page", "two days"},
-	{"6h", "30m", 6, "page", "five days"},
-	{"1d", "2h", 3, "ticket", "ten days"},
-	{"3d", "6h", 1, "ticket", "30 days or less"},
+	{"1h", "5m", 14.4, "page", "two days", "2m"},
+	{"6h", "30m", 6, "page", "five days", ""},
+	{"1d", "2h", 3, "ticket", "ten days", ""},
+	{"3d", "6h", 1, "ticket", "30 days or less", ""},
 }
 
 // leastPerHour is how many turns or requests an hour must have on average for
@@ -136,7 +137,7 @@ func burns(p slo) []Rule {
 		}
 		limit := fmt.Sprintf("(%s * %s)", times, p.budget)
 		out = append(out, Rule{
-			Alert: p.alert,
+			Alert: p.alert, For: w.wait,
 			Expr: fmt.Sprintf("%s%s > %s\nand %s%s > %s\nand %s * 3600 > %d",
 				p.ratio, w.long, limit, p.ratio, w.short, limit, volume(p, w.long), minPerHour),
 			Labels:      [][2]string{{"severity", severity}, {"team", "chat"}, {"slo", p.slo}, {"window", w.long}},
