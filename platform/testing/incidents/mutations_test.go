@@ -45,8 +45,8 @@ var mutations = []mutation{
 // TestMutations breaks one thing after the other and expects that the harness fails.
 func TestMutations(t *testing.T) {
 	w := newWorld(t)
-	w.awaitHistory("the mutations")
 	for _, m := range mutations {
+		w.await(incident{name: m.name, noticed: m.incident == "postgres-killed"})
 		t.Run(m.name, func(t *testing.T) {
 			w.t = t
 			defer func() { w.t = w.T.(*testing.T) }()
@@ -85,7 +85,6 @@ func TestMutations(t *testing.T) {
 			}
 		})
 		w.configure(unchanged)
-		w.settle(m.name)
-		w.awaitHistory("the next mutation")
+		w.settle()
 	}
 }

@@ -56,7 +56,7 @@ var incidents = []incident{
 		cause:  []string{"gpt-5-mini"},
 	},
 	{
-		name:   "provider-frozen",
+		name: "provider-frozen", noticed: true,
 		inject: providers(stub.Always(stub.Reply{Hang: true}), well),
 		first:  []string{"ChatProviderFrozen"}, pages: []string{"ChatProviderFrozen"},
 		cause: []string{"openai"},
@@ -129,6 +129,15 @@ var incidents = []incident{
 		},
 		first: []string{"ChatUnpricedModel"},
 		cause: []string{unpricedModel},
+	},
+	{
+		name: "webhooks-refused",
+		inject: func(w *world) func() {
+			w.webhooks.Store(http.StatusGone)
+			return func() { w.webhooks.Store(http.StatusOK) }
+		},
+		first: []string{"ChatWebhooksDead"},
+		cause: []string{"410"},
 	},
 	{
 		name: "bad-tokens",
@@ -205,13 +214,13 @@ var incidents = []incident{
 		cause: []string{"} -95"},
 	},
 	{
-		name:   "index-dropped",
+		name: "index-dropped", noticed: true,
 		inject: dropIndex,
 		first:  []string{"ChatReadsSlow"},
 		cause:  []string{"chat_messages_user_idx"},
 	},
 	{
-		name: "pool-exhausted",
+		name: "pool-exhausted", noticed: true,
 		inject: func(w *world) func() {
 			w.psql("-c", "CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$",
 				"-c", "CREATE TRIGGER slow_write BEFORE INSERT ON chat_conversations FOR EACH ROW EXECUTE FUNCTION slow_write()")
@@ -227,7 +236,7 @@ var incidents = []incident{
 		cause: []string{"PgSleep"},
 	},
 	{
-		name: "first-words-slow",
+		name: "first-words-slow", noticed: true,
 		inject: func(w *world) func() {
 			late := func(c stub.Call) stub.Reply {
 				r := well(c)
@@ -241,13 +250,13 @@ var incidents = []incident{
 		cause: []string{"openai", "anthropic"},
 	},
 	{
-		name:   "both-providers-down",
+		name: "both-providers-down", noticed: true,
 		inject: providers(refuse(http.StatusInternalServerError, "server_error"), refuse(http.StatusInternalServerError, "api_error")),
 		first:  []string{"ChatAllProvidersUnavailable"}, pages: []string{"ChatAllProvidersUnavailable"},
 		cause: []string{`"open"`},
 	},
 	{
-		name: "route-broken-by-deploy",
+		name: "route-broken-by-deploy", noticed: true,
 		inject: func(w *world) func() {
 			w.psql("-c", "ALTER TABLE chat_feedback RENAME TO chat_feedback_new")
 			stop := w.crowd(2, func(u *testworld.User) {
@@ -266,7 +275,7 @@ var incidents = []incident{
 		cause: []string{"feedback"},
 	},
 	{
-		name: "all-tokens-refused",
+		name: "all-tokens-refused", noticed: true,
 		inject: func(w *world) func() {
 			w.badTokens.Store(true)
 			return func() { w.badTokens.Store(false) }
@@ -275,7 +284,7 @@ var incidents = []incident{
 		cause: []string{"401"},
 	},
 	{
-		name: "table-locked",
+		name: "table-locked", noticed: true,
 		inject: func(w *world) func() {
 			conn := w.connect(w.Postgres.URL() + "&application_name=monthly-report")
 			tx, err := conn.Begin(context.Background())
@@ -291,7 +300,7 @@ var incidents = []incident{
 		cause: []string{"monthly-report"},
 	},
 	{
-		name: "postgres-killed",
+		name: "postgres-killed", noticed: true,
 		inject: func(w *world) func() {
 			w.Postgres.Kill9()
 			return func() { w.Postgres.Restart(); w.awaitReady() }
@@ -300,7 +309,7 @@ var incidents = []incident{
 		cause: []string{"database: down"},
 	},
 	{
-		name: "postgres-frozen",
+		name: "postgres-frozen", noticed: true,
 		inject: func(w *world) func() {
 			w.Postgres.Pause()
 			return func() { w.Postgres.Resume(); w.awaitReady() }
@@ -309,7 +318,7 @@ var incidents = []incident{
 		cause: []string{"database: down"},
 	},
 	{
-		name: "postgres-read-only",
+		name: "postgres-read-only", noticed: true,
 		inject: func(w *world) func() {
 			setReadOnly := func(value string) {
 				w.psql("-c", "SET default_transaction_read_only = off", "-c", "ALTER DATABASE postgres "+value,
@@ -322,7 +331,7 @@ var incidents = []incident{
 		cause: []string{"database: read-only"},
 	},
 	{
-		name: "postgres-disk-full",
+		name: "postgres-disk-full", noticed: true,
 		inject: func(w *world) func() {
 			free := w.fill(w.small)
 			return func() { free(); w.awaitReady() }
@@ -342,7 +351,7 @@ var incidents = []incident{
 		cause: []string{"database: disk full"},
 	},
 	{
-		name: "all-instances-killed",
+		name: "all-instances-killed", noticed: true,
 		inject: func(w *world) func() {
 			w.Kill(w.One)
 			w.Kill(w.Two)

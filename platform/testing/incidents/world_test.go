@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,8 +51,9 @@ type world struct {
 	received     *receiver
 	openai       atomic.Pointer[stub.Script]
 	anthropic    atomic.Pointer[stub.Script]
-	badTokens    atomic.Bool // the load sends tokens that are not valid
-	begun        time.Time   // of what Prometheus remembers
+	webhooks     atomic.Int32 // status that the receiver of webhooks answers; 0: 200
+	badTokens    atomic.Bool  // the load sends tokens that are not valid
+	begun        time.Time    // of what Prometheus remembers
 }
 
 const (
@@ -72,6 +75,7 @@ func newWorld(t *testing.T) *world {
 		}
 		return (*script.Load())(c)
 	},
+		"WEBHOOK_URL="+w.startWebhooks(), "WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAbCdEfGhIjK=",
 		"DB_MAX_CONNS=10", "BLOB_URL=file://"+w.blobs, "TRUSTED_PROXIES=1", "RATE_LIMIT_AUTHENTICATED=3000", "RATE_LIMIT_API_KEY=30", "MAX_CONCURRENT_REPLIES=0",
 		"OPENAI_MODEL="+defaultModel+","+secondModel+","+idleModel+","+unpricedModel, "ANTHROPIC_MODEL="+claude,
 		"AI_FIRST_TOKEN_TIMEOUT=30s", "SHUTDOWN_TIMEOUT=5s")
@@ -165,6 +169,17 @@ func (w *world) restart(i *testworld.Instance, env ...string) {
 	i.Cmd.Wait()
 	i.Env = env
 	w.StartInstance(i)
+}
+
+// startWebhooks starts the receiver of webhooks and returns its URL.
+func (w *world) startWebhooks() string {
+	w.webhooks.Store(http.StatusOK)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		rw.WriteHeader(int(w.webhooks.Load()))
+	}))
+	w.t.Cleanup(s.Close)
+	return s.URL
 }
 
 // heal makes both providers answer well.
