@@ -47,7 +47,7 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 	program := filepath.Join(out, "parley")
 	one, two := startInstance(t, program), startInstance(t, program)
 	addr := free(t)
-	proxy := testworld.StartProxy(t, addr, testworld.ProxyConfig(t, addr, &testworld.Instance{Addr: one.addr, Admin: one.admin}, &testworld.Instance{Addr: two.addr, Admin: two.admin}))
+	proxy := testworld.StartProxy(t, addr, testworld.ProxyConfig(t, addr, &testworld.Instance{Addr: one.addr, Admin: one.admin}, &testworld.Instance{Addr: two.addr, Admin: two.admin})).URL
 	token := strings.TrimSpace(command{withSecret(exec.Command(program, "token", "--user", "alice"))}.run(t))
 
 	request := func(method, url, body string) *http.Response {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -182,6 +183,16 @@ var incidents = []incident{
 		cause: []string{"heap profile"},
 	},
 	{
+		// The cache of replies in memory grows; nothing else does in Parley.
+		name: "memory-grows",
+		inject: func(w *world) func() {
+			return w.startAlone(func(n int) string { return fmt.Sprintf("!large %d", n) },
+				"DATA_DIR="+w.T.TempDir(), "RESPONSE_CACHE_TTL=1h", "GOMEMLIMIT=130MiB")
+		},
+		first: []string{"ChatMemoryForecast"},
+		cause: []string{`"job":"alone"`},
+	},
+	{
 		name: "collector-away",
 		inject: func(w *world) func() {
 			w.restart(w.One, "INSTANCE=parley-1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(w.t), "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500")
@@ -342,13 +353,24 @@ var incidents = []incident{
 	{
 		name: "sqlite-disk-full",
 		inject: func(w *world) func() {
-			alone, stop := w.startAlone()
-			free := w.fill(strings.TrimPrefix(alone.Env[0], "DATA_DIR="))
+			disk := w.mount(sqliteBytes)
+			stop := w.startAlone(func(n int) string { return "!echo " + strings.Repeat("all is well ", 300) }, "DATA_DIR="+disk)
+			time.Sleep(5 * time.Second)
+			free := w.fill(disk)
 			return func() { free(); stop() }
 		},
 		first: []string{"ChatDiskForecast", "ChatDependencyDown"}, pages: []string{"ChatDependencyDown"}, runbook: "ChatDependencyDown",
 		env:   func(w *world) []string { return []string{"ADMIN_ADDR=" + w.alone.Admin} },
 		cause: []string{"database: disk full"},
+	},
+	{
+		name: "proxy-killed", noticed: true,
+		inject: func(w *world) func() {
+			w.haproxy.Kill()
+			return w.haproxy.Restart
+		},
+		first: []string{"ChatProxyDown"}, pages: []string{"ChatProxyDown"},
+		cause: []string{`"job":"proxy"} 0`},
 	},
 	{
 		name: "all-instances-killed", noticed: true,
@@ -419,18 +441,18 @@ func (w *world) awaitReady() {
 	w.Await("http://"+w.Two.Admin+"/readyz", w.Two.Log.Name())
 }
 
-// startAlone starts an instance on SQLite, on a small disk and with users of its own,
-// that Prometheus scrapes as the job "alone".
-func (w *world) startAlone() (i *testworld.Instance, stop func()) {
-	i = w.NewInstance("DATA_DIR="+w.mount(sqliteBytes), "DATABASE_URL=", "REDIS_URL=", "BLOB_URL=", "INSTANCES=0", "ADMIN_DATABASE_URL=")
+// startAlone starts an instance on SQLite with users of its own, who send what message
+// returns. Prometheus scrapes it as the job "alone".
+func (w *world) startAlone(message func(n int) string, env ...string) (stop func()) {
+	i := w.NewInstance(append(env, "DATABASE_URL=", "REDIS_URL=", "BLOB_URL=", "INSTANCES=0")...)
 	w.alone = i
 	w.scrape(i.Admin)
+	var n atomic.Int64
 	leave := w.crowd(2, func(u *testworld.User) {
-		u.Send(i.URL(), "!echo "+strings.Repeat("all is well ", 300))
+		u.Send(i.URL(), message(int(n.Add(1))))
 		time.Sleep(100 * time.Millisecond)
 	})
-	time.Sleep(5 * time.Second)
-	return i, func() {
+	return func() {
 		w.Await("http://"+i.Admin+"/readyz", i.Log.Name())
 		leave()
 		w.scrape()

@@ -36,7 +36,8 @@ type world struct {
 	*testworld.World
 	t            *testing.T
 	root         string
-	proxy        string
+	haproxy      *testworld.Proxy
+	proxy        string // its URL
 	proxyConfig  string
 	proxyAddr    string
 	prometheus   check.Prometheus
@@ -89,7 +90,8 @@ func newWorld(t *testing.T) *world {
 	w.One, w.Two = w.NewInstance("INSTANCE=parley-1"), w.NewInstance("INSTANCE=parley-2")
 	w.proxyAddr = testworld.FreeAddr(t)
 	w.proxyConfig = testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two)
-	w.proxy = testworld.StartProxy(t, w.proxyAddr, w.proxyConfig)
+	w.haproxy = testworld.StartProxy(t, w.proxyAddr, w.proxyConfig)
+	w.proxy = w.haproxy.URL
 	w.startMonitoring()
 	w.bin = w.commands()
 	w.startLoad()
@@ -198,6 +200,9 @@ func well(c stub.Call) stub.Reply {
 	r.Delay = time.Duration(20+c.N*37%150) * time.Millisecond
 	if r.Pace == 0 {
 		r.Pace = 3 * time.Millisecond
+	}
+	if strings.HasPrefix(c.Last(), "!large") {
+		r.Chunks = slices.Repeat([]string{strings.Repeat("large ", 3000)}, 12)
 	}
 	r.Header = headroom(c, 0.7)
 	return r

@@ -13,7 +13,7 @@ import (
 
 // start runs a program until the test ends; ready is a URL that answers 200 once it
 // serves.
-func start(t testing.TB, ready, program string, args ...string) {
+func start(t testing.TB, ready, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -26,6 +26,7 @@ func start(t testing.TB, ready, program string, args ...string) {
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait(); log.Close() })
 	await(t, ready, log.Name())
+	return cmd
 }
 
 // write writes a file into a directory of the test.
@@ -92,10 +93,31 @@ func ProxyMetrics(config string) string {
 	return addr
 }
 
-// StartProxy starts HAProxy at addr with a configuration, which ProxyConfig has made,
-// and returns its URL.
-func StartProxy(t testing.TB, addr, config string) string {
+// Proxy is a running HAProxy.
+type Proxy struct {
+	URL string
+
+	t    testing.TB
+	path string // of its configuration
+	cmd  *exec.Cmd
+}
+
+// StartProxy starts HAProxy at addr with a configuration, which ProxyConfig has made.
+func StartProxy(t testing.TB, addr, config string) *Proxy {
 	t.Helper()
-	start(t, "http://"+addr+"/api/health", "haproxy", "-f", write(t, "haproxy.cfg", config))
-	return "http://" + addr
+	p := &Proxy{URL: "http://" + addr, t: t, path: write(t, "haproxy.cfg", config)}
+	p.Restart()
+	return p
+}
+
+// Kill ends the proxy as a crash does.
+func (p *Proxy) Kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// Restart starts a proxy that was killed.
+func (p *Proxy) Restart() {
+	p.t.Helper()
+	p.cmd = start(p.t, p.URL+"/api/health", "haproxy", "-f", p.path)
 }
