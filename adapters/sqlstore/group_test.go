@@ -401,7 +401,7 @@ func TestGroup_DoesNotWaitForLocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer tx.Rollback() //nolint:errcheck // no-op after the other one
+			defer tx.Rollback()
 			if _, err := tx.Exec(lock); err != nil {
 				t.Fatal(err)
 			}
@@ -426,7 +426,7 @@ func TestGroup_DoesNotWaitForLocks(t *testing.T) {
 			}
 			go func() { // the lock ends only when the others are through
 				others.Wait()
-				tx.Rollback() //nolint:errcheck // the test sees what is locked
+				tx.Rollback()
 			}()
 			if errs := g.together(calls...); !cmp.Equal(errs, make([]error, len(calls)), cmp.Comparer(errors.Is)) {
 				t.Errorf("got %v", errs)

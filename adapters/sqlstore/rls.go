@@ -22,12 +22,8 @@ type rlsScope struct {
 	lock  bool // lock the user's row, if it exists, when the transaction begins
 }
 
-// forUser is the scope forUser one user.
+// forUser is the scope of one user.
 func forUser(user string) rlsScope { return rlsScope{user: user} }
-
-// forUserLocked is the scope of one user whose row is locked when the
-// transaction begins.
-func forUserLocked(user string) rlsScope { return rlsScope{user: user, lock: true} }
 
 // allUsers is the scope of what works on the rows of all users: claiming runs,
 // sealing the audit log, expiry.

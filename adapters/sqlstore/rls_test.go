@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,4 +225,20 @@ func census(t *testing.T, store *sqlstore.Store) map[string]int64 {
 		}
 	}
 	return counts
+}
+
+// Every table has the policy, in the same words: one that knew no groups of users
+// would refuse what a group writes.
+func TestRowSecurity_OnePolicy(t *testing.T) {
+	store := openPostgres(t)
+	var policies int
+	var tables []string
+	err := store.DB().QueryRow("SELECT count(DISTINCT qual || coalesce(with_check, '')) FROM pg_policies WHERE schemaname = current_schema()").Scan(&policies)
+	if err == nil {
+		err = raw(store).NewRaw("SELECT tablename FROM pg_policies WHERE schemaname = current_schema() ORDER BY 1").Scan(t.Context(), &tables)
+	}
+	want := slices.Sorted(slices.Values(sqlstore.RLSTables))
+	if err != nil || policies != 1 || !slices.Equal(tables, want) {
+		t.Errorf("%d policies on %v, %v; want one on %v", policies, tables, err, want)
+	}
 }

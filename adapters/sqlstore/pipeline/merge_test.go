@@ -37,7 +37,7 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the server's end is enough
+	defer conn.Close(context.WithoutCancel(ctx))
 	_, err = conn.Exec(ctx, `CREATE TABLE things (owner text, id bigint, name text, at timestamptz, facts json, PRIMARY KEY (owner, id))`)
 	if err != nil {
 		t.Fatal(err)

@@ -22,4 +22,6 @@ CREATE TABLE chat_webhook_events (
 CREATE INDEX chat_webhook_events_due_idx ON chat_webhook_events (state, due_at);
 
 CREATE POLICY parley_scope ON chat_webhook_events
-  USING (user_id = nullif(current_setting('parley.user_id', true), '') OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
+  USING (user_id = nullif(current_setting('parley.user_id', true), '')
+    OR user_id = ANY (string_to_array(current_setting('parley.user_ids', true), chr(31)))
+    OR coalesce(current_setting('parley.scope', true), '') IN ('', 'all'));
