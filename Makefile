@@ -109,7 +109,7 @@ dashboards-render: dashboards-check ## Draw docs/img from the data that dashboar
 	go run ./dashboards/render -run bin/dashboards/run.json -out docs/img
 
 .PHONY: e2e
-e2e: build ## Run useChat of ai 5, 6, 7 and assistant-ui (from npm) in Chromium against a running Parley
+e2e: build ## Run the page, and useChat of ai 5, 6, 7 and assistant-ui (from npm), in Chromium against a running Parley
 	go vet -tags e2e ./platform/testing/e2e
 	go test -tags e2e -count=1 -timeout 30m -parallel 4 $(if $(RUN),-run '$(RUN)' -v) ./platform/testing/e2e
 

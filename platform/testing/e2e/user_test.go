@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ type user struct {
 func newUser(t *testing.T, w *world, frontEnd string) *user {
 	u := &user{t: t, w: w, frontEnd: frontEnd}
 	_, path, _ := strings.Cut(t.Name(), "/")
-	u.name = strings.ReplaceAll(path, "/", "-")
+	u.name = strings.ReplaceAll(cmp.Or(path, t.Name()), "/", "-")
 	name, value, err := w.cookie(u.name)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -223,7 +224,8 @@ func startProvider(t *testing.T) *provider {
 	return p
 }
 
-// behave sets how a user is answered from now on.
+// behave sets how a user is answered from now on. A reply with a text or parts
+// of its own is given as it is.
 func (p *provider) behave(user string, mood stub.Reply) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -238,20 +240,21 @@ func (p *provider) script(c stub.Call) stub.Reply {
 			continue
 		}
 		for _, text := range strings.Split(m.Text, "\n\n") { // messages without a reply between them come as one
-			text, user = splitMark(text)
+			text, marked := splitMark(text)
+			user = cmp.Or(marked, user) // a request to go on is not the user's own message
 			texts = append(texts, text)
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.moods[user]
-	if r.Status != 0 {
+	p.sent[user] += strings.Count(fmt.Sprint(c.Body), "data:image/png;base64,")
+	if r.Status != 0 || r.Text != "" || r.Output != nil {
 		return r
 	}
 	seen := strings.Join(texts, " + ")
 	p.asked[user+seen]++
 	r.Text = fmt.Sprintf("%s #%d", seen, p.asked[user+seen])
-	p.sent[user] += strings.Count(fmt.Sprint(c.Body), "data:image/png;base64,")
 	return r
 }
 

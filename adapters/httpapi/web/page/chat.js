@@ -1,5 +1,5 @@
 // One conversation: its messages, and the reply that is being written.
-import { $, h, announce, copyText, iconButton, newID, pause, sleep, stored } from "./dom.js"
+import { $, h, announce, copyText, frame, iconButton, newID, pause, sleep, stored } from "./dom.js"
 import { Problem, call, get, open, events, query } from "./api.js"
 import { show, foot, fillBody, reasoning, sourceList } from "./message.js"
 import { trouble, sentence } from "./notice.js"
@@ -16,6 +16,7 @@ class Chat extends EventTarget {
     this.list = $('messages')
     this.reset()
     this.log.addEventListener('scroll', () => this.scrolled(), { passive: true })
+    new ResizeObserver(() => { if (this.atEnd) this.toEnd() }).observe(this.list)
     $('to-newest').addEventListener('click', () => { this.toEnd(true); composer.text.focus() })
     new IntersectionObserver((seen) => { if (seen.some((s) => s.isIntersecting)) this.loadOlder() }, { root: this.log, rootMargin: '600px 0px 0px' }).observe($('older'))
     composer.addEventListener('send', (e) => this.send(e.detail))
@@ -43,6 +44,7 @@ class Chat extends EventTarget {
     this.more = false
     this.loaded = false
     this.atEnd = true
+    this.top = 0
     this.list?.replaceChildren()
     if (this.list) $('older').hidden = true
     trouble.clear()
@@ -233,16 +235,20 @@ class Chat extends EventTarget {
       const parent = this.messages[0].parentId
       const page = await this.page(parent, signal, 50)
       if (this.messages[0]?.parentId !== parent) return
-      for (const m of page.messages.toReversed()) {
-        const el = show(m, this.acts)
+      const made = []
+      for (let began = performance.now(), i = page.messages.length - 1; i >= 0; i--) {
+        made.unshift(show(page.messages[i], this.acts))
+        if (performance.now() - began < 8 && made.length < 10 && i > 0) continue
         const before = this.log.scrollHeight
         const at = this.log.scrollTop
-        this.list.prepend(el)
-        this.messages.unshift(m)
+        this.list.prepend(...made)
+        this.messages.unshift(...page.messages.slice(i, i + made.length))
         // The browser keeps the place by itself, unless it is at the very top.
-        if (this.log.scrollTop === at && at < 1) this.log.scrollTop = at + this.log.scrollHeight - before
-        await pause()
+        if (at < 1) this.log.scrollTop = this.log.scrollHeight - before
+        made.length = 0
+        await frame()
         if (signal.aborted) return
+        began = performance.now()
       }
       this.more = !!this.messages[0].parentId
       $('older').hidden = !this.more
@@ -763,13 +769,17 @@ class Chat extends EventTarget {
 
   scrolled() {
     const rest = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight
-    this.atEnd = rest < 80
-    $('to-newest').hidden = rest < 400
+    // Messages grow when they come into view: only going up leaves the end.
+    if (rest < 80) this.atEnd = true
+    else if (this.log.scrollTop < this.top - 1) this.atEnd = false
+    this.top = this.log.scrollTop
+    $('to-newest').hidden = this.atEnd || rest < 400
   }
 
   toEnd(smooth) {
     this.atEnd = true
     this.log.scrollTo({ top: this.log.scrollHeight, behavior: smooth && !matchMedia('(prefers-reduced-motion: reduce)').matches ? 'smooth' : 'instant' })
+    this.top = this.log.scrollTop
     $('to-newest').hidden = true
   }
 }

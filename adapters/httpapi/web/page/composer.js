@@ -60,7 +60,7 @@ class Composer extends EventTarget {
   }
 
   changed() {
-    stored.set(this.draftKey, this.text.value)
+    stored.set(this.draftKey, this.text.value.trim() ? this.text.value : null)
     const length = [...this.text.value].length
     $('count').hidden = length < 9000
     $('count').textContent = `${length.toLocaleString()} of 10,000`

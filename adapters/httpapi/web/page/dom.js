@@ -14,7 +14,7 @@ export function h(tag, props = {}, ...children) {
     else if (name === 'data') Object.assign(el.dataset, value)
     else el.setAttribute(name, value === true ? '' : value)
   }
-  el.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false))
+  el.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false))
   return el
 }
 
@@ -76,6 +76,9 @@ export const pause = () => new Promise((resolve) => {
   channel.port1.onmessage = () => { channel.port1.close(); resolve() }
   channel.port2.postMessage(null)
 })
+
+// frame waits for the next frame; in a hidden tab there are none.
+export const frame = () => new Promise((resolve) => (document.hidden ? setTimeout(resolve) : requestAnimationFrame(() => setTimeout(resolve))))
 
 // newID makes an id for a message, a conversation or a request.
 export function newID() {
