@@ -209,10 +209,10 @@ func tickets() []Rule {
 			Description: "A caller guesses tokens, a client repeats an expired one, or a client is in a loop.",
 		},
 		{
-			Alert: "ChatRateLimited", For: "15m", Labels: ticket, Board: "parley-product",
-			Expr: `sum by (job) (rate(chat_ratelimit_decisions_total{scope="send", decision=~"deny|fallback_deny"}[15m]))` + "\n" +
-				`/ sum by (job) (rate(chat_ratelimit_decisions_total{scope="send"}[15m]))` + "\n> 0.05\n" +
-				`and sum by (job) (increase(chat_ratelimit_decisions_total{scope="send"}[15m])) > 20`,
+			Alert: "ChatRateLimited", For: "5m", Labels: ticket, Board: "parley-product",
+			Expr: `sum by (job) (rate(chat_ratelimit_decisions_total{scope="send", decision=~"deny|fallback_deny"}[5m]))` + "\n" +
+				`/ sum by (job) (rate(chat_ratelimit_decisions_total{scope="send"}[5m]))` + "\n> 0.05\n" +
+				`and sum by (job) (increase(chat_ratelimit_decisions_total{scope="send"}[5m])) > 20`,
 			Summary:     "{{ $value | humanizePercentage }} of messages are refused by the rate limit ({{ $labels.job }})",
 			Description: "A client floods, or the limit is too low for ordinary use.",
 		},

@@ -77,6 +77,9 @@ func sql(text string) Target {
 	return Target{Datasource: postgres, RawSQL: strings.TrimSpace(text), RawQuery: true, Format: format, EditorMode: "code"}
 }
 
+// of is a unit that Grafana does not have: text behind the value.
+func of(what string) string { return "suffix: " + what }
+
 // quantiles asks for the usual three of a histogram.
 func quantiles(metric, matchers string) []Target {
 	var out []Target

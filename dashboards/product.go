@@ -32,13 +32,13 @@ FROM chat_users
 WHERE $__timeFilter(created_at)`)),
 		}},
 		row{"Messages", 8, []Panel{
-			lines("Messages per day", "Messages and users, per day.", "short", 12, sql(`
+			lines("Messages per day", "Messages and users, per day.", of("per day"), 12, sql(`
 SELECT DATE_TRUNC('day', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
 FROM chat_messages
 WHERE $__timeFilter(created_at)
 GROUP BY 1
 ORDER BY 1`)).bars(),
-			lines("Messages per hour", "Messages and users, per hour.", "short", 12, sql(`
+			lines("Messages per hour", "Messages and users, per hour.", of("per hour"), 12, sql(`
 SELECT DATE_TRUNC('hour', created_at) AS time, COUNT(*) AS messages, COUNT(DISTINCT user_id) AS users
 FROM chat_messages
 WHERE $__timeFilter(created_at)
@@ -55,7 +55,7 @@ ORDER BY 1`)).bars(),
 			lines("Response time", "From a message to the committed end of its reply, and to its first event: 95th percentiles. Dots link to traces.", "s", 8,
 				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_duration_seconds_bucket{AT, MODEL}[RATE])))`, "complete reply"),
 				traced(`histogram_quantile(0.95, sum by (le) (rate(chat_turn_time_to_first_event_seconds_bucket{AT, MODEL}[RATE])))`, "first output")),
-			lines("Replies by final state", "Replies per hour by final state.", "short", 8, sql(`
+			lines("Replies by final state", "Replies per hour by final state.", of("per hour"), 8, sql(`
 SELECT DATE_TRUNC('hour', ended_at) AS time,
   COUNT(*) FILTER (WHERE state = 'completed') AS completed,
   COUNT(*) FILTER (WHERE state = 'stopped') AS stopped,
@@ -95,7 +95,7 @@ GROUP BY action
 ORDER BY total DESC`)).unitOf("error_rate_percent", "percent"),
 			lines("Refused requests", "Requests per second refused before a reply was started.", "reqps", 6,
 				query(`sum by (kind) (rate(chat_refusals_total{AT}[RATE]))`, "{{kind}}")).stacked(),
-			lines("Refusals in the audit log", "Audited refusals per hour; a limit is audited once per user and minute.", "short", 6, sql(`
+			lines("Refusals in the audit log", "Audited refusals per hour; a limit is audited once per user and minute.", of("per hour"), 6, sql(`
 SELECT DATE_TRUNC('hour', created_at) AS time,
   COUNT(*) FILTER (WHERE action = 'security.rate_limit_exceeded') AS rate_limit_exceeded,
   COUNT(*) FILTER (WHERE action = 'security.unauthorized_access') AS unauthorized_access

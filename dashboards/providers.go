@@ -27,9 +27,9 @@ func providers() Dashboard {
 		}},
 		row{"Output", 8, []Panel{
 			lines("Output tokens per second of a reply", "Median of replies, from their first chunk to their end, by model. Below 5, one reads faster.",
-				"none", 8, query(`histogram_quantile(0.5, sum by (le, provider, model) (rate(chat_output_tokens_per_second_bucket{AT, MODEL}[RATE])))`, "{{provider}} {{model}}")).limit(5),
+				of("tokens/s"), 8, query(`histogram_quantile(0.5, sum by (le, provider, model) (rate(chat_output_tokens_per_second_bucket{AT, MODEL}[RATE])))`, "{{provider}} {{model}}")).limit(5),
 			lines("Output tokens per second", "Output tokens per second of all replies together, by model.",
-				"none", 8, query(`sum by (provider, model) (rate(chat_tokens_total{AT, MODEL, kind="output"}[RATE]))`, "{{provider}} {{model}}")).stacked(),
+				of("tokens/s"), 8, query(`sum by (provider, model) (rate(chat_tokens_total{AT, MODEL, kind="output"}[RATE]))`, "{{provider}} {{model}}")).stacked(),
 			lines("Refused with 429", "Share of requests that a provider refused because its rate limit was used up.",
 				"percentunit", 8, query(`sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL, result="rate_limited"}[RATE])) / sum by (provider) (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`, "{{provider}}")).limit(.05),
 		}},
@@ -37,7 +37,7 @@ func providers() Dashboard {
 			lines("Retries and fallbacks", "Attempts beyond the first, per second.",
 				"reqps", 8, query(`sum by (kind) (rate(chat_provider_attempts_total{AT, MODEL, kind!="first"}[RATE]))`, "{{kind}}")),
 			lines("Attempts per turn", "Requests to providers per turn. 1: no retries; 0: an open breaker rejects all. An outage must not multiply it.",
-				"none", 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`+
+				of("per turn"), 8, query(`sum (rate(chat_provider_attempts_total{AT, MODEL}[RATE]))`+
 					` / sum (rate(chat_turns_total{AT, outcome!~"rate_limited|quota"}[RATE]))`, "attempts")).limit(1.1).digits(2),
 			lines("Turns failed by all providers", "Turns per second that failed after every provider was tried.",
 				"reqps", 8, query(`sum by (outcome) (rate(chat_turns_total{AT, outcome=~"provider_error|provider_auth|timeout|breaker_open"}[RATE]))`, "{{outcome}}")).stacked().colours(outcomeColours...),
@@ -48,7 +48,7 @@ func providers() Dashboard {
 					"{{breaker}} {{instance}}"),
 				map[string][2]string{"0": {"closed", "green"}, "1": {"half-open", "orange"}, "2": {"open", "red"}}),
 			lines("Breaker transitions", "Breaker transitions per hour, by new state.",
-				"short", 6, query(`sum by (breaker, state) (increase(chat_breaker_transitions_total{AT}[1h]))`, "{{breaker}} {{state}}")),
+				of("per hour"), 6, query(`sum by (breaker, state) (increase(chat_breaker_transitions_total{AT}[1h]))`, "{{breaker}} {{state}}")),
 			lines("Rejected by breakers", "Requests per second rejected by open breakers.",
 				"reqps", 6, query(`sum by (breaker) (rate(chat_breaker_rejections_total{AT}[RATE]))`, "{{breaker}}")),
 			lines("Skipped providers", "Requests per second that were not sent. saturated: AI_MAX_CONCURRENCY is reached; retry_budget: too many retries.",

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -342,5 +343,56 @@ func TestObserver_PanicHasItsStack(t *testing.T) {
 	w.Observe(context.Background(), ports.BackgroundFailed{Task: "generate", Err: ports.Panic{Value: "canary", Stack: []byte("main.go:1")}})
 	if log := w.log.String(); !strings.Contains(log, "main.go:1") || strings.Contains(log, "canary") {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// TestMetrics_BucketsCoverTheTimeouts: the first output may come after the timeout of
+// a first chunk and a fallback, and calls of the database end between 1 and 5 s.
+func TestMetrics_BucketsCoverTheTimeouts(t *testing.T) {
+	w := setup(t)
+	w.Observe(context.Background(), ports.RunFinished{State: chat.Completed, Provider: "openai", Model: "gpt-test", Duration: time.Second})
+	w.NotConnected(observe.Database{System: "sqlite", Name: func(context.Context) string { return "admit" }})(context.Background(), time.Second, errors.New("refused"))
+	w.Flush()
+	families, err := w.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := map[string][]float64{}
+	for _, f := range families {
+		if f.GetType() == dto.MetricType_HISTOGRAM && len(f.Metric) > 0 {
+			for _, b := range f.Metric[0].GetHistogram().Bucket {
+				bounds[f.GetName()] = append(bounds[f.GetName()], b.GetUpperBound())
+			}
+		}
+	}
+	first, db := bounds["chat_turn_time_to_first_event_seconds"], bounds["db_client_operation_duration_seconds"]
+	if len(first) == 0 || first[len(first)-1] <= 120 {
+		t.Errorf("first outputs are counted up to %v", first)
+	}
+	between := 0
+	for _, b := range db {
+		if b > 1 && b < 5 {
+			between++
+		}
+	}
+	if between < 2 {
+		t.Errorf("calls of the database have the bounds %v", db)
+	}
+}
+
+// TestObserver_CachedAndLimited: replies from the cache and answers of status 429 are
+// counted apart.
+func TestObserver_CachedAndLimited(t *testing.T) {
+	w := setup(t)
+	ctx := context.Background()
+	w.Observe(ctx, ports.RunFinished{State: chat.Completed, Provider: "openai", Model: "gpt-test", Cached: true})
+	w.Observe(ctx, ports.RunFinished{State: chat.Completed, Provider: "openai", Model: "gpt-test"})
+	w.Observe(ctx, ports.ProviderAsked{Provider: "openai", Model: "gpt-test", Kind: ports.FirstAttempt, Reason: "rate_limited"})
+	want := map[string]float64{
+		"chat_replies_cached_total{model=gpt-test,provider=openai}":                                   1,
+		"chat_provider_attempts_total{kind=first,model=gpt-test,provider=openai,result=rate_limited}": 1,
+	}
+	if diff := cmp.Diff(want, w.values(t, "chat_replies_cached_total", "chat_provider_attempts_total")); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,6 +132,52 @@ func (w *world) readSlowly(u *user) (stop func()) {
 	return func() { conn.Close() }
 }
 
+// untilTrue does something again until the condition of an alert is true, whatever
+// the rest of its rule waits for, or gives up after a minute: run.Conditions reports
+// what has not come about.
+func (w *world) untilTrue(alert string, do func()) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		do()
+		for range 3 { // scrapes and evaluations are a second apart
+			got, err := w.prometheus.Instant(context.Background(), `ALERTS{alertname="`+alert+`"}`, time.Now())
+			if err == nil && len(got) > 0 {
+				return
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+	}
+}
+
+// locked locks a table for a while, and has many requests meanwhile.
+func (w *world) locked(table string, hold time.Duration, request func()) {
+	w.T.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				request()
+			}
+		})
+	}
+	w.sql(fmt.Sprintf("BEGIN; LOCK TABLE %s; SELECT pg_sleep(%f); COMMIT", table, hold.Seconds()))
+	cancel()
+	all.Wait()
+}
+
+// refused has many requests with bad tokens, and no others, until practically all
+// callers are refused.
+func (w *world) refused() {
+	w.T.Helper()
+	nobody := &user{&testworld.User{Token: "nobody"}, w}
+	w.untilTrue("ChatAllCallersRefused", func() {
+		testworld.Concurrently(60, func() answer { return nobody.do(w.One, "GET", "/api/chat/messages", nil) })
+	})
+	w.untilTrue("ChatCallersRefused", func() {
+		testworld.Concurrently(60, func() answer { return nobody.do(w.One, "GET", "/api/chat/messages", nil) })
+	})
+}
+
 // untilRecorded does something again until Prometheus has recorded its effect.
 func (w *world) untilRecorded(expr string, do func()) {
 	w.T.Helper()
@@ -213,18 +261,27 @@ func (w *world) drive() {
 		resp.Body.Close()
 	})
 	phase("one provider limited", func() {
-		w.openai.Store("late")     // more fail at once than may be tried elsewhere
 		users := make([]*user, 15) // each gets a fair share of a provider's places
 		for i := range users {
 			users[i] = w.user(fmt.Sprintf("late-%d", i))
 		}
 		var next atomic.Int64
 		w.untilRecorded(`sum(chat_provider_skips_total{reason="retry_budget"}) > 0`, func() {
+			w.openai.Store("well")
+			testworld.Until(t, "the breaker closes", 3*time.Minute, func() bool {
+				return users[0].send(w.One, "!echo well?", "provider", "openai", "model", priced).Status == http.StatusCreated
+			})
+			w.openai.Store("late") // more fail at once than may be tried elsewhere
 			testworld.Concurrently(90, func() answer { return users[next.Add(1)%int64(len(users))].send(w.One, "!echo now") })
 		})
 		w.openai.Store("limited")
 		time.Sleep(4 * time.Second)
 	})
+	var slowReplies sync.WaitGroup
+	for i := range 8 { // at 2.5 tokens a second
+		u := w.user(fmt.Sprintf("patient-%d", i))
+		slowReplies.Go(func() { u.send(w.One, "!slow 20s", "model", slow, "provider", "openai") })
+	}
 	phase("limits and budgets", func() {
 		key := w.user("key", "--tier", "api_key")
 		w.untilRecorded(`sum(chat_ratelimit_decisions_total{decision="deny"}) > 0`, func() {
@@ -241,6 +298,52 @@ func (w *world) drive() {
 		(&user{&testworld.User{Token: "nobody"}, w}).do(w.One, "GET", "/api/chat/messages", nil)
 		testworld.Get(w.One.URL() + "/nothing/here")
 	})
+	phase("slow pieces", slowReplies.Wait)
+	phase("first output late", func() {
+		w.openai.Store("slow")
+		w.untilTrue("ChatFirstWordsSlow", func() { testworld.Concurrently(40, func() answer { return ann.send(w.One, "!echo late") }) })
+		w.untilTrue("ChatFirstWordsBudgetBurn", func() { testworld.Concurrently(40, func() answer { return ann.send(w.One, "!echo late") }) })
+		w.openai.Store("well")
+	})
+	phase("limit of a provider", func() {
+		w.openai.Store("low")
+		w.untilTrue("ChatRateLimitHeadroomLow", func() { ann.send(w.One, "!echo much"); time.Sleep(time.Second) })
+		w.openai.Store("well")
+	})
+	phase("locks", func() {
+		w.untilTrue("ChatDatabaseLocked", func() {
+			w.locked("chat_messages", 3*time.Second, func() { ann.do(w.One, "GET", "/api/chat/messages?limit=5", nil) })
+		})
+		w.untilTrue("ChatReadsSlow", func() {
+			w.locked("chat_messages", 700*time.Millisecond, func() { ann.do(w.One, "GET", "/api/chat/messages?limit=5", nil) })
+		})
+		w.untilTrue("ChatReadsBudgetBurn", func() {
+			w.locked("chat_messages", 700*time.Millisecond, func() { ann.do(w.One, "GET", "/api/chat/messages?limit=5", nil) })
+		})
+	})
+	phase("a route broken", func() {
+		w.sql("ALTER TABLE chat_files RENAME TO chat_files_away")
+		w.untilTrue("ChatRouteFailing", func() {
+			testworld.Concurrently(10, func() answer { return ann.do(w.One, "GET", "/api/chat/files", nil) })
+		})
+		w.sql("ALTER TABLE chat_files_away RENAME TO chat_files")
+	})
+	phase("a migration taken back", func() {
+		w.sql("CREATE TABLE kept AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions ORDER BY version DESC LIMIT 1",
+			"DELETE FROM atlas_schema_revisions.atlas_schema_revisions WHERE version IN (SELECT version FROM kept)")
+		w.untilTrue("ChatSchemaPending", func() {})
+		w.sql("INSERT INTO atlas_schema_revisions.atlas_schema_revisions SELECT * FROM kept", "DROP TABLE kept")
+	})
+	phase("no store of files", func() {
+		files := filepath.Join(w.data, "files")
+		if err := errors.Join(os.Rename(files, files+".away"), os.WriteFile(files, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		w.untilTrue("ChatBlobStoreDown", func() {})
+		if err := errors.Join(os.Remove(files), os.Rename(files+".away", files)); err != nil {
+			t.Fatal(err)
+		}
+	})
 	phase("breaks off", func() {
 		for range 3 {
 			ann.send(w.One, "!fail")
@@ -256,7 +359,7 @@ func (w *world) drive() {
 		time.Sleep(8 * time.Second) // for breakers to close
 		w.openai.Store("hanging")
 		w.anthropic.Store("hanging")
-		time.Sleep(6 * time.Second)
+		time.Sleep(10 * time.Second)
 	})
 	phase("both broken", func() {
 		w.openai.Store("broken")
@@ -265,7 +368,7 @@ func (w *world) drive() {
 			ann.send(w.One, "!echo hello?")
 			return ann.send(w.Two, "!echo hello?").Status == http.StatusServiceUnavailable
 		})
-		time.Sleep(4 * time.Second)
+		w.untilTrue("ChatAllProvidersUnavailable", func() { ann.send(w.One, "!echo hello?") })
 		w.openai.Store("well")
 		w.anthropic.Store("well")
 		testworld.Until(t, "breakers close again", 3*time.Minute, func() bool {
@@ -343,6 +446,21 @@ func (w *world) drive() {
 		w.Postgres.Restart()
 		w.Await("http://"+w.One.Admin+"/readyz", w.One.Log.Name())
 		w.Await("http://"+w.Two.Admin+"/readyz", w.Two.Log.Name())
+	})
+	phase("no proxy", func() {
+		w.proxy.Kill()
+		w.untilTrue("ChatProxyDown", func() {})
+		w.proxy.Restart()
+	})
+	phase("no instance at all", func() {
+		w.Kill(w.One)
+		w.Kill(w.Two)
+		w.untilTrue("ChatAbsent", func() {
+			testworld.Concurrently(10, func() answer { return ann.Do(w.proxy.URL, "GET", "/api/chat/messages", nil) })
+		})
+		w.untilRecorded(`job:chat_proxy_errors:rate5m > 0`, func() { ann.Do(w.proxy.URL, "GET", "/api/chat/messages", nil) })
+		w.StartInstance(w.One)
+		w.StartInstance(w.Two)
 	})
 	phase("peace again", func() { time.Sleep(8 * time.Second) })
 }

@@ -75,7 +75,7 @@ var rules = []rule{
 		}
 	})},
 	{"panel-units-rule", everyPanel(func(p dashboards.Panel, report func(string, string, ...any)) {
-		if p.FieldConfig == nil || !slices.Contains(units, p.FieldConfig.Defaults.Unit) {
+		if p.FieldConfig == nil || !slices.Contains(units, p.FieldConfig.Defaults.Unit) && !strings.HasPrefix(p.FieldConfig.Defaults.Unit, "suffix: ") {
 			report(p.Title, "has no unit that Grafana knows")
 		}
 	})},
@@ -181,7 +181,8 @@ var rules = []rule{
 	})},
 }
 
-// units are those that we use, as Grafana spells them.
+// units are those that we use, as Grafana spells them. Beside them, "suffix: text"
+// puts a text behind the value.
 var units = []string{"none", "short", "s", "percentunit", "percent", "reqps", "ops", "Bps", "bytes", "currencyUSD", "dateTimeAsIso"}
 
 var (

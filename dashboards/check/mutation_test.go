@@ -166,6 +166,10 @@ var mutations = []struct {
 	{"a promise looks at a bucket that is not there", func(m *mutant) {
 		m.rule("job:chat_first_events_slow:rate5m", `le="2.5"`, `le="3"`)
 	}, `le="3".*has no result`},
+	{"an alert is added whose condition is never true", func(m *mutant) {
+		m.run.Groups[len(m.run.Groups)-1].Rules = append(m.run.Groups[len(m.run.Groups)-1].Rules[:0:0], m.run.Groups[len(m.run.Groups)-1].Rules...)
+		m.run.Groups[len(m.run.Groups)-1].Rules[0].Alert = "ChatNeverTrue"
+	}, `alert ChatNeverTrue: its condition was never true`},
 	{"a metric is added that nobody looks at", func(m *mutant) {
 		m.run.Catalogue = append(m.run.Catalogue, dashboards.Metric{Name: "process_network_receive_bytes_total", Kind: dashboards.Counter, Source: dashboards.Collector})
 	}, `process_network_receive_bytes_total is of no use`},
@@ -205,6 +209,7 @@ func problemsOf(t *testing.T, m *mutant, sound *check.Suite) []check.Problem {
 	}
 	out = append(out, exposed...)
 	out = append(out, m.run.Moved(t.Context(), mayNotMove)...)
+	out = append(out, m.run.Conditions(t.Context(), neverTrue)...)
 
 	touched := *m.run.Suite
 	touched.Boards, touched.Groups = nil, nil

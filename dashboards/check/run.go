@@ -175,6 +175,35 @@ func (r *Run) Rules(ctx context.Context) []Problem {
 	return out
 }
 
+// Conditions checks that the condition of every alert has been true once in the run,
+// in one of its windows: a rule whose every selector matches can still compare what
+// can never be. never are alerts that need not, with the reason.
+func (r *Run) Conditions(ctx context.Context, never map[string]string) []Problem {
+	span := fmt.Sprintf("[%ds]", int(r.To.Sub(r.From).Seconds())+1)
+	got, err := r.Prometheus.Instant(ctx, "count by (alertname) (count_over_time(ALERTS"+span+"))", r.To)
+	if err != nil {
+		return []Problem{{"alerts", err.Error()}}
+	}
+	happened := map[string]bool{}
+	for _, s := range got {
+		happened[s.Labels["alertname"]] = true
+	}
+	var out []Problem
+	known := map[string]bool{}
+	for _, a := range r.Alerts() {
+		if !known[a.Alert] && !happened[a.Alert] && never[a.Alert] == "" {
+			out = append(out, Problem{"alert " + a.Alert, "its condition was never true"})
+		}
+		known[a.Alert] = true
+	}
+	for name := range never {
+		if !known[name] {
+			out = append(out, Problem{"alert " + name, "does not exist, and has a reason not to be true"})
+		}
+	}
+	return out
+}
+
 // Moved checks that every label of the catalogue has occurred, and every value
 // that it can have to have occurred: otherwise a panel could be right about a
 // thing that never happens. unmoved are those that may not have, as

@@ -20,6 +20,7 @@ import (
 
 	"parley/adapters/providers/stub"
 	"parley/dashboards/check"
+	"parley/platform/testing/incidents"
 	"parley/platform/testing/testworld"
 )
 
@@ -30,6 +31,8 @@ type world struct {
 	openai     atomic.Value // mood of a provider, as a string
 	anthropic  atomic.Value
 	prometheus check.Prometheus
+	proxy      *testworld.Proxy
+	data       string // DATA_DIR of both instances
 }
 
 type process = testworld.Instance
@@ -38,12 +41,13 @@ const (
 	priced   = "gpt-5-mini"
 	unpriced = "house-model"
 	claude   = "claude-sonnet-5"
+	slow     = "slow-model"
 )
 
 // newWorld starts everything. Limits are low and time limits short, so that all
 // of them can be met within a minute.
 func newWorld(t *testing.T) *world {
-	w := &world{}
+	w := &world{data: t.TempDir()}
 	w.openai.Store("well")
 	w.anthropic.Store("well")
 	tiers := filepath.Join(t.TempDir(), "tiers.json")
@@ -53,14 +57,17 @@ func newWorld(t *testing.T) *world {
 	w.World = testworld.Start(t, w.script,
 		"WEBHOOK_URL="+webhookReceiver(t), "WEBHOOK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32)),
 		"DB_MAX_CONNS=4", "RATE_LIMIT_AUTHENTICATED=2000", "MAX_CONCURRENT_REPLIES=0", "RATE_LIMIT_API_KEY=5", "TIERS_FILE="+tiers,
-		"OPENAI_MODEL="+priced+","+unpriced, "ANTHROPIC_MODEL="+claude,
-		"AI_FIRST_TOKEN_TIMEOUT=1500ms", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=50",
+		"OPENAI_MODEL="+priced+","+unpriced+","+slow, "ANTHROPIC_MODEL="+claude, "DATA_DIR="+w.data, "RATE_LIMIT_ANONYMOUS=2000",
+		"AI_FIRST_TOKEN_TIMEOUT=4s", "AI_IDLE_TIMEOUT=1500ms", "AI_MAX_CONCURRENCY=50",
 		"OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500", "SHUTDOWN_TIMEOUT=5s")
 	// Spans of one instance arrive; the other's collector is not there.
 	there := testworld.Collector(t) // first: it could be given a port that was free a moment ago
 	w.One = w.NewInstance("INSTANCE=one", "OTEL_EXPORTER_OTLP_ENDPOINT="+there)
 	w.Two = w.NewInstance("INSTANCE=two", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(t))
-	w.prometheus = w.startPrometheus()
+	addr := testworld.FreeAddr(t)
+	proxy := testworld.ProxyConfig(t, addr, w.One, w.Two)
+	w.proxy = testworld.StartProxy(t, addr, proxy)
+	w.prometheus = w.startPrometheus(testworld.ProxyMetrics(proxy))
 	return w
 }
 
@@ -103,10 +110,16 @@ func (w *world) script(c stub.Call) stub.Reply {
 		return stub.Refuse(http.StatusUnauthorized, "invalid_api_key")
 	case "late":
 		r := stub.Refuse(http.StatusInternalServerError, "server_error")
-		r.Delay = 500 * time.Millisecond
+		r.Delay = 3 * time.Second
 		return r
 	case "hanging":
 		return stub.Reply{Hang: true}
+	case "low":
+		for name := range limits {
+			if strings.Contains(name, "remaining") {
+				limits[name] = "5"
+			}
+		}
 	}
 	r := stub.Directives(c)
 	if strings.Contains(c.Last(), "cached") {
@@ -123,32 +136,58 @@ func (w *world) script(c stub.Call) stub.Reply {
 	if r.Pace == 0 {
 		r.Delay, r.Pace = time.Duration(20+c.N*37%180)*time.Millisecond, 5*time.Millisecond
 	}
+	if mood == "slow" {
+		r.Delay = 3 * time.Second
+	}
 	r.Header = limits
 	return r
 }
 
-func (w *world) startPrometheus() check.Prometheus {
+// startPrometheus starts a Prometheus with the bundled rules, all of whose durations
+// are divided by incidents.Factor: what takes minutes takes seconds.
+func (w *world) startPrometheus(proxyMetrics string) check.Prometheus {
 	dir, addr := w.T.TempDir(), testworld.FreeAddr(w.T)
 	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
 		rules, err := os.ReadFile(filepath.Join("../alerts", name))
 		if err != nil {
 			w.T.Fatal(err)
 		}
-		// Every group as often as it goes, or the slow ones would never speak.
-		text := strings.ReplaceAll(string(rules), "    interval: 5m\n", "")
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		fast, err := incidents.CompressRules(rules)
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), fast, 0o644); err != nil {
 			w.T.Fatal(err)
 		}
 	}
 	config, _ := json.Marshal(map[string]any{ // JSON is YAML
 		"global":     map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
 		"rule_files": []string{dir + "/slos.yaml", dir + "/alerts.yaml"},
+		"alerting": map[string]any{"alertmanagers": []any{ // it is not there
+			map[string]any{"static_configs": []any{map[string]any{"targets": []string{testworld.FreeAddr(w.T)}}}}}},
 		"scrape_configs": []any{
 			map[string]any{"job_name": "parley", "static_configs": []any{map[string]any{"targets": []string{w.One.Admin, w.Two.Admin}}}},
+			map[string]any{"job_name": "proxy", "params": map[string]any{"scope": []string{"backend", "server"}},
+				"static_configs": []any{map[string]any{"targets": []string{proxyMetrics}, "labels": map[string]string{"component": "proxy"}}}},
 			map[string]any{"job_name": "prometheus", "static_configs": []any{map[string]any{"targets": []string{addr}}}},
 		},
 	})
 	return check.Prometheus{URL: testworld.StartPrometheus(w.T, addr, string(config), "--enable-feature=exemplar-storage")}
+}
+
+// sql runs statements as the owner of the database.
+func (w *world) sql(statements ...string) {
+	w.T.Helper()
+	db, err := sql.Open("pgx", w.Postgres.URL())
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			w.T.Fatalf("%s: %v", s, err)
+		}
+	}
 }
 
 // reader opens the database as dashboards do.
