@@ -33,8 +33,9 @@ const maxUserID = 255
 // Verifier verifies encrypted session cookies and Parley's own bearer tokens. It
 // is safe for concurrent use.
 type Verifier struct {
-	keys []keys // by secret, the newest first
-	now  ports.Clock
+	keys     []keys // by secret, the newest first
+	now      ports.Clock
+	verified verifiedTokens
 }
 
 // New returns a verifier for tokens made with any of the secrets: the current one
@@ -67,10 +68,8 @@ func (v *Verifier) Identify(_ context.Context, c access.Credential) (access.Prin
 	}
 	for _, s := range sessions {
 		for _, token := range s.tokens {
-			if payload, ok := v.open(token, s.cookieFormat); ok {
-				if p, err := v.principal(payload, access.ViaCookie); err == nil {
-					return p, nil
-				}
+			if p, ok := v.encrypted(token, s.cookieFormat, access.ViaCookie); ok {
+				return p, nil
 			}
 		}
 	}
@@ -84,10 +83,11 @@ func (v *Verifier) bearer(token string) (access.Principal, error) {
 		return access.Principal{}, unauthenticated()
 	}
 	if strings.Count(token, ".") == 2 {
-		if payload, ok := v.verify(token); ok {
-			return v.principal(payload, access.ViaBearer)
+		p, ok := v.principal(token, access.ViaBearer, cookieFormat{}, func() (payload, bool) { return v.verify(token) })
+		if !ok {
+			return access.Principal{}, unauthenticated()
 		}
-		return access.Principal{}, unauthenticated()
+		return p, nil
 	}
 	if strings.Contains(token, "%") {
 		plain, err := url.PathUnescape(token)
@@ -97,8 +97,8 @@ func (v *Verifier) bearer(token string) (access.Principal, error) {
 		token = plain
 	}
 	for _, f := range cookieFormats {
-		if payload, ok := v.open(token, f); ok {
-			return v.principal(payload, access.ViaBearer)
+		if p, ok := v.encrypted(token, f, access.ViaBearer); ok {
+			return p, nil
 		}
 	}
 	return access.Principal{}, unauthenticated()
@@ -121,22 +121,50 @@ type grants struct {
 	Session int         `json:"sv"`
 }
 
-// principal makes the principal of a verified payload, unless it has expired.
-func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error) {
+// encrypted returns the principal of a session token of one format.
+func (v *Verifier) encrypted(token string, f cookieFormat, via access.Via) (access.Principal, bool) {
+	return v.principal(token, via, f, func() (payload, bool) { return v.open(token, f) })
+}
+
+// principal returns the principal of a token that read verifies, unless it is not
+// good now. A token that was verified before is not verified again.
+func (v *Verifier) principal(token string, via access.Via, f cookieFormat, read func() (payload, bool)) (access.Principal, bool) {
+	d := digestOfToken(token, via, f)
+	s, known := v.verified.get(d)
+	if !known {
+		p, ok := read()
+		if !ok {
+			return access.Principal{}, false
+		}
+		if s, ok = readPayload(p, via); !ok {
+			return access.Principal{}, false
+		}
+	}
+	if !s.valid(float64(v.now().Unix())) {
+		return access.Principal{}, false
+	}
+	if !known {
+		v.verified.put(d, s)
+	}
+	return s.principal, true
+}
+
+// readPayload reads a verified payload.
+func readPayload(p payload, via access.Via) (s verifiedToken, ok bool) {
 	var c claims
-	if json.Unmarshal(p.claims, &c) != nil {
-		return access.Principal{}, unauthenticated()
+	if json.Unmarshal(p.claims, &c) != nil || c.Expires == nil {
+		return verifiedToken{}, false
 	}
-	now, slack := float64(v.now().Unix()), tolerance.Seconds()
-	if c.Expires == nil || *c.Expires <= now-slack || c.Before != nil && *c.Before > now+slack {
-		return access.Principal{}, unauthenticated()
+	s = verifiedToken{principal: access.Principal{UserID: c.Subject, Tier: access.Authenticated, Via: via}, expires: *c.Expires, before: math.Inf(-1)}
+	if c.Before != nil {
+		s.before = *c.Before
 	}
-	out := access.Principal{UserID: c.Subject, Tier: access.Authenticated, Via: via}
+	out := &s.principal
 	if out.UserID == "" {
 		out.UserID, _ = c.ID.(string)
 	}
 	if !validUserID(out.UserID) {
-		return access.Principal{}, unauthenticated()
+		return verifiedToken{}, false
 	}
 	if c.Issued != nil && *c.Issued > 0 && *c.Issued < *c.Expires {
 		out.IssuedAt = time.UnixMicro(int64(math.Round(*c.Issued * 1e6))).UTC()
@@ -144,14 +172,14 @@ func (v *Verifier) principal(p payload, via access.Via) (access.Principal, error
 	if p.own {
 		var g grants
 		if json.Unmarshal(p.claims, &g) != nil || g.Issuer != issuer {
-			return access.Principal{}, unauthenticated()
+			return verifiedToken{}, false
 		}
 		if _, ok := access.ParseTier(string(g.Tier)); !ok {
-			return access.Principal{}, unauthenticated()
+			return verifiedToken{}, false
 		}
 		out.Tier, out.SessionVersion = g.Tier, g.Session
 	}
-	return out, nil
+	return s, true
 }
 
 // validUserID reports whether id is 1 to 255 bytes of storable text.
