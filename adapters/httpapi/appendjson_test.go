@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -28,11 +29,25 @@ func TestAppendJSONString_IsWhatEncodingJSONWrites(t *testing.T) {
 		}
 	}
 	for c := range 256 {
+		for at := range 20 { // within, across and after eight plain bytes
+			text := []byte("abcdefghijklmnopqrst")
+			text[at] = byte(c)
+			check(string(text))
+		}
 		check(string([]byte{byte(c)}))
 		check("é" + string([]byte{0xE2, 0x80, byte(c)}) + "<")
 		check("a" + string([]byte{0xE2, byte(c)}))
 	}
 	check("")
+}
+
+func BenchmarkAppendJSONString(b *testing.B) {
+	text := strings.Repeat("How do I keep a sourdough starter alive while I'm away?\nIt is new. ", 9)
+	b.SetBytes(int64(len(text)))
+	var out []byte
+	for b.Loop() {
+		out = httpapi.AppendJSONString(out[:0], text)
+	}
 }
 
 func FuzzAppendJSONString(f *testing.F) {

@@ -31,19 +31,22 @@ func (s *Store) Messages(ctx context.Context, user, conversation string, page po
 				return err
 			}
 		}
-		newest := page.Before == nil && page.After == nil && page.Offset <= 0
-		whole := newest && len(found) <= further.Limit
-		oldestFirst := slices.Clone(found)
-		slices.Reverse(oldestFirst)
-		list, more = trimPage(found, page)
-		reverse(list)
-		if newest && fillSiblings(list, chat.NewTree(oldestFirst, nil), whole) {
-			if rated {
-				return s.pipe.Exec(ctx, db, s.feedback(user, list))
-			}
-			return nil
+		if page.Before != nil || page.After != nil || page.Offset > 0 {
+			list, more = trimPage(found, page)
+			reverse(list)
+			return s.siblings(ctx, db, user, conversation, list)
 		}
-		return s.siblings(ctx, db, user, conversation, list)
+		reverse(found)
+		newest, whole := chat.NewTree(found, nil), len(found) <= further.Limit
+		more = len(found) >= further.Limit
+		list = found[max(0, len(found)-further.Limit+1):]
+		if !fillSiblings(list, newest, whole) {
+			return s.siblings(ctx, db, user, conversation, list)
+		}
+		if rated {
+			return s.pipe.Exec(ctx, db, s.feedback(user, list))
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, false, err

@@ -40,6 +40,7 @@ var (
 	scale    = flag.Float64("seconds", 1, "factor of the length of every measurement")
 	repeats  = flag.Int("rounds", 0, "rounds of what is compared; 0: five, with -quick three")
 	verbose  = flag.Bool("v", false, "print every measurement to standard error")
+	settings = flag.String("env", "", "further settings of every Parley, as A=1,B=2")
 	profiles = flag.String("profile", "", "write CPU profiles of the servers under load into this directory")
 )
 

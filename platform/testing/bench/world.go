@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,7 +206,7 @@ func (w *world) startServe(bin, name string, env ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := w.start(name, []string{bin, "serve"}, "/api/health", append(append(w.features(), "ADMIN_ADDR="+admin), env...))
+	s, err := w.start(name, []string{bin, "serve"}, "/api/health", slices.Concat(w.features(), []string{"ADMIN_ADDR=" + admin}, env, strings.FieldsFunc(*settings, func(r rune) bool { return r == ',' })))
 	if s != nil {
 		s.admin = admin
 	}
