@@ -113,6 +113,16 @@ e2e: build ## Run the page, and useChat of ai 5, 6, 7 and assistant-ui (from npm
 	go vet -tags e2e ./platform/testing/e2e
 	go test -tags e2e -count=1 -timeout 30m -parallel 4 $(if $(RUN),-run '$(RUN)' -v) ./platform/testing/e2e
 
+.PHONY: client
+client: ## Write the types of the TypeScript client (adapters/httpapi/client-ts) from the description of the API
+	go test -run TestTypeScript_IsGenerated ./adapters/httpapi -update
+
+.PHONY: client-check
+client-check: ## Check the TypeScript client: its types are current, it compiles, its example runs; needs Node
+	go test -run TestTypeScript_IsGenerated ./adapters/httpapi
+	go vet -tags e2e ./platform/boot
+	go test -tags e2e -count=1 -run 'TestTypeScriptClient|TestWebhooks_NodeExample' ./platform/boot
+
 .PHONY: bench
 bench: ## Measure against baselines and write bench/RESULTS.md; ARGS are flags of platform/testing/bench
 	go run ./platform/testing/bench $(ARGS)
