@@ -29,3 +29,16 @@ type SearchCursor struct {
 	Score int
 	Last  Position
 }
+
+// SearchIndex keeps the index that makes searches of users with many messages fast.
+// What is not in it yet is found as well.
+type SearchIndex interface {
+	// SearchDue yields users whose index may lack something.
+	SearchDue() <-chan string
+	// DirtySearch lists at most n users of whom messages were deleted whose words are
+	// still in the index.
+	DirtySearch(ctx context.Context, n int) (users []string, err error)
+	// IndexSome does one step for the index of a user. more is false when there is
+	// nothing left to do.
+	IndexSome(ctx context.Context, user string) (more bool, err error)
+}

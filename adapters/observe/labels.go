@@ -143,7 +143,7 @@ func scopeLabel(scope string) string {
 	return other
 }
 
-var tasks = []string{"heartbeat", "sweep", "resume", "finish", "release", "generate", "checkpoint", "audit", "audit_seal", "audit_head", "audit_erase", "feed", "files", "limiter", "retention", "revocations", "title", "webhooks"}
+var tasks = []string{"heartbeat", "sweep", "resume", "finish", "release", "generate", "checkpoint", "audit", "audit_seal", "audit_head", "audit_erase", "feed", "files", "limiter", "retention", "revocations", "search", "title", "webhooks"}
 
 func taskLabel(task string) string {
 	if slices.Contains(tasks, task) {

@@ -12,6 +12,7 @@ import (
 
 	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
+	"parley/adapters/sqlstore/textsearch"
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/fault"
@@ -118,6 +119,17 @@ func (s *Store) EraseSome(ctx context.Context, e ports.Erasure, n int) (more boo
 			}
 		}
 		if err := s.pipe.Exec(ctx, tx, deleteLostOutput(e.UserID)); err != nil {
+			return err
+		}
+		// The words of messages leave the search index with them; a segment has a
+		// thousand rows.
+		done, err := tx.NewRaw("DELETE FROM chat_search_segments WHERE user_id = ?0 AND segment IN (SELECT segment FROM chat_search_segments WHERE user_id = ?0 LIMIT ?1)",
+			e.UserID, max(n/textsearch.Buckets, 1)).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if segments, err := done.RowsAffected(); err != nil || segments >= int64(max(n/textsearch.Buckets, 1)) {
+			more = true
 			return err
 		}
 		// A user who goes on writing must not be able to stay.

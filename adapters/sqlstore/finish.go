@@ -38,6 +38,7 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 	if m := plan.Message; m != nil && plan.Thread != nil && plan.Thread.Leaf == m.ID {
 		s.tails.add(*m, o.At)
 	}
+	s.sampleSearchDue(o.UserID, o.RunID)
 	return plan.Waiting, nil
 }
 

@@ -72,7 +72,8 @@ func (s *Store) withAllUsersScope(statements ...pipeline.Stmt) []pipeline.Stmt {
 // rlsTables are the tables that have the policy.
 var rlsTables = []string{
 	"chat_users", "chat_conversations", "chat_messages", "chat_runs", "chat_run_output", "chat_usage", "chat_api_keys",
-	"chat_files", "chat_message_files", "chat_feedback", "chat_shares", "audit_logs",
+	"chat_files", "chat_message_files", "chat_feedback", "chat_shares",
+	"chat_search_segments", "chat_search_buckets", "chat_search_late", "audit_logs",
 	"chat_webhook_events",
 }
 

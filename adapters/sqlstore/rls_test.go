@@ -92,6 +92,15 @@ func TestRowSecurity_WithoutWhere(t *testing.T) {
 		if err := store.CreateShare(t.Context(), share, func(int) error { return nil }, audited(user, "audit-share-"+user, audit.Success)); err != nil {
 			t.Fatal(err)
 		}
+		for _, insert := range []string{
+			"INSERT INTO chat_search_segments SELECT user_id, 0, 0, false, created_at, created_at, id FROM chat_messages WHERE user_id = $1",
+			"INSERT INTO chat_search_buckets SELECT user_id, segment, 1, '\\x00' FROM chat_search_segments WHERE user_id = $1",
+			"INSERT INTO chat_search_late SELECT user_id, id FROM chat_messages WHERE user_id = $1",
+		} {
+			if _, err := store.DB().Exec(insert, user); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := store.DB().Exec("INSERT INTO chat_message_files SELECT user_id, id, $1 FROM chat_messages WHERE user_id = $2", file.ID, user); err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,10 @@ package sqlstore
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -12,6 +15,7 @@ import (
 	"parley/adapters/sqlstore/rows"
 	"parley/adapters/sqlstore/textsearch"
 	"parley/domain/chat"
+	"parley/domain/fault"
 	"parley/ports"
 )
 
@@ -144,39 +148,260 @@ func (f *search) titles(ctx context.Context) (list []found, err error) {
 
 // window finds the newest messages that match, before begin if it is not zero: as
 // many as are ranked together or, if end is not zero, those that are not before
-// it. end is then zero if there are no more.
+// it. last is the position of the last one, or zero if there are no more. The
+// index may be changed between two statements, so that the whole is done again if
+// it was.
 func (f *search) window(ctx context.Context, begin, end ports.Position) (list []found, last ports.Position, err error) {
-	for {
-		page, err := f.page(ctx, begin, end)
+	for range maxLoads {
+		index, err := f.index(ctx)
 		if err != nil {
 			return nil, last, err
 		}
-		for _, m := range page {
-			if m.score = f.query.Score(textsearch.Fold(m.text)); m.score == 0 {
-				continue
-			}
-			if list = append(list, m); len(list) == searchWindow && end == (ports.Position{}) {
-				return list, m.at, nil
-			}
+		w := &searchPart{search: f, index: index, begin: begin, end: end, last: end}
+		if err := w.collect(ctx); err != nil {
+			return nil, last, err
+		}
+		if len(index) == 0 {
+			return w.list, w.last, nil
+		}
+		after, err := f.index(ctx)
+		if err != nil {
+			return nil, last, err
+		}
+		if index.unchanged(after) {
+			return w.list, w.last, nil
+		}
+	}
+	return nil, last, fault.New(fault.Unavailable, "The search index is being changed; please try again").After(time.Second)
+}
+
+// searchSegments are the segments of a user's index, the newest first.
+type searchSegments []rows.SearchSegment
+
+// index reads which segments there are.
+func (f *search) index(ctx context.Context) (list searchSegments, err error) {
+	err = f.s.pipe.Exec(ctx, f.db, stmt(`SELECT segment, version, begin_at, end_at, end_id FROM chat_search_segments WHERE user_id = ? ORDER BY segment DESC`, f.user).
+		ScanRow(func(scan func(...any) error) error {
+			var row rows.SearchSegment
+			err := scan(&row.Segment, &row.Version, rows.NullTime{Dest: &row.BeginAt}, rows.NullTime{Dest: &row.EndAt}, &row.EndID)
+			list = append(list, row)
+			return err
+		}))
+	return list, err
+}
+
+// unchanged reports whether all segments are there as they were, but for new ones.
+func (s searchSegments) unchanged(after searchSegments) bool {
+	added := len(after) - len(s)
+	return added >= 0 && slices.EqualFunc(s, after[added:], func(a, b rows.SearchSegment) bool {
+		return a.Segment == b.Segment && a.Version == b.Version && a.BeginAt.Equal(b.BeginAt)
+	})
+}
+
+// searchPart collects the messages that are ranked together.
+type searchPart struct {
+	*search
+	index            searchSegments
+	begin, end, last ports.Position
+	list             []found
+}
+
+// collect looks at the messages behind the last segment one by one, and then at
+// those that the index names.
+func (w *searchPart) collect(ctx context.Context) error {
+	for begin, pages := w.begin, 0; ; pages++ {
+		page, err := w.page(ctx, begin)
+		if err != nil {
+			return err
+		}
+		if pages*searchPage > 2*textsearch.SegmentSize {
+			w.s.noteSearchDue(w.user)
+		}
+		if w.add(page) {
+			return nil
 		}
 		if len(page) < searchPage {
-			return list, end, nil
+			break
 		}
 		begin = page[len(page)-1].at
 	}
+	if len(w.index) == 0 {
+		return nil
+	}
+	late, err := w.late(ctx)
+	if err != nil {
+		return err
+	}
+	grams := w.query.Grams(searchGrams)
+	for from, n := 0, 4; from < len(w.index); from, n = from+n, 4*n {
+		full, err := w.segments(ctx, w.index[from:min(from+n, len(w.index))], grams)
+		if err != nil {
+			return err
+		}
+		if full {
+			break
+		}
+	}
+	for _, m := range late {
+		if m.score = w.query.Score(textsearch.Fold(m.text)); m.score > 0 && comparePositions(m.at, w.last) >= 0 {
+			w.list = append(w.list, m)
+		}
+	}
+	return nil
 }
 
-// page reads messages before begin and not before end, newest first.
-func (f *search) page(ctx context.Context, begin, end ports.Position) (list []found, err error) {
+// add adds those that match. It reports whether enough have been found.
+func (w *searchPart) add(list []found) (full bool) {
+	for _, m := range list {
+		if m.score = w.query.Score(textsearch.Fold(m.text)); m.score == 0 {
+			continue
+		}
+		if w.list = append(w.list, m); len(w.list) == searchWindow && w.end == (ports.Position{}) {
+			w.last = m.at
+			return true
+		}
+	}
+	return false
+}
+
+// bounds restricts messages to those before begin and not before the end.
+func (w *searchPart) bounds(begin ports.Position) pipeline.Stmt {
 	bounds := stmt("TRUE")
 	if begin != (ports.Position{}) {
 		bounds = stmt("(m.created_at, m.id) < (?, ?)", rows.Time(begin.At), begin.ID)
 	}
-	if end != (ports.Position{}) {
-		bounds = stmt("? AND (m.created_at, m.id) >= (?, ?)", bounds, rows.Time(end.At), end.ID)
+	if w.end != (ports.Position{}) {
+		bounds = stmt("? AND (m.created_at, m.id) >= (?, ?)", bounds, rows.Time(w.end.At), w.end.ID)
 	}
-	err = f.s.pipe.Exec(ctx, f.db, f.messages(stmt("? ORDER BY m.created_at DESC, m.id DESC LIMIT ?", bounds, searchPage), func(m found) { list = append(list, m) }))
+	return bounds
+}
+
+// page reads messages behind the last segment, newest first.
+func (w *searchPart) page(ctx context.Context, begin ports.Position) (list []found, err error) {
+	bounds := w.bounds(begin)
+	if len(w.index) > 0 {
+		bounds = stmt("? AND (m.created_at, m.id) > (?, ?)", bounds, rows.Time(w.index[0].EndAt), w.index[0].EndID)
+	}
+	return w.read(ctx, stmt("? ORDER BY m.created_at DESC, m.id DESC LIMIT ?", bounds, searchPage))
+}
+
+// late reads messages that were stored when those after them had a segment already.
+func (w *searchPart) late(ctx context.Context) ([]found, error) {
+	return w.read(ctx, stmt("? AND (m.created_at, m.id) <= (?, ?) AND m.id IN (SELECT sl.message_id FROM chat_search_late AS sl WHERE sl.user_id = ?)",
+		w.bounds(w.begin), rows.Time(w.index[0].EndAt), w.index[0].EndID, w.user))
+}
+
+func (w *searchPart) read(ctx context.Context, which pipeline.Stmt) (list []found, err error) {
+	err = w.s.pipe.Exec(ctx, w.db, w.messages(which, func(m found) { list = append(list, m) }))
 	return list, err
+}
+
+// segments finds messages by the index, newest first.
+func (w *searchPart) segments(ctx context.Context, index searchSegments, grams []textsearch.Gram) (full bool, err error) {
+	candidates, err := w.candidates(ctx, index, grams)
+	if err != nil {
+		return false, err
+	}
+	for len(candidates) > 0 && !full {
+		some := candidates[:min(searchPage/2, len(candidates))]
+		candidates = candidates[len(some):]
+		ids, err := w.ids(ctx, some)
+		if err != nil {
+			return false, err
+		}
+		list, err := w.read(ctx, stmt("? AND m.id IN ("+w.s.dialect.elements+") ORDER BY m.created_at DESC, m.id DESC", w.bounds(w.begin), jsonText(ids)))
+		if err != nil {
+			return false, err
+		}
+		full = w.add(list)
+	}
+	return full, nil
+}
+
+// searchGrams is how many grams are looked up: the statement has so many columns.
+const searchGrams = 6
+
+// document is a message of a segment.
+type document struct{ segment, doc int }
+
+// candidates returns which messages of some segments have all grams.
+func (w *searchPart) candidates(ctx context.Context, index searchSegments, grams []textsearch.Gram) (list []document, err error) {
+	newest, oldest := index[0].Segment, index[len(index)-1].Segment
+	args := make([]any, 0, 2*searchGrams+3)
+	for i := range searchGrams {
+		bucket := -1 << 30 // there is none
+		if i < len(grams) {
+			bucket = grams[i].Bucket()
+		}
+		args = append(args, w.user, bucket)
+	}
+	err = w.s.pipe.Exec(ctx, w.db, stmt(selectBucketsText, append(args, w.user, oldest, newest)...).ScanRow(func(scan func(...any) error) error {
+		var segment int
+		var content [searchGrams][]byte
+		dests := []any{&segment}
+		for i := range content {
+			dests = append(dests, &content[i])
+		}
+		if err := scan(dests...); err != nil {
+			return err
+		}
+		var docs textsearch.Docs
+		for i, g := range grams {
+			has, err := textsearch.Lookup(content[i], g)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				docs = has
+			} else if !docs.And(has) {
+				return nil
+			}
+		}
+		docs.Descending(func(doc int) { list = append(list, document{segment, doc}) })
+		return nil
+	}))
+	return list, err
+}
+
+// selectBucketsText reads a few buckets of each segment, by the primary key.
+var selectBucketsText = "SELECT ss.segment" + strings.Repeat(`,
+		(SELECT sb.content FROM chat_search_buckets AS sb WHERE sb.user_id = ? AND sb.segment = ss.segment AND sb.bucket = ?)`, searchGrams) + `
+	FROM chat_search_segments AS ss WHERE ss.user_id = ? AND ss.segment BETWEEN ? AND ? ORDER BY ss.segment DESC`
+
+// ids returns the ids of messages of segments.
+func (w *searchPart) ids(ctx context.Context, list []document) (ids []string, err error) {
+	wanted := map[document][]int{} // the places of messages in their chunks
+	var keys []string
+	for _, d := range list {
+		chunk := document{d.segment, -1 - d.doc/idsPerChunk}
+		if wanted[chunk] == nil {
+			keys = append(keys, fmt.Sprintf("(%d, %d)", chunk.segment, chunk.doc))
+		}
+		wanted[chunk] = append(wanted[chunk], d.doc%idsPerChunk)
+	}
+	found, err := w.db.QueryContext(ctx, w.s.db.QueryGen().FormatQuery(`SELECT sb.segment, sb.bucket, sb.content FROM chat_search_buckets AS sb
+		WHERE sb.user_id = ? AND (sb.segment, sb.bucket) IN (VALUES ?)`, w.user, bun.Safe(strings.Join(keys, ", "))))
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	for found.Next() {
+		var chunk document
+		var content []byte
+		if err := found.Scan(&chunk.segment, &chunk.doc, &content); err != nil {
+			return nil, err
+		}
+		var all []string
+		if err := json.Unmarshal(content, &all); err != nil {
+			return nil, err
+		}
+		for _, place := range wanted[chunk] {
+			if place < len(all) {
+				ids = append(ids, all[place])
+			}
+		}
+	}
+	return ids, found.Err()
 }
 
 // messages reads the messages for which a condition holds, without those of

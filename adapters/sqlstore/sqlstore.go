@@ -73,7 +73,9 @@ type Store struct {
 	answers answers
 	tails   tails
 	turns   []turnQueue
-	rls     bool // row-level security is on
+
+	searchDue chan string // users whose search index may lack a segment
+	rls       bool        // row-level security is on
 
 	userHash func(user string) string // of erased users; see SetUserHash
 
@@ -112,7 +114,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Store{opt: opt, owned: make(chan struct{}, 1), turns: make([]turnQueue, turnQueues)}
+	s := &Store{opt: opt, owned: make(chan struct{}, 1), searchDue: make(chan string, 64), turns: make([]turnQueue, turnQueues)}
 	var err error
 	if isPostgres(opt.URL) {
 		err = s.openPostgres()

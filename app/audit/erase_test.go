@@ -151,12 +151,12 @@ func (b *bench) userTables() []string {
 func TestErase_KnowsEveryTable(t *testing.T) {
 	t.Parallel()
 	each(t, func(b *bench) {
-		handled := map[string]bool{"chat_users": true, "audit_logs": true, "audit_unsealed": true, "audit_keys": true, "audit_erasures": true, "chat_run_output": true}
+		handled := map[string]bool{"chat_users": true, "audit_logs": true, "audit_unsealed": true, "audit_keys": true, "audit_erasures": true, "chat_run_output": true, "chat_webhook_events": true}
 		for _, table := range b.userTables() {
 			query := `SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND confdeltype = 'c'
-				AND conrelid = CAST($1 AS regclass) AND confrelid IN (CAST('chat_users' AS regclass), CAST('chat_files' AS regclass), CAST('chat_messages' AS regclass), CAST('chat_conversations' AS regclass))`
+				AND conrelid = CAST($1 AS regclass) AND confrelid IN (CAST('chat_users' AS regclass), CAST('chat_files' AS regclass), CAST('chat_messages' AS regclass), CAST('chat_conversations' AS regclass), CAST('chat_search_segments' AS regclass))`
 			if !b.postgres {
-				query = `SELECT count(*) FROM pragma_foreign_key_list($1) WHERE "table" IN ('chat_users', 'chat_files', 'chat_messages', 'chat_conversations') AND on_delete = 'CASCADE'`
+				query = `SELECT count(*) FROM pragma_foreign_key_list($1) WHERE "table" IN ('chat_users', 'chat_files', 'chat_messages', 'chat_conversations', 'chat_search_segments') AND on_delete = 'CASCADE'`
 			}
 			if !handled[table] && b.count(query, table) == 0 {
 				b.Errorf("%s holds something of users, and an erasure leaves it", table)

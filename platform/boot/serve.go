@@ -269,6 +269,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 			}),
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
 			forever("retention", retention.Serve),
+			forever("search", (&conversations.SearchIndexer{Index: store, Observer: observer}).Serve),
 			forever("files", fileSweeper.Serve),
 		}...),
 		delay: c.Operations.DrainDelay, shutdown: c.Operations.ShutdownTimeout,

@@ -183,6 +183,7 @@ var All = []any{
 	(*User)(nil), (*Conversation)(nil), (*Message)(nil), (*Run)(nil), (*RunOutput)(nil), (*Entry)(nil), (*Usage)(nil), (*Key)(nil),
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
 	(*ErasedUser)(nil), (*ErasedUsage)(nil), (*File)(nil), (*MessageFile)(nil), (*Feedback)(nil), (*Share)(nil),
+	(*SearchSegment)(nil), (*SearchBucket)(nil), (*SearchLate)(nil),
 	(*WebhookEvent)(nil),
 }
 

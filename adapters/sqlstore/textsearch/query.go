@@ -36,16 +36,6 @@ func Parse(text string) (q Query) {
 // Empty reports whether nothing is looked for.
 func (q Query) Empty() bool { return len(q.terms) == 0 }
 
-// Matches reports whether a folded text has all terms.
-func (q Query) Matches(folded string) bool {
-	for _, t := range q.terms {
-		if t.next(folded, 0) < 0 {
-			return false
-		}
-	}
-	return !q.Empty()
-}
-
 // next returns where a term is found next, -1 if nowhere.
 func (t term) next(folded string, from int) int {
 	for {
