@@ -51,6 +51,9 @@ type Watch interface {
 	Latest(ctx context.Context) (p Progress, ok bool)
 	// Changed receives when Latest may return something newer.
 	Changed() <-chan struct{}
+	// OnChange has changes call f instead of sending to Changed, also one that was
+	// not received yet; f must not block, nor use the feed. nil: send again.
+	OnChange(f func())
 	Close()
 }
 

@@ -64,6 +64,9 @@ type API struct {
 	csrf    *http.CrossOriginProtection
 	origins []string
 
+	detached   streamCount // streams whose handlers have returned
+	departures departures  // of their clients
+
 	description func() (json.RawMessage, error) // OpenAPI, made when it is first asked for
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"parley/domain/access"
 	"parley/domain/chat"
 	"parley/ports"
 )
@@ -35,13 +36,33 @@ var errRevoked = errors.New("the credential is not accepted any more")
 // Stream writes server-sent events, one JSON object each. Until the first one
 // nothing has been sent, and the answer can still be a refusal.
 type Stream struct {
-	w       *Response
+	ctx     context.Context
+	w       http.ResponseWriter
 	conn    *http.ResponseController
+	api     *API
+	caller  caller
 	media   string // "": events
+	closes  bool   // the connection is closed at the end of the stream
 	open    bool
 	checked time.Time // when the credential was last accepted
 	buf     []byte
 }
+
+// caller is who follows a stream.
+type caller struct {
+	credential access.Credential
+	principal  access.Principal
+}
+
+func newStream(ctx context.Context, w *Response, media string) *Stream {
+	return &Stream{
+		ctx: ctx, w: w, conn: http.NewResponseController(w), api: w.api,
+		caller: caller{w.request.credential, w.request.Principal}, media: media, checked: time.Now(),
+	}
+}
+
+// Context is that of the stream, which ends when its client has gone.
+func (s *Stream) Context() context.Context { return s.ctx }
 
 // EventWriter writes the event that stands for e, and returns the reason of the
 // stream's end if the event is its last one.
@@ -51,35 +72,77 @@ type EventWriter[E any] func(s *Stream, e E) (reason string, err error)
 // is not accepted any more gets what revoked makes of the next event, and no
 // further one. WriteStream returns an error, to be answered, only if it comes
 // instead of the first event, and answers 204 when there are no events.
-func WriteStream[E any](ctx context.Context, w *Response, events iter.Seq2[E, error], write EventWriter[E], revoked func(E) any) (err error) {
-	s := &Stream{w: w, conn: http.NewResponseController(w), checked: time.Now()}
-	reason := ""
-	defer func() {
-		s.recordDisconnect(ctx, err, reason)
+func WriteStream[E any](ctx context.Context, w *Response, events iter.Seq2[E, error], write EventWriter[E], revoked func(E) any) error {
+	return WriteParking(ctx, w, events, write, revoked, nil)
+}
+
+// WriteParking is WriteStream for events that may be parked: parked returns what
+// is parked by an event, which is not written, or nil. A parked stream of HTTP/1.1
+// gives back what its request and its handler hold.
+func WriteParking[E any](
+	ctx context.Context, w *Response, events iter.Seq2[E, error], write EventWriter[E], revoked func(E) any, parked func(E) Parked[E],
+) (err error) {
+	r := relay[E]{Stream: newStream(ctx, w, ""), write: write, revoked: revoked, parked: parked}
+	r.closes = parked != nil && w.request.ProtoMajor == 1 && w.request.ProtoMinor > 0
+	for {
+		waiting, reason, err := r.events(events)
 		switch {
-		case s.open:
-			err = nil
-		case err == nil && ctx.Err() == nil:
-			w.WriteHeader(http.StatusNoContent)
-		}
-	}()
-	for e, failed := range events {
-		if failed != nil {
-			return failed
-		}
-		why, err := write(s, e)
-		if errors.Is(err, errRevoked) {
-			reason = streamRevoked
-			if err = s.add(chat.Before, revoked(e)); err == nil {
-				err = s.flush()
+		case waiting == nil:
+			r.recordDisconnect(err, reason)
+			switch {
+			case r.open:
+				return nil
+			case err == nil && ctx.Err() == nil:
+				w.WriteHeader(http.StatusNoContent)
 			}
 			return err
+		case r.open && detach(r, w, waiting):
+			return nil
 		}
-		if reason = cmp.Or(why, reason); err != nil {
-			return err
+		awake := make(chan struct{})
+		waiting.Wake(func() { close(awake) })
+		select {
+		case <-awake:
+			events = waiting.Resume(ctx)
+		case <-ctx.Done():
+			waiting.Close()
+			r.recordDisconnect(ctx.Err(), "")
+			return nil
 		}
 	}
-	return nil
+}
+
+// relay writes events to a stream.
+type relay[E any] struct {
+	*Stream
+	write   EventWriter[E]
+	revoked func(E) any
+	parked  func(E) Parked[E] // nil: nothing is
+}
+
+// events writes events, until they end or are parked.
+func (r relay[E]) events(events iter.Seq2[E, error]) (waiting Parked[E], reason string, err error) {
+	for e, failed := range events {
+		if failed != nil {
+			return nil, reason, failed
+		}
+		if r.parked != nil {
+			if waiting = r.parked(e); waiting != nil {
+				break
+			}
+		}
+		why, err := r.write(r.Stream, e)
+		if errors.Is(err, errRevoked) {
+			if err = r.add(chat.Before, r.revoked(e)); err == nil {
+				err = r.flush()
+			}
+			return nil, streamRevoked, err
+		}
+		if reason = cmp.Or(why, reason); err != nil {
+			return nil, reason, err
+		}
+	}
+	return waiting, reason, nil
 }
 
 // Header is the header of the answer, until the first event.
@@ -87,7 +150,7 @@ func (s *Stream) Header() http.Header { return s.w.Header() }
 
 // Send writes one event; cursor -1 leaves out its id.
 func (s *Stream) Send(cursor chat.Cursor, event any) error {
-	if err := s.checkCredential(s.w.api.CheckInterval); err != nil {
+	if err := s.checkCredential(s.api.CheckInterval); err != nil {
 		return err
 	}
 	if err := s.add(cursor, event); err != nil {
@@ -98,7 +161,7 @@ func (s *Stream) Send(cursor chat.Cursor, event any) error {
 
 // SendAll writes events together, without ids.
 func (s *Stream) SendAll(list ...any) error {
-	if err := s.checkCredential(s.w.api.CheckInterval); err != nil {
+	if err := s.checkCredential(s.api.CheckInterval); err != nil {
 		return err
 	}
 	for _, event := range list {
@@ -132,7 +195,7 @@ func (s *Stream) checkCredential(interval time.Duration) error {
 	if time.Since(s.checked) < interval {
 		return nil
 	}
-	if !s.w.api.Gate.StillValid(s.w.request.Context(), s.w.request.credential, s.w.request.Principal) {
+	if !s.api.Gate.StillValid(s.ctx, s.caller.credential, s.caller.principal) {
 		return errRevoked
 	}
 	s.checked = time.Now()
@@ -152,7 +215,7 @@ func (s *Stream) add(cursor chat.Cursor, event any) error {
 	s.buf = append(s.buf, "data: "...)
 	s.buf = append(s.buf, data...)
 	s.buf = append(s.buf, '\n')
-	if s.w.api.StreamPadding {
+	if s.api.StreamPadding {
 		s.pad()
 	}
 	s.buf = append(s.buf, '\n')
@@ -184,6 +247,9 @@ func (s *Stream) flush() error {
 		h.Set("Content-Type", cmp.Or(s.media, MediaEvents))
 		h.Set("Cache-Control", "no-cache, no-transform")
 		h.Set("X-Accel-Buffering", "no")
+		if s.closes {
+			h.Set("Connection", "close")
+		}
 		s.w.WriteHeader(http.StatusOK)
 		s.open = true
 	}
@@ -199,7 +265,7 @@ func (s *Stream) flush() error {
 }
 
 // recordDisconnect tells the observer why a stream ended.
-func (s *Stream) recordDisconnect(ctx context.Context, err error, reason string) {
+func (s *Stream) recordDisconnect(err error, reason string) {
 	if !s.open {
 		return
 	}
@@ -209,5 +275,5 @@ func (s *Stream) recordDisconnect(ctx context.Context, err error, reason string)
 	case err != nil || reason == "":
 		reason = streamGone
 	}
-	s.w.api.Observer.Observe(ctx, ports.FollowerLeft{Reason: reason})
+	s.api.Observer.Observe(s.ctx, ports.FollowerLeft{Reason: reason})
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"iter"
 	"net/http"
-	"time"
 
 	"parley/domain/fault"
 )
@@ -21,7 +20,7 @@ type TextWriter[E any] func(e E) (text, reason string, err error)
 // the whole is disconnected. WriteText returns an error, to be answered, only if
 // nothing has been sent.
 func WriteText[E any](ctx context.Context, w *Response, events iter.Seq2[E, error], write TextWriter[E]) (err error) {
-	s := &Stream{w: w, conn: http.NewResponseController(w), checked: time.Now(), media: MediaText + "; charset=utf-8"}
+	s := newStream(ctx, w, MediaText+"; charset=utf-8")
 	reason := ""
 	for e, failed := range events {
 		text := ""
@@ -41,9 +40,9 @@ func WriteText[E any](ctx context.Context, w *Response, events iter.Seq2[E, erro
 		reason = streamRevoked
 	}
 	if reason != "" {
-		s.recordDisconnect(ctx, nil, reason)
+		s.recordDisconnect(nil, reason)
 	} else {
-		s.recordDisconnect(ctx, err, reason)
+		s.recordDisconnect(err, reason)
 	}
 	switch {
 	case s.open && (err != nil || reason == ""):
@@ -63,7 +62,7 @@ func WriteText[E any](ctx context.Context, w *Response, events iter.Seq2[E, erro
 
 // sendPlain writes text as it is. Without text it checks the credential only.
 func (s *Stream) sendPlain(text string) error {
-	interval := s.w.api.CheckInterval
+	interval := s.api.CheckInterval
 	if text == "" {
 		interval = 0
 	}

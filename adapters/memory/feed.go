@@ -57,7 +57,7 @@ func (f *Feed) Publish(_ context.Context, progress ...ports.Progress) {
 		}
 		t.held, t.progress = true, p
 		for w := range t.watches {
-			wake(w.changed)
+			w.wake()
 		}
 		if p.State.Terminal() {
 			f.ending = append(f.ending, ended{time.Now(), k})
@@ -122,7 +122,7 @@ func (f *Feed) Forget(_ context.Context, user, run string) {
 	if t := f.runs[k]; t != nil && !t.progress.State.Terminal() {
 		f.forget(k, t)
 		for w := range t.watches {
-			wake(w.changed)
+			w.wake()
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (f *Feed) ForgetUser(_ context.Context, user string) error {
 		}
 		f.forget(k, t)
 		for w := range t.watches {
-			wake(w.changed)
+			w.wake()
 		}
 	}
 	return nil
@@ -171,6 +171,16 @@ type watch struct {
 	key     key
 	topic   *topic
 	changed chan struct{}
+	call    func() // instead of sending to changed; nil: send
+}
+
+// wake tells the follower of a change. The feed is locked.
+func (w *watch) wake() {
+	if w.call != nil {
+		w.call()
+		return
+	}
+	wake(w.changed)
 }
 
 func (w *watch) Latest(context.Context) (ports.Progress, bool) {
@@ -180,6 +190,17 @@ func (w *watch) Latest(context.Context) (ports.Progress, bool) {
 }
 
 func (w *watch) Changed() <-chan struct{} { return w.changed }
+
+func (w *watch) OnChange(call func()) {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	w.call = call
+	select {
+	case <-w.changed:
+		w.wake()
+	default:
+	}
+}
 
 func (w *watch) Close() {
 	w.feed.mu.Lock()

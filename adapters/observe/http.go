@@ -54,13 +54,17 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id))
 		ob.active.Add(1)
 		rec := &recorder{ResponseWriter: w, streams: ob.streamOpened}
+		rec.finishLater = func() func(int64) { return ob.finishLater(r.Context(), r.Pattern, rec, method, span, begun) }
 
 		defer func() {
 			panicked := recover()
+			if rec.detached && panicked == nil {
+				return
+			}
 			if panicked != nil && rec.status == 0 {
 				rec.status = http.StatusInternalServerError
 			}
-			ob.requestFinished(r, rec, method, span, begun)
+			ob.requestFinished(r.Context(), r.Pattern, rec, method, span, begun)
 			// Streams and replies are counted as turns.
 			if route := routeOf(r.Pattern); strings.HasPrefix(route, "/api/chat/") && !rec.streaming && !sends(method, route) {
 				ob.metricBuffer.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status)))
@@ -77,8 +81,17 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 // the response.
 const statusClientGone = 499
 
-func (ob *Observer) requestFinished(r *http.Request, rec *recorder, method string, span trace.Span, begun time.Time) {
-	ctx, took := r.Context(), time.Since(begun)
+// finishLater returns what finishes a request whose response goes on when its
+// handler has returned. It keeps nothing of the request and its writer.
+func (ob *Observer) finishLater(ctx context.Context, pattern string, rec *recorder, method string, span trace.Span, begun time.Time) func(int64) {
+	status, sent, streaming := rec.status, rec.bytes, rec.streaming
+	return func(bytes int64) {
+		ob.requestFinished(ctx, pattern, &recorder{status: status, bytes: sent + bytes, streaming: streaming}, method, span, begun)
+	}
+}
+
+func (ob *Observer) requestFinished(ctx context.Context, pattern string, rec *recorder, method string, span trace.Span, begun time.Time) {
+	took := time.Since(begun)
 	switch {
 	case rec.status != 0:
 	case ctx.Err() != nil:
@@ -89,7 +102,7 @@ func (ob *Observer) requestFinished(r *http.Request, rec *recorder, method strin
 	if rec.streaming {
 		ob.m.streams.Dec()
 	}
-	route := routeOf(r.Pattern)
+	route := routeOf(pattern)
 	if rec.status >= 500 {
 		span.SetAttributes(keyErrorType.String(strconv.Itoa(rec.status)))
 		span.SetStatus(codes.Error, "")
@@ -163,9 +176,19 @@ type recorder struct {
 	bytes     int64
 	streaming bool
 	streams   func()
+
+	finishLater func() func(int64)
+	detached    bool // the response goes on when the handler has returned
 }
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Detach says that the response goes on when the handler has returned. The
+// returned function must be called at its end, with the bytes sent since.
+func (w *recorder) Detach() (finish func(bytes int64)) {
+	w.detached = true
+	return w.finishLater()
+}
 
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {

@@ -56,6 +56,34 @@ func TestHTTP_CountsByRoute(t *testing.T) {
 	}
 }
 
+// A response that goes on without its handler is finished at its end, once.
+func TestHTTP_Detached(t *testing.T) {
+	w := setup(t)
+	var finish func(int64)
+	s := serve(t, w, "GET /api/chat/messages/{id}/stream", func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(rw, "head")
+		finish = rw.(interface{ Detach() func(int64) }).Detach()
+	})
+	resp, err := http.Get(s.URL + "/api/chat/messages/m/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if got := w.values(t, "http_server_request_duration_seconds"); len(got) != 0 || strings.Contains(w.log.String(), "msg=request") {
+		t.Fatalf("finished with its handler: %v", got)
+	}
+	finish(100)
+	want := "http_server_request_duration_seconds{http_request_method=GET,http_response_status_code=200,http_route=/api/chat/messages/{id}/stream}"
+	if got := w.values(t, "http_server_request_duration_seconds"); got[want] != 1 {
+		t.Errorf("counted %v", got)
+	}
+	if log := w.log.String(); strings.Count(log, "msg=request") != 1 || !strings.Contains(log, "bytes=104") {
+		t.Errorf("log %s", log)
+	}
+}
+
 func TestHTTP_MakesAnID(t *testing.T) {
 	w := setup(t)
 	for _, brought := range []string{"", "short", "has space here", strings.Repeat("x", 65), "evil\"quote-and-more"} {

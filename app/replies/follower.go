@@ -21,6 +21,7 @@ const (
 	EventEnd       EventKind = "end"       // one past the last byte: the terminal state
 	EventIdle      EventKind = "idle"      // nothing new; a sign of life is due
 	EventReconnect EventKind = "reconnect" // this instance lets go; ask again from the same cursor
+	EventParked    EventKind = "parked"    // of FollowOrPark: go on with Event.Parked
 )
 
 // Event is one event of a followed run.
@@ -31,12 +32,24 @@ type Event struct {
 	Run         chat.Run
 	UserMessage chat.Message // Start: what is answered; zero when it is gone
 	Message     chat.Message // End: what was made; zero when the run left no text
+	Parked      *Parked      // Parked: the follower
 }
 
 // Follow yields what comes after a cursor in a run, up to and including its end. It
 // yields nothing when the cursor is behind the end, and an error only instead of
 // the first event: NotFound also for another user's run.
 func (s *Service) Follow(ctx context.Context, p access.Principal, id string, after chat.Cursor) iter.Seq2[Event, error] {
+	return s.followRun(ctx, p, id, after, false)
+}
+
+// FollowOrPark follows as Follow does. While the run is silent it yields an
+// EventParked, and nothing after it: what comes then is yielded by the follower
+// that the event holds, which needs little memory until then.
+func (s *Service) FollowOrPark(ctx context.Context, p access.Principal, id string, after chat.Cursor) iter.Seq2[Event, error] {
+	return s.followRun(ctx, p, id, after, true)
+}
+
+func (s *Service) followRun(ctx context.Context, p access.Principal, id string, after chat.Cursor, parks bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if !p.Known() || !chat.ValidID(id) {
 			yield(Event{}, chat.MessageNotFound())
@@ -57,12 +70,12 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, id string, aft
 			return
 		}
 		if after >= 0 {
-			s.follow(ctx, run, reader, true, yield)
+			s.newFollower(ctx, run, reader, true, parks).follow(ctx, yield)
 			return
 		}
 		// Best effort: the start event is valid without its message.
 		message, _ := s.Store.Message(ctx, run.UserID, run.ParentID)
-		s.fromStart(ctx, run, message, yield)
+		s.fromStart(ctx, run, message, parks, yield)
 	}
 }
 
@@ -74,33 +87,13 @@ func (s *Service) FollowAccepted(ctx context.Context, p access.Principal, turn A
 			yield(Event{}, chat.MessageNotFound())
 			return
 		}
-		s.fromStart(ctx, turn.Run, turn.UserMessage, yield)
+		s.fromStart(ctx, turn.Run, turn.UserMessage, false, yield)
 	}
 }
 
-func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Message, yield func(Event, error) bool) {
+func (s *Service) fromStart(ctx context.Context, run chat.Run, asked chat.Message, parks bool, yield func(Event, error) bool) {
 	if yield(Event{Kind: EventStart, Run: run, UserMessage: asked}, nil) {
-		s.follow(ctx, run, chat.Reader{}, false, yield)
-	}
-}
-
-// follow yields what comes after the position of a reader, the start excepted.
-func (s *Service) follow(ctx context.Context, run chat.Run, reader chat.Reader, resumed bool, yield func(Event, error) bool) {
-	defer s.countFollower(run)()
-	f := &follower{
-		s: s, run: run, yield: yield, reader: reader, resumed: resumed,
-		watch: s.Feed.Watch(ctx, run.UserID, run.ID),
-		idle:  time.NewTimer(s.opt.Idle), poll: time.NewTimer(s.opt.Poll),
-	}
-	defer f.watch.Close()
-	defer f.idle.Stop()
-	defer f.poll.Stop()
-	f.setView(run)
-	for {
-		f.refresh(ctx)
-		if !f.deliver(ctx) || !f.wait(ctx) {
-			return
-		}
+		s.newFollower(ctx, run, chat.Reader{}, false, parks).follow(ctx, yield)
 	}
 }
 
@@ -112,6 +105,7 @@ type follower struct {
 	run    chat.Run
 	yield  func(Event, error) bool
 	watch  ports.Watch
+	leave  func()
 	idle   *time.Timer // a heartbeat is due
 	poll   *time.Timer // the store is to be asked
 	reader chat.Reader // of the output; its cursor is what the client has
@@ -120,6 +114,53 @@ type follower struct {
 	inFeed       bool // the feed holds the run
 	resumed      bool // the reader resumes, and gets a heartbeat if there is nothing else
 	reconnecting bool // this instance ends the stream: the reader has to connect again
+	parks        bool // it may be parked
+	quiet        bool // nothing has come since the stream began, or since the last heartbeat
+}
+
+// newFollower returns a follower of what comes after the position of a reader, the
+// start excepted. It has to follow, or to be closed.
+func (s *Service) newFollower(ctx context.Context, run chat.Run, reader chat.Reader, resumed, parks bool) *follower {
+	f := &follower{
+		s: s, run: run, reader: reader, resumed: resumed, parks: parks, quiet: true,
+		watch: s.Feed.Watch(ctx, run.UserID, run.ID), leave: s.countFollower(run),
+	}
+	f.setView(run)
+	return f
+}
+
+// follow yields events until the run or the stream has ended, or the follower is
+// parked.
+func (f *follower) follow(ctx context.Context, yield func(Event, error) bool) {
+	f.yield, f.idle, f.poll = yield, time.NewTimer(f.s.opt.Idle), time.NewTimer(f.s.opt.Poll)
+	parked := false
+	defer func() {
+		f.idle.Stop()
+		f.poll.Stop()
+		f.yield, f.idle, f.poll = nil, nil, nil
+		if !parked {
+			f.close()
+		}
+	}()
+	for {
+		f.refresh(ctx)
+		if !f.deliver(ctx) {
+			return
+		}
+		if f.mayPark() {
+			parked = true
+			f.send(Event{Kind: EventParked, Cursor: f.reader.Cursor(), Parked: &Parked{f: f}})
+			return
+		}
+		if !f.wait(ctx) {
+			return
+		}
+	}
+}
+
+func (f *follower) close() {
+	f.watch.Close()
+	f.leave()
 }
 
 // send yields an event of the run, and reports whether the reader wants more.
@@ -168,6 +209,7 @@ func (f *follower) deliver(ctx context.Context) bool {
 		f.send(Event{Kind: EventReconnect, Cursor: f.reader.Cursor()})
 		return false
 	case len(deltas) > 0:
+		f.quiet = false
 		f.idle.Reset(f.s.opt.Idle)
 	case f.resumed && !f.sendHeartbeat():
 		return false
@@ -193,6 +235,7 @@ func (f *follower) wait(ctx context.Context) bool {
 		return f.pollStore(ctx)
 	case <-f.idle.C:
 		f.idle.Reset(f.s.opt.Idle)
+		f.quiet = true
 		return f.sendHeartbeat()
 	case <-f.s.released:
 		f.reconnecting = true

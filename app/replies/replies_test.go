@@ -1076,3 +1076,57 @@ func TestSend_AModelThatThereIsNot(t *testing.T) {
 	call.Done()
 	b.until(again.Run.ID, chat.Completed)
 }
+
+// However words, heartbeats and ends meet the parking of followers, each sees all
+// of the reply.
+func TestFollowOrPark_MissesNothing(t *testing.T) {
+	b := setup(t)
+	opt := quick()
+	opt.Idle = 3 * time.Millisecond
+	s := b.start(opt)
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	const followers, words = 10, 50
+	type seen struct {
+		text   string
+		parked int
+	}
+	ended := make(chan seen, followers)
+	for range followers {
+		go func() {
+			var got seen
+			defer func() { ended <- got }()
+			events := s.FollowOrPark(t.Context(), ann, turn.Run.ID, chat.Before)
+			for events != nil {
+				var parked *replies.Parked
+				for e, err := range events {
+					if err != nil {
+						t.Error(err)
+					}
+					parked = e.Parked
+					got.text += e.Delta.Text
+				}
+				if events = nil; parked != nil {
+					got.parked++
+					awake := make(chan struct{})
+					parked.Wake(func() { close(awake) })
+					<-awake
+					events = parked.Resume(t.Context())
+				}
+			}
+		}()
+	}
+	want := ""
+	for i := range words {
+		word := fmt.Sprint(i, " ")
+		want += word
+		call.Say(word)
+		time.Sleep(time.Duration(i%5) * time.Millisecond)
+	}
+	call.Done()
+	for range followers {
+		if got := <-ended; got.text != want || got.parked == 0 {
+			t.Errorf("saw %q, was parked %d times", got.text, got.parked)
+		}
+	}
+}

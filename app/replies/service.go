@@ -115,6 +115,7 @@ type Service struct {
 	opt      Options
 	registry runRegistry
 	rec      *recorder
+	parked   parkedSet
 
 	wakeSweep chan struct{}
 	draining  chan struct{} // closed when no new run is begun any more

@@ -30,13 +30,19 @@ func (s *Service) Serve(ctx context.Context) error {
 	s.Drain()
 	s.drainRuns()
 	close(s.released)
+	s.parked.wakeAll()
 	stop()
 	wg.Wait()
 	return nil
 }
 
 // Drain has the service refuse new runs. The end of Serve's context implies it.
-func (s *Service) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
+func (s *Service) Drain() {
+	s.drainOnce.Do(func() {
+		close(s.draining)
+		s.parked.wakeAll()
+	})
+}
 
 // drainRuns waits for running replies to end, then cancels the others.
 func (s *Service) drainRuns() {

@@ -189,6 +189,9 @@ type boundConn struct {
 	release func()
 }
 
+// NetConn returns the connection below.
+func (c *boundConn) NetConn() net.Conn { return c.Conn }
+
 func (c *boundConn) Close() error {
 	err := c.Conn.Close()
 	c.release()

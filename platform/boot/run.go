@@ -16,6 +16,7 @@ type server struct {
 	replies  *replies.Service
 	health   *health
 	api      *http.Server
+	streams  func(context.Context) error // waits for those that the API's server does not know of
 	admin    *http.Server
 	audit    service   // outlives everything that writes audit entries
 	loops    []service // what requests and replies rely on
@@ -67,7 +68,11 @@ func (s server) listener(name string, h *http.Server, l net.Listener, grace time
 		}
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		if err := h.Shutdown(last); err != nil {
+		err := h.Shutdown(last)
+		if err == nil && h == s.api {
+			err = s.streams(last)
+		}
+		if err != nil {
 			if grace > 0 {
 				s.log.Warn("connections cut", "listener", name, "error", err)
 			}

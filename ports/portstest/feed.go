@@ -27,6 +27,7 @@ func Feed(t *testing.T, open func(t testing.TB) (here, there ports.Feed)) {
 		"ForgetsUsers":     forgetsUsers,
 		"Notifies":         notifies,
 		"FollowersAgree":   followersAgree,
+		"CallsOnChange":    callsOnChange,
 	} {
 		t.Run(name, func(t *testing.T) {
 			here, there := open(t)
@@ -234,6 +235,43 @@ func forgetsUsers(t *testing.T, b *feedBench) {
 		w.Close()
 	}
 	b.awaitAll(t, b.watches(t, other), other)
+}
+
+// callsOnChange: a watch calls a function instead of sending, for a change that
+// was not received as well, until it is to send again.
+func callsOnChange(t *testing.T, b *feedBench) {
+	p := b.progress("one")
+	for name, w := range b.watches(t, p) {
+		called := make(chan struct{}, 100)
+		call := func() { called <- struct{}{} }
+		wait := func(c <-chan struct{}, what string) {
+			t.Helper()
+			select {
+			case <-c:
+			case <-time.After(waitTimeout):
+				t.Fatalf("%s: %s", name, what)
+			}
+		}
+		grow := func() {
+			p.Output += "x"
+			b.here.Publish(t.Context(), p)
+		}
+		grow()
+		await(t, name, w, func(got ports.Progress, ok bool) bool { return ok && got.Output == p.Output })
+		w.OnChange(call)
+		grow()
+		wait(called, "not called")
+		w.OnChange(nil)
+		grow()
+		wait(w.Changed(), "not sent")
+		grow()
+		await(t, name, w, func(got ports.Progress, ok bool) bool { return ok && got.Output == p.Output })
+		grow()
+		if name == "here" { // at once, so that the change waits to be received
+			w.OnChange(call)
+			wait(called, "not called for what had come")
+		}
+	}
 }
 
 func notifies(t *testing.T, b *feedBench) {

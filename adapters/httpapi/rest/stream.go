@@ -53,7 +53,7 @@ func decodeFollow(c httpapi.Call, in followWire) (followCall, error) {
 }
 
 func (s Services) follow(ctx context.Context, in followCall) (followed, error) {
-	return followed{s.Replies.Follow(ctx, in.Principal, in.id, in.after), in.html, nil}, nil
+	return followed{s.Replies.FollowOrPark(ctx, in.Principal, in.id, in.after), in.html, nil}, nil
 }
 
 // The events of a reply. Each type has its own members; see docs/api.md.
@@ -102,25 +102,40 @@ var followEncoder = httpapi.Encoder[followed]{
 
 // encodeFollow writes a reply while it is made.
 func encodeFollow(ctx context.Context, w *httpapi.Response, f followed) error {
-	write := func(s *httpapi.Stream, e replies.Event) (reason string, err error) {
+	if f.beside != nil { // the stream of a request that sends
+		return httpapi.WriteStream(ctx, w, f.events, f.write(), sessionEnded)
+	}
+	return httpapi.WriteParking(ctx, w, f.events, f.write(), sessionEnded, func(e replies.Event) httpapi.Parked[replies.Event] {
+		if e.Parked == nil {
+			return nil
+		}
+		return e.Parked
+	})
+}
+
+func sessionEnded(e replies.Event) any {
+	return errorEvent{"error", httpapi.SessionEnded, fault.Unauthenticated, e.Run.ID, e.Run.State, nil}
+}
+
+// write returns what writes the events. It does not keep the events themselves.
+func (f followed) write() httpapi.EventWriter[replies.Event] {
+	html, beside := f.html, f.beside
+	return func(s *httpapi.Stream, e replies.Event) (reason string, err error) {
 		switch e.Kind {
 		case replies.EventReconnect:
 			return httpapi.StreamShutdown, s.Send(e.Cursor, reconnectEvent{"reconnect"})
 		case replies.EventEnd:
-			if f.beside != nil && e.Message.ID != "" {
-				f.beside(ctx, &e.Message)
+			if beside != nil && e.Message.ID != "" {
+				beside(s.Context(), &e.Message)
 			}
-			return httpapi.StreamDone, s.Send(e.Cursor, terminalEvent(e, renderMessages(ctx, f.html)))
+			return httpapi.StreamDone, s.Send(e.Cursor, terminalEvent(e, renderMessages(s.Context(), html)))
 		case replies.EventStart:
-			return "", s.Send(e.Cursor, startEvent{"start", renderMessages(ctx, f.html).messageOrNull(e.UserMessage), e.Run.ID})
+			return "", s.Send(e.Cursor, startEvent{"start", renderMessages(s.Context(), html).messageOrNull(e.UserMessage), e.Run.ID})
 		case replies.EventDelta:
 			return "", sendDelta(s, e.Cursor, e.Delta)
 		}
 		return "", s.Heartbeat()
 	}
-	return httpapi.WriteStream(ctx, w, f.events, write, func(e replies.Event) any {
-		return errorEvent{"error", httpapi.SessionEnded, fault.Unauthenticated, e.Run.ID, e.Run.State, nil}
-	})
 }
 
 // sendDelta writes a piece of a reply. The chunks together are the content of the
