@@ -20,6 +20,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -108,28 +109,32 @@ func run(ctx context.Context) error {
 	}
 	defer w.close()
 	b := &bench{world: w, pgbenchPath: pgbench}
+	var failed error
 	for _, s := range chosen {
 		at := time.Now()
-		if err := s.measure(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		if err := s.measure(b, ctx); err != nil { // what others measure is worth having
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
+			b.table.section("## Not measured: %s\n\n%v", s.name, err)
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", s.name, err)
+		}
+		if ctx.Err() != nil {
+			return failed
 		}
 		b.note("%s took %.0f s", s.name, time.Since(at).Seconds())
 	}
 	text, err := b.results(ctx, begun)
 	if err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
 	fmt.Print(text)
 	switch {
 	case *quick, *only != "":
-		return nil
 	case *long:
-		return writeResults("bench/RESULTS-LONG.md", text)
+		err = writeResults("bench/RESULTS-LONG.md", text)
+	default:
+		err = errors.Join(writeDocument(b.table.markdown()), writeResults("bench/RESULTS.md", text))
 	}
-	if err := writeDocument(b.table.markdown()); err != nil {
-		return err
-	}
-	return writeResults("bench/RESULTS.md", text)
+	return errors.Join(failed, err)
 }
 
 // choose returns the sections that the flags ask for.

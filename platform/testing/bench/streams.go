@@ -57,7 +57,7 @@ func (b *bench) words(ctx context.Context) error {
 		}
 		words := float64(r.words)
 		b.table.add(row{figure: "CPU for a relayed word, " + m.name, parley: fmt.Sprintf("%.0f µs", us(r.cpu)/words), value: us(r.cpu) / words, goal: m.goal})
-		text += fmt.Sprintf("| %s | %.1f µs | %.1f | %.1f µs | %.1f µs | %s |\n", m.name, us(r.cpu)/words, words/float64(r.events), us(r.cpu)/float64(r.events), us(r.postgres)/words, mib(r.memory))
+		text += fmt.Sprintf("| %s | %.1f µs | %.1f | %.1f µs | %.1f µs | %s |\n", m.name, us(r.cpu)/words, words/float64(r.events), us(r.cpu)/float64(r.events), us(r.postgres)/words, mib(r.memory.resident))
 	}
 	b.table.section("## Streams\n\nReplies of %v, from the provider's bytes to the reader's socket, storing and ending included.\n\n%s", length, text)
 	return nil
@@ -67,7 +67,7 @@ func (b *bench) words(ctx context.Context) error {
 type relayed struct {
 	words, events int64
 	cpu, postgres time.Duration
-	memory        int64
+	memory        memory
 }
 
 func (s *server) relay(ctx context.Context, streams, words int, pace time.Duration) (relayed, error) {
@@ -91,7 +91,7 @@ func (s *server) relay(ctx context.Context, streams, words int, pace time.Durati
 		})
 	}
 	all.Wait()
-	memory := peak()
+	most := peak()
 	select {
 	case err := <-failed:
 		return relayed{}, err
@@ -101,7 +101,7 @@ func (s *server) relay(ctx context.Context, streams, words int, pace time.Durati
 	if err != nil {
 		return relayed{}, err
 	}
-	return relayed{int64(streams * words), events.Load(), after.cpu - before.cpu, after.postgres - before.postgres, memory}, <-profiled
+	return relayed{int64(streams * words), events.Load(), after.cpu - before.cpu, after.postgres - before.postgres, most}, <-profiled
 }
 
 // firstToken measures what Parley adds to the time to the first token: what the

@@ -33,7 +33,7 @@ type result struct {
 	cpu      time.Duration // of the server, a turn
 	postgres time.Duration // CPU of Postgres, a turn
 	wal      float64       // bytes a turn
-	peak     int64         // memory of the server
+	peak     memory        // the most of the server
 }
 
 // load has c callers, a user each, who send one message after another.
@@ -52,7 +52,7 @@ func (s *server) load(ctx context.Context, c int, length time.Duration) (result,
 	begun := time.Now()
 	took, refused, err := s.drive(ctx, c, length)
 	elapsed := time.Since(begun)
-	memory := peak()
+	most := peak()
 	if err != nil {
 		return result{}, err
 	}
@@ -68,7 +68,7 @@ func (s *server) load(ctx context.Context, c int, length time.Duration) (result,
 	return result{
 		turns: n, refused: refused, rate: float64(n) / elapsed.Seconds(), p50: percentile(took, 50), p99: percentile(took, 99),
 		cpu: (after.cpu - before.cpu) / time.Duration(n), postgres: (after.postgres - before.postgres) / time.Duration(n),
-		wal: float64(after.wal-before.wal) / float64(n), peak: memory,
+		wal: float64(after.wal-before.wal) / float64(n), peak: most,
 	}, nil
 }
 
@@ -114,13 +114,13 @@ func (s *server) settle(ctx context.Context, c int) error {
 
 // watchMemory samples the server's memory until the returned function is called,
 // which returns the most.
-func (s *server) watchMemory() (stop func() int64) {
-	quit, peak := make(chan struct{}), make(chan int64)
+func (s *server) watchMemory() (stop func() memory) {
+	quit, peak := make(chan struct{}), make(chan memory)
 	go func() {
-		most := int64(0)
+		most := memory{}
 		for {
-			if now, err := s.rss(); err == nil {
-				most = max(most, now)
+			if now, err := s.memory(); err == nil && now.resident > most.resident {
+				most = now
 			}
 			select {
 			case <-quit:
@@ -130,7 +130,7 @@ func (s *server) watchMemory() (stop func() int64) {
 			}
 		}
 	}()
-	return func() int64 { close(quit); return <-peak }
+	return func() memory { close(quit); return <-peak }
 }
 
 // profile fetches a CPU profile of the server while it is under load, if -profile
@@ -354,7 +354,7 @@ func (rs results) markdown(p plan) string {
 // turns compares Parley with both baselines.
 func (b *bench) turns(ctx context.Context) error {
 	const plain, group2, parley = "plain baseline", "grouped baseline", "Parley"
-	idle := int64(0)
+	idle := memory{}
 	p := plan{restarts: 1, rounds: b.rounds(), length: b.seconds(2), callers: []int{1, 16, 64}, kinds: []kind{
 		{plain, func(string) (*server, error) { return b.startBaseline("plain") }},
 		{group2, func(string) (*server, error) { return b.startBaseline("group2") }},
@@ -364,7 +364,7 @@ func (b *bench) turns(ctx context.Context) error {
 				return nil, err
 			}
 			time.Sleep(b.seconds(8)) // what the start has used goes back
-			idle, err = s.rss()
+			idle, err = s.memory()
 			return s, err
 		}},
 	}}
@@ -386,7 +386,12 @@ func (b *bench) turns(ctx context.Context) error {
 	}
 	stretch := lowerBound(0.5)
 	stretch.stretch = 0.8
-	peak := rs.of(parley, high, func(r result) float64 { return float64(r.peak) })
+	peak := memory{}
+	for _, r := range rs[0][resultKey(parley, high)] {
+		if r.peak.resident > peak.resident {
+			peak = r.peak
+		}
+	}
 	b.table.add(
 		against("turns/s at c=64 ÷ plain baseline", plain, high, rateOf, "%.0f", lowerBound(1.2)),
 		against("turns/s at c=64 ÷ grouped baseline (`turnsrv group2`)", group2, high, rateOf, "%.0f", stretch),
@@ -395,8 +400,8 @@ func (b *bench) turns(ctx context.Context) error {
 		alone("Postgres' CPU a turn at c=64", postgresOf, "%.0f µs", upperBound(240, " µs")),
 		alone("WAL a turn at c=64", func(r result) float64 { return r.wal / 1000 }, "%.1f KB", upperBound(3.5, " KB")),
 		against("turn p99 at c=64 ÷ plain baseline's", plain, high, p99Of, "%.1f ms", upperBound(2, "")),
-		row{figure: "memory (RSS), idle", parley: mib(idle), value: float64(idle) / (1 << 20), goal: upperBound(40, " MiB")},
-		row{figure: "memory (RSS), most at c=64", parley: mib(int64(peak.high)), value: peak.high / (1 << 20), goal: upperBound(90, " MiB")},
+		row{figure: "memory (RSS), idle", parley: idle.String(), value: float64(idle.resident) / (1 << 20), goal: upperBound(40, " MiB")},
+		row{figure: "memory (RSS), most at c=64", parley: peak.String(), value: float64(peak.resident) / (1 << 20), goal: upperBound(90, " MiB")},
 	)
 	text := "| ratio within a round |"
 	for _, c := range p.callers {

@@ -367,12 +367,33 @@ func childrenTime(pid int) (spent time.Duration, err error) {
 // rss is the server's resident memory in bytes, the kernel's buffers of its
 // sockets not counted.
 func (s *server) rss() (int64, error) {
+	m, err := s.memory()
+	return m.resident, err
+}
+
+// memory is a process' resident memory in bytes.
+type memory struct {
+	resident int64
+	file     int64 // pages of the executable among it, which the kernel can drop
+}
+
+func (m memory) String() string {
+	return fmt.Sprintf("%s, %s without the executable", mib(m.resident), mib(m.resident-m.file))
+}
+
+func (s *server) memory() (m memory, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return memory{}, err
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	for i, into := range []*int64{&m.resident, &m.file} {
+		pages, err := strconv.ParseInt(strings.Fields(string(text))[1+i], 10, 64)
+		if err != nil {
+			return memory{}, err
+		}
+		*into = pages * int64(os.Getpagesize())
+	}
+	return m, nil
 }
 
 func freeAddr() (string, error) {
