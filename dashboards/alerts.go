@@ -24,7 +24,7 @@ func pages() []Rule {
 	page := labelled("page")
 	return []Rule{
 		{
-			Alert: "ChatAbsent", For: "1m", Labels: page, Board: "parley-overview",
+			Alert: "ChatAbsent", For: "2m", Labels: page, Board: "parley-overview",
 			// A job that was here within a day and is not any more; or none at all.
 			Expr: "group by (job) (last_over_time(chat_build_info[1d])) unless on (job) group by (job) (chat_build_info)\n" +
 				"or on () absent(chat_build_info)",
