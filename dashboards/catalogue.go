@@ -201,7 +201,7 @@ var Catalogue = []Metric{
 	{Name: "chat_database_oldest_lock_wait_seconds", Kind: Gauge, Unit: "s", Source: Domain,
 		Help: "How long the session that has waited longest for a lock has waited; 0: none."},
 	{Name: "chat_schema_version", Kind: Gauge, Source: Domain, Help: "Version of the newest applied migration."},
-	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations of this build that are not applied to the database."},
+	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations of this build that are not applied to the database; 1 while its tables do not match its record of migrations."},
 
 	// The process.
 	{Name: "chat_build_info", Kind: Gauge, Source: Domain, Labels: []string{"version", "revision", "goversion"},

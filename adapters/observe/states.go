@@ -70,7 +70,7 @@ type Schema struct {
 // migrations, which ask reads. While it fails, nothing is exported.
 func (ob *Observer) Schema(ask func(context.Context) (Schema, error)) prometheus.Collector {
 	version := prometheus.NewDesc("chat_schema_version", "Version of the newest migration that the database has.", nil, nil)
-	pending := prometheus.NewDesc("chat_schema_pending", "Migrations of this build that are not applied to the database.", nil, nil)
+	pending := prometheus.NewDesc("chat_schema_pending", "Migrations of this build that are not applied to the database; 1 while its tables do not match its record of migrations.", nil, nil)
 	last := polled[Schema]{ask: ask}
 	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
 		if s, ok := last.get(); ok {

@@ -336,11 +336,11 @@ func (w *world) drive() {
 	})
 	phase("no store of files", func() {
 		files := filepath.Join(w.data, "files")
-		if err := errors.Join(os.Rename(files, files+".away"), os.WriteFile(files, nil, 0o600)); err != nil {
+		if err := os.Rename(files, files+".away"); err != nil {
 			t.Fatal(err)
 		}
 		w.untilTrue("ChatBlobStoreDown", func() {})
-		if err := errors.Join(os.Remove(files), os.Rename(files+".away", files)); err != nil {
+		if err := errors.Join(os.RemoveAll(files), os.Rename(files+".away", files)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -44,7 +44,7 @@ func Exposed(catalogue []dashboards.Metric, pages []string, missing map[string]s
 	known := map[string]bool{}
 	for _, m := range catalogue {
 		known[m.Name] = true
-		if m.Source == dashboards.Scraper {
+		if m.Source == dashboards.Scraper || m.Source == dashboards.Exporter {
 			continue
 		}
 		f := families[m.Name]

@@ -221,7 +221,7 @@ func (r *Run) Moved(ctx context.Context, unmoved map[string]string) []Problem {
 	}
 	span := fmt.Sprintf("[%ds]", int(r.To.Sub(r.From).Seconds())+1)
 	for _, m := range r.Catalogue {
-		if m.Source == dashboards.Scraper {
+		if m.Source == dashboards.Scraper || m.Source == dashboards.Exporter {
 			continue
 		}
 		series := m.Name

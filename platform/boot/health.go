@@ -184,10 +184,14 @@ func modelHealth(m ports.ModelInfo) httpapi.Component {
 	return httpapi.Component{Status: httpapi.HealthOK}
 }
 
-// schemaState asks a store for metrics which migrations it lacks.
+// schemaState asks a store for metrics which migrations it lacks. Tables that do not
+// match the record of migrations, as after an incomplete restore, count as one.
 func schemaState(store *sqlstore.Store) func(context.Context) (observe.Schema, error) {
 	return func(ctx context.Context) (observe.Schema, error) {
 		s, err := store.MigrationStatus(ctx)
+		if _, mismatch := errors.AsType[*sqlstore.SetupError](err); mismatch {
+			return observe.Schema{Pending: 1}, nil
+		}
 		return observe.Schema{Version: s.Current, Pending: len(s.Pending)}, err
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/adapters/sqlstore"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -100,4 +101,28 @@ func TestHealth_ScrapeDoesNotWaitForAFrozenDependency(t *testing.T) {
 			t.Errorf("after the check has ended: %v", up)
 		}
 	})
+}
+
+// TestSchemaState_OfARunningDatabase: the gauge of pending migrations follows the
+// database while an instance runs, also when its tables and its record disagree.
+func TestSchemaState_OfARunningDatabase(t *testing.T) {
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask := schemaState(store)
+	if s, err := ask(t.Context()); err != nil || s.Pending != 0 || s.Version == "" {
+		t.Errorf("a migrated database: %+v, %v", s, err)
+	}
+	const table = "atlas_schema_revisions.atlas_schema_revisions"
+	if _, err := store.DB().ExecContext(t.Context(), "DELETE FROM "+table+" WHERE version = (SELECT max(version) FROM "+table+" WHERE version NOT LIKE '.%')"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ask(t.Context()); err != nil || s.Pending != 1 {
+		t.Errorf("without its last migration: %+v, %v", s, err)
+	}
 }
