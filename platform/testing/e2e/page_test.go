@@ -32,7 +32,7 @@ func TestPage(t *testing.T) {
 	}{
 		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs},
 		{"OfflineAndBack", pageOffline}, {"Files", pageFiles}, {"Parts", pageParts}, {"ProviderTrouble", pageProviderTrouble},
-		{"Conversations", pageConversations}, {"Keyboard", pageKeyboard}, {"XSS", pageXSS}, {"SignedOut", pageSignedOut},
+		{"Conversations", pageConversations}, {"Search", pageSearch}, {"Share", pageShare}, {"Feedback", pageFeedback}, {"Keyboard", pageKeyboard}, {"XSS", pageXSS}, {"SignedOut", pageSignedOut},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -40,6 +40,7 @@ func TestPage(t *testing.T) {
 		})
 	}
 	t.Run("Development", func(t *testing.T) { t.Parallel(); pageDevelopment(t, browser) })
+	t.Run("Unavailable", func(t *testing.T) { t.Parallel(); pageUnavailable(t, browser) })
 	t.Run("RateLimit", func(t *testing.T) { t.Parallel(); pageRateLimit(t, browser) })
 }
 
@@ -266,12 +267,15 @@ func pageProviderTrouble(u *user) {
 
 func pageRateLimit(t *testing.T, browser context.Context) {
 	provider := startProvider(t)
-	w := startWorld(t, "", browser, "OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted", "RATE_LIMIT_AUTHENTICATED=2", "BUDGET_TOKENS_DAY=100000")
+	w := startWorld(t, "", browser, "OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted,"+vectors[1], "RATE_LIMIT_AUTHENTICATED=2", "BUDGET_TOKENS_DAY=100000")
 	w.provider = provider
 	u := newUser(t, w, "")
 	p := u.openPage("/")
+	p.wait("the models", "[...document.querySelector('#model').options].map((o) => o.text).join('|') === "+quote("scripted|"+vectors[1]))
+	p.evaluate("{ const m = document.querySelector('#model'); m.selectedIndex = 1; m.dispatchEvent(new Event('change')) }")
 	p.write("one")
 	p.shows("one", "one #1")
+	p.wait("the model's name", "document.querySelector('.assistant .who span').textContent === "+quote(vectors[1]))
 	p.write("two")
 	p.shows("one", "one #1", "two", "one + two #1")
 	p.write("three")
@@ -290,6 +294,22 @@ func pageRateLimit(t *testing.T, browser context.Context) {
 	p.evaluate("document.querySelector('#text').focus()")
 	p.enter()
 	p.shows("one", "one #1", "two", "one + two #1", "three", "one + two + three #1")
+}
+
+// A provider that asks to wait is waited for, visibly.
+func pageUnavailable(t *testing.T, browser context.Context) {
+	provider := startProvider(t)
+	w := startWorld(t, "", browser, "OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=scripted", "AI_RETRY_WAIT=1ms")
+	w.provider = provider
+	u := newUser(t, w, "")
+	p := u.openPage("/")
+	provider.behave(u.name, stub.Refuse(429, "rate_limit_exceeded", "Retry-After", "4"))
+	p.write("one")
+	p.wait("what is wrong", "/cannot be reached/.test(document.querySelector('#trouble').innerText)")
+	provider.behave(u.name, stub.Reply{})
+	p.screenshot("unavailable")
+	p.button("Try again")
+	p.wait("the reply", "document.querySelector('.assistant:not(.streaming) .text')?.innerText.startsWith('one #')")
 }
 
 func pageConversations(u *user) {
@@ -323,6 +343,106 @@ func pageConversations(u *user) {
 	p.wait("the draft there", "document.querySelector('#text').value === 'a draft'")
 	p.visit("/?c=unknown")
 	p.wait("that it is unknown", "/no such conversation/.test(document.querySelector('#empty').innerText)")
+}
+
+func pageSearch(u *user) {
+	p := u.openPage("/")
+	p.write("the lighthouse keeper")
+	p.shows("the lighthouse keeper", "the lighthouse keeper #1")
+	found := p.conversation()
+	p.button("New conversation")
+	p.write("something else")
+	p.shows("something else", "something else #1")
+	p.wait("the search", "document.querySelector('#search').checkVisibility()")
+	p.evaluate("{ const s = document.querySelector('#search'); s.focus(); s.value = 'lighthouse'; s.dispatchEvent(new InputEvent('input', {bubbles: true})) }")
+	p.wait("a marked result", "document.querySelector('#results a .snippet mark')?.textContent === 'lighthouse'")
+	p.screenshot("search")
+	p.evaluate("[...document.querySelectorAll('#results a')].find((a) => a.querySelector('.snippet')).click()")
+	p.shows("the lighthouse keeper", "the lighthouse keeper #1")
+	if got := p.conversation(); got != found {
+		u.t.Errorf("opened %s, want %s", got, found)
+	}
+	p.wait("the message that was found", "document.querySelector('.message:focus')")
+	p.evaluate("{ const s = document.querySelector('#search'); s.focus(); s.value = 'nothing like it'; s.dispatchEvent(new InputEvent('input', {bubbles: true})) }")
+	p.wait("that there is nothing", "/Nothing found/.test(document.querySelector('#results').innerText)")
+	p.press("\x1b")
+	p.wait("the list again", "document.querySelector('#conversations').checkVisibility() && !document.querySelector('#results').checkVisibility()")
+}
+
+// A link shows the conversation as it was, to a reader without a session, until it
+// is revoked.
+func pageShare(u *user) {
+	p := u.openPage("/")
+	picture := filepath.Join(u.t.TempDir(), "dot.png")
+	if err := os.WriteFile(picture, dot(u.t), 0o644); err != nil {
+		u.t.Fatal(err)
+	}
+	if err := chromedp.Do(p.ctx, chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{picture})); err != nil {
+		u.t.Fatal(err)
+	}
+	p.wait("an upload", "document.querySelectorAll('.attachment.done').length === 1")
+	p.write("look at this")
+	p.shows("look at this", "look at this #1")
+	u.call("PATCH", "/api/chat/conversations/"+p.conversation(), map[string]any{"title": vectors[1]}, new(any))
+	p.click("#share")
+	p.evaluate("document.querySelector('#share-expiry').value = '7'")
+	p.button("Make a link")
+	p.wait("the link", "document.querySelector('.made input')?.value.includes('/share/')")
+	p.wait("its place in the list", "/until/.test(document.querySelector('.links li')?.innerText)")
+	p.screenshot("share-dialog")
+	link := strings.TrimPrefix(get[string](p, "document.querySelector('.made input').value"), p.at)
+
+	reader := &user{t: u.t, w: u.w, name: "reader", cookie: "unrelated=1"}
+	r := reader.openTab()
+	shared := &pageTab{r, u.w.api}
+	shared.viewport(1100, 800)
+	shared.visit(link)
+	shared.shows("look at this", "look at this #1")
+	shared.wait("the title", "document.querySelector('#title').textContent === "+quote(vectors[1]))
+	shared.wait("the picture", "document.querySelector('.user .picture img')?.naturalWidth > 0")
+	shared.wait("nothing to write with", "!document.querySelector('#text').checkVisibility() && !document.querySelector('#sidebar').checkVisibility() && !document.querySelector('.tools')")
+	shared.screenshot("shared")
+	p.press("\x1b")
+	p.write("later")
+	p.wait("the reply", "document.querySelectorAll('.assistant:not(.streaming)').length === 2")
+	shared.visit(link)
+	shared.shows("look at this", "look at this #1")
+	p.click("#share")
+	p.button("Revoke this link")
+	p.wait("the revocation", "document.querySelector('.links') && !document.querySelector('.links li')")
+	shared.visit(link)
+	shared.wait("that it is gone", "/leads nowhere/.test(document.querySelector('#empty').innerText)")
+}
+
+func pageFeedback(u *user) {
+	p := u.openPage("/")
+	p.write("one")
+	p.shows("one", "one #1")
+	pressed := func(name string) string {
+		return "document.querySelector('.assistant [aria-label=\"" + name + "\"]')?.getAttribute('aria-pressed') === 'true'"
+	}
+	p.button("Good reply")
+	p.wait("the rating", pressed("Good reply"))
+	p.reload()
+	p.wait("the rating after a reload", pressed("Good reply"))
+	p.button("Poor reply")
+	p.wait("a question for the reason", "document.activeElement.closest('.reason')")
+	p.evaluate("document.activeElement.value = 'too short'")
+	p.press("\r")
+	p.wait("thanks", "/Thank you/.test(document.querySelector('.reason')?.innerText)")
+	p.reload()
+	p.wait("the other rating", pressed("Poor reply")+" && !("+pressed("Good reply")+")")
+	var page struct {
+		Messages []struct {
+			Feedback *struct{ Rating, Reason string }
+		}
+	}
+	u.call("GET", "/api/chat/messages?leaf=current&conversationId="+p.conversation(), nil, &page)
+	if f := page.Messages[1].Feedback; f == nil || f.Rating != "down" || f.Reason != "too short" {
+		u.t.Errorf("stored %+v", f)
+	}
+	p.button("Poor reply")
+	p.wait("no rating", "!("+pressed("Poor reply")+")")
 }
 
 // The page can be used without a pointer.
@@ -571,6 +691,16 @@ func TestPageAccessible(t *testing.T) {
 	p.wait("the question", "document.querySelector('dialog')")
 	check("delete")
 	p.press("\x1b")
+	p.click("#share")
+	p.button("Make a link")
+	p.wait("the link", "document.querySelector('.links li')")
+	link := strings.TrimPrefix(get[string](p, "document.querySelector('.made input').value"), p.at)
+	check("share-dialog")
+	p.press("\x1b")
+	p.wait("no dialog", "!document.querySelector('dialog')")
+	p.evaluate("{ const s = document.querySelector('#search'); s.value = 'everything'; s.dispatchEvent(new InputEvent('input', {bubbles: true})) }")
+	p.wait("results", "document.querySelector('#results mark')")
+	check("search")
 	p.viewport(320, 800)
 	p.click("#open-sidebar")
 	p.wait("the drawer", "document.activeElement.id === 'close-sidebar'")
@@ -582,4 +712,43 @@ func TestPageAccessible(t *testing.T) {
 	p.visit("/?c=unknown")
 	p.wait("that it is unknown", "/no such conversation/.test(document.querySelector('#empty').innerText)")
 	check("unknown")
+	p.visit(link)
+	p.wait("the shared conversation", "document.querySelector('.assistant .sources')")
+	check("shared")
+	p.visit("/share/unknown")
+	p.wait("that it is gone", "/leads nowhere/.test(document.querySelector('#empty').innerText)")
+	check("shared-unknown")
+}
+
+// TestPagePicture takes the picture of the README: bin/e2e/readme.png, which
+// docs/img/page.png is a copy of.
+func TestPagePicture(t *testing.T) {
+	browser := startBrowser(t)
+	provider := startProvider(t)
+	w := startWorld(t, "", browser, "OPENAI_API_KEY=sk-e2e", "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_MODEL=gpt-5.2,gpt-5.2-mini", "BUDGET_TOKENS_DAY=120000")
+	w.provider = provider
+	u := newUser(t, w, "")
+	for _, title := range []string{"A name for the ferry", "Reading list for the winter", "Sourdough, third attempt", "Why tides come twice a day", "Postgres: index or not"} {
+		u.call("POST", "/api/chat/conversations", map[string]any{"title": title}, new(any))
+	}
+	provider.behave("", stub.Reply{Output: []chat.Part{
+		{Kind: chat.ReasoningPart, Text: "A token bucket is the simplest thing that allows bursts."},
+		{Kind: chat.TextPart, Text: "A **token bucket** fills at a steady rate. Each request takes one token out; when the bucket is empty, it has to wait:\n\n```go\n// Allow reports whether a request may go on now.\nfunc (b *Bucket) Allow(now time.Time) bool {\n\tb.fill(now)\n\tif b.tokens < 1 {\n\t\treturn false // tell the caller when: Retry-After\n\t}\n\tb.tokens--\n\treturn true\n}\n```\n\n- `rate` says how many tokens come in a second\n- `burst` says how many the bucket can hold"},
+		{Kind: chat.SourcePart, URL: "https://www.rfc-editor.org/rfc/rfc9110", Title: "HTTP Semantics: Retry-After"},
+	}})
+	p := u.openPage("/")
+	p.viewport(1280, 960)
+	p.compose("How do rate limits allow short bursts? Show me in Go.")
+	p.enter()
+	p.wait("the reply", "document.querySelector('.assistant:not(.streaming) .sources')")
+	p.button("Regenerate")
+	p.wait("two versions", "document.querySelector('.assistant:not(.streaming) .versions')")
+	u.call("PATCH", "/api/chat/conversations/"+p.conversation(), map[string]any{"title": "Rate limits that allow bursts"}, new(any))
+	p.visit("/?c=" + p.conversation())
+	p.wait("the rating's buttons", "document.querySelector('.thumb')")
+	p.button("Good reply")
+	p.wait("the rating", "document.querySelector('.thumb.on')")
+	p.evaluate("document.querySelector('#log').scrollTop = 0; document.querySelector('#text').focus()")
+	p.wait("the announcement", "document.querySelector('#announce').textContent")
+	p.screenshot("readme")
 }

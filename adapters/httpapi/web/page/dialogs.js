@@ -65,7 +65,7 @@ export async function share(conversation, leaf) {
       note.textContent = sentence(problem)
     }
   } } })
-  dialog('Share', h('p', { text: 'Whoever has the link can read this conversation as it is now, without signing in. Later messages are not shared.' }),
+  dialog('Share', h('p', { text: 'Anyone who has the link can read this conversation as it is now, without signing in. Later messages are not shared.' }),
     h('div', { class: 'dialog-row start' }, h('label', { for: 'share-expiry', text: 'Expires after' }), expiry, create), made, note, links)
   await draw()
 }

@@ -63,13 +63,13 @@ export function sourceList(sources) {
 }
 
 // show makes the element of a message. acts are what the user can do with it;
-// none in a shared conversation.
-export function show(m, acts) {
+// none in a shared conversation, where the author is not the reader.
+export function show(m, acts, author = 'You') {
   const mine = m.role === 'user'
   const el = h('article', { class: 'message ' + (mine ? 'user' : 'assistant'), data: { id: m.id } })
   const time = new Date(m.createdAt)
   el.append(
-    h('h2', { class: 'who' }, h('span', { text: mine ? 'You' : modelName(m) }),
+    h('h2', { class: 'who' }, h('span', { text: mine ? author : modelName(m) }),
       Number.isNaN(time.getTime()) ? null : h('time', { datetime: m.createdAt, text: time.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }), title: time.toLocaleString() })),
     h('div', { class: 'body' }), h('div', { class: 'foot' }))
   fillBody(el.querySelector('.body'), m)

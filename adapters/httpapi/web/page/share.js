@@ -1,9 +1,8 @@
 // A shared conversation: read only, without a session.
-import { $, h } from "./dom.js"
+import { $, h, pause } from "./dom.js"
 import { get } from "./api.js"
 import { show } from "./message.js"
 import { sentence } from "./notice.js"
-import { pause } from "./dom.js"
 
 export async function openShare(token) {
   $('empty').hidden = true
@@ -18,7 +17,7 @@ export async function openShare(token) {
     $('messages').append(h('p', { class: 'shared-note', text: `Shared on ${made}${until}. It does not change.` }))
     let began = performance.now()
     for (const m of shared.messages) {
-      $('messages').append(show(m, null))
+      $('messages').append(show(m, null, 'User'))
       if (performance.now() - began > 12) { await pause(); began = performance.now() }
     }
   } catch (problem) {

@@ -153,8 +153,9 @@ class Sidebar extends EventTarget {
       return
     }
     if (this.asked !== asked) return
-    const items = found.results.map((r) => h('li', {}, h('a', {
-      href: '/?c=' + encodeURIComponent(r.conversationId ?? '') + (r.messageId ? '&m=' + encodeURIComponent(r.messageId) : ''), class: 'result',
+    // What is in no conversation, the default thread, has no place on this page.
+    const items = found.results.filter((r) => r.conversationId).map((r) => h('li', {}, h('a', {
+      href: '/?c=' + encodeURIComponent(r.conversationId) + (r.messageId ? '&m=' + encodeURIComponent(r.messageId) : ''), class: 'result',
     }, h('span', { class: 'name' }, r.titleHtml ? marked(r.titleHtml) : 'Untitled'), r.snippetHtml && r.messageId ? h('span', { class: 'snippet' }, marked(r.snippetHtml)) : null)))
     const more = found.nextCursor ? h('button', { type: 'button', class: 'quiet more', text: 'More results', on: { click: () => this.search(q, found.nextCursor) } }) : null
     if (cursor) {
