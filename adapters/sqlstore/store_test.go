@@ -31,6 +31,21 @@ func TestPostgres(t *testing.T) {
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle { return bundle(openPostgres(t)) })
 }
 
+// TestUngrouped holds both dialects to the contract with DB_GROUP=false.
+func TestUngrouped(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]func(testing.TB) string{
+		"SQLite":   func(t testing.TB) string { return testdb.SQLite(t) },
+		"Postgres": func(t testing.TB) string { return testenv.Postgres(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
+				return bundle(migrated(t, sqlstore.Options{URL: url(t), Ungrouped: true}))
+			})
+		})
+	}
+}
+
 // each runs a test on both dialects.
 func each(t *testing.T, test func(t *testing.T, store *sqlstore.Store)) {
 	t.Run("SQLite", func(t *testing.T) { test(t, openSQLite(t)) })

@@ -41,11 +41,49 @@ func New(text string, args ...any) Stmt {
 // expand is New for arguments of which the first to become text is the one at
 // first.
 func expand(text string, args []any, first int) Stmt {
-	var (
-		b    strings.Builder
-		rest = append(make([]any, 0, len(args)+4), args[:first]...)
-		at   = 0
-	)
+	rest := append(make([]any, 0, len(args)+4), args[:first]...)
+	key := expansion{outer: text}
+	for n, arg := range args[first:] {
+		var inner string
+		switch part := arg.(type) {
+		case Stmt:
+			inner, rest = part.text, append(rest, part.args...)
+		case schema.Safe:
+			inner = string(part)
+		default:
+			rest = append(rest, arg)
+			continue
+		}
+		if key.count < len(key.inner) {
+			key.inner[key.count], key.at[key.count] = inner, first+n
+		}
+		key.count++
+	}
+	if key.count > len(key.inner) {
+		return Stmt{text: expandText(text, args), args: rest}
+	}
+	whole, ok := expansions.Load(key)
+	if !ok {
+		whole, _ = expansions.LoadOrStore(key, expandText(text, args))
+	}
+	return Stmt{text: whole.(string), args: rest}
+}
+
+// expansion is what a text is expanded with: texts for the arguments at some places.
+type expansion struct {
+	outer string
+	inner [3]string
+	at    [3]int
+	count int
+}
+
+// expansions caches expandText.
+var expansions sync.Map
+
+// expandText puts the arguments that become text into a text.
+func expandText(text string, args []any) string {
+	var b strings.Builder
+	at := 0
 	for n, arg := range args {
 		next := strings.IndexByte(text[at:], '?')
 		if next < 0 {
@@ -56,18 +94,14 @@ func expand(text string, args []any, first int) Stmt {
 		switch part := arg.(type) {
 		case Stmt:
 			b.WriteString(part.text)
-			rest = append(rest, part.args...)
 		case schema.Safe:
 			b.WriteString(string(part))
 		default:
 			b.WriteByte('?')
-			if n >= first {
-				rest = append(rest, arg)
-			}
 		}
 	}
 	b.WriteString(text[at:])
-	return Stmt{text: b.String(), args: rest}
+	return b.String()
 }
 
 // Text returns the text, with a question mark for each argument.
