@@ -67,7 +67,7 @@ func TestSend(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]any{
 		"id": asked["id"], "conversationId": conversation, "userId": "ann", "content": "What is up?", "role": "user",
-		"metadata": map[string]any{"client": "web", "n": 1.5}, "parentId": nil, "siblings": []any{asked["id"]},
+		"metadata": map[string]any{"client": "web", "n": 1.5}, "parentId": nil, "siblings": []any{asked["id"]}, "feedback": nil,
 	}, asked); d != "" {
 		t.Error(d)
 	}
@@ -77,7 +77,7 @@ func TestSend(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]any{
 		"id": said["id"], "conversationId": conversation, "userId": "ann", "content": "The sky.", "role": "assistant",
-		"metadata": said["metadata"], "parentId": asked["id"], "siblings": []any{said["id"]},
+		"metadata": said["metadata"], "parentId": asked["id"], "siblings": []any{said["id"]}, "feedback": nil,
 	}, said); d != "" {
 		t.Error(d)
 	}

@@ -69,7 +69,7 @@ func TestSend_Overloaded(t *testing.T) {
 	}, func(s *settings) {
 		s.opt.Heartbeat, s.opt.Sweep = time.Hour, time.Hour // the pool is for the requests
 		s.pool = func(o *sqlstore.Options) {
-			o.MaxConns, o.AcquireTimeout, o.Hooks = 1, time.Second, []bun.QueryHook{slowHook(20 * time.Millisecond)}
+			o.MaxConns, o.AcquireTimeout, o.Hooks = 1, time.Second, []bun.QueryHook{slowHook(10 * time.Millisecond)}
 		}
 	})
 }

@@ -14,6 +14,11 @@ type dialect struct {
 	lockRow string
 	// skipLocked is lockRow that leaves out rows locked by other transactions.
 	skipLocked string
+	// queues is how many queues of turns there are.
+	queues int
+	// maxGroup is how many turns one transaction may execute. More gain little, and
+	// on SQLite, whose statements are executed one by one, they take long.
+	maxGroup int
 	// groupBounds is the statement that bounds how long the transaction of several
 	// users waits for a lock. Empty on SQLite, which has no locks of rows.
 	groupBounds string

@@ -58,6 +58,10 @@ func unavailable(cause error) *fault.Error {
 	return fault.Wrap(redact(cause), fault.Unavailable, "The database is not available at the moment").After(time.Second)
 }
 
+func overloaded(cause error) *fault.Error {
+	return fault.Wrap(redact(cause), fault.Overloaded, "The server is busy; please try again").After(time.Second)
+}
+
 // uniqueViolation is the SQLSTATE of a row whose key exists already.
 const uniqueViolation = "23505"
 

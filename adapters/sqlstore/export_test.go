@@ -46,4 +46,4 @@ func Queued(s *Store) (busy, waiting int) {
 }
 
 // TurnQueues is how many queues of turns a store has.
-const TurnQueues = turnQueues
+func TurnQueues(s *Store) int { return len(s.turns) }

@@ -40,13 +40,6 @@ type turn struct {
 // errAlone is returned by decisions that cannot be made in a group.
 var errAlone = errors.New("this turn is decided alone")
 
-// Larger groups than maxGroup gain little. Two queues keep both processors of a
-// small server busy: one group is decided here while the other is in the database.
-const (
-	maxGroup   = 64
-	turnQueues = 2
-)
-
 // groupLockTimeout bounds how long a group waits for a lock that one of its turns
 // needs. Then each of them goes on alone.
 const groupLockTimeout = "100ms"
@@ -63,21 +56,24 @@ type turnQueue struct {
 // turnSeed spreads users over queues.
 var turnSeed = maphash.MakeSeed()
 
-// turn executes a turn, together with those that waited for the same queue.
+// turn executes a turn, together with those that waited for the same queue. Where
+// statements are not prepared, as behind a pooler, each one that returns rows is a
+// round trip, so that a group would make many where its turns make a few at once.
 func (s *Store) turn(ctx context.Context, t *turn) error {
-	if s.opt.Ungrouped || strings.Contains(t.user, userSeparator) {
+	if s.opt.Ungrouped || s.pooled.Load() || strings.Contains(t.user, userSeparator) {
 		return s.turnAlone(ctx, t)
 	}
 	queue := &s.turns[maphash.String(turnSeed, t.user)%uint64(len(s.turns))]
 	group := []*turn{t}
 	if !queue.enter(t) {
-		wait, cancel := s.begin(ctx, t.name)
+		began := time.Now()
+		wait, cancel := context.WithTimeout(ctx, s.opt.AcquireTimeout)
 		defer cancel()
 		select {
 		case group = <-t.group:
 		case <-wait.Done():
 			if queue.leave(t) {
-				return translate(wait, wait.Err())
+				return s.gaveUp(ctx, began)
 			}
 			group = <-t.group // it is in one already, which has a time limit
 		}
@@ -89,6 +85,18 @@ func (s *Store) turn(ctx context.Context, t *turn) error {
 		return s.turnAlone(ctx, t)
 	}
 	return t.err
+}
+
+// gaveUp is the error of a call that waited in vain since began, as acquire tells
+// an overload from an outage.
+func (s *Store) gaveUp(ctx context.Context, began time.Time) error {
+	switch {
+	case ctx.Err() != nil:
+		return translate(ctx, ctx.Err())
+	case s.answers.since(began):
+		return overloaded(context.DeadlineExceeded)
+	}
+	return unavailable(context.DeadlineExceeded)
 }
 
 // enter reports whether the turn can be executed at once. Else it waits for a
@@ -116,9 +124,9 @@ func (q *turnQueue) leave(t *turn) bool {
 	return i >= 0
 }
 
-// next has the first of those that wait lead the next group: all that wait, but
-// one turn of each user, since the second one depends on the first.
-func (q *turnQueue) next() {
+// next has the first of those that wait lead the next group: as many as it may
+// have, but one turn of each user, since the second one depends on the first.
+func (q *turnQueue) next(most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) == 0 {
@@ -128,7 +136,7 @@ func (q *turnQueue) next() {
 	var group, later []*turn
 	users := make(map[string]bool, len(q.waiting))
 	for _, t := range q.waiting {
-		if len(group) == maxGroup || users[t.user] {
+		if len(group) == most || users[t.user] {
 			later = append(later, t)
 			continue
 		}
@@ -144,7 +152,7 @@ func (q *turnQueue) next() {
 func (s *Store) lead(ctx context.Context, queue *turnQueue, group []*turn) {
 	others := slices.Clone(group[1:])
 	defer func() {
-		queue.next()
+		queue.next(s.dialect.maxGroup)
 		for _, t := range others {
 			t.group <- nil
 		}

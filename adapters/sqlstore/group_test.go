@@ -41,9 +41,6 @@ func eachGroups(t *testing.T, test func(t *testing.T, g *groups)) {
 		"Postgres": func(t *testing.T, hook bun.QueryHook) *sqlstore.Store {
 			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: []bun.QueryHook{hook}})
 		},
-		"Unprepared": func(t *testing.T, hook bun.QueryHook) *sqlstore.Store {
-			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), ExecMode: "exec", Hooks: []bun.QueryHook{hook}})
-		},
 		"RowSecurity": func(t *testing.T, hook bun.QueryHook) *sqlstore.Store {
 			store, _ := openRowSecurity(t, hook)
 			return store
@@ -131,7 +128,7 @@ func (g *groups) hold() {
 			}
 		})
 		g.waitFor("the next holder", func() bool { busy, waiting := sqlstore.Queued(g.Store); return busy+waiting == i+1 })
-		if busy, _ := sqlstore.Queued(g.Store); busy == sqlstore.TurnQueues {
+		if busy, _ := sqlstore.Queued(g.Store); busy == sqlstore.TurnQueues(g.Store) {
 			return
 		}
 	}
@@ -432,5 +429,20 @@ func TestGroup_DoesNotWaitForLocks(t *testing.T) {
 				t.Errorf("got %v", errs)
 			}
 		})
+	}
+}
+
+// Where each statement with rows is a round trip, turns are not grouped.
+func TestGroup_NotWithoutPreparedStatements(t *testing.T) {
+	t.Parallel()
+	g := &groups{t: t}
+	g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t), ExecMode: "exec", Hooks: []bun.QueryHook{g}})
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() { g.turn(fmt.Sprintf("user-%d", i), "first") })
+	}
+	all.Wait()
+	if g.grouped.Load() > 0 {
+		t.Errorf("%d queries of groups", g.grouped.Load())
 	}
 }

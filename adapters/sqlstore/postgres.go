@@ -63,6 +63,8 @@ func (s *Store) openPostgres() error {
 	s.db = bun.NewDB(db, pgdialect.New())
 	s.dialect = dialect{
 		name:        "postgres",
+		queues:      2, // one group is decided here while the other is in the database
+		maxGroup:    64,
 		lockRow:     " FOR NO KEY UPDATE",
 		skipLocked:  " FOR NO KEY UPDATE SKIP LOCKED",
 		groupBounds: "SET LOCAL lock_timeout = '" + groupLockTimeout + "'",
@@ -154,6 +156,7 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	s.overridden.Store(&differ)
 	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
 	c.Prepares = c.direct && s.opt.ExecMode == "auto"
+	s.pooled.Store(!c.Prepares)
 	if !c.direct {
 		for _, set := range s.settings {
 			if strings.Contains(","+differ+",", ","+set.name+",") {

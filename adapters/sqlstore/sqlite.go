@@ -54,6 +54,8 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	s.readers = bun.NewDB(reader, sqlitedialect.New())
 	s.dialect = dialect{
 		name:     "sqlite",
+		queues:   1,
+		maxGroup: 8,
 		elements: "SELECT value FROM json_each(?)",
 		behind:   func(text, n string) string { return "CAST(substr(CAST(" + text + " AS BLOB), " + n + " + 1) AS TEXT)" },
 		clock:    func(d time.Duration) any { return rows.Time(s.opt.Now().Add(d)) },

@@ -81,6 +81,7 @@ type Store struct {
 
 	settings   []setting              // of every session of Postgres
 	generation atomic.Int64           // of the sessions; older ones are replaced
+	pooled     atomic.Bool            // the newest session prepares no statements
 	overridden atomic.Pointer[string] // names of settings with other defaults, between commas
 	file       string                 // of SQLite
 	diskFull   atomic.Bool            // the last statement that needed room found none
@@ -114,7 +115,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Store{opt: opt, owned: make(chan struct{}, 1), searchDue: make(chan string, 64), turns: make([]turnQueue, turnQueues)}
+	s := &Store{opt: opt, owned: make(chan struct{}, 1), searchDue: make(chan string, 64)}
 	var err error
 	if isPostgres(opt.URL) {
 		err = s.openPostgres()
@@ -124,6 +125,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.turns = make([]turnQueue, s.dialect.queues)
 	s.rls = opt.RowSecurity && s.dialect.name == "postgres"
 	for _, hook := range opt.Hooks {
 		s.db = s.db.WithQueryHook(hook)

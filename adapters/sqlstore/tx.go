@@ -147,7 +147,7 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 	if err != nil && wait.Err() != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		// Not those in use: one that goes from a call to the next is in use by none.
 		if stats := db.Stats(); stats.OpenConnections >= stats.MaxOpenConnections && s.answers.since(began) {
-			return conn, fault.Wrap(err, fault.Overloaded, "The server is busy; please try again").After(time.Second)
+			return conn, overloaded(err)
 		}
 		return conn, unavailable(err)
 	}
