@@ -215,3 +215,46 @@ func TestRetentionWorker_DeletesExpiredShares(t *testing.T) {
 		}
 	})
 }
+
+// A search that reads many messages one by one has them indexed.
+func TestSearchIndexer_IndexesWhatSearchesRead(t *testing.T) {
+	t.Parallel()
+	each(t, func(b *bench) {
+		conversation := b.create("ann", false)
+		numbers := "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3300) "
+		at := "datetime('2020-01-01', '+' || i || ' seconds') || '+00:00'"
+		if b.store.Dialect() == "postgres" {
+			at = "timestamptz '2020-01-01' + i * interval '1 second'"
+		}
+		if _, err := b.store.DB().Exec(numbers+"INSERT INTO chat_messages (user_id, id, conversation_id, role, content, created_at) SELECT 'ann', 'm' || i, $1, 'user', 'number ' || i, "+at+" FROM n", conversation); err != nil {
+			b.Fatal(err)
+		}
+		find := func(text string) int {
+			b.Helper()
+			hits, _, err := b.Service.Search(b.Context(), access.Principal{UserID: "ann"}, text, nil, 50)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return len(hits)
+		}
+		if n := find("nowhere"); n != 0 {
+			b.Fatalf("%d hits", n)
+		}
+		ctx, cancel := context.WithCancel(b.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			(&conversations.SearchIndexer{Index: b.store, Observer: b}).Serve(ctx)
+		}()
+		for segments := 0; segments < 3; time.Sleep(10 * time.Millisecond) {
+			if err := b.store.DB().QueryRow("SELECT count(*) FROM chat_search_segments WHERE user_id = 'ann'").Scan(&segments); err != nil {
+				b.Fatal(err)
+			}
+		}
+		cancel()
+		<-done
+		if n := find("number 17"); n != 1 {
+			b.Errorf("%d hits", n)
+		}
+	})
+}
