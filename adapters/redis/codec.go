@@ -4,6 +4,7 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -53,8 +54,9 @@ func parseHead(head string) (p ports.Progress, err error) {
 	return p, fmt.Errorf("state %q", head[10])
 }
 
-// applyChunk adds what fetch returned to the output that was known before.
-func applyChunk(known ports.Progress, reply []any) (ports.Progress, error) {
+// applyChunk adds what fetch returned to the output that was known before. grown
+// keeps the output from call to call, so that only what is new is copied.
+func applyChunk(known ports.Progress, grown *strings.Builder, reply []any) (ports.Progress, error) {
 	if len(reply) != 3 {
 		return known, fmt.Errorf("reply of %d parts", len(reply))
 	}
@@ -72,6 +74,11 @@ func applyChunk(known ports.Progress, reply []any) (ports.Progress, error) {
 	if from < 0 || from > int64(known.Output.Len()) {
 		return known, fmt.Errorf("piece at %d, known %d", from, known.Output.Len())
 	}
-	p.Output = known.Output[:from] + chat.Output(piece)
+	if from != int64(known.Output.Len()) || grown.Len() != int(from) { // another attempt, or one that begins anew
+		grown.Reset()
+		grown.WriteString(string(known.Output[:from]))
+	}
+	grown.WriteString(piece)
+	p.Output = chat.Output(grown.String()) // which is only added to
 	return p, nil
 }

@@ -57,7 +57,8 @@ type publication struct {
 // subscription is a run that is watched on this instance.
 type subscription struct {
 	key            key
-	remoteSnapshot ports.Progress // as last fetched
+	remoteSnapshot ports.Progress  // as last fetched
+	grown          strings.Builder // its output; used by the publisher only
 }
 
 // pendingOps are the operations that the publisher carries out next. A newer

@@ -278,7 +278,7 @@ func (f *Feed) fetchCommand(channel string) (c command, ok bool) {
 		failed: func(ops pendingOps) { ops.fetch[channel] = true },
 		done: func(reply any) error {
 			parts, _ := reply.([]any)
-			p, err := applyChunk(known, parts)
+			p, err := applyChunk(known, &s.grown, parts)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if f.subscriptions[channel] != s || f.conn != conn {
