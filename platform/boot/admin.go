@@ -10,13 +10,14 @@ import (
 	"strings"
 
 	"parley/adapters/observe"
+	"parley/domain/webhook"
 	"parley/platform/telemetry"
 	"parley/ports"
 )
 
-// admin is the private listener: metrics, probes, profiles, breakers and the
-// level of the log.
-func admin(tel *telemetry.Telemetry, observer *observe.Observer, h *health, models ports.Catalogue) http.Handler {
+// admin is the private listener: metrics, probes, profiles, breakers, events for
+// webhooks and the level of the log.
+func admin(tel *telemetry.Telemetry, observer *observe.Observer, h *health, models ports.Catalogue, events ports.EventLog) http.Handler {
 	mux := http.NewServeMux()
 	metrics := tel.Metrics()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +37,15 @@ func admin(tel *telemetry.Telemetry, observer *observe.Observer, h *health, mode
 	mux.HandleFunc("GET /debug/models", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(models.Models())
+	})
+	mux.HandleFunc("GET /debug/webhooks", func(w http.ResponseWriter, r *http.Request) {
+		list, err := events.Events(r.Context(), ports.EventFilter{State: webhook.State(r.FormValue("state")), Limit: 1000})
+		if err != nil {
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_ = writeEvents(w, list)
 	})
 	mux.HandleFunc("GET /debug/loglevel", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.ToLower(tel.Level.Level().String()))

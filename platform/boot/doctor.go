@@ -166,8 +166,27 @@ func (r *report) database(ctx context.Context, c config.Config) {
 		r.fail("writable", "%v", explainDatabase("DATABASE_URL", err))
 	}
 	r.audit(ctx, c, store)
+	r.webhooks(ctx, c, store)
 	if store.Dialect() == "postgres" {
 		r.postgres(ctx, c, store)
+	}
+}
+
+// webhooks checks that events are accepted in time.
+func (r *report) webhooks(ctx context.Context, c config.Config, store *sqlstore.Store) {
+	if !c.Webhooks.WebhookURL.Set() {
+		return
+	}
+	q, err := store.EventQueue(ctx)
+	switch {
+	case err != nil:
+		r.fail("webhooks", "%v", explainDatabase("DATABASE_URL", err))
+	case q.Oldest > 15*time.Minute:
+		r.fail("webhooks", "%d events wait, the oldest for %s; see: parley webhook list --state pending", q.Pending, q.Oldest.Round(time.Second))
+	case q.Dead > 0:
+		r.warn("webhooks", "%d events were given up; see: parley webhook list --state dead", q.Dead)
+	default:
+		r.ok("webhooks", "%d events wait, none was given up", q.Pending)
 	}
 }
 

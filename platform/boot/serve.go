@@ -259,7 +259,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	return server{
 		log: tel.Log, replies: replyService, health: status,
 		api: newServer(observer.HTTP(handler, api.Sends), apiListener, tel.Log), streams: api.Wait,
-		admin: newServer(admin(tel, observer, status, models), adminListener, tel.Log),
+		admin: newServer(admin(tel, observer, status, models, store), adminListener, tel.Log),
 		audit: forever("audit", auditor.Serve),
 		loops: append(hookLoops(hooks), []service{
 			forever("revocations", func(ctx context.Context) {

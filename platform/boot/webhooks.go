@@ -4,22 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	receiver "parley/adapters/webhooks"
-
 	"parley/adapters/sqlstore"
+	receiver "parley/adapters/webhooks"
 	"parley/app/webhooks"
 	"parley/domain/webhook"
 	"parley/platform/config"
 	"parley/ports"
 )
-
-// wrapOutbox wraps the outbox that events are delivered from. It adds failpoints
-// in builds with the tag failpoints, and nothing in others.
-var wrapOutbox = func(o ports.Outbox) ports.Outbox { return o }
 
 // newWebhooks makes what delivers events; nil without a receiver.
 func newWebhooks(c config.Config, store *sqlstore.Store, observer ports.Observer) (*webhooks.Worker, error) {
@@ -37,7 +33,7 @@ func newWebhooks(c config.Config, store *sqlstore.Store, observer ports.Observer
 	if err != nil {
 		return nil, usageError{errors.Join(errors.New("WEBHOOK_URL"), err)}
 	}
-	return webhooks.New(webhooks.Deps{Outbox: wrapOutbox(store), Receiver: to, Observer: observer, Now: time.Now},
+	return webhooks.New(webhooks.Deps{Outbox: store, Receiver: to, Observer: observer, Now: time.Now},
 		webhooks.Options{Retention: w.WebhookRetention}), nil
 }
 
@@ -81,17 +77,22 @@ func (l webhookList) Run(ctx context.Context, p Process) error {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tTYPE\tUSER\tHAPPENED\tSTATE\tTRIES\tLAST ANSWER\tNEXT")
-		for _, e := range events {
-			next := "-"
-			if e.State == webhook.Pending {
-				next = e.DueAt.Format(time.RFC3339)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.ID, e.Type, e.UserID, e.At.Format(time.RFC3339), e.State, e.Tries, lastAnswer(e.Last), next)
-		}
-		return w.Flush()
+		return writeEvents(p.Stdout, events)
 	})
+}
+
+// writeEvents writes a table of events.
+func writeEvents(out io.Writer, events []webhook.Delivery) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tTYPE\tUSER\tHAPPENED\tSTATE\tTRIES\tLAST ANSWER\tNEXT")
+	for _, e := range events {
+		next := "-"
+		if e.State == webhook.Pending {
+			next = e.DueAt.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.ID, e.Type, e.UserID, e.At.Format(time.RFC3339), e.State, e.Tries, lastAnswer(e.Last), next)
+	}
+	return w.Flush()
 }
 
 func lastAnswer(a webhook.Answer) string {

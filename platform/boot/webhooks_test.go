@@ -153,6 +153,12 @@ func TestWebhooks_Commands(t *testing.T) {
 	if row := strings.Join(dead(), " "); !strings.Contains(row, "run.ended ann") || !strings.Contains(row, "dead 1 410") {
 		t.Errorf("listed as %s", row)
 	}
+	if page := call(t, "GET", i.admin+"/debug/webhooks?state=dead", ""); !strings.Contains(page.body, id) {
+		t.Errorf("the admin address lists %d %s", page.status, page.body)
+	}
+	if found := run(t, append(env, "ADDR="+freeAddr(t), "ADMIN_ADDR="+freeAddr(t)), "doctor"); !strings.Contains(found, "1 events were given up") {
+		t.Errorf("doctor says %s", found)
+	}
 	receiver.answers(func(string) int { return http.StatusOK })
 	for _, which := range [][]string{{"--dead"}, {"--id", id}, {"--since", "1h"}} {
 		before := len(receiver.bodies(id))
