@@ -394,11 +394,12 @@ func providers(openai, anthropic stub.Script) func(w *world) func() {
 
 func refuse(status int, kind string) stub.Script { return stub.Always(stub.Refuse(status, kind)) }
 
-// slowPieces lets a provider send a piece every three seconds.
+// slowPieces lets a provider send a word a second, the first one too, so that first
+// words are not late.
 func slowPieces(w *world) func() {
 	w.setProviders(func(c stub.Call) stub.Reply {
 		r := well(c)
-		r.Text, r.Pace, r.Delay = "one two three", 3*time.Second, 0
+		r.Text, r.Pace, r.Delay = "one two three four five", time.Second, 0
 		return r
 	}, well)
 	stop := w.crowd(20, func(u *testworld.User) { u.Send(w.proxy, "!echo slowly") })
