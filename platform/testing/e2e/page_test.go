@@ -162,7 +162,7 @@ func pageTwoTabs(u *user) {
 	a.click("#delete")
 	a.button("Delete")
 	a.wait("the deletion", "document.querySelector('#title').textContent === 'New conversation'")
-	b.wait("the deletion", "document.querySelectorAll('#conversations li').length === 0")
+	b.wait("the deletion", "document.querySelectorAll('#conversations li').length === 0 && /no such conversation/.test(document.querySelector('#empty').innerText)")
 }
 
 // A broken connection loses no word, and a message that was written meanwhile is
@@ -194,6 +194,14 @@ func pageOffline(u *user) {
 	relay.set(false)
 	p.shows("Count", words, "Are you there?", "Here.")
 	p.matches()
+
+	// A reload before it was sent keeps it: it is in the box, or it was sent after all.
+	relay.set(true)
+	p.write("Still there?")
+	p.wait("what is wrong", "/offline|no connection/.test(document.querySelector('#trouble').innerText)")
+	relay.set(false)
+	p.reload()
+	p.wait("the message, once", "[...document.querySelectorAll('.user .text'), document.querySelector('#text')].filter((e) => (e.value ?? e.innerText).startsWith('Still there?')).length === 1")
 }
 
 func pageFiles(u *user) {

@@ -96,12 +96,30 @@ class Chat extends EventTarget {
       this.toEnd()
       this.showEmpty()
       this.join()
+      this.restoreUnsent()
       if (message) await this.find(message)
     } catch (problem) {
       if (signal.aborted) return
       this.list.replaceChildren()
       this.failed(problem)
     }
+  }
+
+  // gone leaves a conversation that has been deleted elsewhere.
+  gone(problem) {
+    if (this.run) this.leaveRun()
+    this.messages = []
+    this.more = this.loaded = false
+    this.list.replaceChildren()
+    $('older').hidden = true
+    this.failed(problem)
+  }
+
+  // restoreUnsent puts back what was not known to be taken when the page was
+  // reloaded, unless it has been.
+  restoreUnsent() {
+    const text = unsent.take(this.id)
+    if (text && !this.messages.slice(-6).some((m) => m.role === 'user' && m.content === text)) composer.restore(text)
   }
 
   failed(problem) {
@@ -163,7 +181,8 @@ class Chat extends EventTarget {
     } catch (problem) {
       if (signal.aborted) return
       if (problem.code === 'OFFLINE') this.offline()
-      else if (problem.status === 404 && this.leaf) { this.leaf = null; this.again = true } else this.dispatchEvent(new CustomEvent('problem', { detail: problem }))
+      else if (problem.status === 404 && this.leaf) { this.leaf = null; this.again = true } else if (problem.status === 404) this.gone(problem)
+      else this.dispatchEvent(new CustomEvent('problem', { detail: problem }))
     } finally {
       this.syncing = false
       if (this.again && !signal.aborted) { this.again = false; this.sync() }
@@ -527,7 +546,7 @@ class Chat extends EventTarget {
       return
     }
     if (signal.aborted) return
-    stored.set(composer.draftKey + '.unsent', text) // until it has been taken
+    unsent.keep(this.id, text) // until it has been taken
     const parent = this.messages.at(-1)?.id
     const body = { content: text, conversationId: this.id, id, ...composer.model }
     if (files.length) body.files = files.map((f) => f.id)
@@ -535,11 +554,12 @@ class Chat extends EventTarget {
     this.list.querySelector(':scope > .unanswered')?.remove()
     this.append({ id, role: 'user', content: text, createdAt: new Date().toISOString(), parentId: parent ?? null, parts: files.length ? files : undefined })
     this.atEnd = true
-    const unsent = this.id
+    const conversation = this.id
     await this.post('POST', '/api/chat/stream', body, id, parent, () => {
+      unsent.keep(conversation, null)
       this.remove(id)
       back()
-    }, () => stored.set('draft.' + unsent + '.unsent', null))
+    }, () => unsent.keep(conversation, null))
   }
 
   // create makes the conversation of a first message.
@@ -782,6 +802,23 @@ class Chat extends EventTarget {
     this.top = this.log.scrollTop
     $('to-newest').hidden = true
   }
+}
+
+// unsent keeps the text of a message that is on its way, for a reload of this tab.
+const unsent = {
+  keep(conversation, text) {
+    try {
+      if (text === null) sessionStorage.removeItem('parley.unsent.' + conversation)
+      else sessionStorage.setItem('parley.unsent.' + conversation, text)
+    } catch { /* without storage a reload loses it */ }
+  },
+  take(conversation) {
+    try {
+      const text = sessionStorage.getItem('parley.unsent.' + conversation)
+      this.keep(conversation, null)
+      return text
+    } catch { return null }
+  },
 }
 
 function skeleton() {
