@@ -187,7 +187,7 @@ var incidents = []incident{
 		name: "memory-grows",
 		inject: func(w *world) func() {
 			return w.startAlone(func(n int) string { return fmt.Sprintf("!large %d", n) },
-				"DATA_DIR="+w.T.TempDir(), "RESPONSE_CACHE_TTL=1h", "GOMEMLIMIT=130MiB")
+				"DATA_DIR="+w.mount(dataBytes), "RESPONSE_CACHE_TTL=1h", "GOMEMLIMIT=130MiB")
 		},
 		first: []string{"ChatMemoryForecast"},
 		cause: []string{`"job":"alone"`},

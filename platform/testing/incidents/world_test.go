@@ -86,7 +86,8 @@ func newWorld(t *testing.T) *world {
 	w.psql("-c", "ALTER INDEX ALL IN TABLESPACE pg_default SET TABLESPACE small")
 	w.psql("-f", filepath.Join(w.root, "deploy/postgres/roles.sql"))
 	w.reader = w.ReaderURL()
-	w.Env = append(w.Env, "DATABASE_URL="+w.appURL())
+	// A file system of their own: whether the machine's disk fills does not matter.
+	w.Env = append(w.Env, "DATABASE_URL="+w.appURL(), "DATA_DIR="+w.mount(dataBytes))
 	w.One, w.Two = w.NewInstance("INSTANCE=parley-1"), w.NewInstance("INSTANCE=parley-2")
 	w.proxyAddr = testworld.FreeAddr(t)
 	w.proxyConfig = testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two)
@@ -107,6 +108,7 @@ func (w *world) appURL() string {
 const (
 	postgresBytes = 384 << 20
 	sqliteBytes   = 48 << 20
+	dataBytes     = 2 << 30 // of instances whose disk does not fill; memory only as far as it is used
 )
 
 // mount makes a file system in memory that belongs to the user of Postgres and that
