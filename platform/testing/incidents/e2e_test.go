@@ -100,7 +100,10 @@ func (w *world) settle() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if len(errors) > 0 || len(w.firing()) > 0 {
+	if w.scraped { // and is gone, which ChatAbsent would tell for a day
+		time.Sleep(4 * time.Second)
+	}
+	if w.scraped || len(errors) > 0 || len(w.firing()) > 0 {
 		w.forget()
 	}
 }

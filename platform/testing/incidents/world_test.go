@@ -47,6 +47,7 @@ type world struct {
 	targets      string // file with further targets of Prometheus
 	bin          string // directory of the commands that runbooks use
 	blobs        string // directory of files
+	scraped      bool   // the job "alone" has been there since the last forget
 	alone        *testworld.Instance
 	small        string // file system of the tablespace
 	received     *receiver
@@ -338,6 +339,7 @@ func (w *world) startMonitoring() {
 
 // scrape replaces the targets of the job "alone".
 func (w *world) scrape(targets ...string) {
+	w.scraped = w.scraped || len(targets) > 0
 	if targets == nil {
 		targets = []string{}
 	}
@@ -475,7 +477,7 @@ func (w *world) forget() {
 	if resp.StatusCode != http.StatusNoContent {
 		w.t.Fatalf("delete series: %s", resp.Status)
 	}
-	w.begun = time.Now()
+	w.begun, w.scraped = time.Now(), false
 }
 
 // receiver is the pager and the ticket system.
