@@ -31,7 +31,7 @@ const unknownExample = "no example"
 // exampleValues are the values of members and parameters in examples: by
 // Schema.member, or by the member of any schema. Schemas of request bodies have the
 // name "", parameters the operationId of their operation.
-var exampleValues = map[string]any{
+var exampleValues = map[string]any{ //nolint:gosec // the tokens in it open nothing
 	"content": exampleText, ".content": "What is a monad?", "contentHtml": "<p>" + exampleText + "</p>", "snippetHtml": "A <mark>monad</mark> is a monoid",
 	"titleHtml": "What is a <mark>monad</mark>?", "conversationTitle": "What is a monad?", "q": "monad",
 	"title": "What is a monad?", "text": exampleText, "delta": "A monad is", "DeltaEvent.content": "A monad is",

@@ -52,7 +52,7 @@ func detach[E any](r relay[E], w *Response, waiting Parked[E]) bool {
 	}
 	d := &detached[E]{out: &chunked{conn: conn, timeout: r.api.WriteTimeout}, route: w.request.route.Label()}
 	// Nothing of the request may be kept: r, its writer and the reader's buffer.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx)) //nolint:gosec // the end of the stream calls it
 	d.cancel = cancel
 	c := caller{cloneCredential(r.caller.credential), r.caller.principal}
 	d.relay = relay[E]{

@@ -234,8 +234,8 @@ func TestTraces_TellWhatHappened(t *testing.T) {
 	for _, s := range w.spans.GetSpans() {
 		attrs := attribute.NewSet(s.Attributes...)
 		for key, value := range want[s.Name] {
-			if got, _ := attrs.Value(key); got.Emit() != value {
-				t.Errorf("%s: %s is %q, want %q", s.Name, key, got.Emit(), value)
+			if got, _ := attrs.Value(key); got.String() != value {
+				t.Errorf("%s: %s is %q, want %q", s.Name, key, got.String(), value)
 			}
 		}
 		if s.Name == "request" && (s.Status.Code != codes.Error || len(s.Events) != 1 || s.Events[0].Name != "provider skipped") {

@@ -28,7 +28,7 @@ var searchWords = strings.Fields("the of and house water Straße Rechnung 東京
 // text of each names its number.
 func fillSearch(t testing.TB, store *sqlstore.Store, user, conversation string, from, n int, end time.Time) {
 	t.Helper()
-	r := rand.New(rand.NewPCG(uint64(from), 7)) //nolint:gosec // a number of a test
+	r := rand.New(rand.NewPCG(uint64(from), 7))
 	for at := 0; at < n; {
 		var list []rows.Message
 		for ; len(list) < 500 && at < n; at++ {
@@ -247,7 +247,7 @@ var searchMessages = flag.Int("messages", 1_000_000, "messages of BenchmarkSearc
 // messages have, some that one in a hundred has, and rare ones.
 func fillBench(b *testing.B, store *sqlstore.Store, user, conversation string, n int, end time.Time) {
 	b.Helper()
-	r := rand.New(rand.NewPCG(uint64(len(conversation)), uint64(end.Unix()))) //nolint:gosec // a number of a test
+	r := rand.New(rand.NewPCG(uint64(len(conversation)), uint64(end.Unix())))
 	for at := 0; at < n; {
 		list := make([]rows.Message, 0, 1000)
 		for ; len(list) < cap(list) && at < n; at++ {

@@ -13,12 +13,12 @@ import (
 type Workload struct {
 	Queued       int           // replies that no instance makes at the moment
 	OldestQueued time.Duration // how long the oldest of those that could be started has waited
-	LockWaits    int           // sessions whose statement takes longer than lockWaitMin and waits for a lock; 0 on SQLite
+	LockWaits    int           // sessions whose statement takes longer than shortestLockWait and waits for a lock; 0 on SQLite
 	OldestLock   time.Duration // how long the first of these statements takes
 }
 
-// lockWaitMin is how long a session must wait for a lock to be counted.
-const lockWaitMin = 500 * time.Millisecond
+// shortestLockWait is how long a session must wait for a lock to be counted.
+const shortestLockWait = 500 * time.Millisecond
 
 // Locks counts the sessions that wait for a lock, and reads no table, so that it
 // answers while tables are locked. Queue reads the queue of replies.
@@ -36,7 +36,7 @@ func (s *Store) Locks(ctx context.Context) (w Workload, err error) {
 		err := db.QueryRowContext(ctx, `SELECT count(*), COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(query_start)), 0)::float8
 			FROM pg_stat_activity WHERE datname = current_database() AND query_start < ?
 			AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted)`,
-			s.dialect.clock(-lockWaitMin)).Scan(&w.LockWaits, &seconds)
+			s.dialect.clock(-shortestLockWait)).Scan(&w.LockWaits, &seconds)
 		w.OldestLock = time.Duration(seconds * float64(time.Second))
 		return err
 	})

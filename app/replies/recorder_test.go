@@ -14,8 +14,8 @@ func TestRecorder_Schedule(t *testing.T) {
 	if want := now.Add(100 * time.Millisecond); !r.next.Equal(want) {
 		t.Fatalf("after a flush: %v, want %v", r.next.Sub(now), want.Sub(now))
 	}
-	for _, first := range []time.Duration{20, 40, 60, 80} {
-		begun := now.Add(first * time.Millisecond)
+	for _, first := range []int{20, 40, 60, 80} {
+		begun := now.Add(time.Duration(first) * time.Millisecond)
 		r.schedule(begun, begun.Add(5*time.Millisecond))
 	}
 	if want := now.Add(100 * time.Millisecond); !r.next.Equal(want) {
@@ -36,8 +36,8 @@ func TestRecorder_Due(t *testing.T) {
 		t.Errorf("nothing is recorded: in %v", got.Sub(now))
 	}
 	r.next = now.Add(30 * time.Millisecond)
-	for after, want := range map[time.Duration]time.Duration{0: 30, 20: 30, 30: 30, 40: 130, 130: 130, 140: 240} {
-		if got := r.due(now.Add(after * time.Millisecond)); !got.Equal(now.Add(want * time.Millisecond)) {
+	for after, want := range map[int]int{0: 30, 20: 30, 30: 30, 40: 130, 130: 130, 140: 240} {
+		if got := r.due(now.Add(time.Duration(after) * time.Millisecond)); !got.Equal(now.Add(time.Duration(want) * time.Millisecond)) {
 			t.Errorf("after %d ms: in %v, want %d ms", after, got.Sub(now), want)
 		}
 	}

@@ -90,7 +90,8 @@ func BudgetEvent(user string, b access.Budget, err error, now time.Time) (e webh
 		return e, false
 	}
 	name, _ := refusal.Details["budget"].(string)
-	limit, period, end := int64(0), access.Day(now), access.NextDay(now)
+	var limit int64
+	period, end := access.Day(now), access.NextDay(now)
 	switch name {
 	case "tokens_day":
 		limit = b.DayTokens

@@ -58,7 +58,7 @@ func TestShare_Expired(t *testing.T) {
 
 func TestNewShareToken(t *testing.T) {
 	a, b := NewShareToken(), NewShareToken()
-	if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(a) || a == b || ShareDigest(a) == ShareDigest(b) || ShareDigest(a) != ShareDigest(a) {
+	if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(a) || a == b || ShareDigest(a) == ShareDigest(b) {
 		t.Errorf("%q, %q", a, b)
 	}
 }

@@ -40,13 +40,14 @@ func (s developmentSignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if address, err := netip.ParseAddrPort(local.String()); err == nil {
 			r.Pattern = "/"
 			w.Header().Set("Cache-Control", "no-store")
+			//nolint:gosec // to the address of this machine that the request came to
 			http.Redirect(w, r, "http://"+net.JoinHostPort(address.Addr().Unmap().String(), port)+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 			return
 		}
 	}
 	value, err := identity.MintCookie(s.secret, identity.CookieV5, identity.Grant{UserID: developmentUser, TTL: developmentSession, Now: time.Now()})
 	if err == nil {
-		http.SetCookie(w, &http.Cookie{
+		http.SetCookie(w, &http.Cookie{ //nolint:gosec // development mode has no TLS
 			Name: identity.CookieV5, Value: value, Path: "/", MaxAge: int(developmentSession.Seconds()), HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		})
 		// A copy that is still current is answered without its headers by some caches.

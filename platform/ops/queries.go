@@ -95,7 +95,7 @@ func RunQuery(ctx context.Context, url string, searchPath []string, q Query, w i
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written
 	settings := []string{fmt.Sprintf("SET LOCAL statement_timeout = %d", queryTimeout.Milliseconds()), "SET LOCAL lock_timeout = 2000"}
 	if len(searchPath) > 0 {
 		quoted := make([]string, len(searchPath))

@@ -69,7 +69,7 @@ func CheckRedis(ctx context.Context, url string, w io.Writer) error {
 		begun := time.Now()
 		if err := client.Ping(ctx).Err(); err != nil {
 			fmt.Fprintf(w, "ping failed after %s: %v\n", time.Since(begun).Round(time.Millisecond), err)
-			return errors.New("Redis does not answer")
+			return errors.New("no answer from Redis")
 		}
 		fmt.Fprintf(w, "ping answered after %s\n", time.Since(begun).Round(10*time.Microsecond))
 	}

@@ -32,7 +32,7 @@ func (t Top) Run(ctx context.Context, w io.Writer) error {
 		if _, err := io.WriteString(w, enterScreen); err != nil {
 			return err
 		}
-		defer io.WriteString(w, leaveScreen)
+		defer io.WriteString(w, leaveScreen) //nolint:errcheck // the terminal has gone
 	}
 	before := TakeSnapshots(ctx, t.Instances)
 	for {

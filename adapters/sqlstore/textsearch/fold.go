@@ -40,7 +40,7 @@ func FoldWithOrigin(text string) Folded {
 	fold(text, func(folded string, from, to int) {
 		b.WriteString(folded)
 		for range len(folded) {
-			f.origin, f.end = append(f.origin, int32(from)), append(f.end, int32(to)) //nolint:gosec // messages are shorter
+			f.origin, f.end = append(f.origin, int32(from)), append(f.end, int32(to))
 		}
 	})
 	f.Text = b.String()

@@ -56,7 +56,7 @@ func (w word) grams(found func(Gram)) {
 
 func gram(text string) Gram {
 	h := fnv.New32a()
-	h.Write([]byte(text)) //nolint:errcheck // it never returns an error
+	h.Write([]byte(text))
 	return Gram(h.Sum32() * 2654435761)
 }
 
@@ -125,7 +125,7 @@ func Build(texts []string) map[int][]byte {
 		words(Fold(text), func(w word) { w.grams(func(g Gram) { of = append(of, g) }) })
 		slices.Sort(of)
 		for _, g := range slices.Compact(of) {
-			all = append(all, uint64(g)<<bucketBits|uint64(doc)) //nolint:gosec // at most SegmentSize
+			all = append(all, uint64(g)<<bucketBits|uint64(doc))
 		}
 	}
 	slices.Sort(all)
@@ -150,7 +150,7 @@ func Build(texts []string) map[int][]byte {
 				out = binary.LittleEndian.AppendUint64(out, word)
 			}
 		} else {
-			out = binary.AppendUvarint(out, uint64(n)) //nolint:gosec // at most SegmentSize
+			out = binary.AppendUvarint(out, uint64(n))
 			before := uint64(0)
 			for _, v := range all[i:end] {
 				out = binary.AppendUvarint(out, v%SegmentSize-before)
@@ -172,7 +172,7 @@ func Lookup(bucket []byte, wanted Gram) (docs Docs, err error) {
 		if n <= 0 {
 			return docs, errBucket
 		}
-		bucket, g = bucket[n:], g+Gram(delta) //nolint:gosec // a difference of two
+		bucket, g = bucket[n:], g+Gram(delta)
 		count, n := binary.Uvarint(bucket)
 		if n <= 0 || g > wanted {
 			if g > wanted {

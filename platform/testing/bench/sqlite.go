@@ -170,7 +170,7 @@ func (r *recorded) replay(ctx context.Context, path string) (rate float64, err e
 	}
 	inserts := make([]*sql.Stmt, len(r.each))
 	for i, t := range r.each {
-		if inserts[i], err = db.PrepareContext(ctx, t.insert); err != nil {
+		if inserts[i], err = db.PrepareContext(ctx, t.insert); err != nil { //nolint:sqlclosecheck // closed below
 			return 0, err
 		}
 		defer inserts[i].Close()
@@ -191,7 +191,7 @@ func (r *recorded) replay(ctx context.Context, path string) (rate float64, err e
 					from = middle
 				}
 				for _, row := range t.rows[(from+1)/2 : (to+1)/2] {
-					if _, err := tx.StmtContext(ctx, inserts[i]).ExecContext(ctx, row...); err != nil {
+					if _, err := tx.StmtContext(ctx, inserts[i]).ExecContext(ctx, row...); err != nil { //nolint:sqlclosecheck // ends with the transaction
 						return 0, errors.Join(fmt.Errorf("%s: %w", t.insert, err), tx.Rollback())
 					}
 				}
