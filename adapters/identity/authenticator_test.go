@@ -46,7 +46,7 @@ func refused(t *testing.T, c *identity.Authenticator, what string, cred access.C
 }
 
 func TestCallers_APIKey(t *testing.T) {
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t)})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (a fixedIdentity) Identify(context.Context, access.Credential) (access.Prin
 
 func openStore(t *testing.T) *sqlstore.Store {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t)})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
 	check(t, err)
 	t.Cleanup(func() { check(t, store.Close()) })
 	_, err = store.Migrate(t.Context())

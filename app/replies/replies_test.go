@@ -613,7 +613,7 @@ func TestOrphan(t *testing.T) {
 func TestOrphan_OfALivingOwner(t *testing.T) {
 	b := setup(t)
 	opt := quick()
-	opt.Lease = 300 * time.Millisecond
+	opt.Lease = 2 * time.Second
 	lossy := lostAcks{Store: b.store, from: &atomic.Bool{}}
 	s := b.start(opt, func(d *replies.Deps) { d.Store = lossy })
 	busy := b.send(s.Service, replies.Send{})

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/adapters/sqlstore"
 )
@@ -40,7 +41,7 @@ func statements(t *testing.T, env []string, list ...string) {
 	if !strings.HasPrefix(url, "postgres") {
 		url = filepath.Join(url, "parley.db")
 	}
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url, Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func TestHealth_ScrapeDoesNotWaitForAFrozenDependency(t *testing.T) {
 // TestSchemaState_OfARunningDatabase: the gauge of pending migrations follows the
 // database while an instance runs, also when its tables and its record disagree.
 func TestSchemaState_OfARunningDatabase(t *testing.T) {
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t)})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

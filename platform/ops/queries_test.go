@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,7 +19,7 @@ import (
 func database(t *testing.T) (owner, app string) {
 	t.Helper()
 	owner = testenv.StartPostgres(t).URL()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: owner})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: owner, Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -178,7 +179,7 @@ func TestRunbooks_NamedQueriesExist(t *testing.T) {
 // migrations.
 func TestRunbooks_SQL(t *testing.T) {
 	url := testenv.Postgres(t)
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: url, Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
