@@ -24,9 +24,29 @@ func newGroup(t *testing.T, server *testenv.Server, n int, opt Options) *group {
 	for range n {
 		g.limiters = append(g.limiters, NewLimiter(open(t, server.URL(), opt), memory.NewLimiter(time.Now), FailLocal))
 	}
+	g.wait(time.Minute)
 	turn := 0
 	g.next = func(n int) int { turn++; return turn % n }
 	return g
+}
+
+// wait sets how long a request waits for a decision of Redis. While Redis answers,
+// that is as long as a loaded machine needs: a decision that is too slow is one of
+// the faults that these tests inject.
+func (g *group) wait(d time.Duration) {
+	for _, l := range g.limiters {
+		l.timeout = d
+	}
+}
+
+func (g *group) pause(server *testenv.Server) {
+	g.wait(decisionTimeout)
+	server.Pause()
+}
+
+func (g *group) resume(server *testenv.Server) {
+	server.Resume()
+	g.wait(time.Minute)
 }
 
 // send sends requests to any of the instances and returns how many were admitted.
@@ -143,11 +163,11 @@ func TestLimiter_LocalAdmissionsCountWhenRedisIsBack(t *testing.T) {
 				g := newGroup(t, server, 2, Options{Instances: 2})
 				const limit = 100
 				admitted := g.send(before, limit)
-				server.Pause()
+				g.pause(server)
 				for range during {
 					admitted += g.sendTo(0, limit)
 				}
-				server.Resume()
+				g.resume(server)
 				eventually(t, "local decisions are sent", g.settled)
 				// Another request of the slow ones may be carried out now.
 				eventually(t, "Redis has read all that was sent", func() bool {
@@ -180,9 +200,9 @@ func TestLimiter_SlowNowAndThen(t *testing.T) {
 	admitted := 0
 	for range 12 {
 		admitted += g.send(4, limit)
-		server.Pause()
+		g.pause(server)
 		admitted += g.sendTo(g.next(4), limit)
-		server.Resume()
+		g.resume(server)
 		eventually(t, "local decisions are sent", g.settled)
 		if n := g.counted(); n != admitted {
 			t.Fatalf("Redis counts %d, admitted were %d", n, admitted)
@@ -213,13 +233,13 @@ func TestLimiter_RefusedAlthoughCounted(t *testing.T) {
 		d, err := l.Take(t.Context(), "user", 100)
 		return err == nil && d.Allowed
 	})
-	server.Pause()
+	g.pause(server)
 	for range 5 {
 		if _, err := l.Take(t.Context(), "user", 100); err == nil {
 			t.Error("admitted")
 		}
 	}
-	server.Resume()
+	g.resume(server)
 	eventually(t, "decisions are sent", g.settled)
 	if n := g.counted(); n != 1 {
 		t.Errorf("Redis counts %d requests, want 1", n)
