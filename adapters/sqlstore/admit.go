@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,14 +105,19 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 	if n.Replay != "" {
 		list = append(list, l.replay(n.Replay)...)
 	}
-	if len(n.Nodes) > 0 {
-		list = append(list, l.nodes(n.Nodes))
-	}
 	if len(n.Files) > 0 {
 		list = append(list, l.files(n.Files))
 	}
 	if n.Thread {
 		list = append(list, l.thread(n.ThreadID, n.Branches)...)
+	}
+	// Behind the locks of the thread's runs, and again if they were read before.
+	nodes := n.Nodes
+	if n.Thread {
+		nodes = slices.AppendSeq(slices.Clone(nodes), maps.Keys(state.Nodes))
+	}
+	if len(nodes) > 0 {
+		list = append(list, l.nodes(nodes))
 	}
 	if n.Branch != "" {
 		branch := &chat.Branch{Leaf: n.Branch}

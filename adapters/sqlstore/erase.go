@@ -22,7 +22,7 @@ import (
 // StopRuns asks a user's running replies to stop and ends those that wait, which
 // gives back what they hold of the user's budget. It returns how many are running.
 func (s *Store) StopRuns(ctx context.Context, user string, at time.Time) (running int, err error) {
-	err = s.write(ctx, "stop_runs", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "stop_runs", forStop(user), func(ctx context.Context, tx bun.IDB) error {
 		running, err = s.stopRuns(ctx, tx, user, stmt("TRUE"), at)
 		return err
 	})

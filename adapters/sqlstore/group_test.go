@@ -432,6 +432,99 @@ func TestGroup_DoesNotWaitForLocks(t *testing.T) {
 	}
 }
 
+// A run of the default thread that is stopped while an admission is about to put a
+// message behind it: either comes first, and the message does not follow a run that
+// has ended and left nothing.
+func TestAdmit_BehindARunThatIsStopped(t *testing.T) {
+	t.Parallel()
+	for _, ungrouped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Ungrouped=%v", ungrouped), func(t *testing.T) {
+			g := &groups{t: t}
+			g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Ungrouped: ungrouped})
+			request := func(id string) chat.AdmitRequest {
+				a := g.request("ann", id)
+				a.Run.ConversationID, a.CreateConversation, a.Owner = "", false, ""
+				return a
+			}
+			queued, err := g.Admit(t.Context(), request("queued"), chat.Admit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stopped := make(chan error, 1)
+			var once sync.Once
+			next, err := g.Admit(t.Context(), request("next"), func(r chat.AdmitRequest, s chat.AdmitState) (chat.AdmitPlan, error) {
+				plan, err := chat.Admit(r, s)
+				if err == nil {
+					once.Do(func() {
+						go func() {
+							_, err := g.RequestStop(context.WithoutCancel(t.Context()), "ann", queued.Run.ID, entry("stop"))
+							stopped <- err
+						}()
+						g.waitFor("the stop, or that it waits", func() bool {
+							var waits int
+							err := g.DB().QueryRow("SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waits)
+							return err == nil && waits > 0 || len(stopped) > 0
+						})
+					})
+				}
+				return plan, err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := <-stopped; err != nil {
+				t.Fatal(err)
+			}
+			var parent string
+			if err := g.DB().QueryRow("SELECT parent_id FROM chat_messages WHERE id = $1", next.UserMessage.ID).Scan(&parent); err != nil || parent == queued.Run.ID {
+				t.Errorf("the message follows %q, %v, which has left nothing", parent, err)
+			}
+		})
+	}
+}
+
+// The same for a page that shows a run which ends while the admission waits for it:
+// what is known of the run is read behind its lock.
+func TestAdmit_BehindAShownRunThatEnds(t *testing.T) {
+	t.Parallel()
+	g := &groups{t: t}
+	g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t)})
+	live, err := g.admit(t.Context(), "ann", "live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := g.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("UPDATE chat_runs SET state = 'stopped', ended_at = now() WHERE id = $1", live.Run.ID); err != nil {
+		t.Fatal(err)
+	}
+	next := g.request("ann", "next")
+	next.FreshID = "m-fresh"
+	next.View = &chat.View{Before: []chat.Shown{{ID: live.UserMessage.ID, Role: chat.User, Text: live.UserMessage.Content}, {ID: live.Run.ID, Role: chat.Assistant}}}
+	admitted := make(chan chat.Admitted, 1)
+	go func() {
+		out, err := g.Admit(t.Context(), next, chat.Admit)
+		if err != nil {
+			t.Errorf("admit: %v", err)
+		}
+		admitted <- out
+	}()
+	g.waitFor("an admission that waits for the run", func() bool {
+		var n int
+		err := g.DB().QueryRow("SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&n)
+		return err == nil && n > 0
+	})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if m := (<-admitted).UserMessage; m.ParentID != live.UserMessage.ID {
+		t.Errorf("the message follows %q", m.ParentID)
+	}
+}
+
 // Where each statement with rows is a round trip, turns are not grouped.
 func TestGroup_NotWithoutPreparedStatements(t *testing.T) {
 	t.Parallel()

@@ -136,10 +136,15 @@ func (s *Store) Release(ctx context.Context, owner string, ids []string) error {
 	})
 }
 
+// forStop is the scope of a request that may end runs which wait. The user's row is
+// locked, as admissions lock it: in the default thread, whose runs they do not lock,
+// a message could else be put behind a run that has just ended.
+func forStop(user string) rlsScope { return rlsScope{user: user, lock: true} }
+
 // RequestStop marks a run to be stopped, or ends it if it waits. The audit
 // entry is written when that changes something.
 func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
-	err = s.write(ctx, "request_stop", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "request_stop", forStop(user), func(ctx context.Context, tx bun.IDB) error {
 		var live *chat.LiveRun
 		err := s.pipe.Exec(ctx, tx, stmt("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, id).
 			ScanRow(scanLive(func(r chat.LiveRun) { live = &r })))
@@ -173,7 +178,7 @@ func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.En
 // StopConversation asks the running replies of a conversation to stop, and ends
 // those that wait. It returns how many are running.
 func (s *Store) StopConversation(ctx context.Context, user, id string, at time.Time) (running int, err error) {
-	err = s.write(ctx, "stop_conversation", forUser(user), func(ctx context.Context, tx bun.IDB) error {
+	err = s.write(ctx, "stop_conversation", forStop(user), func(ctx context.Context, tx bun.IDB) error {
 		running, err = s.stopRuns(ctx, tx, user, ofThread("r", id), at)
 		return err
 	})

@@ -32,6 +32,18 @@ func (q *queue) ClaimEvents(_ context.Context, _ time.Duration, n int) ([]webhoo
 	return taken, nil
 }
 
+func (q *queue) claimed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.claims
+}
+
+func (q *queue) done() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.settled)
+}
+
 func (q *queue) SettleEvent(_ context.Context, d webhook.Delivery, _ time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,12 +102,12 @@ func TestWorker_Serve(t *testing.T) {
 		go func() { w.Serve(ctx); close(ended) }()
 		time.Sleep(2600 * time.Millisecond) // 100 events, 4 at once, 0.1 s each
 		synctest.Wait()
-		if len(q.settled) != 100 || receiver.peak != 4 {
-			t.Errorf("%d delivered, at most %d at once; want 100 and 4", len(q.settled), receiver.peak)
+		if q.done() != 100 || receiver.peak != 4 {
+			t.Errorf("%d delivered, at most %d at once; want 100 and 4", q.done(), receiver.peak)
 		}
-		before := q.claims
+		before := q.claimed()
 		time.Sleep(10 * time.Second)
-		if idle := q.claims - before; idle > 11 {
+		if idle := q.claimed() - before; idle > 11 {
 			t.Errorf("%d claims in 10 idle seconds", idle)
 		}
 		add(3)

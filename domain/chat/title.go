@@ -7,6 +7,23 @@ import (
 	"unicode/utf8"
 )
 
+// titleHead is how much of a long line is looked at, in bytes. A title is made
+// while the database waits.
+const titleHead = 4096
+
+// head returns the beginning of a line, behind white space.
+func head(line string) string {
+	line = strings.TrimLeftFunc(line, unicode.IsSpace)
+	if len(line) <= titleHead {
+		return line
+	}
+	end := titleHead
+	for !utf8.RuneStart(line[end]) {
+		end--
+	}
+	return line[:end]
+}
+
 // maxAutomaticTitle is the longest title that is made of a text, in code points.
 const maxAutomaticTitle = 60
 
@@ -16,7 +33,10 @@ const maxAutomaticTitle = 60
 func TitleFrom(content string) string {
 	first := ""
 	for line := range strings.Lines(content) {
-		folded := foldLine(line)
+		folded := foldLine(head(line))
+		if folded == "" && len(line) > titleHead {
+			folded = foldLine(line)
+		}
 		if first == "" {
 			first = folded
 		}
