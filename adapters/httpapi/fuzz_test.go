@@ -231,10 +231,10 @@ func (f *fuzzer) note(call fuzzCall, user string, status int, raw []byte) {
 }
 
 // idKey is where ids of a kind are kept: those that a user was told, and tokens of
-// shares, which are for everybody.
+// shares, which belong to no user.
 func idKey(user, kind string) string {
 	if kind == "token" {
-		user = "anybody"
+		user = ""
 	}
 	return user + " " + kind
 }
