@@ -150,10 +150,11 @@ func (q *turnQueue) next(most int) {
 // lead executes a group, for the first of its turns, and says in each what has
 // become of it.
 func (s *Store) lead(ctx context.Context, queue *turnQueue, group []*turn) {
-	others := slices.Clone(group[1:])
+	others, told := slices.Clone(group[1:]), false
 	defer func() {
 		queue.next(s.dialect.maxGroup)
 		for _, t := range others {
+			t.alone = t.alone || !told // a panic: the group is not stored
 			t.group <- nil
 		}
 	}()
@@ -177,6 +178,7 @@ func (s *Store) lead(ctx context.Context, queue *turnQueue, group []*turn) {
 			t.err = translate(ctx, err)
 		}
 	}
+	told = true
 }
 
 // executeGroup executes turns of different users in one transaction. What one of

@@ -27,6 +27,7 @@ type groups struct {
 	*sqlstore.Store
 	t       *testing.T
 	grouped atomic.Int64 // queries in transactions of several turns
+	broken  atomic.Bool  // the next query of a group panics
 	open    chan struct{}
 	release func()
 }
@@ -58,6 +59,9 @@ func eachGroups(t *testing.T, test func(t *testing.T, g *groups)) {
 func (g *groups) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context {
 	if sqlstore.StatementName(ctx) == "turns" {
 		g.grouped.Add(1)
+		if g.broken.CompareAndSwap(true, false) {
+			panic("a bug beside the decisions")
+		}
 	}
 	return ctx
 }
@@ -320,6 +324,43 @@ func TestGroup_Panic(t *testing.T) {
 			}
 		}
 		if panics.Load() != 1 {
+			t.Errorf("%d turns panicked", panics.Load())
+		}
+	})
+}
+
+// A panic beside the decisions ends the turn that leads the group, and no other: the
+// others are not told that they are stored before they are.
+func TestGroup_LeaderPanics(t *testing.T) {
+	eachGroups(t, func(t *testing.T, g *groups) {
+		users := []string{"ann", "bob", "cid", "dot", "eve", "fay"}
+		g.users(users...)
+		var panics atomic.Int64
+		var calls []func() error
+		for _, user := range users {
+			calls = append(calls, func() (err error) {
+				defer func() {
+					if recover() != nil {
+						panics.Add(1)
+						err = errHeld
+					}
+				}()
+				_, err = g.admit(t.Context(), user, "second")
+				return err
+			})
+		}
+		g.broken.Store(true)
+		for i, err := range g.together(calls...) {
+			list, _, listErr := g.Messages(t.Context(), users[i], "c", ports.Page{Limit: 10})
+			want := 3
+			if errors.Is(err, errHeld) {
+				want, err = 2, nil
+			}
+			if err != nil || listErr != nil || len(list) != want {
+				t.Errorf("%s: %v; %d messages, %v, want %d", users[i], err, len(list), listErr, want)
+			}
+		}
+		if panics.Load() > 1 {
 			t.Errorf("%d turns panicked", panics.Load())
 		}
 	})
