@@ -121,7 +121,8 @@ func (g *groups) hold() {
 	for i := range holders {
 		group.Go(func() {
 			defer func() {
-				if r := recover(); r != nil && r != errBroken { // it led the group that a test breaks
+				r := recover()
+				if err, ok := r.(error); r != nil && (!ok || !errors.Is(err, errBroken)) { // unless it led the group that a test breaks
 					panic(r)
 				}
 			}()
