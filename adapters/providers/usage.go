@@ -37,7 +37,7 @@ func (r *Router) completeUsage(answer *ports.Answer, a *attempt, err error) {
 // to work on it, and therefore charges nothing.
 func notCharged(err error) bool {
 	switch upstream.ReasonOf(err) {
-	case upstream.Unreachable, upstream.RateLimited, upstream.QuotaExhausted, upstream.Overloaded, upstream.ServerError,
+	case upstream.Unreachable, upstream.DNSFailed, upstream.TLSFailed, upstream.RateLimited, upstream.QuotaExhausted, upstream.Overloaded, upstream.ServerError,
 		upstream.KeyRefused, upstream.UnknownModel, upstream.BadRequest, upstream.TooLong, upstream.FileRefused, upstream.NotAStream:
 		return true
 	}

@@ -21,6 +21,8 @@ const (
 	BreakerOpen Reason = "breaker_open" // the provider has failed too often lately
 	Saturated   Reason = "saturated"    // AI_MAX_CONCURRENCY requests are running
 	Unreachable Reason = "unreachable"  // no connection
+	DNSFailed   Reason = "dns_failed"   // the host name of the base URL cannot be resolved
+	TLSFailed   Reason = "tls_failed"   // its certificate has expired, is not trusted or is another host's
 
 	FilesUnavailable Reason = "files_unavailable" // the files of the prompt cannot be read now
 
@@ -75,6 +77,8 @@ var traitsOf = map[Reason]traits{
 	FilesUnavailable: {unavailable: true},
 
 	Unreachable:    {unavailable: true, retry: true, failover: true, counts: true},
+	DNSFailed:      {unavailable: true, retry: true, failover: true, counts: true},
+	TLSFailed:      {unavailable: true, failover: true, counts: true},
 	RateLimited:    {unavailable: true, retry: true, failover: true, counts: true},
 	QuotaExhausted: {unavailable: true, failover: true, counts: true},
 	Overloaded:     {unavailable: true, retry: true, failover: true, counts: true},

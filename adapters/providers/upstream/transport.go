@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -272,11 +273,26 @@ func Broken(ctx context.Context, err error) error {
 	case errors.Is(err, errTooLong):
 		return Fail(LineTooLong, errTooLong)
 	case !reached:
-		return Fail(Unreachable, withoutURL(err))
+		return Fail(notReached(err), withoutURL(err))
 	case errors.As(err, &read), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return Fail(Lost, withoutURL(err))
 	}
 	return Fail(NotAStream, fmt.Errorf("%T", err))
+}
+
+// notReached returns the reason of an error before there was a connection.
+func notReached(err error) Reason {
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &name):
+		return DNSFailed
+	case errors.As(err, &certificate), errors.As(err, &alert), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return TLSFailed
+	}
+	return Unreachable
 }
 
 // withoutURL drops the URL from a transport's error: a base URL may hold a secret.

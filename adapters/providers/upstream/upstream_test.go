@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,5 +170,61 @@ func TestEveryReasonHasItsTraits(t *testing.T) {
 		if r.Retry() && !r.Failover() {
 			t.Errorf("%s: what is worth a second try is worth another provider", r)
 		}
+	}
+}
+
+// TestBroken_NamesWhyThereIsNoConnection: a name that is not resolved and a
+// certificate that is not valid are told apart from a server that does not listen.
+func TestBroken_NamesWhyThereIsNoConnection(t *testing.T) {
+	quiet := log.New(io.Discard, "", 0)
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = quiet
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	plain := httptest.NewUnstartedServer(http.NotFoundHandler())
+	plain.Config.ErrorLog = quiet
+	plain.Start()
+	defer plain.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	noNames := func(next http.RoundTripper) http.RoundTripper {
+		t := next.(*http.Transport).Clone()
+		t.DialContext = (&net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("no name server")
+		}}}).DialContext
+		return t
+	}
+	for name, c := range map[string]struct {
+		url  string
+		wrap func(http.RoundTripper) http.RoundTripper
+		want Reason
+	}{
+		"NoSuchName":           {url: "https://provider.test/v1", wrap: noNames, want: DNSFailed},
+		"UntrustedCertificate": {url: untrusted.URL + "/v1", want: TLSFailed},
+		"NoTLSAtAll":           {url: strings.Replace(plain.URL, "http:", "https:", 1) + "/v1", want: TLSFailed},
+		"NotListening":         {url: closed.URL + "/v1", want: Unreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := NewEndpoint("openai", c.url, Client{Wrap: c.wrap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			ctx, watchdog := e.Watch(t.Context())
+			defer watchdog.Stop()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := e.HTTP.Do(req)
+			if err == nil {
+				resp.Body.Close()
+				t.Fatalf("an answer: %s", resp.Status)
+			}
+			broken := Broken(ctx, err)
+			if ReasonOf(broken) != c.want || !fault.Is(broken, fault.AIUnavailable) || strings.Contains(broken.Error(), "/v1") {
+				t.Errorf("%s, want %s: %v", ReasonOf(broken), c.want, broken)
+			}
+		})
 	}
 }
