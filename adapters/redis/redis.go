@@ -28,6 +28,8 @@ const (
 	callTimeout = 500 * time.Millisecond
 	// maxIdleConns is how many connections stay open after a burst.
 	maxIdleConns = 4
+	// probeExpiry is how long the key that Ping writes is kept.
+	probeExpiry = time.Minute
 )
 
 // Options of Open. The zero value is right for one deployment on its own Redis.
@@ -118,12 +120,14 @@ func dial(rawURL string, timeout time.Duration) (redis.UniversalClient, error) {
 	return redis.NewClient(o), nil
 }
 
-// Ping returns nil when Redis answers, within a quarter of a second.
+// Ping returns nil when Redis accepts a write, within a quarter of a second: one whose
+// memory is full, or that is a replica, answers but refuses all that limits and live
+// replies need.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout/2)
 	defer cancel()
-	if err := c.rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("ping Redis: %w", err)
+	if err := c.rdb.Set(ctx, c.opt.Prefix+"probe", 1, probeExpiry).Err(); err != nil {
+		return fmt.Errorf("write to Redis: %w", err)
 	}
 	return nil
 }

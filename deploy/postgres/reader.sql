@@ -21,6 +21,7 @@ GRANT SELECT (user_id, id, conversation_id, kind, state, attempt, background, pr
   created_at, started_at, ended_at, lease_until) ON chat_runs TO parley_reader;
 GRANT SELECT (user_id, action, resource, status, created_at, updated_at) ON audit_logs TO parley_reader;
 -- For parley admin sql, which can run as this role (ADMIN_DATABASE_URL).
+GRANT SELECT (user_id, day, tokens, cost_micros, replies) ON chat_usage TO parley_reader;
 GRANT SELECT (n, queued_at) ON audit_unsealed TO parley_reader;
 GRANT USAGE ON SCHEMA atlas_schema_revisions TO parley_reader;
 GRANT SELECT ON atlas_schema_revisions.atlas_schema_revisions TO parley_reader;

@@ -52,8 +52,8 @@ func Get(ctx context.Context, url, path string, w io.Writer) error {
 var redisFacts = []string{"redis_version", "uptime_in_seconds", "connected_clients", "used_memory_human", "maxmemory_human",
 	"maxmemory_policy", "evicted_keys", "rejected_connections", "loading", "role", "instantaneous_ops_per_sec"}
 
-// CheckRedis pings Redis five times and writes how long each took, and what Redis
-// says of itself.
+// CheckRedis pings Redis five times and writes how long each took, whether Redis
+// accepts a write, and what it says of itself.
 func CheckRedis(ctx context.Context, url string, w io.Writer) error {
 	if url == "" {
 		return errors.New("REDIS_URL is not set: limits and live replies are kept in process")
@@ -73,6 +73,11 @@ func CheckRedis(ctx context.Context, url string, w io.Writer) error {
 		}
 		fmt.Fprintf(w, "ping answered after %s\n", time.Since(begun).Round(10*time.Microsecond))
 	}
+	var refused error
+	if err := client.Set(ctx, "parley:admin-probe", 1, time.Second).Err(); err != nil {
+		fmt.Fprintf(w, "a write was refused: %v\n", err)
+		refused = errors.New("no writes are accepted by Redis")
+	}
 	info, err := client.Info(ctx).Result()
 	if err != nil {
 		return err
@@ -85,5 +90,5 @@ func CheckRedis(ctx context.Context, url string, w io.Writer) error {
 			}
 		}
 	}
-	return nil
+	return refused
 }
