@@ -98,7 +98,11 @@ dashboards-check: build ## Run every panel's queries and every alert against a r
 .PHONY: incidents
 incidents: build ## Inject incidents (all, or RUN=regexp) and check alerts, pages and the first steps of runbooks; needs root
 	go vet -tags e2e ./platform/testing/incidents
-	RUN='$(RUN)' go test -tags e2e -count=1 -v -timeout 60m -run '^TestIncidents$$' ./platform/testing/incidents
+	RUN='$(RUN)' go test -tags e2e -count=1 -v -timeout 90m -run '^TestIncidents$$' ./platform/testing/incidents
+
+.PHONY: healthy-hour
+healthy-hour: ## Let an hour of ordinary load pass in a minute, with a deploy of both instances, and check that no alert comes; needs root
+	$(MAKE) incidents RUN='^healthy-hour-with-deploy$$$$'
 
 .PHONY: incidents-mutate
 incidents-mutate: build ## Break rules, routes and runbooks, one at a time, and check that the incidents fail; needs root

@@ -93,18 +93,20 @@ func pages() []Rule {
 		},
 		{
 			Alert: "ChatAllCallersRefused", For: "2m", Labels: page, Board: "parley-product",
-			Expr: `sum by (job) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m]))` + "\n" +
-				`/ sum by (job) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+"}[5m]))` + "\n> 0.98\n" +
-				`and sum by (job) (increase(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m])) > 20` + "\n" + ofParley,
-			Summary:     "{{ $value | humanizePercentage }} of requests are refused because of their token ({{ $labels.job }})",
-			Description: "Practically nobody is recognised: the secret or the keys that sign tokens have changed on one side only.",
+			// By instance: one with another secret refuses its share of the requests.
+			Expr: `sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m]))` + "\n" +
+				`/ sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+"}[5m]))` + "\n> 0.98\n" +
+				`and sum by (job, instance) (increase(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m])) > 20` + "\n" + ofParley,
+			Summary:     "{{ $labels.instance }} refuses {{ $value | humanizePercentage }} of requests because of their token ({{ $labels.job }})",
+			Description: "It recognises practically nobody: the secret or the keys that sign tokens have changed on one side only.",
 		},
 		{
 			Alert: "ChatSpendRunaway", For: "15m", Labels: page, Board: "parley-usage",
+			// In the first week there is nothing to compare with but the day before.
 			Expr: "sum by (job) (rate(chat_cost_usd_total[1h])) * 3600\n" +
-				"> 10 * (sum by (job) (rate(chat_cost_usd_total[1h] offset 1w)) * 3600)\n" +
+				"> 10 * (sum by (job) (rate(chat_cost_usd_total[1h] offset 1w)) or avg_over_time((sum by (job) (rate(chat_cost_usd_total[1h])))[1d:30m] offset 1h)) * 3600\n" +
 				"and sum by (job) (rate(chat_cost_usd_total[1h])) * 3600 > " + minSpendPerHour,
-			Summary:     "Cost of {{ $value | printf \"%.2f\" }} USD an hour, more than ten times last week's ({{ $labels.job }})",
+			Summary:     "Cost of {{ $value | printf \"%.2f\" }} USD an hour, more than ten times what it was ({{ $labels.job }})",
 			Description: "A leaked credential, a loop in a client, or a change of model. The cost grows until it is stopped.",
 		},
 		{
@@ -135,9 +137,21 @@ func tickets() []Rule {
 			Description: "Other instances take its load; the redundancy is reduced.",
 		},
 		{
+			Alert: "ChatInstanceNotReady", For: "3m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        `min by (job, instance, dependency) (chat_dependency_up{dependency=~"database|sessions"}) == 0`,
+			Summary:     "{{ $labels.instance }} does not reach the {{ $labels.dependency }}; up is {{ $value }} ({{ $labels.job }})",
+			Description: "The proxy sends it no requests. Other instances take its load; the redundancy is reduced.",
+		},
+		{
+			Alert: "ChatInstanceRestarting", Labels: ticket, Board: "parley-runtime",
+			Expr:        "max by (job, instance) (changes(process_start_time_seconds[1h])) > 3\n" + ofParley,
+			Summary:     "{{ $labels.instance }} has started {{ $value }} times in an hour ({{ $labels.job }})",
+			Description: "It crashes or is killed again and again. Its replies are taken over each time, and users see them late or interrupted.",
+		},
+		{
 			Alert: "ChatRedisDown", For: "5m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        `min by (job, dependency) (chat_dependency_up{dependency="redis"}) == 0`,
-			Summary:     "An instance does not reach {{ $labels.dependency }}; up is {{ $value }} ({{ $labels.job }})",
+			Summary:     "An instance cannot use {{ $labels.dependency }}; up is {{ $value }} ({{ $labels.job }})",
 			Description: "Limits are per instance, and followers on other instances read the database, which is slower.",
 		},
 		{
@@ -222,6 +236,30 @@ func tickets() []Rule {
 				"and sum by (job, instance) (rate(go_sql_wait_duration_seconds_total[5m])) > 0\n" + ofParley,
 			Summary:     "{{ $value | humanizePercentage }} of the database connections of {{ $labels.instance }} are in use, and requests wait ({{ $labels.job }})",
 			Description: "Requests that need the database get slower, and will time out.",
+		},
+		{
+			Alert: "ChatStatementsFailing", For: "2m", Labels: ticket, Board: "parley-dependencies",
+			// Not those that fail in ordinary operation, nor those of other alerts: a row
+			// that exists already, a request that was cancelled, a pool that is in use.
+			Expr: `sum by (job, error_type) (rate(db_client_operation_duration_seconds_count{error_type!~"|23505|40001|canceled|pool_exhausted"}[5m]))` + "\n" +
+				`/ on (job) group_left () sum by (job) (rate(db_client_operation_duration_seconds_count[5m]))` + "\n> 0.01\n" +
+				`and sum by (job, error_type) (increase(db_client_operation_duration_seconds_count{error_type!~"|23505|40001|canceled|pool_exhausted"}[5m])) > 10` + "\n" + ofParley,
+			Summary:     "{{ $value | humanizePercentage }} of statements of the database fail with {{ $labels.error_type }} ({{ $labels.job }})",
+			Description: "The code is an SQLSTATE, or timeout or connect. Requests fail or are slow, or are tried again.",
+		},
+		{
+			Alert: "ChatDescriptorsNearLimit", For: "5m", Labels: ticket, Board: "parley-runtime",
+			Expr:        "max by (job, instance) (process_open_fds / process_max_fds) > 0.8\n" + ofParley,
+			Summary:     "{{ $labels.instance }} has {{ $value | humanizePercentage }} of its file descriptors open ({{ $labels.job }})",
+			Description: "At the limit it accepts no connections and reaches neither the database nor a provider.",
+		},
+		{
+			Alert: "ChatBudgetsExhausted", For: "5m", Labels: ticket, Board: "parley-product",
+			Expr: `sum by (job) (rate(chat_turns_total{outcome="quota"}[5m]))` + "\n" +
+				`/ (sum by (job) (rate(chat_turns_total{outcome!="rate_limited"}[5m])) > 0)` + "\n> 0.2\n" +
+				`and sum by (job) (increase(chat_turns_total{outcome="quota"}[5m])) > 20`,
+			Summary:     "{{ $value | humanizePercentage }} of messages are refused because a budget is used up ({{ $labels.job }})",
+			Description: "Many users have used up their budget, or a budget was set too low by mistake. They get no reply until the day or month ends.",
 		},
 		{
 			Alert: "ChatStreamAbortsHigh", For: "15m", Labels: ticket, Board: "parley-runtime",

@@ -112,7 +112,10 @@ var mayBeEmpty = map[string]string{
 var neverTrue = map[string]string{
 	"ChatProviderFrozen":        "10 s without output are needed, and a request times out after 4 s here; make incidents has it",
 	"ChatQueueStuck":            "an instance takes a queued reply over within seconds",
-	"ChatSpendRunaway":          "the run is not a week old",
+	"ChatSpendRunaway":          "the scripted replies cost less than 20 USD an hour; make incidents has dear ones",
+	"ChatBudgetsExhausted":      "one message of many is refused for a budget; make incidents has it",
+	"ChatInstanceRestarting":    "four starts of one instance are needed; make incidents has it",
+	"ChatDescriptorsNearLimit":  "the limit of open files would have to be lowered; make incidents does that",
 	"ChatSpendWithoutLimiter":   "the scripted replies cost less than 20 USD an hour",
 	"ChatWebhooksLate":          "no event waits for 15 minutes",
 	"ChatStreamAbortsHigh":      "one slow reader of many turns",

@@ -24,13 +24,18 @@ type incident struct {
 	inject func(w *world) (heal func())
 	// noticed: requests of users fail or are slow.
 	noticed bool
-	// first are the alerts one of which must be the first notification.
+	// history is how much healthy history its alert compares with, in the time of the
+	// rules; 0: none, or half an hour if users notice it.
+	history time.Duration
+	// first are the alerts one of which must be the first notification. None: nothing is
+	// wrong, and an hour must pass without a notification.
 	first []string
 	// pages are the alerts that may page; others must not.
 	pages []string
 	// runbook is the alert whose runbook is followed; "": the first one.
 	runbook string
-	// cause are strings that the first step of the runbook must all print.
+	// cause are strings that the first step of the runbook must all print; "{two}"
+	// stands for the second instance.
 	cause []string
 	// env is added to the environment of that step.
 	env func(w *world) []string
@@ -59,7 +64,11 @@ func TestIncidents(t *testing.T) {
 		t.Run(in.name, func(t *testing.T) {
 			w.t = t
 			defer func() { w.t = w.T.(*testing.T) }()
-			score, problems := w.judge(in, detectWithin)
+			judge := w.judge
+			if len(in.first) == 0 {
+				judge = w.judgeHealthy
+			}
+			score, problems := judge(in, detectWithin)
 			for _, p := range problems {
 				t.Error(p)
 			}
@@ -74,17 +83,34 @@ func TestIncidents(t *testing.T) {
 	}
 }
 
-// history is how much healthy history an incident needs that users notice: half an hour
-// of the rules. With less, a few failures would be a large share of it, and the rules
-// on service levels would come before those on causes.
-const history = 30 * time.Minute / Factor
+// healthyHistory is how much healthy history an incident needs that users notice. With
+// less, a few failures would be a large share of it, and the rules on service levels
+// would come before those on causes.
+const healthyHistory = 30 * time.Minute
+
+// needs returns how long Prometheus must have recorded before an incident.
+func (in incident) needs() time.Duration {
+	if in.noticed {
+		return max(in.history, healthyHistory) / Factor
+	}
+	return in.history / Factor
+}
+
+// slowMachine are tickets that a busy machine raises by itself, rightly: reads take more
+// than 25 ms there. They are no part of an incident, except of one that expects them.
+var slowMachine = []string{"ChatReadsSlow", "ChatReadsBudgetBurn"}
+
+// ofMachine reports whether an alert says no more than that the machine is busy.
+func (in incident) ofMachine(alert string) bool {
+	return slices.Contains(slowMachine, alert) && !slices.Contains(in.first, alert)
+}
 
 // await waits until nothing fires and Prometheus has the history that an incident needs.
 func (w *world) await(in incident) {
 	var last []string
 	deadline := time.Now().Add(settleWithin)
-	for quiet := time.Now(); time.Since(quiet) < 4*time.Second || in.noticed && time.Since(w.begun) < history; time.Sleep(100 * time.Millisecond) {
-		if last = w.firing(); len(last) > 0 {
+	for quiet := time.Now(); time.Since(quiet) < 4*time.Second || time.Since(w.begun) < in.needs(); time.Sleep(100 * time.Millisecond) {
+		if last = slices.DeleteFunc(w.firing(), in.ofMachine); len(last) > 0 {
 			quiet = time.Now()
 		}
 		if time.Now().After(deadline) {
@@ -103,7 +129,7 @@ func (w *world) settle() {
 	if w.scraped { // and is gone, which ChatAbsent would tell for a day
 		time.Sleep(4 * time.Second)
 	}
-	if w.scraped || len(errors) > 0 || len(w.firing()) > 0 {
+	if w.scraped || w.restarted || len(errors) > 0 || len(w.firing()) > 0 {
 		w.forget()
 	}
 }
@@ -117,7 +143,8 @@ func (w *world) judge(in incident, detectWithin time.Duration) (score Score, pro
 	defer heal()
 	var first notification
 	for first.alert == "" {
-		if got := w.received.since(begun); len(got) > 0 {
+		got := slices.DeleteFunc(w.received.since(begun), func(n notification) bool { return in.ofMachine(n.alert) })
+		if len(got) > 0 {
 			first = got[0]
 		} else if time.Since(begun) > detectWithin {
 			report("no alert within %v; firing: %v", detectWithin, w.firing())
@@ -173,6 +200,20 @@ func (w *world) judge(in incident, detectWithin time.Duration) (score Score, pro
 	return score, problems
 }
 
+// judgeHealthy lets an hour pass in which something happens that is no incident, and
+// returns the alerts that come nevertheless.
+func (w *world) judgeHealthy(in incident, _ time.Duration) (score Score, problems []string) {
+	begun := time.Now()
+	in.inject(w)()
+	time.Sleep(time.Until(begun.Add(time.Hour / Factor)))
+	for _, n := range w.received.since(begun) {
+		if !in.ofMachine(n.alert) {
+			problems = append(problems, fmt.Sprintf("%s comes to %s, and nothing is wrong", n.alert, n.receiver))
+		}
+	}
+	return Score{Incident: in.name, Pages: "none"}, problems
+}
+
 // follow runs the first step of a runbook until it shows the cause. What it reads may
 // be a moment behind the alert.
 func (w *world) follow(runbook string, in incident) (step Step, output string, err error) {
@@ -185,7 +226,7 @@ func (w *world) follow(runbook string, in incident) (step Step, output string, e
 			env = in.env(w)
 		}
 		output = w.run(step, env...)
-		if !slices.ContainsFunc(in.cause, func(s string) bool { return !strings.Contains(output, s) }) {
+		if !slices.ContainsFunc(in.cause, func(s string) bool { return !strings.Contains(output, strings.ReplaceAll(s, "{two}", w.Two.Admin)) }) {
 			return step, output, nil
 		}
 		if time.Now().After(deadline) {

@@ -8,7 +8,7 @@ import (
 // Score is the result of one incident.
 type Score struct {
 	Incident string
-	Alert    string // that came first
+	Alert    string // that came first; "": none came, rightly
 	Seconds  int    // until it came, multiplied by Factor
 	Pages    string // that came, separated by commas
 	Step     string // first step of the runbook, shortened
@@ -39,6 +39,10 @@ func WriteScores(document string, order []string, scores []Score) (string, error
 		found := "no"
 		if s.Found {
 			found = "yes"
+		}
+		if s.Alert == "" {
+			rows[s.Incident] = fmt.Sprintf("| %s | none | – | %s | – | – |", s.Incident, s.Pages)
+			continue
 		}
 		rows[s.Incident] = fmt.Sprintf("| %s | %s | %d | %s | %s | %s |", s.Incident, s.Alert, s.Seconds, s.Pages, code(s.Step), found)
 	}

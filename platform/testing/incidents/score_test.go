@@ -15,6 +15,10 @@ func TestWriteScores_ReplacesWhatRan(t *testing.T) {
 	if len(rows) != 9 || rows[4] != "| one | ChatX | 60 | none | `a \\| b` | yes |" || rows[5] != "| two | kept |" || rows[0] != "before" || rows[7] != "after" {
 		t.Errorf("%q", rows)
 	}
+	healthy, err := WriteScores(got, []string{"one"}, []Score{{Incident: "one", Pages: "none"}})
+	if err != nil || !strings.Contains(healthy, "\n| one | none | – | none | – | – |\n") {
+		t.Errorf("%v\n%s", err, healthy)
+	}
 	if again, err := WriteScores(got, []string{"one", "two", "three"}, nil); err != nil || again != got {
 		t.Errorf("a second time, it changes: %v\n%s", err, again)
 	}

@@ -5,14 +5,21 @@ package incidents
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"parley/adapters/providers/stub"
+	"parley/platform/testing/testenv"
 	"parley/platform/testing/testworld"
 )
 
@@ -20,6 +27,16 @@ import (
 // which the history stays healthy. Each alert is named by the rules of
 // dashboards/alerts.
 var incidents = []incident{
+	{
+		// Nothing is wrong: an hour of ordinary load, with a deploy of both instances.
+		name: "healthy-hour-with-deploy",
+		inject: func(w *world) func() {
+			time.Sleep(time.Hour / Factor / 3)
+			w.restart(w.One, w.One.Env...)
+			w.restart(w.Two, w.Two.Env...)
+			return func() {}
+		},
+	},
 	{
 		name:   "one-provider-down",
 		inject: providers(refuse(http.StatusInternalServerError, "server_error"), well),
@@ -31,6 +48,24 @@ var incidents = []incident{
 		inject: providers(refuse(http.StatusUnauthorized, "invalid_api_key"), well),
 		first:  []string{"ChatProviderKeyRefused"}, pages: []string{"ChatProviderKeyRefused"},
 		cause: []string{"openai", "} 1"},
+	},
+	{
+		name:   "provider-name-unknown",
+		inject: withSettings("OPENAI_BASE_URL=https://provider.invalid/v1"),
+		first:  []string{"ChatProviderDegraded"},
+		cause:  []string{"openai", "dns_failed"},
+	},
+	{
+		name: "provider-certificate-invalid",
+		inject: func(w *world) func() {
+			s := httptest.NewUnstartedServer(http.NotFoundHandler())
+			s.Config.ErrorLog = log.New(io.Discard, "", 0)
+			s.StartTLS()
+			heal := withSettings("OPENAI_BASE_URL=" + s.URL + "/v1")(w)
+			return func() { heal(); s.Close() }
+		},
+		first: []string{"ChatProviderDegraded"},
+		cause: []string{"openai", "tls_failed"},
 	},
 	{
 		name: "provider-limit-near",
@@ -85,6 +120,15 @@ var incidents = []incident{
 		},
 		first: []string{"ChatRedisDown"},
 		cause: []string{"ping failed", "timeout"},
+	},
+	{
+		name: "redis-memory-full",
+		inject: func(w *world) func() {
+			w.redis("CONFIG", "SET", "maxmemory", "1")
+			return func() { w.redis("CONFIG", "SET", "maxmemory", "0") }
+		},
+		first: []string{"ChatRedisDown"},
+		cause: []string{"a write was refused: OOM"},
 	},
 	{
 		name: "migration-pending",
@@ -174,6 +218,82 @@ var incidents = []incident{
 		cause: []string{"parley"},
 	},
 	{
+		name: "instance-crashes-again-and-again",
+		inject: func(w *world) func() {
+			for range 5 {
+				w.Kill(w.Two)
+				w.StartInstance(w.Two)
+				time.Sleep(2 * time.Second) // for a scrape
+			}
+			w.restarted = true
+			return func() {}
+		},
+		first: []string{"ChatInstanceRestarting"},
+		cause: []string{"{two}"},
+	},
+	{
+		name: "descriptors-near-limit",
+		inject: func(w *world) func() {
+			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Two.Cmd.Process.Pid))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.limitDescriptors(w.Two, len(open)*10/9)
+			return func() { w.limitDescriptors(w.Two, 1024) }
+		},
+		first: []string{"ChatDescriptorsNearLimit"},
+		cause: []string{"{two}"},
+	},
+	{
+		name: "slow-readers",
+		inject: func(w *world) func() {
+			return w.crowd(30, func(u *testworld.User) {
+				leave := w.readSlowly(u)
+				time.Sleep(20 * time.Second) // longer than a write may take
+				leave()
+			})
+		},
+		first: []string{"ChatStreamAbortsHigh"},
+		cause: []string{"write_timeout"},
+	},
+	{
+		name: "alerts-not-delivered",
+		inject: func(w *world) func() {
+			w.received.refuse.Store(true)
+			return func() { w.received.refuse.Store(false) }
+		},
+		first: []string{"ChatNotificationsFailing"},
+		cause: []string{`"integration":"webhook"`},
+	},
+	{
+		name: "deadlocks",
+		inject: func(w *world) func() {
+			w.psql("-c", "CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF random() < 0.1 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$",
+				"-c", "CREATE TRIGGER deadlock BEFORE INSERT ON chat_runs FOR EACH ROW EXECUTE FUNCTION deadlock()")
+			return func() { w.psql("-c", "DROP TRIGGER deadlock ON chat_runs", "-c", "DROP FUNCTION deadlock") }
+		},
+		first: []string{"ChatStatementsFailing"},
+		cause: []string{"40P01"},
+	},
+	{
+		name:   "budgets-exhausted",
+		inject: withSettings("BUDGET_TOKENS_DAY=1"),
+		first:  []string{"ChatBudgetsExhausted"},
+		cause:  []string{"user-"},
+	},
+	{
+		name: "cost-runs-away", history: 3 * time.Hour,
+		inject: func(w *world) func() {
+			leaked := w.User("leaked")
+			return w.crowd(2, func(*testworld.User) {
+				leaked.Send(w.proxy, "!dear", "provider", "openai", "model", defaultModel)
+				time.Sleep(100 * time.Millisecond)
+			})
+		},
+		first: []string{"ChatSpendRunaway"}, pages: []string{"ChatSpendRunaway"},
+		cause: []string{"leaked"},
+	},
+	{
 		name: "memory-near-limit",
 		inject: func(w *world) func() {
 			w.restart(w.Two, "INSTANCE=parley-2", "GOMEMLIMIT=20MiB")
@@ -223,6 +343,40 @@ var incidents = []incident{
 		},
 		first: []string{"ChatClockSkew"},
 		cause: []string{"} -95"},
+	},
+	{
+		// Packets between one instance and the database are lost.
+		name: "one-instance-cut-off", noticed: true,
+		inject: func(w *world) func() {
+			relay := testworld.StartRelay(w.t, w.Postgres.Addr())
+			w.restart(w.Two, "INSTANCE=parley-2", "DATABASE_URL="+strings.Replace(w.appURL(), w.Postgres.Addr(), relay.Addr, 1))
+			relay.Drop(true)
+			return func() { relay.Drop(false); w.restart(w.Two, "INSTANCE=parley-2") }
+		},
+		first: []string{"ChatInstanceNotReady"},
+		cause: []string{"{two}", "database"},
+	},
+	{
+		name: "one-instance-has-another-secret", noticed: true,
+		inject: func(w *world) func() {
+			w.restart(w.Two, "INSTANCE=parley-2", "AUTH_SECRET=another-secret-0123456789abcdef0123456789")
+			return func() { w.restart(w.Two, "INSTANCE=parley-2") }
+		},
+		first: []string{"ChatAllCallersRefused"}, pages: []string{"ChatAllCallersRefused"},
+		cause: []string{"{two}", "401"},
+	},
+	{
+		name: "provider-cuts-replies", noticed: true,
+		inject: func(w *world) func() {
+			w.setProviders(func(c stub.Call) stub.Reply {
+				r := well(c)
+				r.Text, r.Cut, r.After = "a reply that breaks off", stub.Reset, 2
+				return r
+			}, well)
+			return w.heal
+		},
+		first: []string{"ChatTurnErrorBudgetBurn", "ChatProviderDegraded"}, pages: []string{"ChatTurnErrorBudgetBurn"},
+		cause: []string{"openai", "connection_lost"},
 	},
 	{
 		name: "index-dropped", noticed: true,
@@ -390,6 +544,56 @@ func providers(openai, anthropic stub.Script) func(w *world) func() {
 		w.setProviders(openai, anthropic)
 		return w.heal
 	}
+}
+
+// withSettings restarts both instances with settings, as a deploy does.
+func withSettings(env ...string) func(w *world) func() {
+	return func(w *world) func() {
+		one, two := w.One.Env, w.Two.Env
+		w.restart(w.One, slices.Concat(one, env)...)
+		w.restart(w.Two, slices.Concat(two, env)...)
+		return func() {
+			w.restart(w.One, one...)
+			w.restart(w.Two, two...)
+		}
+	}
+}
+
+// redis sends a command to Redis.
+func (w *world) redis(command ...string) {
+	w.t.Helper()
+	args := append([]string{"-u", w.Redis.URL()}, command...)
+	if out, err := exec.Command(testenv.Binary(w.t, "redis-cli"), args...).CombinedOutput(); err != nil {
+		w.t.Fatalf("redis-cli %v: %v\n%s", command, err, out)
+	}
+}
+
+// limitDescriptors sets the limit of open files of a running instance.
+func (w *world) limitDescriptors(i *testworld.Instance, limit int) {
+	w.t.Helper()
+	out, err := exec.Command("prlimit", "--pid", fmt.Sprint(i.Cmd.Process.Pid), fmt.Sprintf("--nofile=%d:", limit)).CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("prlimit: %v\n%s", err, out)
+	}
+}
+
+// readSlowly requests more from the first instance than the buffers between hold, and
+// reads nothing of it.
+func (w *world) readSlowly(u *testworld.User) (leave func()) {
+	// Small segments: the sender's buffer grows with them.
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+		})
+	}}
+	conn, err := dialer.Dial("tcp", w.One.Addr)
+	if err != nil {
+		return func() {}
+	}
+	const body = `{"content":"!flood"}`
+	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", u.Token, len(body), body)
+	return func() { conn.Close() }
 }
 
 func refuse(status int, kind string) stub.Script { return stub.Always(stub.Refuse(status, kind)) }

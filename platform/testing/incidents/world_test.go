@@ -48,6 +48,7 @@ type world struct {
 	bin          string // directory of the commands that runbooks use
 	blobs        string // directory of files
 	scraped      bool   // the job "alone" has been there since the last forget
+	restarted    bool   // an instance was restarted on purpose since the last forget
 	alone        *testworld.Instance
 	small        string // file system of the tablespace
 	received     *receiver
@@ -174,6 +175,7 @@ func (w *world) restart(i *testworld.Instance, env ...string) {
 	i.Cmd.Wait()
 	i.Env = env
 	w.StartInstance(i)
+	w.restarted = true
 }
 
 // startWebhooks starts the receiver of webhooks and returns its URL.
@@ -206,6 +208,12 @@ func well(c stub.Call) stub.Reply {
 	}
 	if strings.HasPrefix(c.Last(), "!large") {
 		r.Chunks = slices.Repeat([]string{strings.Repeat("large ", 3000)}, 12)
+	}
+	if strings.HasPrefix(c.Last(), "!flood") {
+		r.Chunks = slices.Repeat([]string{strings.Repeat("flood ", 1300)}, 48)
+	}
+	if strings.HasPrefix(c.Last(), "!dear") {
+		r.Text, r.Usage = "a dear reply", []any{map[string]any{"prompt_tokens": 1000, "completion_tokens": 1_000_000}}
 	}
 	r.Header = headroom(c, 0.7)
 	return r
@@ -477,14 +485,15 @@ func (w *world) forget() {
 	if resp.StatusCode != http.StatusNoContent {
 		w.t.Fatalf("delete series: %s", resp.Status)
 	}
-	w.begun, w.scraped = time.Now(), false
+	w.begun, w.scraped, w.restarted = time.Now(), false, false
 }
 
 // receiver is the pager and the ticket system.
 type receiver struct {
-	url string
-	mu  sync.Mutex
-	got []notification
+	url    string
+	refuse atomic.Bool // the dead man's switch refuses the watchdog
+	mu     sync.Mutex
+	got    []notification
 }
 
 // notification is an alert that began to fire and reached a receiver.
@@ -508,7 +517,11 @@ func newReceiver(t *testing.T) *receiver {
 	return r
 }
 
-func (r *receiver) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
+func (r *receiver) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	if r.refuse.Load() && req.URL.Path == "/deadman" {
+		http.Error(rw, "expired token", http.StatusForbidden)
+		return
+	}
 	var body struct {
 		Alerts []struct {
 			Status              string
