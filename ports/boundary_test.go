@@ -50,6 +50,7 @@ var rules = []rule{
 	{pkg: "adapters/memory", ours: []string{"domain", "ports"}},
 	{pkg: "adapters/observe", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "github.com/uptrace/bun", "github.com/getsentry/sentry-go"}},
+	{pkg: "adapters/prisma", ours: []string{"domain", "ports"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "adapters/providers", ours: []string{"domain", "ports", "adapters/providers"},
 		vendors: []string{"github.com/sony/gobreaker/v2", "github.com/pkoukk/tiktoken-go-loader", "golang.org/x/sync/semaphore"}},
 	{pkg: "adapters/providers/anthropic", ours: []string{"domain", "ports", "adapters/providers/upstream"},

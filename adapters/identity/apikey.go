@@ -48,7 +48,7 @@ func parseKey(token string) (user, id string, ok bool) {
 		return "", "", false
 	}
 	user, id, ok = strings.Cut(string(plain), "\x00")
-	return user, id, ok && validUserID(user) && chat.ValidID(id)
+	return user, id, ok && chat.ValidUserID(user) && chat.ValidID(id)
 }
 
 func (c *Authenticator) key(ctx context.Context, token string) (access.Principal, error) {

@@ -27,9 +27,6 @@ const tolerance = 15 * time.Second
 // maxToken is the longest credential that is accepted, in bytes.
 const maxToken = 16 << 10
 
-// maxUserID is the longest user id, in bytes.
-const maxUserID = 255
-
 // Verifier verifies encrypted session cookies and Parley's own bearer tokens. It
 // is safe for concurrent use.
 type Verifier struct {
@@ -163,7 +160,7 @@ func readPayload(p payload, via access.Via) (s verifiedToken, ok bool) {
 	if out.UserID == "" {
 		out.UserID, _ = c.ID.(string)
 	}
-	if !validUserID(out.UserID) {
+	if !chat.ValidUserID(out.UserID) {
 		return verifiedToken{}, false
 	}
 	if c.Issued != nil && *c.Issued > 0 && *c.Issued < *c.Expires {
@@ -180,11 +177,6 @@ func readPayload(p payload, via access.Via) (s verifiedToken, ok bool) {
 		out.Tier, out.SessionVersion = g.Tier, g.Session
 	}
 	return s, true
-}
-
-// validUserID reports whether id is 1 to 255 bytes of storable text.
-func validUserID(id string) bool {
-	return id != "" && len(id) <= maxUserID && chat.ValidateText(id) == nil
 }
 
 func unauthenticated() error { return fault.New(fault.Unauthenticated, "Authentication required") }

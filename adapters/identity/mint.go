@@ -10,6 +10,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"parley/domain/access"
+	"parley/domain/chat"
 )
 
 // issuer is the issuer of Parley's own tokens.
@@ -91,8 +92,8 @@ func numericDate(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 func (g Grant) validate() error {
 	switch {
-	case !validUserID(g.UserID):
-		return fmt.Errorf("mint: a user id has 1 to %d bytes of text", maxUserID)
+	case !chat.ValidUserID(g.UserID):
+		return fmt.Errorf("mint: a user id has 1 to %d bytes of text", chat.MaxUserID)
 	case g.TTL <= 0:
 		return errors.New("mint: the time to live must be positive")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"parley/domain/access"
+	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -68,7 +69,7 @@ func (o *OIDC) identify(ctx context.Context, token string) (access.Principal, er
 	default:
 		return access.Principal{}, unauthenticated()
 	}
-	if !validUserID(t.Subject) {
+	if !chat.ValidUserID(t.Subject) {
 		return access.Principal{}, unauthenticated()
 	}
 	return access.Principal{UserID: t.Subject, Tier: access.Authenticated, Via: access.ViaBearer, IssuedAt: t.IssuedAt}, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"parley/domain/access"
+	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/ports"
 )
@@ -141,7 +142,7 @@ func (s *Sessions) identify(ctx context.Context, cookies []access.Cookie) (acces
 				s.answered.Store(time.Now().UnixNano())
 			case err != nil:
 				return access.Principal{}, s.failed(ctx, began, err)
-			case expires.After(s.now()) && validUserID(user):
+			case expires.After(s.now()) && chat.ValidUserID(user):
 				s.answered.Store(time.Now().UnixNano())
 				return access.Principal{UserID: user, Tier: access.Authenticated, Via: access.ViaCookie, Session: digest(c.Value)}, nil
 			}

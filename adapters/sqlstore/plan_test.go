@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -98,13 +99,57 @@ func TestStatements_UseIndexes(t *testing.T) {
 				}
 			}
 			for _, want := range []string{"admit", "finish", "checkpoint", "heartbeat", "claim", "release", "request_stop", "run", "recent", "resume",
-				"messages", "branch", "message", "conversation", "conversations", "create_conversation", "update_conversation", "delete_conversation", "record", "ping"} {
+				"messages", "branch", "message", "conversation", "conversations", "create_conversation", "update_conversation", "delete_conversation", "record", "ping", "import", "import_count"} {
 				if !names[want] {
 					t.Errorf("no statement of %s was seen", want)
 				}
 			}
 		})
 	}
+}
+
+// importSome imports a conversation and messages, a second time with one that was
+// deleted and a message that belongs between others.
+func importSome(ctx context.Context, store *sqlstore.Store) error {
+	store.SetUserHash(func(user string) string { return "hash of " + user })
+	defer store.SetUserHash(nil)
+	at := time.Date(2025, 11, 6, 12, 0, 0, 0, time.UTC)
+	message := func(id string, n int) chat.SourceMessage {
+		return chat.SourceMessage{UserID: "imported", ID: id, ConversationID: "kept", ConversationOwner: "imported", Role: "user", Content: "x", CreatedAt: at.Add(time.Duration(n) * time.Second)}
+	}
+	keys := []chat.UserKey{{UserID: "imported", ID: "kept"}, {UserID: "imported", ID: "gone"}}
+	for i, batch := range [][]chat.SourceMessage{{message("m1", 1), message("m3", 3)}, {message("m1", 1), message("m2", 2), message("m3", 3), message("m4", 4)}} {
+		request := ports.ImportRequest{Users: []string{"imported", "ann"}, Conversations: keys}
+		entries := []audit.Entry{entry("import" + string(rune('a'+i)))}
+		entries[0].UserID = "imported"
+		for _, request.DryRun = range []bool{true, false} {
+			err := store.Import(ctx, request, func(state chat.ImportState) (chat.ImportPlan, []audit.Entry) {
+				return chat.ImportConversations([]chat.SourceConversation{{UserID: "imported", ID: "kept", CreatedAt: at}}, state), nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, m := range batch {
+			request.Messages = append(request.Messages, chat.UserKey{UserID: m.UserID, ID: m.ID})
+		}
+		err := store.Import(ctx, request, func(state chat.ImportState) (chat.ImportPlan, []audit.Entry) {
+			plan, _ := chat.ImportPosition{}.ImportMessages(batch, state)
+			return plan, entries
+		})
+		if err != nil {
+			return err
+		}
+	}
+	conversations, err := store.CountConversations(ctx, keys)
+	if err != nil {
+		return err
+	}
+	messages, err := store.CountMessages(ctx, []chat.UserKey{{UserID: "imported", ID: "m2"}, {UserID: "imported", ID: "m4"}, {UserID: "ann", ID: "m1"}})
+	if err == nil && (conversations != 1 || messages != 2) {
+		err = fmt.Errorf("%d conversations and %d messages were imported", conversations, messages)
+	}
+	return err
 }
 
 // useAll calls every method of the ports at least once.
@@ -118,6 +163,7 @@ func useAll(t *testing.T, store *sqlstore.Store) {
 			t.Fatal(err)
 		}
 	}
+	check(importSome(ctx, store))
 	_, err := store.CreateConversation(ctx, chat.Conversation{ID: "c", UserID: "ann", CreatedAt: now}, entry("a1"))
 	check(err)
 	title := "t"

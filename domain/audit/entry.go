@@ -31,6 +31,7 @@ const (
 	ActionShareCreated        = "chat.share_created"
 	ActionShareRevoked        = "chat.share_revoked"
 	ActionExported            = "chat.exported"
+	ActionImported            = "chat.imported"
 	ActionFileUploaded        = "chat.file_uploaded"
 	ActionFileDeleted         = "chat.file_deleted"
 	ActionFileExpired         = "chat.file_expired"

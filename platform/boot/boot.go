@@ -49,6 +49,7 @@ type commands struct {
 	Webhook     webhookCommand     `cmd:"" help:"Events for your receiver: list them, send them again."`
 	Backup      backupCommand      `cmd:"" help:"Write the whole database to a file, at one moment, while the service runs."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
+	Import      importCommand      `cmd:"" help:"Copy the conversations and messages of a backend that Parley replaces."`
 	Doctor      doctorCommand      `cmd:"" help:"Check the configuration and every service that it names."`
 	Admin       adminCommand       `cmd:"" help:"Ask the database, the admin address or Redis during an incident; runbooks use it."`
 	Top         topCommand         `cmd:"" help:"Show the state of running instances on one screen, and renew it."`
