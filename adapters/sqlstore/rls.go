@@ -43,14 +43,14 @@ func forEntries(entries []audit.Entry) rlsScope {
 // statements set the scope for the rest of a transaction. It ends with the
 // transaction, so that a pooler cannot hand it to another one.
 func (c rlsScope) statements() []pipeline.Stmt {
-	set := func(name, value string) pipeline.Stmt { return stmt("SELECT set_config(?, ?, true)", name, value) }
+	const one, two = "SELECT set_config(?, ?, true)", "SELECT set_config(?, ?, true), set_config(?, ?, true)"
 	switch {
 	case c.all:
-		return []pipeline.Stmt{set("parley.scope", "all")}
+		return []pipeline.Stmt{stmt(one, "parley.scope", "all")}
 	case c.users != nil:
-		return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_ids", strings.Join(c.users, userSeparator))}
+		return []pipeline.Stmt{stmt(two, "parley.scope", "user", "parley.user_ids", strings.Join(c.users, userSeparator))}
 	}
-	return []pipeline.Stmt{set("parley.scope", "user"), set("parley.user_id", c.user)}
+	return []pipeline.Stmt{stmt(two, "parley.scope", "user", "parley.user_id", c.user)}
 }
 
 // userSeparator stands between the users of parley.user_ids.

@@ -38,7 +38,7 @@ type Options struct {
 	SearchPath []string
 	// MaxConns bounds the pool; default 12.
 	MaxConns int
-	// AcquireTimeout bounds the wait for a connection, and opening one; default 1s.
+	// AcquireTimeout bounds the wait for a connection, and opening one; default 800 ms.
 	AcquireTimeout time.Duration
 	// Timeout bounds one call of a port method, including that wait; default 2s.
 	Timeout time.Duration
@@ -107,7 +107,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 		opt.MaxConns = 12
 	}
 	if opt.AcquireTimeout <= 0 {
-		opt.AcquireTimeout = time.Second
+		opt.AcquireTimeout = 800 * time.Millisecond // so that the refusal comes within a second
 	}
 	if opt.Timeout <= 0 {
 		opt.Timeout = 2 * time.Second

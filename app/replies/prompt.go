@@ -41,19 +41,24 @@ func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int
 // forModel are the parts of a message that a model gets.
 func forModel(m chat.Message) (parts []chat.Part) {
 	for _, p := range m.AllParts() {
-		if p.Kind == chat.TextPart && p.Text != "" || p.Kind == chat.FilePart {
+		if isForModel(p) {
 			parts = append(parts, p)
 		}
 	}
 	return parts
 }
 
+func isForModel(p chat.Part) bool {
+	return p.Kind == chat.TextPart && p.Text != "" || p.Kind == chat.FilePart
+}
+
 // messageTokens is what a message takes of a context window.
 func messageTokens(m chat.Message, count ports.Tokens) int {
 	n := turnTokens
-	for _, p := range forModel(m) {
-		switch p.Kind {
-		case chat.FilePart:
+	for _, p := range m.AllParts() {
+		switch {
+		case !isForModel(p):
+		case p.Kind == chat.FilePart:
 			n += chat.FileTokens(p.MediaType, p.Size)
 		default:
 			n += count(p.Text)

@@ -90,14 +90,26 @@ func (p *Part) UnmarshalJSON(text []byte) error {
 // begins a new paragraph, unless it continues one that only sources, files or
 // data interrupt.
 func ContentOf(parts []Part) string {
+	texts, last := 0, 0
+	for i := range parts {
+		if parts[i].Kind == TextPart {
+			texts, last = texts+1, i
+		}
+	}
+	switch texts { // nearly all messages are one text, which need not be copied
+	case 0:
+		return ""
+	case 1:
+		return parts[last].Text
+	}
 	var b strings.Builder
 	var j joiner
-	for _, p := range parts {
-		if p.Kind == TextPart {
+	for i := range parts {
+		if parts[i].Kind == TextPart {
 			b.WriteString(j.separator())
-			b.WriteString(p.Text)
+			b.WriteString(parts[i].Text)
 		}
-		j.add(p.Kind)
+		j.add(parts[i].Kind)
 	}
 	return b.String()
 }

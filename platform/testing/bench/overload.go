@@ -14,7 +14,7 @@ import (
 // overload sends twice as many turns as Parley can take, whether or not earlier
 // ones have been answered, and compares what it still finishes with its peak.
 func (b *bench) overload(ctx context.Context) error {
-	const patient = 1500 // turns that may wait at once
+	const patient = 4000 // turns that may wait at once
 	s, err := b.startParley("overload")
 	if err != nil {
 		return err
