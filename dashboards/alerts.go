@@ -307,6 +307,12 @@ func tickets() []Rule {
 			Description: "Spans do not reach the collector, or log lines do not reach their reader. Metrics and users are not affected.",
 		},
 		{
+			Alert: "ChatDisabled", For: "30m", Labels: ticket, Board: "parley-overview",
+			Expr:        "sum by (job, switch) (chat_disabled) > 0",
+			Summary:     "{{ $labels.switch }} has been disabled on {{ $value }} instances for half an hour ({{ $labels.job }})",
+			Description: "An operator has disabled chat or a provider, and may have forgotten it. parley chat status says why.",
+		},
+		{
 			Alert: "ChatUnpricedModel", Labels: ticket, Board: "parley-usage",
 			Expr:        "sum by (job, provider, model) (increase(chat_unpriced_requests_total[1h])) > 0",
 			Summary:     "{{ $value | printf \"%.0f\" }} replies of {{ $labels.provider }} {{ $labels.model }} have no price ({{ $labels.job }})",

@@ -17,7 +17,7 @@ func overview() Dashboard {
 		providerVar, modelVar)
 	firing := table("Firing alerts",
 		"All firing alerts of Parley. The name links to the runbook.", "short", 24,
-		now(`label_replace(max by (alertname, severity, job, instance, dependency, breaker, provider, model, task, signal, http_request_method, http_route, slo, window)`+
+		now(`label_replace(max by (alertname, severity, job, instance, dependency, breaker, provider, model, switch, task, signal, http_request_method, http_route, slo, window)`+
 			` (ALERTS{alertstate="firing", team="chat"}), "summary", "$1", "alertname", "(.+)")`, ""),
 		"Value")
 	firing.FieldConfig.Defaults.NoValue = "none"
@@ -64,6 +64,10 @@ func overview() Dashboard {
 				of("replies"), 4, query(`max (chat_runs_queued{AT})`, "waiting")),
 			lines("Age of the queue", "How long the oldest reply that could be started has waited for an instance.",
 				"s", 4, query(`max (chat_oldest_queued_run_seconds{AT})`, "oldest")).limit(60),
+		}},
+		row{"Switches", 4, []Panel{
+			lines("Disabled by operators", "1 while an operator has disabled chat, or a provider: parley chat status says why.",
+				"short", 24, query(`max by (switch) (chat_disabled{AT})`, "{{switch}}")).upTo(1),
 		}},
 		row{"Rate, errors, duration", 8, []Panel{
 			lines("Turns by outcome", "Finished turns per second. client_cancel, rate_limited and quota are not errors.",

@@ -104,7 +104,7 @@ type (
 	// ProviderSkipped: a provider was not called.
 	ProviderSkipped struct {
 		Provider, Model string
-		Reason          string // breaker_open, saturated, retry_budget
+		Reason          string // breaker_open, saturated, retry_budget, disabled
 	}
 	// ProviderHeadroom: a provider reported the remaining part of its rate limit.
 	ProviderHeadroom struct {
@@ -143,6 +143,12 @@ type (
 		Delivery webhook.Delivery // without secrets or message text
 		Took     time.Duration
 		Again    time.Duration // until it is sent again, if it is pending
+	}
+	// SwitchChanged: this instance has read that an operator disabled or enabled
+	// chat or a provider.
+	SwitchChanged struct {
+		Provider string // "": chat as a whole
+		Disabled bool
 	}
 	// BackgroundFailed: background work failed.
 	BackgroundFailed struct {

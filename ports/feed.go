@@ -62,6 +62,8 @@ const (
 	TopicStop  = "stop"  // a run was asked to stop: owners check at once
 	TopicQueue = "queue" // a run can be claimed
 
+	TopicSwitch = "switch" // chat or a provider was disabled or enabled: gates read the switches at once
+
 	TopicRevoked = "revoked" // credentials of a user have ended: gates read the list at once
 )
 

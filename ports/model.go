@@ -79,6 +79,7 @@ type ModelInfo struct {
 	Default  bool
 	State    string // of its breaker: closed, half-open, open
 	Demo     bool   // not AI
+	Disabled bool   // an operator has disabled its provider
 	Problem  string // ProblemKeyRefused ...; "": none is known
 	Detail   string // the problem as one sentence, without a secret
 }

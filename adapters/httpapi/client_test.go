@@ -186,7 +186,7 @@ func TestKillSwitch(t *testing.T) {
 			a.must(200)
 			continue
 		}
-		if a.refused(503, "UNAVAILABLE", "Chat temporarily unavailable").header.Get("Retry-After") != "60" {
+		if a.refused(503, "CHAT_DISABLED", "Chat temporarily unavailable").header.Get("Retry-After") != "60" {
 			t.Errorf("%s: %v", route.Label(), a.header)
 		}
 	}

@@ -58,7 +58,7 @@ var exampleValues = map[string]any{ //nolint:gosec // the tokens in it open noth
 	"role": "assistant", "Part.type": "text", "UiPart.type": "text", "UiPart.state": "done", "Message.role": "assistant", "UiMessage.role": "assistant", "SharedMessage.role": "assistant",
 	"state": "completed", "Run.state": "running", "Run.endedAt": nil, "Queued.state": "queued",
 	"error": "The model returned an error; please try again", "errorText": "The model returned an error; please try again",
-	"success": true, "confirm": true, "stream": true, "default": true, "temporary": true, "background": true, "stopRequested": false, "demo": false,
+	"success": true, "confirm": true, "stream": true, "default": true, "temporary": true, "background": true, "stopRequested": false, "demo": false, "disabled": false,
 	"trigger": "submit-message", "render": "html", "budget": "tokens_day",
 	"feedback": nil, "expired": false, "EndEvent.userMessage": nil,
 	"messages":               nil, // as its items are
@@ -196,7 +196,7 @@ var exampleRefusals = map[fault.Kind]string{
 	fault.OverBudget: "Your usage budget does not cover this request", fault.TooManyStreams: "Too many open streams; close one of them first",
 	fault.QueueFull: "Too many replies are waiting; please try again", fault.Overloaded: "The server is busy; please try again",
 	fault.AIFailed: "The model returned an error; please try again", fault.AIUnavailable: "No model is available at the moment",
-	fault.Unavailable: "Service temporarily unavailable", fault.Internal: "Internal server error",
+	fault.Unavailable: "Service temporarily unavailable", fault.Disabled: "Chat temporarily unavailable", fault.Internal: "Internal server error",
 }
 
 // refusalExamples returns a problem for each code of a status.

@@ -33,6 +33,7 @@ var statusOf = map[fault.Kind]int{
 	fault.AIFailed:        http.StatusBadGateway,
 	fault.AIUnavailable:   http.StatusServiceUnavailable,
 	fault.Unavailable:     http.StatusServiceUnavailable,
+	fault.Disabled:        http.StatusServiceUnavailable,
 	fault.Internal:        http.StatusInternalServerError,
 }
 

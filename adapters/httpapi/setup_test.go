@@ -145,8 +145,9 @@ func setup(t testing.TB, change ...func(*settings)) *bench {
 	feed := memory.NewFeed()
 	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
 	b.gate = gate.New(gate.Deps{
-		Identity: &identity.Authenticator{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Revocations: b.store, Observer: b, Now: time.Now,
-	}, s.limits, s.disabled)
+		Identity: &identity.Authenticator{Tokens: verifier, Keys: b.store}, Limiter: memory.NewLimiter(time.Now), Audit: b.store, Accounts: b.store, Revocations: b.store, Switches: gate.NewSwitches(b.store, b, s.disabled),
+		Observer: b, Now: time.Now,
+	}, s.limits)
 	s.opt.Owner = uuid.NewString()
 	making := replies.New(replies.Deps{
 		Store: b.store, ReadFile: func(ctx context.Context, user, id string) ([]byte, error) {

@@ -100,7 +100,7 @@ func attemptLabel(k ports.AttemptKind) string {
 	return other
 }
 
-var skipReasons = []string{"breaker_open", "saturated", "retry_budget"}
+var skipReasons = []string{"breaker_open", "saturated", "retry_budget", "disabled"}
 
 func skipLabel(reason string) string {
 	if slices.Contains(skipReasons, reason) {
@@ -143,7 +143,7 @@ func scopeLabel(scope string) string {
 	return other
 }
 
-var tasks = []string{"heartbeat", "sweep", "resume", "finish", "release", "generate", "checkpoint", "audit", "audit_seal", "audit_head", "audit_erase", "feed", "files", "limiter", "retention", "revocations", "search", "title", "webhooks"}
+var tasks = []string{"heartbeat", "sweep", "resume", "finish", "release", "generate", "checkpoint", "audit", "audit_seal", "audit_head", "audit_erase", "feed", "files", "limiter", "retention", "revocations", "search", "switches", "title", "webhooks"}
 
 func taskLabel(task string) string {
 	if slices.Contains(tasks, task) {

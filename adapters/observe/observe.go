@@ -134,6 +134,8 @@ func (ob *Observer) Observe(ctx context.Context, event any) {
 	case ports.BreakerChanged:
 		ob.m.transitions.WithLabelValues(ob.labels.breaker(f.Provider, f.Model), stateLabel(f.To)).Inc()
 		ob.log.WarnContext(ctx, "breaker changed", "provider", f.Provider, "model", f.Model, "from", f.From, "to", f.To)
+	case ports.SwitchChanged:
+		ob.switchChanged(ctx, f)
 	case ports.AuditSealed:
 		ob.m.auditLag.Set(f.Lag.Seconds())
 		ob.m.auditSeq.Set(float64(f.Seq))
@@ -322,6 +324,18 @@ func fileKind(mediaType string) string {
 	return other
 }
 
+func (ob *Observer) switchChanged(ctx context.Context, f ports.SwitchChanged) {
+	what, args := "chat", []any(nil)
+	if f.Provider != "" {
+		what, args = "a provider", []any{"provider", f.Provider}
+	}
+	if f.Disabled {
+		ob.log.WarnContext(ctx, what+" was disabled", args...)
+	} else {
+		ob.log.InfoContext(ctx, what+" was enabled", args...)
+	}
+}
+
 func (ob *Observer) backgroundFailed(ctx context.Context, f ports.BackgroundFailed) {
 	ob.m.background.WithLabelValues(taskLabel(f.Task)).Inc()
 	if _, isPanic := errors.AsType[ports.Panic](f.Err); isPanic {
@@ -372,7 +386,7 @@ func outcomeOf(f ports.RunFinished) string {
 		return "provider_auth"
 	case "ai_unavailable", "ai_failed", "file_refused", "empty_reply":
 		switch f.Reason {
-		case "breaker_open":
+		case "breaker_open", "disabled":
 			return "breaker_open"
 		case "first_token_timeout", "idle_timeout", "deadline":
 			return "timeout"

@@ -60,6 +60,22 @@ func (ob *Observer) Keys(models ports.Catalogue) prometheus.Collector {
 	}}
 }
 
+// Switches exports what operators have disabled: chat, and every configured
+// provider.
+func (ob *Observer) Switches(chatDisabled func() bool, models ports.Catalogue) prometheus.Collector {
+	desc := prometheus.NewDesc("chat_disabled", "1 while an operator has disabled chat, or a provider.", []string{"switch"}, nil)
+	return scrapeGauge{desc, func(emit func(float64, ...string)) {
+		emit(boolValue(chatDisabled()), "chat")
+		seen := map[string]bool{}
+		for _, m := range models.Models() {
+			if name := ob.labels.provider(m.Provider); !seen[name] {
+				seen[name] = true
+				emit(boolValue(m.Disabled), name)
+			}
+		}
+	}}
+}
+
 // Schema is the state of the database's schema.
 type Schema struct {
 	Version string // of the newest applied migration; one that is not a number counts as 0

@@ -21,6 +21,7 @@ const (
 	defaultRetryWait  = 5 * time.Second
 	defaultRetryAfter = 5 * time.Second // told to the caller when no provider says when to try again
 	maxRetryAfter     = 24 * time.Hour
+	disabledRetry     = time.Minute // told to the caller while providers are disabled
 )
 
 // Generate implements ports.Model. Beside the faults of the port it returns
@@ -44,7 +45,7 @@ func (r *Router) Generate(ctx context.Context, p ports.Prompt, emit func(chat.De
 		r.completeUsage(&answer, a, err)
 		return answer, err
 	}
-	if r.cache == nil {
+	if r.cache == nil || r.disabled(route[0].name) { // a disabled provider does not reply from the cache either
 		return ask(ctx, emit)
 	}
 	return r.cache.generate(ctx, p, route[0], ask, emit)
@@ -90,7 +91,10 @@ func (a *attempt) run(ctx context.Context) (ports.Answer, error) {
 	var failed error  // of an endpoint that was asked
 	var skipped error // of one that was not
 	for i, e := range a.route {
-		e, err := e.resolve(ctx)
+		var err error
+		if !a.disabled(e.name) {
+			e, err = e.resolve(ctx)
+		}
 		if err != nil {
 			a.observer.Observe(ctx, ports.ProviderSkipped{Provider: e.name, Reason: string(upstream.ReasonOf(err))})
 			a.noteRetryAfter(err)
@@ -135,14 +139,17 @@ func (a *attempt) run(ctx context.Context) (ports.Answer, error) {
 	return answer, a.withRetryAfter(failed)
 }
 
-// acquire takes what a call of an endpoint needs: a place of the provider's,
-// its breaker's consent, and, from the second call on, a call of the retry
+// acquire takes what a call of an endpoint needs: a provider that is not disabled,
+// a place of it, its breaker's consent, and, from the second call on, a call of the retry
 // budget. The error is an AIUnavailable; otherwise release must be called with
 // what the call says about the provider.
 func (a *attempt) acquire(ctx context.Context, e endpoint) (release func(error), err error) {
 	skip := func(reason upstream.Reason, after time.Duration) (func(error), error) {
 		a.observer.Observe(ctx, ports.ProviderSkipped{Provider: e.name, Model: e.model, Reason: string(reason)})
 		return nil, upstream.Fail(reason, nil).After(after)
+	}
+	if a.disabled(e.name) {
+		return skip(upstream.Disabled, disabledRetry)
 	}
 	user := a.prompt.UserID
 	if !e.places.acquire(user) {
@@ -246,7 +253,7 @@ func (a *attempt) retryWait(ctx context.Context, err error, try int, others []en
 	switch {
 	case wait == 0:
 		wait = a.jitter(backoff)
-	case wait > a.maxRetryWait, slices.ContainsFunc(others, func(e endpoint) bool { return e.available(a.prompt.UserID) }):
+	case wait > a.maxRetryWait, slices.ContainsFunc(others, func(e endpoint) bool { return !a.disabled(e.name) && e.available(a.prompt.UserID) }):
 		return 0, false
 	default:
 		wait += a.jitter(backoff) / 4

@@ -44,6 +44,10 @@ type Config struct {
 	CacheShared bool          // from one user to another
 	Cache       ports.Cache   // needed when CacheTTL is set
 
+	// Disabled, if set, reports whether an operator has disabled a provider. Then no
+	// reply is asked of it, as if its breakers were open.
+	Disabled func(provider string) bool
+
 	Observer ports.Observer // nil: nothing is reported
 	// Discovered, if set, is told of all models whenever a server has named one.
 	Discovered func([]ports.ModelInfo)
@@ -73,6 +77,7 @@ type Router struct {
 	observer     ports.Observer
 	maxTokens    int // of output
 	maxRetryWait time.Duration
+	disabled     func(provider string) bool
 	cache        *cache
 	held         *semaphore.Weighted // bytes of files
 	pause        func(ctx context.Context, d time.Duration) error
@@ -97,6 +102,9 @@ func New(c Config) (*Router, error) {
 	if c.Observer == nil {
 		c.Observer = ports.NopObserver{}
 	}
+	if c.Disabled == nil {
+		c.Disabled = func(string) bool { return false }
+	}
 	if c.MaxConcurrency <= 0 {
 		c.MaxConcurrency = 64
 	}
@@ -109,7 +117,7 @@ func New(c Config) (*Router, error) {
 	}
 	r := &Router{
 		prices: prices, tokens: tokens.Count, observer: c.Observer, maxTokens: c.MaxTokens, maxRetryWait: c.MaxRetryWait,
-		retries: c.retryBudget(), pause: sleep, jitter: halfToAll, held: semaphore.NewWeighted(maxHeldFiles),
+		retries: c.retryBudget(), pause: sleep, jitter: halfToAll, disabled: c.Disabled, held: semaphore.NewWeighted(maxHeldFiles),
 	}
 	for _, name := range c.order() {
 		if slices.ContainsFunc(r.providers, func(p *provider) bool { return p.name == name }) {
@@ -215,7 +223,7 @@ func (r *Router) Models() []ports.ModelInfo {
 		for j, m := range p.models.list() {
 			list = append(list, ports.ModelInfo{
 				Provider: p.name, Model: m.name, Default: i == 0 && j == 0, Demo: p.demo,
-				State: m.breaker.state(), Problem: m.problem.code, Detail: m.problem.detail,
+				State: m.breaker.state(), Problem: m.problem.code, Detail: m.problem.detail, Disabled: r.disabled(p.name),
 			})
 		}
 	}

@@ -94,6 +94,7 @@ var crossUser = map[string]string{
 	"audit_keys_subject_key":        "of subjects, which are not user ids",
 	"audit_root":                    "one secret for all",
 	"chat_erased_users":             "of users who are gone: by a keyed hash of the id",
+	"chat_switches":                 "what operators have disabled",
 	"chat_erased_users_expiry_idx":  "the sweeper deletes what has expired",
 	"chat_erased_usage":             "of users who are gone: by a keyed hash of the id",
 	"chat_erased_usage_expiry_idx":  "the sweeper deletes what has expired",

@@ -93,7 +93,7 @@ func open(t testing.TB, opt sqlstore.Options) *sqlstore.Store {
 
 func bundle(store *sqlstore.Store) portstest.StoreBundle {
 	return portstest.StoreBundle{
-		Runs: store, History: store, Audit: store, Accounts: store, Feedback: store, Shares: store, Expiry: store, Search: store,
+		Runs: store, History: store, Audit: store, Accounts: store, Feedback: store, Shares: store, Expiry: store, Search: store, Switches: store,
 		Entries: func(t testing.TB, user string) []audit.Entry { return entries(t, store, user) },
 	}
 }

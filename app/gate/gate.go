@@ -21,6 +21,7 @@ type Deps struct {
 	Audit       ports.Audit
 	Accounts    ports.Accounts
 	Revocations ports.Revocations        // nil: none
+	Switches    *Switches                // nil: nothing is ever disabled
 	UserHash    func(user string) string // names erased users among the revocations; nil: there are none
 	Observer    ports.Observer
 	Now         ports.Clock
@@ -29,19 +30,17 @@ type Deps struct {
 // Gate admits requests. It is safe for concurrent use.
 type Gate struct {
 	Deps
-	limits   atomic.Pointer[access.Limits]
-	budgets  atomic.Pointer[access.Budgets]
-	disabled atomic.Bool
-	revoked  revoked
-	streams  streams
+	limits  atomic.Pointer[access.Limits]
+	budgets atomic.Pointer[access.Budgets]
+	revoked revoked
+	streams streams
 }
 
-// New returns a gate with the given limits. disabled is the kill switch.
-func New(deps Deps, limits access.Limits, disabled bool) *Gate {
+// New returns a gate with the given limits.
+func New(deps Deps, limits access.Limits) *Gate {
 	g := &Gate{Deps: deps}
 	g.SetLimits(limits)
 	g.SetBudgets(nil)
-	g.disabled.Store(disabled)
 	return g
 }
 
@@ -96,7 +95,7 @@ func (g *Gate) Authenticate(ctx context.Context, c access.Credential, caller acc
 // tier's, to a request of a known caller. It is called before the body is read.
 func (g *Gate) CheckRequest(ctx context.Context, p access.Principal) (access.Decision, error) {
 	if err := g.Open(); err != nil {
-		g.Observer.Observe(ctx, ports.Refused{Kind: fault.Unavailable, Tier: p.Tier, UserID: p.UserID})
+		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: p.Tier, UserID: p.UserID})
 		return access.Decision{}, err
 	}
 	d, err := g.count(ctx, "coarse", "all:"+p.UserID, p.Tier, access.CoarseFactor)
@@ -117,14 +116,6 @@ func (g *Gate) CheckAddress(ctx context.Context, caller access.Caller) error {
 		g.Observer.Observe(ctx, ports.Refused{Kind: fault.KindOf(err), Tier: access.Anonymous})
 	}
 	return err
-}
-
-// Open returns nil while chat is enabled: the kill switch alone.
-func (g *Gate) Open() error {
-	if g.disabled.Load() {
-		return fault.New(fault.Unavailable, "Chat temporarily unavailable").After(time.Minute)
-	}
-	return nil
 }
 
 // ConsumeSend counts a request that sends against the tier's limit. Its refusal is

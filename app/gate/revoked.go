@@ -64,19 +64,11 @@ func (g *Gate) Refresh(ctx context.Context) error {
 // woken, until ctx is done. While the store does not answer, the last list
 // holds. wake may be nil.
 func (g *Gate) FollowRevocations(ctx context.Context, every time.Duration, wake <-chan struct{}) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-wake:
-		}
+	follow(ctx, every, wake, func() {
 		if err := g.Refresh(ctx); err != nil && ctx.Err() == nil {
 			g.Observer.Observe(ctx, ports.BackgroundFailed{Task: "revocations", Err: err})
 		}
-	}
+	})
 }
 
 // StillValid reports whether a credential that was accepted earlier, as p, would

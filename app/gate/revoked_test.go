@@ -77,7 +77,7 @@ func TestRevocation_EndsSessionsThatWereIssuedBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := gate.New(gate.Deps{Identity: fixedIdentity{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
-				Revocations: store, Observer: ports.NopObserver{}, Now: time.Now}, access.Limits{access.Anonymous: 100}, false)
+				Revocations: store, Observer: ports.NopObserver{}, Now: time.Now}, access.Limits{access.Anonymous: 100})
 			if err := g.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestErasure_IsARevocation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			deps := gate.Deps{Identity: fixedIdentity{c.principal}, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
 				Revocations: store, UserHash: hash, Observer: ports.NopObserver{}, Now: time.Now}
-			g := gate.New(deps, access.Limits{access.Anonymous: 100}, false)
+			g := gate.New(deps, access.Limits{access.Anonymous: 100})
 			check(t, g.Refresh(t.Context()))
 			p, err := g.Authenticate(t.Context(), access.Credential{}, access.Caller{})
 			if c.ended != fault.Is(err, fault.Unauthenticated) || c.ended == p.Known() {
@@ -128,13 +128,13 @@ func TestErasure_IsARevocation(t *testing.T) {
 		})
 	}
 	t.Run("WithoutTheKey", func(t *testing.T) {
-		g := gate.New(gate.Deps{Revocations: store, Now: time.Now}, nil, false)
+		g := gate.New(gate.Deps{Revocations: store, Now: time.Now}, nil)
 		if err := g.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "AUDIT_KEY") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("Wakes", func(t *testing.T) {
-		g := gate.New(gate.Deps{Identity: fixedIdentity{access.Principal{UserID: "eve", IssuedAt: at}}, Revocations: store, UserHash: hash, Observer: ports.NopObserver{}, Now: time.Now}, nil, false)
+		g := gate.New(gate.Deps{Identity: fixedIdentity{access.Principal{UserID: "eve", IssuedAt: at}}, Revocations: store, UserHash: hash, Observer: ports.NopObserver{}, Now: time.Now}, nil)
 		check(t, g.Refresh(t.Context()))
 		wake := make(chan struct{})
 		go g.FollowRevocations(t.Context(), time.Hour, wake)

@@ -40,7 +40,7 @@ func TestStillValid(t *testing.T) {
 	}
 	id := &unreachable{Identity: &identity.Authenticator{Tokens: tokens, Keys: store}}
 	g := gate.New(gate.Deps{Identity: id, Limiter: memory.NewLimiter(time.Now), Audit: store, Accounts: store,
-		Revocations: store, Observer: ports.NopObserver{}, Now: clock}, access.Limits{access.Anonymous: 100}, false)
+		Revocations: store, Observer: ports.NopObserver{}, Now: clock}, access.Limits{access.Anonymous: 100})
 	entry := func(user string) audit.Entry {
 		return audit.Entry{ID: user + now.String(), UserID: user, Action: "a", Resource: "r", CreatedAt: now, UpdatedAt: now}
 	}

@@ -191,7 +191,7 @@ func (n *namer) selector(e *parser.VectorSelector) set {
 		l["le"] = true
 	}
 	if m.Name == "ALERTS" { // carries whatever its alert does
-		for _, name := range []string{"dependency", "breaker", "provider", "model", "slo", "window", "task", "signal", "integration", "http_request_method", "http_route"} {
+		for _, name := range []string{"dependency", "breaker", "provider", "model", "slo", "window", "task", "signal", "integration", "switch", "http_request_method", "http_route"} {
 			l[name] = true
 		}
 	}

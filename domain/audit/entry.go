@@ -38,6 +38,10 @@ const (
 	ActionKeyCreated          = "security.api_key_created"
 	ActionKeyRevoked          = "security.api_key_revoked"
 	ActionSessionsRevoked     = "security.sessions_revoked"
+	ActionChatDisabled        = "security.chat_disabled"
+	ActionChatEnabled         = "security.chat_enabled"
+	ActionProviderDisabled    = "security.provider_disabled"
+	ActionProviderEnabled     = "security.provider_enabled"
 	ActionRateLimitExceeded   = "security.rate_limit_exceeded"
 	ActionUnauthorizedAccess  = "security.unauthorized_access"
 )
@@ -51,6 +55,8 @@ const (
 	ResourceRoute        = "route"
 	ResourceKey          = "api_key"
 	ResourceUser         = "user"
+	ResourceChat         = "chat"
+	ResourceProvider     = "provider"
 )
 
 // Entry is one row of the audit log. It never holds message text: Metadata is for

@@ -29,7 +29,8 @@ const (
 	QueueFull       Kind = "QUEUE_FULL"       // the background queue holds as much as it may
 	AIFailed        Kind = "AI_FAILED"
 	AIUnavailable   Kind = "AI_UNAVAILABLE"
-	Unavailable     Kind = "UNAVAILABLE" // a dependency is down, or Parley is draining or switched off
+	Unavailable     Kind = "UNAVAILABLE"   // a dependency is down, or Parley is draining
+	Disabled        Kind = "CHAT_DISABLED" // an operator has disabled chat
 	TooLarge        Kind = "PAYLOAD_TOO_LARGE"
 	MediaType       Kind = "UNSUPPORTED_MEDIA_TYPE"
 	NotAcceptable   Kind = "NOT_ACCEPTABLE"

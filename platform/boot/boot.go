@@ -43,6 +43,7 @@ type commands struct {
 	Serve       serveCommand       `cmd:"" default:"1" help:"Serve the API (the default)."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema up to date."`
 	Token       tokenCommand       `cmd:"" help:"Print a token for a user."`
+	Chat        chatCommand        `cmd:"" help:"The kill switch: disable and enable chat, or one provider, while the service runs."`
 	Key         keyCommand         `cmd:"" help:"API keys: create, list, revoke."`
 	User        userCommand        `cmd:"" help:"Users: end their sessions, erase them."`
 	Audit       auditCommand       `cmd:"" help:"The audit log: verify it."`

@@ -165,10 +165,24 @@ func (r *report) database(ctx context.Context, c config.Config) {
 	default:
 		r.fail("writable", "%v", explainDatabase("DATABASE_URL", err))
 	}
+	r.switches(ctx, store)
 	r.audit(ctx, c, store)
 	r.webhooks(ctx, c, store)
 	if store.Dialect() == "postgres" {
 		r.postgres(ctx, c, store)
+	}
+}
+
+// switches checks that nothing is disabled.
+func (r *report) switches(ctx context.Context, store *sqlstore.Store) {
+	list, err := store.Disabled(ctx)
+	if err != nil {
+		r.fail("kill switch", "%v", explainDatabase("DATABASE_URL", err))
+		return
+	}
+	for _, d := range list {
+		r.warn("kill switch", "%s has been disabled since %s (%s); enable it with: %s", switchName(d.Provider),
+			d.Since.UTC().Format(time.RFC3339), d.Reason, enableCommand(d.Provider))
 	}
 }
 

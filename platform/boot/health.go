@@ -14,6 +14,7 @@ import (
 	"parley/adapters/httpapi"
 	"parley/adapters/observe"
 	"parley/adapters/sqlstore"
+	"parley/app/gate"
 	"parley/ports"
 )
 
@@ -133,7 +134,7 @@ func (h *health) up(ctx context.Context) map[string]bool {
 }
 
 // public returns the health that the API shows: names and states, no errors.
-func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.Health {
+func (h *health) public(models ports.Catalogue, switches *gate.Switches) func(context.Context) httpapi.Health {
 	return func(ctx context.Context) httpapi.Health {
 		out := httpapi.Health{Status: httpapi.HealthOK, Components: map[string]httpapi.Component{}}
 		add := func(name string, c httpapi.Component) {
@@ -156,6 +157,9 @@ func (h *health) public(models ports.Catalogue) func(context.Context) httpapi.He
 			}
 			add(c.name, httpapi.Component{Status: state, Note: note})
 		}
+		if switches.ChatDisabled() {
+			add("chat", httpapi.Component{Status: httpapi.HealthDegraded, Note: switchedOff})
+		}
 		for _, m := range models.Models() {
 			add(modelName(m), modelHealth(m))
 		}
@@ -171,9 +175,14 @@ func modelName(m ports.ModelInfo) string {
 	return "ai:" + m.Provider + "/" + m.Model
 }
 
+// switchedOff is the note of what an operator has disabled.
+const switchedOff = "disabled by an operator"
+
 // modelHealth is never down: history and other providers still serve.
 func modelHealth(m ports.ModelInfo) httpapi.Component {
 	switch {
+	case m.Disabled:
+		return httpapi.Component{Status: httpapi.HealthDegraded, Note: switchedOff}
 	case m.Problem != "":
 		return httpapi.Component{Status: httpapi.HealthDegraded, Note: m.Detail}
 	case m.State == "open":

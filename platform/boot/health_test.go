@@ -34,7 +34,7 @@ func TestHealth_DiskFull(t *testing.T) {
 	var log bytes.Buffer
 	look := func() (string, httpapi.Health) {
 		h := &health{log: slog.New(slog.NewTextHandler(&log, nil)), checks: []check{{name: "database", note: "sqlite", required: true, ping: store.CheckWritable}}}
-		return h.ready(t.Context()), h.public(noModels{})(t.Context())
+		return h.ready(t.Context()), h.public(noModels{}, nil)(t.Context())
 	}
 	if because, public := look(); because != "" || public.Status != httpapi.HealthOK {
 		t.Errorf("at first: %q, %+v", because, public)

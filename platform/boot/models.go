@@ -19,8 +19,9 @@ import (
 // openModels returns the configured providers, watched by observer, which learns
 // here which models there are. Each provider is asked once for its list of
 // models, in the background; closeModels ends that and the connections.
-func openModels(ctx context.Context, c config.Config, observer *observe.Observer, cache ports.Cache, log *slog.Logger) (router *providers.Router, closeModels func(), err error) {
+func openModels(ctx context.Context, c config.Config, observer *observe.Observer, cache ports.Cache, disabled func(provider string) bool, log *slog.Logger) (router *providers.Router, closeModels func(), err error) {
 	settings := modelConfig(c)
+	settings.Disabled = disabled
 	settings.Cache, settings.Observer, settings.Decorate, settings.Discovered = cache, observer, observer.Model, observer.RegisterModels
 	router, err = providers.New(settings)
 	if err != nil {

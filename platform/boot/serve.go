@@ -133,8 +133,14 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
+	// What operators have disabled.
+	switches := gate.NewSwitches(store, observer, c.Limits.ChatDisabled)
+	if err := switches.Refresh(ctx); err != nil {
+		return fmt.Errorf("read switches: %w", err)
+	}
+
 	// AI providers.
-	models, closeModels, err := openModels(ctx, c, observer, backends.cache, tel.Log)
+	models, closeModels, err := openModels(ctx, c, observer, backends.cache, switches.ProviderDisabled, tel.Log)
 	if err != nil {
 		return err
 	}
@@ -167,8 +173,8 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	store.SetUserHash(userHash)
 	admission := gate.New(gate.Deps{
 		Identity: callers, Limiter: observer.Limiter(limiterSystem(c), backends.limiter), Audit: store, Accounts: store, Revocations: store,
-		UserHash: userHash, Observer: observer, Now: time.Now,
-	}, rates, c.Limits.ChatDisabled)
+		Switches: switches, UserHash: userHash, Observer: observer, Now: time.Now,
+	}, rates)
 	admission.SetBudgets(budgets)
 	if err := admission.Refresh(ctx); err != nil {
 		return fmt.Errorf("read revocations: %w", err)
@@ -222,7 +228,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models), Version: Version, Reference: c.ServePage(),
+		Gate: admission, Observer: observer, Now: time.Now, Health: status.public(models, switches), Version: Version, Reference: c.ServePage(),
 		AllowedOrigins: c.Origins(), StreamPadding: c.AI.StreamPadding,
 		Proxies: httpapi.Proxies{Hops: c.Server.TrustedProxies, From: c.Server.TrustedRanges},
 	}, rest.Routes(rest.Services{
@@ -240,6 +246,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		observer.Dependencies(status.up),
 		observer.Breakers(models),
 		observer.Keys(models),
+		observer.Switches(switches.ChatDisabled, models),
 		observer.Runs(),
 		observer.Schema(schemaState(store)),
 		observer.Queue(queueState(store)),
@@ -250,7 +257,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 	// Serve.
 	tel.Log.Info("serving", "version", Version, "instance", instance, "addr", apiListener.Addr().String(),
 		"admin", adminListener.Addr().String(), "database", store.Dialect(), "development", c.Development(),
-		"chat_disabled", c.Limits.ChatDisabled, "tracing", tel.Exporting)
+		"chat_disabled", switches.ChatDisabled(), "tracing", tel.Exporting)
 	if c.Development() {
 		if err := printDevBanner(p, c, apiListener.Addr().String(), adminListener.Addr().String(), authSecrets[0]); err != nil {
 			tel.Log.Warn("cannot print the first steps", "error", err.Error()) // standard output has gone
@@ -266,6 +273,11 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 				revoked, stop := backends.feed.Listen(ports.TopicRevoked)
 				defer stop()
 				admission.FollowRevocations(ctx, revocationInterval, revoked)
+			}),
+			forever("switches", func(ctx context.Context) {
+				changed, stop := backends.feed.Listen(ports.TopicSwitch)
+				defer stop()
+				switches.Follow(ctx, switchInterval, changed)
 			}),
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
 			forever("retention", retention.Serve),

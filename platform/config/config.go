@@ -80,7 +80,7 @@ type Limits struct {
 	MaxFileBytes           int64   `env:"MAX_FILE_BYTES" envDefault:"20971520" desc:"Maximum size of a file, in bytes."`
 	FileQuotaBytes         int64   `env:"FILE_QUOTA_BYTES" envDefault:"1073741824" desc:"Maximum bytes of all files of one user; further uploads are refused with 429. 0: no limit."`
 	TiersFile              string  `env:"TIERS_FILE" desc:"JSON file with limits and budgets by tier, which override the ones above; see docs/limits.md. Read again at SIGHUP."`
-	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"The kill switch: every chat route answers 503, health and metrics stay up."`
+	ChatDisabled           bool    `env:"CHAT_DISABLED" envDefault:"false" desc:"Disables chat as long as the instance runs: every chat route answers 503, health and metrics stay up. parley chat disable does it on all instances without a restart."`
 }
 
 // Replies holds how replies are generated and kept.

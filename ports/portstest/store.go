@@ -25,6 +25,7 @@ type StoreBundle struct {
 	Shares   ports.Shares
 	Expiry   ports.Expiry
 	Search   ports.Search
+	Switches ports.Switches
 	// Entries reads a user's audit entries, oldest first: no port does.
 	Entries func(t testing.TB, user string) []audit.Entry
 }
@@ -53,6 +54,7 @@ func Store(t *testing.T, open func(t testing.TB) StoreBundle) {
 		"Feedback":      feedbackTests,
 		"Shares":        shareTests,
 		"Search":        searchTests,
+		"Switches":      switchTests,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStoreBench(t, shared)) })
 	}

@@ -94,8 +94,9 @@ type modelJSON struct {
 	Provider string `json:"provider"`
 	Model    string `json:"model"`
 	Default  bool   `json:"default"`
-	State    string `json:"state,omitempty"` // of its breaker
-	Demo     bool   `json:"demo"`            // the demo provider, which is not AI
+	State    string `json:"state,omitempty"`    // of its breaker
+	Demo     bool   `json:"demo"`               // the demo provider, which is not AI
+	Disabled bool   `json:"disabled,omitempty"` // an operator has disabled the provider: another one replies
 }
 
 func (s Services) models(context.Context, httpapi.Call) ([]ports.ModelInfo, error) {
@@ -109,7 +110,7 @@ type modelsJSON struct {
 func modelsOf(models []ports.ModelInfo) modelsJSON {
 	list := make([]modelJSON, len(models))
 	for i, m := range models {
-		list[i] = modelJSON{m.Provider + "/" + m.Model, m.Provider, m.Model, m.Default, m.State, m.Demo}
+		list[i] = modelJSON{m.Provider + "/" + m.Model, m.Provider, m.Model, m.Default, m.State, m.Demo, m.Disabled}
 	}
 	return modelsJSON{list}
 }

@@ -27,7 +27,7 @@ func serve(t *testing.T, o web.Options) http.Handler {
 		t.Fatal(err)
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Gate: gate.New(gate.Deps{Observer: observer{}}, nil, false), Observer: observer{}, Now: time.Now, Health: func(context.Context) httpapi.Health { return httpapi.Health{Status: httpapi.HealthOK} },
+		Gate: gate.New(gate.Deps{Observer: observer{}}, nil), Observer: observer{}, Now: time.Now, Health: func(context.Context) httpapi.Health { return httpapi.Health{Status: httpapi.HealthOK} },
 	}, routes)
 	if err != nil {
 		t.Fatal(err)

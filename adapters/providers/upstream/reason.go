@@ -20,6 +20,7 @@ const (
 	// No request was sent.
 	BreakerOpen Reason = "breaker_open" // the provider has failed too often lately
 	Saturated   Reason = "saturated"    // AI_MAX_CONCURRENCY requests are running
+	Disabled    Reason = "disabled"     // an operator has disabled the provider
 	Unreachable Reason = "unreachable"  // no connection
 	DNSFailed   Reason = "dns_failed"   // the host name of the base URL cannot be resolved
 	TLSFailed   Reason = "tls_failed"   // its certificate has expired, is not trusted or is another host's
@@ -73,6 +74,7 @@ type traits struct {
 var traitsOf = map[Reason]traits{
 	BreakerOpen: {unavailable: true, failover: true},
 	Saturated:   {unavailable: true, failover: true},
+	Disabled:    {unavailable: true, failover: true},
 
 	FilesUnavailable: {unavailable: true},
 

@@ -184,7 +184,7 @@ var All = []any{
 	(*Unsealed)(nil), (*Link)(nil), (*AuditKey)(nil), (*AuditRoot)(nil), (*Erasure)(nil),
 	(*ErasedUser)(nil), (*ErasedUsage)(nil), (*File)(nil), (*MessageFile)(nil), (*Feedback)(nil), (*Share)(nil),
 	(*SearchSegment)(nil), (*SearchBucket)(nil), (*SearchLate)(nil),
-	(*WebhookEvent)(nil),
+	(*WebhookEvent)(nil), (*Switch)(nil),
 }
 
 // Time is t as the tables keep it.

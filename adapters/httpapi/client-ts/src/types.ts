@@ -5,6 +5,7 @@ export type ErrorCode =
   | "AI_FAILED"
   | "AI_UNAVAILABLE"
   | "BUDGET_EXCEEDED"
+  | "CHAT_DISABLED"
   | "CONFLICT"
   | "FORBIDDEN"
   | "IDEMPOTENCY_MISMATCH"
@@ -224,6 +225,7 @@ export interface Messages {
 export interface Model {
   default: boolean;
   demo: boolean;
+  disabled?: boolean;
   id: string;
   model: string;
   provider: string;

@@ -659,7 +659,7 @@ class Chat extends EventTarget {
     if (problem.name === 'AbortError') return
     if (problem.status === 401) { this.dispatchEvent(new CustomEvent('problem', { detail: problem })); return }
     const wait = problem.retryAfter
-    const limits = ['RATE_LIMITED', 'OVERLOADED', 'QUEUE_FULL', 'UNAVAILABLE', 'AI_UNAVAILABLE'].includes(problem.code) && wait > 0 && wait < 7200
+    const limits = ['RATE_LIMITED', 'OVERLOADED', 'QUEUE_FULL', 'UNAVAILABLE', 'CHAT_DISABLED', 'AI_UNAVAILABLE'].includes(problem.code) && wait > 0 && wait < 7200
     if (limits) composer.setBlocked(true)
     trouble.show(sentence(problem), { kind, wait: limits ? wait : 0, over: () => composer.setBlocked(false), action: again && { label: 'Try again', run: again } })
   }

@@ -161,7 +161,7 @@ class Composer extends EventTarget {
     const { models } = await get('/api/chat/models')
     this.models = models
     const chosen = stored.get('model')
-    const note = (m) => (m.demo ? ' (not AI)' : m.state === 'open' ? ' (not answering)' : '')
+    const note = (m) => (m.disabled ? ' (switched off)' : m.demo ? ' (not AI)' : m.state === 'open' ? ' (not answering)' : '')
     $('model').replaceChildren(...models.map((m) => h('option', { value: m.id, text: (m.model || m.provider) + note(m), selected: m.id === chosen || (m.default && !models.some((o) => o.id === chosen)) })))
     $('model-field').hidden = models.length === 0
     if (models.length === 1) $('model').disabled = true

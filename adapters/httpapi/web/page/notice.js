@@ -7,6 +7,7 @@ const sentences = {
   TOO_MANY_STREAMS: 'Too many replies are open at once. Close a tab, or wait for a reply to end.',
   OVERLOADED: 'The server is busy. Nothing is broken, and nothing was lost.',
   QUEUE_FULL: 'Too many replies are waiting. Nothing was lost.',
+  CHAT_DISABLED: 'Chat is switched off at the moment by the people who run it. What you write is kept.',
   UNAVAILABLE: 'The server is not available at the moment.',
   REPLY_IN_PROGRESS: 'A reply is still being written here. You can send when it has ended.',
   AI_UNAVAILABLE: 'The model cannot be reached at the moment. Your message is kept.',
