@@ -8,6 +8,8 @@ SHELL := /bin/bash
 # generic code can be left out: the linker keeps one instance for all packages.
 RACE    ?= -race -gcflags=modernc.org/sqlite/lib=-race=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Leave out of grpc and of Google's client what only others need (docs/adr/0070).
+TAGS    := grpcnotrace,disable_grpc_modules
 LINT    := go tool -modfile=.ci/tools/go.mod golangci-lint
 # Runs a command with a private Postgres (see platform/testing/testenv).
 TESTENV := go run ./platform/testing/testenv/cmd/testenv
@@ -22,7 +24,7 @@ run: build ## Build Parley and serve on 127.0.0.1:8080
 
 .PHONY: build
 build: ## Build bin/parley
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
 
 .PHONY: test-short
 test-short: ## Run the fast tests of all packages, on SQLite, without servers or other programs
@@ -78,7 +80,7 @@ migrate-check: ## Check the migrations on both databases: checksums, order, repl
 
 .PHONY: up
 up: ## Start two instances, a proxy, Postgres, Redis and the monitoring in containers
-	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET POSTGRES_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
+	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET AUDIT_KEY POSTGRES_PASSWORD APP_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
 		echo "$$v=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > deploy/.env)
 	docker compose -f deploy/compose.yaml up --build --detach --wait
 

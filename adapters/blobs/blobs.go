@@ -63,6 +63,12 @@ func Open(ctx context.Context, raw string) (*Bucket, error) {
 	if u.Scheme == "file" {
 		return openDirectory(u)
 	}
+	if u.Scheme == "gs" && !directPath {
+		// gs://bucket?grpc=true must not look for the modules that are left out.
+		if err := os.Setenv("GOOGLE_CLOUD_DISABLE_DIRECT_PATH", "true"); err != nil {
+			return nil, fmt.Errorf("open bucket: %w", err)
+		}
+	}
 	bucket, err := blob.OpenBucket(ctx, raw)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)

@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
-	_ "embed" // the files of the page
+	_ "embed" // the style sheet of the page
 	"encoding/hex"
 	"encoding/json"
-	"html/template"
 	"maps"
 	"net/http"
 	"reflect"
@@ -22,12 +20,9 @@ import (
 )
 
 // The reference page is made of the description, on the server: it has no script.
-var (
-	//go:embed reference.html
-	referenceHTML string
-	//go:embed reference.css
-	referenceCSS []byte
-)
+//
+//go:embed reference.css
+var referenceCSS []byte
 
 const referencePolicy = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -128,15 +123,15 @@ type referenceOperation struct {
 
 type referenceMember struct {
 	Name, In, About string
-	Type            template.HTML
+	Type            markup
 	Required        bool
 }
 
 type referenceContent struct {
 	Media   string
-	Type    template.HTML // "": see Members
+	Type    markup // "": see Members
 	Members []referenceMember
-	Events  []template.HTML
+	Events  []markup
 	Example string
 }
 
@@ -186,11 +181,7 @@ func (a *API) makeReference(style string) (referenceFile, error) {
 	for _, name := range slices.Sorted(maps.Keys(doc.Components.Schemas)) {
 		page.Schemas = append(page.Schemas, referenceSchema{name, membersOf(doc.Components.Schemas[name].Value)})
 	}
-	var out bytes.Buffer
-	if err := template.Must(template.New("reference").Parse(referenceHTML)).Execute(&out, page); err != nil {
-		return referenceFile{}, err
-	}
-	return newReferenceFile(out.Bytes(), "text/html; charset=utf-8", "no-cache"), nil
+	return newReferenceFile([]byte(page.html()), "text/html; charset=utf-8", "no-cache"), nil
 }
 
 // lastGroups are shown behind the others, in this order.
@@ -296,7 +287,7 @@ func membersOf(s *openapi3.Schema) (list []referenceMember) {
 }
 
 // typeOf writes a schema in the notation of TypeScript, with links.
-func typeOf(ref *openapi3.SchemaRef) template.HTML {
+func typeOf(ref *openapi3.SchemaRef) markup {
 	if ref.Ref != "" {
 		return linkTo(ref.Ref)
 	}
@@ -310,7 +301,7 @@ func typeOf(ref *openapi3.SchemaRef) template.HTML {
 	case len(s.Enum) > 0:
 		for _, v := range s.Enum {
 			raw, _ := json.Marshal(v)
-			parts = append(parts, template.HTMLEscapeString(string(raw)))
+			parts = append(parts, string(escape(string(raw))))
 		}
 	case s.Type == nil:
 		return "any"
@@ -325,12 +316,12 @@ func typeOf(ref *openapi3.SchemaRef) template.HTML {
 			parts = append(parts, name)
 		}
 	}
-	return template.HTML(strings.Join(parts, " | ")) //nolint:gosec // of escaped parts
+	return markup(strings.Join(parts, " | ")) // each is escaped
 }
 
-func linkTo(ref string) template.HTML {
-	name := template.HTMLEscapeString(ref[strings.LastIndexByte(ref, '/')+1:])
-	return template.HTML(`<a href="#` + name + `">` + name + `</a>`) //nolint:gosec // escaped
+func linkTo(ref string) markup {
+	name := escape(ref[strings.LastIndexByte(ref, '/')+1:])
+	return join(`<a href="#`, name, `">`, name, `</a>`)
 }
 
 // aboutOf says what a schema demands besides its type.

@@ -11,13 +11,15 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"github.com/alecthomas/kong"
-
+	"parley/platform/cli"
 	"parley/platform/config"
 )
 
 // Version is the release; the linker sets it.
 var Version = "dev"
+
+// Revision is the commit that a release was made from; the linker sets it.
+var Revision string
 
 // Process holds the arguments, environment and output of one run of the program.
 type Process struct {
@@ -61,36 +63,21 @@ type commands struct {
 // Run runs one command until it is done or ctx is, and returns the exit code:
 // 0 for success, 1 for failure, 2 for a wrong command line or configuration.
 func Run(ctx context.Context, p Process) (code int) {
-	type exit int // kong's --help exits from within parsing
-	defer func() {
-		if r := recover(); r != nil {
-			c, ok := r.(exit)
-			if !ok {
-				panic(r)
-			}
-			code = int(c)
-		}
-	}()
-	var c commands
-	parser, err := kong.New(&c,
-		kong.Name("parley"),
-		kong.Description("A backend for AI chat. Settings come from environment variables; see docs/configuration.md."),
-		kong.Writers(p.Stdout, p.Stderr),
-		kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(p),
-	)
-	if err != nil {
-		fmt.Fprintln(p.Stderr, "parley:", err)
-		return 1
+	if len(p.Args) == 1 && p.Args[0] == "--version" {
+		p.Args = []string{"version"}
 	}
-	command, err := parser.Parse(p.Args)
-	if err != nil {
+	command, err := cli.Parse("parley", "A backend for AI chat. Settings come from environment variables; see docs/configuration.md.", new(commands), p.Args)
+	var help cli.Help
+	switch {
+	case errors.As(err, &help):
+		fmt.Fprint(p.Stdout, help.Text)
+		return 0
+	case err != nil:
 		fmt.Fprintln(p.Stderr, "parley:", err)
 		fmt.Fprintln(p.Stderr, "Run parley --help for the commands.")
 		return 2
 	}
-	if err := explainDatabase("DATABASE_URL", command.Run()); err != nil {
+	if err := explainDatabase("DATABASE_URL", runCommand(ctx, command, p)); err != nil {
 		fmt.Fprintln(p.Stderr, "parley:", err)
 		if errors.As(err, &usageError{}) {
 			return 2
@@ -100,10 +87,26 @@ func Run(ctx context.Context, p Process) (code int) {
 	return 0
 }
 
+// runCommand runs the command that the command line names.
+func runCommand(ctx context.Context, command any, p Process) error {
+	switch c := command.(type) {
+	case interface {
+		Run(ctx context.Context, p Process) error
+	}:
+		return c.Run(ctx, p)
+	case interface{ Run(p Process) error }:
+		return c.Run(p)
+	}
+	return fmt.Errorf("%T has no Run", command)
+}
+
 type versionCommand struct{}
 
 func (versionCommand) Run(p Process) error {
 	revision := ""
+	if Revision != "" {
+		revision = " " + Revision
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {

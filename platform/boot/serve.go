@@ -280,6 +280,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 				switches.Follow(ctx, switchInterval, changed)
 			}),
 			forever("tiers", func(ctx context.Context) { followTiers(ctx, c, admission, tel.Log) }),
+			forever("pages", releasePages),
 			forever("retention", retention.Serve),
 			forever("search", (&conversations.SearchIndexer{Index: store, Observer: observer}).Serve),
 			forever("files", fileSweeper.Serve),

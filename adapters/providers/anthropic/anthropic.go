@@ -1,15 +1,11 @@
-// Package anthropic asks Anthropic's messages API through the official SDK.
-// The SDK builds and sends the request. Of each event of the reply only the few
-// members that matter are looked at, which costs a fraction of decoding it.
+// Package anthropic asks Anthropic's messages API. Of each event of the reply only
+// the few members that matter are looked at, which costs a fraction of decoding it.
 package anthropic
 
 import (
 	"context"
 	"fmt"
 	"net/http"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
@@ -21,6 +17,9 @@ const Name = "anthropic"
 
 // BaseURL is Anthropic's own.
 const BaseURL = "https://api.anthropic.com"
+
+// apiVersion is the version of the API, a date.
+const apiVersion = "2023-06-01"
 
 // Config says how to reach the server. Only Key is needed for Anthropic itself.
 type Config struct {
@@ -36,7 +35,6 @@ type Config struct {
 // Provider implements ports.Model. Prompt.Params.Model must be set.
 type Provider struct {
 	endpoint  *upstream.Endpoint
-	client    sdk.Client
 	maxTokens int64
 }
 
@@ -49,7 +47,7 @@ func New(c Config) (*Provider, error) {
 	if base == "" {
 		base = BaseURL
 	}
-	endpoint, err := upstream.NewEndpoint(Name, base,
+	endpoint, err := upstream.NewEndpoint(Name, base, http.Header{"X-Api-Key": {c.Key}, "Anthropic-Version": {apiVersion}},
 		upstream.Client{
 			Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap,
 			OnHeader: upstream.ReportHeadroom(c.Observer, Name, "Anthropic-Ratelimit-%s-Limit", "Anthropic-Ratelimit-%s-Remaining"),
@@ -61,13 +59,6 @@ func New(c Config) (*Provider, error) {
 	if p.maxTokens <= 0 {
 		p.maxTokens = 8192
 	}
-	p.client = sdk.Client{Options: []option.RequestOption{
-		option.WithBaseURL(endpoint.Base.String()),
-		option.WithAPIKey(c.Key),
-		option.WithHTTPClient(endpoint.HTTP),
-		option.WithMaxRetries(0),      // the router retries
-		option.WithoutOpenTelemetry(), // its spans may carry messages
-	}}
 	return p, nil
 }
 
@@ -79,8 +70,8 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	var d decoder
 	return p.endpoint.Generate(ctx, prompt, emit, upstream.Protocol{
 		Build: p.request,
-		Post: func(ctx context.Context, req upstream.Request, resp **http.Response) error {
-			return p.client.Post(ctx, "v1/messages", req.Params, resp, option.WithJSONSet("stream", true))
+		Post: func(ctx context.Context, req upstream.Request) (*http.Response, error) {
+			return p.endpoint.Send(ctx, http.MethodPost, "v1/messages", req.Body)
 		},
 		Decode: d.decode,
 	})

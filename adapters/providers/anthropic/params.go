@@ -3,8 +3,6 @@ package anthropic
 import (
 	"strings"
 
-	sdk "github.com/anthropics/anthropic-sdk-go"
-
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
 	"parley/ports"
@@ -14,28 +12,76 @@ import (
 // towards the bound of the reply, which is raised by as much.
 var budgets = map[string]int64{"low": 1024, "medium": 4096, "high": 16384}
 
+// messagesRequest is the body of a request for a message.
+type messagesRequest struct {
+	Model        string        `json:"model"`
+	MaxTokens    int64         `json:"max_tokens"`
+	Stream       bool          `json:"stream"`
+	System       []block       `json:"system,omitempty"`
+	Messages     []message     `json:"messages"`
+	Temperature  *float64      `json:"temperature,omitempty"`
+	Metadata     *metadata     `json:"metadata,omitempty"`
+	Thinking     *thinking     `json:"thinking,omitempty"`
+	OutputConfig *outputConfig `json:"output_config,omitempty"`
+}
+
+type metadata struct {
+	UserID string `json:"user_id"`
+}
+
+type thinking struct {
+	Type    string `json:"type"`
+	Budget  int64  `json:"budget_tokens,omitempty"`
+	Display string `json:"display,omitempty"`
+}
+
+type outputConfig struct {
+	Effort string `json:"effort"`
+}
+
+type message struct {
+	Role    string  `json:"role"`
+	Content []block `json:"content"`
+}
+
+// block is a block of content: a text, or a source of an image or a document.
+type block struct {
+	Type   string  `json:"type"`
+	Text   string  `json:"text,omitempty"`
+	Title  string  `json:"title,omitempty"`
+	Source *source `json:"source,omitempty"`
+}
+
+type source struct {
+	Type      string `json:"type"`
+	MediaType string `json:"media_type"`
+	Data      string `json:"data"`
+}
+
+func textBlock(text string) block { return block{Type: "text", Text: text} }
+
 // request returns the request for a prompt, without the members in omit and
 // without what the model is known to refuse.
 func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omit upstream.Members) upstream.Request {
 	params := prompt.Params
-	body := sdk.MessageNewParams{Model: params.Model, MaxTokens: p.maxTokens}
+	body := messagesRequest{Model: params.Model, MaxTokens: p.maxTokens, Stream: true}
 	var req upstream.Request
 	if params.MaxTokens > 0 {
 		body.MaxTokens = int64(params.MaxTokens)
 	}
 	if params.System != "" {
-		body.System = []sdk.TextBlockParam{{Text: params.System}}
+		body.System = []block{textBlock(params.System)}
 	}
 	for _, m := range messages {
+		role := "user"
 		if m.Role == chat.Assistant {
-			body.Messages = append(body.Messages, sdk.NewAssistantMessage(blocks(m)...))
-		} else {
-			body.Messages = append(body.Messages, sdk.NewUserMessage(blocks(m)...))
+			role = "assistant"
 		}
+		body.Messages = append(body.Messages, message{role, blocks(m)})
 	}
 	if prompt.UserID != "" && !omit.Has("metadata") {
 		req.Optional = append(req.Optional, "metadata")
-		body.Metadata = sdk.MetadataParam{UserID: sdk.String(upstream.Pseudonym(prompt.UserID))}
+		body.Metadata = &metadata{upstream.Pseudonym(prompt.UserID)}
 	}
 	g := generationOf(params.Model)
 	thinks := params.Reasoning != "" && g != withoutThinking && !omit.Has("thinking") && !omit.Has("output_config")
@@ -43,14 +89,12 @@ func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omi
 	case !thinks:
 	case g == withBudget && budget > 0:
 		req.Optional = append(req.Optional, "thinking")
-		body.Thinking = sdk.ThinkingConfigParamOfEnabled(budget)
+		body.Thinking = &thinking{Type: "enabled", Budget: budget}
 		body.MaxTokens += budget
 	case g != withBudget:
 		req.Optional = append(req.Optional, "thinking", "output_config")
-		body.Thinking = sdk.ThinkingConfigParamUnion{OfAdaptive: &sdk.ThinkingConfigAdaptiveParam{
-			Display: sdk.ThinkingConfigAdaptiveDisplaySummarized,
-		}}
-		body.OutputConfig = sdk.OutputConfigParam{Effort: sdk.OutputConfigEffort(params.Reasoning)}
+		body.Thinking = &thinking{Type: "adaptive", Display: "summarized"}
+		body.OutputConfig = &outputConfig{params.Reasoning}
 	}
 	if params.Reasoning != "" && !thinks {
 		req.Ignored = append(req.Ignored, "reasoning")
@@ -61,37 +105,36 @@ func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omi
 		req.Ignored = append(req.Ignored, "temperature")
 	default:
 		req.Optional = append(req.Optional, "temperature")
-		body.Temperature = sdk.Float(min(*params.Temperature, 1)) // Anthropic's scale ends at 1
+		body.Temperature = new(min(*params.Temperature, 1)) // Anthropic's scale ends at 1
 	}
-	req.Params, req.MaxOutput = body, body.MaxTokens
+	req.Body, req.MaxOutput = body, body.MaxTokens
 	return req
 }
 
 // blocks returns the content of a message.
-func blocks(m upstream.Message) (list []sdk.ContentBlockParamUnion) {
+func blocks(m upstream.Message) (list []block) {
 	for _, b := range m.Blocks {
 		switch b.Kind {
 		case upstream.ImageFile:
-			list = append(list, sdk.NewImageBlockBase64(b.File.MediaType, b.Base64()))
+			list = append(list, block{Type: "image", Source: &source{"base64", b.File.MediaType, b.Base64()}})
 		case upstream.PDFFile:
-			list = append(list, document(b, sdk.NewDocumentBlock(sdk.Base64PDFSourceParam{Data: b.Base64()})))
+			list = append(list, document(b, source{"base64", "application/pdf", b.Base64()}))
 		case upstream.TextFile:
 			if strings.TrimSpace(b.FileText()) == "" { // a document must have text
-				list = append(list, sdk.NewTextBlock(b.Inline()))
+				list = append(list, textBlock(b.Inline()))
 				continue
 			}
-			list = append(list, document(b, sdk.NewDocumentBlock(sdk.PlainTextSourceParam{Data: b.FileText()})))
+			list = append(list, document(b, source{"text", "text/plain", b.FileText()}))
 		default:
-			list = append(list, sdk.NewTextBlock(b.Text))
+			list = append(list, textBlock(b.Text))
 		}
 	}
 	return list
 }
 
-// document names a document by its file.
-func document(b upstream.Block, block sdk.ContentBlockParamUnion) sdk.ContentBlockParamUnion {
-	block.OfDocument.Title = sdk.String(b.FileName())
-	return block
+// document is a document that is named by its file.
+func document(b upstream.Block, from source) block {
+	return block{Type: "document", Title: b.FileName(), Source: &from}
 }
 
 // ReadsFiles reports whether Anthropic's model of that name reads images and PDFs.

@@ -1,5 +1,4 @@
-// Package openai asks OpenAI, or any server that implements its chat
-// completions, through the official SDK. The SDK builds and sends the request.
+// Package openai asks OpenAI, or any server that implements its chat completions.
 // Of each chunk of the reply only the few members that matter are looked at,
 // which costs a fraction of decoding it and admits what compatible servers add.
 package openai
@@ -12,8 +11,6 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 	"github.com/tidwall/gjson"
 
 	"parley/adapters/providers/upstream"
@@ -40,7 +37,6 @@ type Config struct {
 // Provider implements ports.Model. Prompt.Params.Model must be set.
 type Provider struct {
 	endpoint *upstream.Endpoint
-	client   sdk.Client
 	official bool        // OpenAI itself, which knows newer members than compatible servers
 	underV1  atomic.Bool // the base URL has no path, and the server answers under /v1
 }
@@ -54,7 +50,11 @@ func New(c Config) (*Provider, error) {
 	if base == "" {
 		base = BaseURL
 	}
-	endpoint, err := upstream.NewEndpoint(Name, base,
+	header := http.Header{}
+	if c.Key != "" {
+		header.Set("Authorization", "Bearer "+c.Key)
+	}
+	endpoint, err := upstream.NewEndpoint(Name, base, header,
 		upstream.Client{
 			Limits: c.Limits, Conns: c.Conns, Wrap: c.Wrap,
 			OnHeader: upstream.ReportHeadroom(c.Observer, Name, "X-Ratelimit-Limit-%s", "X-Ratelimit-Remaining-%s"),
@@ -62,16 +62,7 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("openai: %w", err)
 	}
-	return &Provider{
-		endpoint: endpoint,
-		official: endpoint.Base.Host == "api.openai.com",
-		client: sdk.Client{Options: []option.RequestOption{
-			option.WithBaseURL(endpoint.Base.String()),
-			option.WithAPIKey(c.Key),
-			option.WithHTTPClient(endpoint.HTTP),
-			option.WithMaxRetries(0), // the router retries
-		}},
-	}, nil
+	return &Provider{endpoint: endpoint, official: endpoint.Base.Host == "api.openai.com"}, nil
 }
 
 // Close closes idle connections.
@@ -83,10 +74,8 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 	var d decoder
 	return p.endpoint.Generate(ctx, prompt, emit, upstream.Protocol{
 		Build: p.request,
-		Post: func(ctx context.Context, req upstream.Request, resp **http.Response) error {
-			return p.send(ctx, resp, func(ctx context.Context, prefix string) error {
-				return p.client.Post(ctx, prefix+"chat/completions", req.Params, resp, option.WithJSONSet("stream", !req.Document))
-			})
+		Post: func(ctx context.Context, req upstream.Request) (*http.Response, error) {
+			return p.send(ctx, http.MethodPost, "chat/completions", req.Body)
 		},
 		Decode: d.decode,
 	})
@@ -95,27 +84,25 @@ func (p *Provider) Generate(ctx context.Context, prompt ports.Prompt, emit func(
 // send calls the server. To a base URL without a path, which may lack the
 // version, it calls again under /v1 when nothing is found, and remembers what
 // was found there.
-func (p *Provider) send(ctx context.Context, resp **http.Response, call func(ctx context.Context, prefix string) error) error {
+func (p *Provider) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	if p.underV1.Load() {
-		return call(ctx, "v1/")
+		return p.endpoint.Send(ctx, method, "v1/"+path, body)
 	}
-	err := call(ctx, "")
-	if p.endpoint.Base.Path != "/" || *resp == nil || (*resp).StatusCode != http.StatusNotFound {
-		return err
+	resp, err := p.endpoint.Send(ctx, method, path, body)
+	if err != nil || p.endpoint.Base.Path != "/" || resp.StatusCode != http.StatusNotFound {
+		return resp, err
 	}
-	notFound := *resp
-	*resp = nil
-	again := call(ctx, "v1/")
-	if *resp == nil || (*resp).StatusCode == http.StatusNotFound {
-		if *resp != nil {
-			_ = (*resp).Body.Close()
-		}
-		*resp = notFound
-		return err
+	again, err := p.endpoint.Send(ctx, method, "v1/"+path, body)
+	if err != nil {
+		return resp, nil //nolint:nilerr // the first answer is the one to report
 	}
-	_ = notFound.Body.Close()
+	if again.StatusCode == http.StatusNotFound {
+		_ = again.Body.Close()
+		return resp, nil
+	}
+	_ = resp.Body.Close()
 	p.underV1.Store(true)
-	return again
+	return again, nil
 }
 
 var errNoModels = errors.New("openai: the server did not answer with a list of models")
@@ -124,15 +111,12 @@ var errNoModels = errors.New("openai: the server did not answer with a list of m
 func (p *Provider) ListModels(ctx context.Context) ([]string, error) {
 	ctx, watchdog := p.endpoint.Watch(ctx)
 	defer watchdog.Stop()
-	var resp *http.Response
-	err := p.send(ctx, &resp, func(ctx context.Context, prefix string) error {
-		return p.client.Get(ctx, prefix+"models", nil, &resp)
-	})
-	if resp != nil && resp.StatusCode >= 400 {
-		return nil, upstream.ReadRefusal(resp).Fault()
-	}
+	resp, err := p.send(ctx, http.MethodGet, "models", nil)
 	if err != nil {
 		return nil, upstream.Broken(ctx, err)
+	}
+	if resp.StatusCode >= 400 {
+		return nil, upstream.ReadRefusal(resp).Fault()
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxModelList))

@@ -185,7 +185,7 @@ func TestOpenAI_Request(t *testing.T) {
 	if d := cmp.Diff(want, string(got)); d != "" {
 		t.Error(d)
 	}
-	if call.Header.Get("Authorization") != "Bearer sk-secret" || call.Header.Get("X-Stainless-Retry-Count") != "0" {
+	if call.Header.Get("Authorization") != "Bearer sk-secret" || call.Header.Get("User-Agent") != "parley" {
 		t.Errorf("headers %v", call.Header)
 	}
 }

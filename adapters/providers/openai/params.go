@@ -3,32 +3,68 @@ package openai
 import (
 	"strings"
 
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/shared"
-
 	"parley/adapters/providers/upstream"
 	"parley/domain/chat"
 	"parley/ports"
 )
 
+// completion is the body of a request for a chat completion.
+type completion struct {
+	Model               string         `json:"model"`
+	Messages            []message      `json:"messages"`
+	Stream              bool           `json:"stream"`
+	StreamOptions       *streamOptions `json:"stream_options,omitempty"`
+	Temperature         *float64       `json:"temperature,omitempty"`
+	ReasoningEffort     string         `json:"reasoning_effort,omitempty"`
+	MaxTokens           int64          `json:"max_tokens,omitempty"`
+	MaxCompletionTokens int64          `json:"max_completion_tokens,omitempty"`
+	SafetyIdentifier    string         `json:"safety_identifier,omitempty"`
+}
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+}
+
+type message struct {
+	Role    string `json:"role"`
+	Content any    `json:"content"` // a string, or []contentPart
+}
+
+// contentPart is a part of a user's message; one of the members is set.
+type contentPart struct {
+	Type     string    `json:"type"`
+	Text     string    `json:"text,omitempty"`
+	ImageURL *imageURL `json:"image_url,omitempty"`
+	File     *fileData `json:"file,omitempty"`
+}
+
+type imageURL struct {
+	URL string `json:"url"`
+}
+
+type fileData struct {
+	Name string `json:"filename"`
+	Data string `json:"file_data"` // a data URL
+}
+
 // request returns the request for a prompt, without the members in omit and
 // without what the model is known to refuse.
 func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omit upstream.Members) upstream.Request {
 	params := prompt.Params
-	body := sdk.ChatCompletionNewParams{Model: params.Model}
+	body := completion{Model: params.Model}
 	req := upstream.Request{MaxOutput: int64(params.MaxTokens)}
 	if params.System != "" {
-		body.Messages = append(body.Messages, sdk.SystemMessage(params.System))
+		body.Messages = append(body.Messages, message{"system", params.System})
 	}
 	for _, m := range messages {
 		text, parts := messageContent(m)
 		switch {
 		case m.Role == chat.Assistant:
-			body.Messages = append(body.Messages, sdk.AssistantMessage(text))
+			body.Messages = append(body.Messages, message{"assistant", text})
 		case parts != nil:
-			body.Messages = append(body.Messages, sdk.UserMessage(parts))
+			body.Messages = append(body.Messages, message{"user", parts})
 		default:
-			body.Messages = append(body.Messages, sdk.UserMessage(text))
+			body.Messages = append(body.Messages, message{"user", text})
 		}
 	}
 	// use reports whether to send an optional member.
@@ -42,51 +78,49 @@ func (p *Provider) request(prompt ports.Prompt, messages []upstream.Message, omi
 		}
 		return false
 	}
-	if req.Document = !use("stream", ""); !req.Document && use("stream_options", "") {
-		body.StreamOptions = sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)}
+	if body.Stream = use("stream", ""); body.Stream && use("stream_options", "") {
+		body.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
 	switch {
 	case params.Temperature == nil:
 	case p.official && reasons(params.Model):
 		req.Ignored = append(req.Ignored, "temperature")
 	case use("temperature", "temperature"):
-		body.Temperature = sdk.Float(*params.Temperature)
+		body.Temperature = params.Temperature
 	}
 	if params.Reasoning != "" && use("reasoning_effort", "reasoning") {
-		body.ReasoningEffort = shared.ReasoningEffort(params.Reasoning)
+		body.ReasoningEffort = params.Reasoning
 	}
 	if params.MaxTokens > 0 {
 		p.bound(&body, int64(params.MaxTokens), omit, &req)
 	}
 	if p.official && prompt.UserID != "" && use("safety_identifier", "") {
-		body.SafetyIdentifier = sdk.String(upstream.Pseudonym(prompt.UserID))
+		body.SafetyIdentifier = upstream.Pseudonym(prompt.UserID)
 	}
-	req.Params = body
+	req.Body = body
 	return req
 }
 
 // messageContent returns the content of a message: a text, or parts if there is anything
 // else. Many servers take a text only.
-func messageContent(m upstream.Message) (text string, parts []sdk.ChatCompletionContentPartUnionParam) {
+func messageContent(m upstream.Message) (text string, parts []contentPart) {
 	var texts []string
 	only := true
 	for _, b := range m.Blocks {
 		switch b.Kind {
 		case upstream.ImageFile:
 			only = false
-			parts = append(parts, sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: b.DataURL()}))
+			parts = append(parts, contentPart{Type: "image_url", ImageURL: &imageURL{b.DataURL()}})
 			continue
 		case upstream.PDFFile:
 			only = false
-			parts = append(parts, sdk.FileContentPart(sdk.ChatCompletionContentPartFileFileParam{
-				Filename: sdk.String(b.FileName()), FileData: sdk.String(b.DataURL()),
-			}))
+			parts = append(parts, contentPart{Type: "file", File: &fileData{b.FileName(), b.DataURL()}})
 			continue
 		case upstream.TextFile:
 			b.Text = b.Inline()
 		}
 		texts = append(texts, b.Text)
-		parts = append(parts, sdk.TextContentPart(b.Text))
+		parts = append(parts, contentPart{Type: "text", Text: b.Text})
 	}
 	if only {
 		return strings.Join(texts, "\n\n"), nil
@@ -97,7 +131,7 @@ func messageContent(m upstream.Message) (text string, parts []sdk.ChatCompletion
 // bound sets the bound of output tokens under the name that the server knows:
 // OpenAI's newer one, or the older one of compatible servers. A server that
 // refuses one of them is sent the other; a bound is never left out.
-func (p *Provider) bound(body *sdk.ChatCompletionNewParams, n int64, omit upstream.Members, req *upstream.Request) {
+func (p *Provider) bound(body *completion, n int64, omit upstream.Members, req *upstream.Request) {
 	name, other := "max_tokens", "max_completion_tokens"
 	if p.official {
 		name, other = other, name
@@ -108,9 +142,9 @@ func (p *Provider) bound(body *sdk.ChatCompletionNewParams, n int64, omit upstre
 		req.Optional = append(req.Optional, name)
 	}
 	if name == "max_tokens" {
-		body.MaxTokens = sdk.Int(n)
+		body.MaxTokens = n
 	} else {
-		body.MaxCompletionTokens = sdk.Int(n)
+		body.MaxCompletionTokens = n
 	}
 }
 

@@ -2,13 +2,20 @@ package tokens
 
 import (
 	"bytes"
-	"encoding/base64"
+	"compress/flate"
+	_ "embed" // the vocabulary
 	"hash/maphash"
+	"io"
 	"math"
-	"strconv"
-
-	"github.com/pkoukk/tiktoken-go-loader/assets"
 )
+
+// vocabulary holds the tokens of the encoding o200k_base by rank, each behind its
+// length in one byte, compressed. It is a quarter of the published file, of which
+// TestVocabulary_IsCurrent makes it.
+//
+//go:generate go test -run TestVocabulary_IsCurrent . -update
+//go:embed o200k_base.flate
+var vocabulary []byte
 
 // encoding holds the tokens of an encoding one after the other, and finds them
 // through an open hash table of their ranks, in a tenth of the memory of a map
@@ -26,24 +33,17 @@ const noRank = math.MaxUint32
 // load reads the vocabulary that is part of the program. It panics when that is
 // damaged, which only a broken build can cause.
 func load() *encoding {
-	data, err := assets.Assets.ReadFile("o200k_base.tiktoken")
+	data, err := io.ReadAll(flate.NewReader(bytes.NewReader(vocabulary)))
 	if err != nil {
 		panic("tokens: " + err.Error())
 	}
 	e := &encoding{seed: maphash.MakeSeed(), slots: make([]uint32, 1<<19)}
-	e.text = make([]byte, 0, len(data)/2)
-	for line := range bytes.Lines(data) {
-		word, rank, ok := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-		if !ok {
-			continue
-		}
-		if n, err := strconv.Atoi(string(rank)); err != nil || n != len(e.start) {
-			panic("tokens: the vocabulary is not in order")
-		}
+	e.text = make([]byte, 0, len(data))
+	for len(data) > 0 {
+		end := 1 + int(data[0])
 		e.start = append(e.start, uint32(len(e.text)))
-		if e.text, err = base64.StdEncoding.AppendDecode(e.text, word); err != nil {
-			panic("tokens: " + err.Error())
-		}
+		e.text = append(e.text, data[1:end]...)
+		data = data[end:]
 	}
 	e.start = append(e.start, uint32(len(e.text)))
 	for rank := range uint32(len(e.start) - 1) {

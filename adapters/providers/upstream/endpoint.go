@@ -1,9 +1,12 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,6 +22,7 @@ type Endpoint struct {
 	Base *url.URL // without its query, which is added to every request; the path ends with a slash
 	HTTP *http.Client
 
+	header   http.Header // of every request
 	provider string
 	limits   Limits
 	refused  refusedMembers
@@ -26,9 +30,10 @@ type Endpoint struct {
 
 var errBaseURL = errors.New("the base URL must be http(s)://host/path")
 
-// NewEndpoint returns the server at a base URL. suffixes are dropped from the
-// end of its path: addresses of calls, which are easily taken for the base.
-func NewEndpoint(provider, base string, c Client, suffixes ...string) (*Endpoint, error) {
+// NewEndpoint returns the server at a base URL, to which every request is sent
+// with header. suffixes are dropped from the end of its path: addresses of calls,
+// which are easily taken for the base.
+func NewEndpoint(provider, base string, header http.Header, c Client, suffixes ...string) (*Endpoint, error) {
 	u, err := url.Parse(strings.TrimSpace(base))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errBaseURL // without what was given: it may hold a secret
@@ -40,7 +45,7 @@ func NewEndpoint(provider, base string, c Client, suffixes ...string) (*Endpoint
 		u.Path = strings.TrimRight(strings.TrimSuffix(u.Path, suffix), "/")
 	}
 	u.Path += "/"
-	return &Endpoint{Base: u, HTTP: c.newHTTP(query), provider: provider, limits: c.Limits.OrDefaults()}, nil
+	return &Endpoint{Base: u, HTTP: c.newHTTP(query), header: header, provider: provider, limits: c.Limits.OrDefaults()}, nil
 }
 
 // Server returns the host and the port of the endpoint, for traces.
@@ -64,10 +69,35 @@ func (e *Endpoint) Watch(ctx context.Context) (context.Context, *Watchdog) {
 	return NewWatchdog(ctx, e.limits)
 }
 
+// Send sends a request to a path below the base URL, with a body as JSON unless it
+// is nil, and returns the response, whatever its status.
+func (e *Endpoint) Send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var content bytes.Buffer
+	if body != nil {
+		encoder := json.NewEncoder(&content)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(body); err != nil {
+			return nil, err
+		}
+	}
+	address := *e.Base
+	address.Path += path
+	req, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content.Bytes()))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(req.Header, e.header)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "parley")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return e.HTTP.Do(req)
+}
+
 // Request is a request for a reply, as a provider makes it of a prompt.
 type Request struct {
-	Params    any      // the body, for the SDK
-	Document  bool     // ask for one JSON document instead of a stream
+	Body      any      // is encoded as JSON
 	Optional  []string // the names of its members that a server may refuse
 	Ignored   []string // the parameters of the prompt that are left out, by their names in ports.Prompt
 	MaxOutput int64    // the bound of output tokens; 0: none
@@ -78,8 +108,8 @@ type Protocol struct {
 	// Build makes the request of a prompt, whose messages are given, without the
 	// members in omit.
 	Build func(p ports.Prompt, messages []Message, omit Members) Request
-	// Post sends it. Into resp goes the response, whatever its status.
-	Post func(ctx context.Context, req Request, resp **http.Response) error
+	// Post sends it and returns the response, whatever its status.
+	Post func(ctx context.Context, req Request) (*http.Response, error)
 	// Decode reads an event into the reply. It returns io.EOF after the last one.
 	Decode func(e Event, r *Reply) error
 }
@@ -126,9 +156,11 @@ func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) 
 	omit := e.refused.of(p.Params.Model)
 	for {
 		req := protocol.Build(p, messages, omit)
-		var resp *http.Response
-		err := protocol.Post(ctx, req, &resp)
-		if resp != nil && resp.StatusCode >= 400 {
+		resp, err := protocol.Post(ctx, req)
+		if err != nil {
+			return nil, req, Broken(ctx, err)
+		}
+		if resp.StatusCode >= 400 {
 			refusal := ReadRefusal(resp)
 			if member := refusal.member(req.Optional); member != "" {
 				omit = append(slices.Clip(omit), member)
@@ -139,15 +171,12 @@ func (e *Endpoint) open(ctx context.Context, p ports.Prompt, protocol Protocol) 
 			}
 			return nil, req, refusal.Fault()
 		}
-		if err != nil {
-			return nil, req, Broken(ctx, err)
-		}
 		if err := checkResponse(resp); err != nil {
 			_ = resp.Body.Close()
 			return nil, req, err
 		}
 		e.refused.remember(p.Params.Model, omit)
-		resp.Request, req.Params = nil, nil // files are large, and a reply may take minutes
+		resp.Request, req.Body = nil, nil // files are large, and a reply may take minutes
 		return resp, req, nil
 	}
 }

@@ -50,7 +50,7 @@ func (c Client) newHTTP(query string) *http.Client {
 
 type transport struct {
 	next     http.RoundTripper
-	query    string // of the base URL, which the SDKs drop
+	query    string // of the base URL
 	max      int
 	onHeader func(context.Context, http.Header)
 }

@@ -205,7 +205,7 @@ func TestBroken_NamesWhyThereIsNoConnection(t *testing.T) {
 		"NotListening":         {url: closed.URL + "/v1", want: Unreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := NewEndpoint("openai", c.url, Client{Wrap: c.wrap})
+			e, err := NewEndpoint("openai", c.url, nil, Client{Wrap: c.wrap})
 			if err != nil {
 				t.Fatal(err)
 			}
