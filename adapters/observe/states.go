@@ -135,6 +135,28 @@ func (ob *Observer) Locks(ask func(context.Context) (Locks, error)) prometheus.C
 	}, waiting, oldest)
 }
 
+// Maintenance is what makes a PostgreSQL server fail over days.
+type Maintenance struct {
+	RetainedWAL       int64         // bytes kept for the replication slot that is furthest behind
+	TransactionIDs    int64         // transactions since the oldest row that is not frozen
+	OldestTransaction time.Duration // of those that the role of the database may see
+}
+
+// Maintenance exports the state of the database's server, which ask reads.
+func (ob *Observer) Maintenance(ask func(context.Context) (Maintenance, error)) prometheus.Collector {
+	wal := prometheus.NewDesc("chat_database_retained_wal_bytes", "Bytes of WAL that the server keeps for the replication slot that is furthest behind.", nil, nil)
+	ids := prometheus.NewDesc("chat_database_transaction_ids", "Transactions since the oldest row that is not frozen; PostgreSQL refuses writes before 2^31.", nil, nil)
+	oldest := prometheus.NewDesc("chat_database_oldest_transaction_seconds", "How long the oldest transaction has been open, of those that the role of DATABASE_URL may see.", nil, nil)
+	last := polled[Maintenance]{ask: ask}
+	return collectorFunc(func(emit func(*prometheus.Desc, float64, ...string)) {
+		if m, ok := last.get(); ok {
+			emit(wal, float64(m.RetainedWAL))
+			emit(ids, float64(m.TransactionIDs))
+			emit(oldest, m.OldestTransaction.Seconds())
+		}
+	}, wal, ids, oldest)
+}
+
 // Host exports the clock of the instance, and the file system of its data directory,
 // which ask reads. While that fails, its size is not exported.
 func (ob *Observer) Host(ask func() (free, size uint64, err error)) prometheus.Collector {

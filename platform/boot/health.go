@@ -221,6 +221,14 @@ func lockState(store *sqlstore.Store) func(context.Context) (observe.Locks, erro
 	}
 }
 
+// maintenanceState asks a store for metrics what makes its server fail over days.
+func maintenanceState(store *sqlstore.Store) func(context.Context) (observe.Maintenance, error) {
+	return func(ctx context.Context) (observe.Maintenance, error) {
+		m, err := store.Maintenance(ctx)
+		return observe.Maintenance(m), err
+	}
+}
+
 // diskOf returns a function that reads the free bytes and the size of the file
 // system of a directory, or of its nearest parent that exists.
 func diskOf(dir string) func() (free, size uint64, err error) {

@@ -251,6 +251,7 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		observer.Schema(schemaState(store)),
 		observer.Queue(queueState(store)),
 		observer.Locks(lockState(store)),
+		observer.Maintenance(maintenanceState(store)),
 		observer.Host(diskOf(c.Store.DataDir)),
 	)
 
