@@ -143,6 +143,14 @@ func tickets() []Rule {
 			Description: "The proxy sends it no requests. Other instances take its load; the redundancy is reduced.",
 		},
 		{
+			Alert: "ChatInstanceUnobserved", For: "10m", Labels: ticket, Board: "parley-dependencies",
+			// The backend of the proxy has the name of Parley's job.
+			Expr: `count by (job) (label_replace(max by (proxy, server) (haproxy_server_status{state="UP"}) == 1, "job", "$1", "proxy", "(.+)"))` + "\n" +
+				"> count by (job) (up == 1 and on (job) group by (job) (chat_build_info))",
+			Summary:     "The proxy sends requests to {{ $value }} instances, and Prometheus scrapes fewer ({{ $labels.job }})",
+			Description: "What goes wrong on an instance that is not scraped raises no alert.",
+		},
+		{
 			Alert: "ChatInstanceRestarting", Labels: ticket, Board: "parley-runtime",
 			Expr:        "max by (job, instance) (changes(process_start_time_seconds[1h])) > 3\n" + ofParley,
 			Summary:     "{{ $labels.instance }} has started {{ $value }} times in an hour ({{ $labels.job }})",
@@ -248,6 +256,24 @@ func tickets() []Rule {
 			Description: "The code is an SQLSTATE, or timeout or connect. Requests fail or are slow, or are tried again.",
 		},
 		{
+			Alert: "ChatReplicationSlotStuck", For: "15m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job) (chat_database_retained_wal_bytes) > 10 * 1024 ^ 3",
+			Summary:     "PostgreSQL keeps {{ $value | humanize1024 }}B of WAL for a replication slot ({{ $labels.job }})",
+			Description: "A replica or a consumer of changes does not read its slot. The WAL fills the disk of the server until it stops.",
+		},
+		{
+			Alert: "ChatTransactionIdsRunOut", For: "15m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job) (chat_database_transaction_ids) > 1e9",
+			Summary:     "{{ $value | humanize }} transactions have passed since the oldest row that is not frozen ({{ $labels.job }})",
+			Description: "Autovacuum does not finish its work. Before 2.1 billion PostgreSQL refuses all writes.",
+		},
+		{
+			Alert: "ChatTransactionOpen", For: "5m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job) (chat_database_oldest_transaction_seconds) > 3600",
+			Summary:     "A transaction of the database has been open for {{ $value | humanizeDuration }} ({{ $labels.job }})",
+			Description: "Rows that are deleted or changed meanwhile cannot be cleaned up: tables grow, and reads get slower. It may hold locks.",
+		},
+		{
 			Alert: "ChatDescriptorsNearLimit", For: "5m", Labels: ticket, Board: "parley-runtime",
 			Expr:        "max by (job, instance) (process_open_fds / process_max_fds) > 0.8\n" + ofParley,
 			Summary:     "{{ $labels.instance }} has {{ $value | humanizePercentage }} of its file descriptors open ({{ $labels.job }})",
@@ -302,9 +328,15 @@ func tickets() []Rule {
 		},
 		{
 			Alert: "ChatTelemetryDropping", For: "10m", Labels: ticket, Board: "parley-runtime",
-			Expr:        "sum by (job, signal) (rate(chat_telemetry_dropped_total[5m])) > 0",
+			Expr:        `sum by (job, signal) (rate(chat_telemetry_dropped_total{signal="traces"}[5m])) > 0`,
 			Summary:     "{{ $value | printf \"%.1f\" }} {{ $labels.signal }} a second are lost ({{ $labels.job }})",
-			Description: "Spans do not reach the collector, or log lines do not reach their reader. Metrics and users are not affected.",
+			Description: "Spans do not reach the collector. Metrics and users are not affected.",
+		},
+		{
+			Alert: "ChatLogsDropping", For: "5m", Labels: ticket, Board: "parley-runtime",
+			Expr:        `sum by (job, instance) (rate(chat_telemetry_dropped_total{signal="logs"}[5m])) > 0`,
+			Summary:     "{{ $value | printf \"%.1f\" }} lines of the log of {{ $labels.instance }} are lost every second ({{ $labels.job }})",
+			Description: "The disk that the log is written to is full, or its reader has stopped. What went wrong meanwhile is not recorded.",
 		},
 		{
 			Alert: "ChatDisabled", For: "30m", Labels: ticket, Board: "parley-overview",

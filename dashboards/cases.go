@@ -134,6 +134,9 @@ func Cases() []Case {
 	breaker := func(name, state, values string) [2]string {
 		return [2]string{fmt.Sprintf(`chat_breaker_state{job="parley",instance="a",breaker="%s",state="%s"}`, name, state), values}
 	}
+	proxied := func(instance, backend, server string, up int) [2]string {
+		return [2]string{fmt.Sprintf(`haproxy_server_status{job="proxy",instance="%s",proxy="%s",server="%s",state="UP"}`, instance, backend, server), fmt.Sprintf("%dx30", up)}
+	}
 	one := func(metric, labels, values string) [2]string {
 		if labels != "" {
 			labels = "," + labels
@@ -270,6 +273,13 @@ func Cases() []Case {
 		{Alert: "ChatInstanceNotReady", Name: "Redis and files are away, which no request needs to be accepted", At: "10m",
 			Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x20"), one("chat_dependency_up", `dependency="redis"`, "0x20"), one("chat_dependency_up", `dependency="files"`, "0x20")}},
 		{Alert: "ChatInstanceNotReady", Name: "a connection was lost for a minute", At: "10m", Series: [][2]string{one("chat_dependency_up", `dependency="database"`, "1x5 0x1 1x20")}},
+		{Alert: "ChatInstanceUnobserved", Name: "a target is missing, and two proxies know it", At: "20m",
+			Series: [][2]string{one("up", "", "1x30"), one("chat_build_info", `version="1"`, "1x30"), proxied("p", "parley", "parley-1", 1), proxied("p", "parley", "parley-2", 1), proxied("q", "parley", "parley-1", 1), proxied("q", "parley", "parley-2", 1)},
+			Fires:  fires(parley, "The proxy sends requests to 2 instances, and Prometheus scrapes fewer (parley)")},
+		{Alert: "ChatInstanceUnobserved", Name: "one of two is down, and the proxy knows it", At: "20m",
+			Series: [][2]string{one("up", "", "1x30"), {`up{job="parley",instance="b"}`, "0x30"}, one("chat_build_info", `version="1"`, "1x30"), proxied("p", "parley", "parley-1", 1), proxied("p", "parley", "parley-2", 0)}},
+		{Alert: "ChatInstanceUnobserved", Name: "two proxies before two instances, and another service", At: "20m",
+			Series: [][2]string{one("up", "", "1x30"), {`up{job="parley",instance="b"}`, "1x30"}, one("chat_build_info", `version="1"`, "1x30"), proxied("p", "parley", "parley-1", 1), proxied("p", "parley", "parley-2", 1), proxied("q", "parley", "parley-1", 1), proxied("q", "shop", "shop-1", 1)}},
 		{Alert: "ChatInstanceRestarting", Name: "it is killed every ten minutes", At: "60m",
 			Series: [][2]string{one("process_start_time_seconds", "", "0x9 600x9 1200x9 1800x9 2400x9 3000x20"), one("chat_build_info", `version="1"`, "1x70")},
 			Fires:  fires(`job="parley", instance="a"`, "a has started 5 times in an hour (parley)")},
@@ -339,6 +349,15 @@ func Cases() []Case {
 			Series: [][2]string{one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type=""`, "0+50x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type="23505"`, "0+20x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type="40001"`, "0+20x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="list",error_type="canceled"`, "0+20x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="list",error_type="pool_exhausted"`, "0+20x40"), one("chat_build_info", `version="1"`, "1x40")}},
 		{Alert: "ChatStatementsFailing", Name: "one of a thousand", At: "20m", Series: [][2]string{one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type=""`, "0+999x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type="57014"`, "0+1x40"), one("chat_build_info", `version="1"`, "1x40")}},
 		{Alert: "ChatStatementsFailing", Name: "another service", At: "20m", Series: [][2]string{one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type=""`, "0+95x40"), one("db_client_operation_duration_seconds_count", `db_system_name="postgresql",db_operation_name="admit",error_type="40P01"`, "0+5x40")}},
+		{Alert: "ChatReplicationSlotStuck", Name: "a replica was taken away, its slot was not", At: "40m", Series: [][2]string{one("chat_database_retained_wal_bytes", "", "0+1073741824x60"), {`chat_database_retained_wal_bytes{job="parley",instance="b"}`, "0+1073741824x60"}},
+			Fires: fires(parley, "PostgreSQL keeps 40GiB of WAL for a replication slot (parley)")},
+		{Alert: "ChatReplicationSlotStuck", Name: "a replica restarts", At: "40m", Series: [][2]string{one("chat_database_retained_wal_bytes", "", "0x20 12000000000x5 0x30")}},
+		{Alert: "ChatTransactionIdsRunOut", Name: "autovacuum has been off for weeks", At: "40m", Series: [][2]string{one("chat_database_transaction_ids", "", "1200000000x60")},
+			Fires: fires(parley, "1.2G transactions have passed since the oldest row that is not frozen (parley)")},
+		{Alert: "ChatTransactionIdsRunOut", Name: "autovacuum freezes in time", At: "40m", Series: [][2]string{one("chat_database_transaction_ids", "", "200000000x60")}},
+		{Alert: "ChatTransactionOpen", Name: "a session was left in a transaction", At: "80m", Series: [][2]string{one("chat_database_oldest_transaction_seconds", "", "0+60x90"), {`chat_database_oldest_transaction_seconds{job="parley",instance="b"}`, "0+60x90"}},
+			Fires: fires(parley, "A transaction of the database has been open for 1h 20m 0s (parley)")},
+		{Alert: "ChatTransactionOpen", Name: "a backup of half an hour", At: "80m", Series: [][2]string{one("chat_database_oldest_transaction_seconds", "", "0x45 0+60x30 0x20")}},
 		{Alert: "ChatDescriptorsNearLimit", Name: "90 of 100", At: "20m", Series: [][2]string{one("process_open_fds", "", "90x30"), one("process_max_fds", "", "100x30"), one("chat_build_info", `version="1"`, "1x30")},
 			Fires: fires(`job="parley", instance="a"`, "a has 90% of its file descriptors open (parley)")},
 		{Alert: "ChatDescriptorsNearLimit", Name: "half of them", At: "20m", Series: [][2]string{one("process_open_fds", "", "50x30"), one("process_max_fds", "", "100x30"), one("chat_build_info", `version="1"`, "1x30")}},
@@ -375,6 +394,11 @@ func Cases() []Case {
 		{Alert: "ChatSchemaPending", Name: "one migration waits", At: "30m", Series: [][2]string{one("chat_schema_pending", "", "1x30")}, Fires: fires(parley, "1 migrations are pending (parley)")},
 		{Alert: "ChatSchemaPending", Name: "during a deploy", At: "30m", Series: [][2]string{one("chat_schema_pending", "", "0x5 1x10 0x20")}},
 		{Alert: "ChatTelemetryDropping", Name: "spans are lost", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0+60x30")}, Fires: fires(`job="parley", signal="traces"`, "1.0 traces a second are lost (parley)")},
+		{Alert: "ChatTelemetryDropping", Name: "lines of the log are lost", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="logs"`, "0+60x30")}},
+		{Alert: "ChatLogsDropping", Name: "its disk is full", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="logs"`, "0+60x30"), {`chat_telemetry_dropped_total{job="parley",instance="b",signal="logs"}`, "0x30"}},
+			Fires: fires(`job="parley", instance="a"`, "1.0 lines of the log of a are lost every second (parley)")},
+		{Alert: "ChatLogsDropping", Name: "spans are lost", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0+60x30")}},
+		{Alert: "ChatLogsDropping", Name: "some were once", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="logs"`, "0x5 60x30")}},
 		{Alert: "ChatTelemetryDropping", Name: "some were once", At: "30m", Series: [][2]string{one("chat_telemetry_dropped_total", `signal="traces"`, "0x5 60x30")}},
 		{Alert: "ChatDisabled", Name: "a provider is forgotten", At: "60m", Series: [][2]string{one("chat_disabled", `switch="openai"`, "0x20 1x60"), one("chat_disabled", `switch="chat"`, "0x80")},
 			Fires: fires(`job="parley", switch="openai"`, "openai has been disabled on 1 instances for half an hour (parley)")},

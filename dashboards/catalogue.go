@@ -202,6 +202,12 @@ var Catalogue = []Metric{
 		Help: "Sessions of the database that have waited for a lock for more than half a second; the same on every instance."},
 	{Name: "chat_database_oldest_lock_wait_seconds", Kind: Gauge, Unit: "s", Source: Domain,
 		Help: "How long the session that has waited longest for a lock has waited; 0: none."},
+	{Name: "chat_database_retained_wal_bytes", Kind: Gauge, Unit: "By", Source: Domain,
+		Help: "Bytes of WAL that PostgreSQL keeps for the replication slot that is furthest behind; the same on every instance."},
+	{Name: "chat_database_transaction_ids", Kind: Gauge, Source: Domain,
+		Help: "Transactions since the oldest row that is not frozen; PostgreSQL refuses writes before 2^31. The same on every instance."},
+	{Name: "chat_database_oldest_transaction_seconds", Kind: Gauge, Unit: "s", Source: Domain,
+		Help: "How long the oldest transaction of the database has been open, of those that the role of DATABASE_URL may see."},
 	{Name: "chat_schema_version", Kind: Gauge, Source: Domain, Help: "Version of the newest applied migration."},
 	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations of this build that are not applied to the database; 1 while its tables do not match its record of migrations."},
 

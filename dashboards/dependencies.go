@@ -35,6 +35,14 @@ func dependenciesBoard() Dashboard {
 			lines("Longest wait for a lock", "How long the session that has waited longest for a lock has waited.", "s", 12,
 				query(`max (chat_database_oldest_lock_wait_seconds{AT})`, "longest")),
 		}},
+		row{"Maintenance of PostgreSQL", 6, []Panel{
+			lines("WAL kept for replication", "Bytes of WAL that are kept for the replication slot that is furthest behind. They fill the disk of the server.", "bytes", 8,
+				query(`max (chat_database_retained_wal_bytes{AT})`, "kept")),
+			lines("Transactions without a freeze", "Transactions since the oldest row that is not frozen. The server refuses writes before 2,147 million.", of("transactions"), 8,
+				query(`max (chat_database_transaction_ids{AT})`, "transactions")),
+			lines("Oldest transaction", "How long the oldest transaction has been open, of those that the role of DATABASE_URL may see.", "s", 8,
+				query(`max (chat_database_oldest_transaction_seconds{AT})`, "oldest")),
+		}},
 		row{"Output recording", 7, []Panel{
 			lines("Checkpoint (p50, p95, p99)", "Duration of recording the output of all live replies of an instance.",
 				"s", 8, quantiles("chat_checkpoint_seconds", "AT")...),

@@ -5,4 +5,4 @@ SELECT user_id,
   sum(tokens) AS tokens_month, round(sum(cost_micros) / 1e6, 4) AS usd_month
 FROM chat_usage WHERE day >= to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-01')
 GROUP BY 1 ORDER BY 5 DESC, 4 DESC
-LIMIT 10
+LIMIT 50

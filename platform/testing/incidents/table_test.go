@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -48,6 +49,12 @@ var incidents = []incident{
 		inject: providers(refuse(http.StatusUnauthorized, "invalid_api_key"), well),
 		first:  []string{"ChatProviderKeyRefused"}, pages: []string{"ChatProviderKeyRefused"},
 		cause: []string{"openai", "} 1"},
+	},
+	{
+		name:   "provider-credit-used-up",
+		inject: providers(refuse(http.StatusTooManyRequests, "insufficient_quota"), well),
+		first:  []string{"ChatProviderDegraded"},
+		cause:  []string{"openai", "quota_exhausted"},
 	},
 	{
 		name:   "provider-name-unknown",
@@ -122,6 +129,19 @@ var incidents = []incident{
 		cause: []string{"ping failed", "timeout"},
 	},
 	{
+		// Redis answers, but later than a decision of the limiter may take.
+		name: "redis-slow",
+		inject: func(w *world) func() {
+			relay := testworld.StartRelay(w.t, w.Redis.Addr())
+			heal := withSettings("REDIS_URL=" + strings.Replace(w.Redis.URL(), w.Redis.Addr(), relay.Addr, 1))(w)
+			relay.Delay(80 * time.Millisecond)
+			return func() { relay.Delay(0); heal() }
+		},
+		first: []string{"ChatLimiterFailOpen"},
+		env:   func(w *world) []string { return w.One.Env },
+		cause: []string{"ping answered after 1"},
+	},
+	{
 		name: "redis-memory-full",
 		inject: func(w *world) func() {
 			w.redis("CONFIG", "SET", "maxmemory", "1")
@@ -131,12 +151,13 @@ var incidents = []incident{
 		cause: []string{"a write was refused: OOM"},
 	},
 	{
+		// The newest migration has stopped before its last statement.
 		name: "migration-pending",
 		inject: func(w *world) func() {
 			const table = "atlas_schema_revisions.atlas_schema_revisions"
-			const newest = "version = (SELECT max(version) FROM " + table + " WHERE version NOT LIKE '.%')"
-			w.psql("-c", "CREATE TABLE kept AS SELECT * FROM "+table+" WHERE "+newest, "-c", "DELETE FROM "+table+" WHERE "+newest)
-			return func() { w.psql("-c", "INSERT INTO "+table+" SELECT * FROM kept", "-c", "DROP TABLE kept") }
+			const newest = " WHERE version = (SELECT max(version) FROM " + table + " WHERE version NOT LIKE '.%')"
+			w.psql("-c", "UPDATE "+table+" SET applied = total - 1"+newest)
+			return func() { w.psql("-c", "UPDATE "+table+" SET applied = total"+newest) }
 		},
 		first: []string{"ChatSchemaPending"},
 		cause: []string{"pending"},
@@ -218,14 +239,23 @@ var incidents = []incident{
 		cause: []string{"parley"},
 	},
 	{
-		name: "instance-crashes-again-and-again",
+		name: "instance-not-scraped",
+		inject: func(w *world) func() {
+			w.scrape(w.instances, w.One.Admin)
+			return func() { w.scrape(w.instances, w.One.Admin, w.Two.Admin) }
+		},
+		first: []string{"ChatInstanceUnobserved"},
+		cause: []string{`"server":"parley-2"`, `"server":"parley-1"`},
+	},
+	{
+		// A liveness probe that is wrong ends an instance again and again. Killed, it would
+		// cut off requests: in real seconds, which are a large part of a compressed hour.
+		name: "instance-restarts-again-and-again",
 		inject: func(w *world) func() {
 			for range 5 {
-				w.Kill(w.Two)
-				w.StartInstance(w.Two)
+				w.restart(w.Two, w.Two.Env...)
 				time.Sleep(2 * time.Second) // for a scrape
 			}
-			w.restarted = true
 			return func() {}
 		},
 		first: []string{"ChatInstanceRestarting"},
@@ -282,7 +312,7 @@ var incidents = []incident{
 		cause:  []string{"user-"},
 	},
 	{
-		name: "cost-runs-away", history: 3 * time.Hour,
+		name: "cost-runs-away", history: 90 * time.Minute,
 		inject: func(w *world) func() {
 			leaked := w.User("leaked")
 			return w.crowd(2, func(*testworld.User) {
@@ -313,6 +343,22 @@ var incidents = []incident{
 		cause: []string{`"job":"alone"`},
 	},
 	{
+		name: "log-disk-full",
+		inject: func(w *world) func() {
+			disk, log := w.mount(logBytes), w.Two.Log
+			full, err := os.Create(filepath.Join(disk, "log"))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.Two.Log = full
+			w.restart(w.Two, w.Two.Env...)
+			free := w.fill(disk)
+			return func() { free(); w.Two.Log = log; w.restart(w.Two, w.Two.Env...); full.Close() }
+		},
+		first: []string{"ChatLogsDropping"},
+		cause: []string{"{two}", "logs"},
+	},
+	{
 		name: "collector-away",
 		inject: func(w *world) func() {
 			w.restart(w.One, "INSTANCE=parley-1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(w.t), "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500")
@@ -338,8 +384,8 @@ var incidents = []incident{
 	{
 		name: "clock-skew",
 		inject: func(w *world) func() {
-			w.scrape(w.skewed())
-			return func() { w.scrape() }
+			w.scrapeAlone(w.skewed())
+			return func() { w.scrapeAlone() }
 		},
 		first: []string{"ChatClockSkew"},
 		cause: []string{"} -95"},
@@ -651,7 +697,7 @@ func (w *world) awaitReady() {
 func (w *world) startAlone(message func(n int) string, env ...string) (stop func()) {
 	i := w.NewInstance(append(env, "DATABASE_URL=", "REDIS_URL=", "BLOB_URL=", "INSTANCES=0")...)
 	w.alone = i
-	w.scrape(i.Admin)
+	w.scrapeAlone(i.Admin)
 	var n atomic.Int64
 	leave := w.crowd(2, func(u *testworld.User) {
 		u.Send(i.URL(), message(int(n.Add(1))))
@@ -660,7 +706,7 @@ func (w *world) startAlone(message func(n int) string, env ...string) (stop func
 	return func() {
 		w.Await("http://"+i.Admin+"/readyz", i.Log.Name())
 		leave()
-		w.scrape()
+		w.scrapeAlone()
 		i.Cmd.Process.Signal(syscall.SIGTERM)
 		i.Cmd.Wait()
 	}

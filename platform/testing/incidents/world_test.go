@@ -44,7 +44,8 @@ type world struct {
 	reader       string // URL of the database for the role of dashboards
 	alertmanager string // its URL
 	monitoring   string // directory of rules, routes and runbooks
-	targets      string // file with further targets of Prometheus
+	instances    string // file with the targets of Prometheus's job "parley"
+	targets      string // file with those of the job "alone"
 	bin          string // directory of the commands that runbooks use
 	blobs        string // directory of files
 	scraped      bool   // the job "alone" has been there since the last forget
@@ -110,6 +111,7 @@ func (w *world) appURL() string {
 const (
 	postgresBytes = 384 << 20
 	sqliteBytes   = 48 << 20
+	logBytes      = 1 << 20
 	dataBytes     = 2 << 30 // of instances whose disk does not fill; memory only as far as it is used
 )
 
@@ -323,7 +325,7 @@ func (w *world) startMonitoring() {
 	w.configure(unchanged)
 	w.alertmanager = testworld.StartAlertmanager(w.t, filepath.Join(w.monitoring, "alertmanager.yaml"))
 	addr := testworld.FreeAddr(w.t)
-	w.targets = filepath.Join(w.monitoring, "targets.json")
+	w.instances, w.targets = filepath.Join(w.monitoring, "instances.json"), filepath.Join(w.monitoring, "targets.json")
 	text := strings.NewReplacer("parley-1:9464", w.One.Admin, "parley-2:9464", w.Two.Admin, "localhost:9090", addr,
 		"proxy:8405", testworld.ProxyMetrics(w.proxyConfig),
 		"alertmanager:9093", strings.TrimPrefix(w.alertmanager, "http://")).Replace(w.read("deploy/prometheus.yaml", unchanged))
@@ -333,29 +335,43 @@ func (w *world) startMonitoring() {
 	}
 	config["global"] = map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
 	config["rule_files"] = []string{w.monitoring + "/slos.yaml", w.monitoring + "/alerts.yaml"}
-	config["scrape_configs"] = append(config["scrape_configs"].([]any), map[string]any{
-		"job_name": "alone", "file_sd_configs": []any{map[string]any{"files": []string{w.targets}, "refresh_interval": "1s"}},
-	})
+	fromFile := func(path string) []any {
+		return []any{map[string]any{"files": []string{path}, "refresh_interval": "1s"}}
+	}
+	jobs := config["scrape_configs"].([]any)
+	for _, job := range jobs { // so that targets can be taken out
+		if job := job.(map[string]any); job["job_name"] == "parley" {
+			delete(job, "static_configs")
+			job["file_sd_configs"] = fromFile(w.instances)
+		}
+	}
+	config["scrape_configs"] = append(jobs, map[string]any{"job_name": "alone", "file_sd_configs": fromFile(w.targets)})
 	out, err := yaml.Marshal(config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.scrape()
+	w.scrape(w.instances, w.One.Admin, w.Two.Admin)
+	w.scrapeAlone()
 	w.prometheus = check.Prometheus{URL: testworld.StartPrometheus(w.t, addr, string(out), "--enable-feature=exemplar-storage",
 		"--web.enable-admin-api", "--web.enable-lifecycle", "--rules.alert.resend-delay=1s")}
 }
 
-// scrape replaces the targets of the job "alone".
-func (w *world) scrape(targets ...string) {
+// scrapeAlone replaces the targets of the job "alone".
+func (w *world) scrapeAlone(targets ...string) {
 	w.scraped = w.scraped || len(targets) > 0
+	w.scrape(w.targets, targets...)
+}
+
+// scrape replaces the targets in a file that Prometheus reads.
+func (w *world) scrape(file string, targets ...string) {
 	if targets == nil {
 		targets = []string{}
 	}
 	content, _ := json.Marshal([]any{map[string]any{"targets": targets}})
-	if err := os.WriteFile(w.targets+".new", content, 0o644); err != nil {
+	if err := os.WriteFile(file+".new", content, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.Rename(w.targets+".new", w.targets); err != nil {
+	if err := os.Rename(file+".new", file); err != nil {
 		w.t.Fatal(err)
 	}
 }

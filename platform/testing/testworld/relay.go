@@ -4,15 +4,18 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Relay passes TCP connections on to a server. It can drop what is sent through it, as a
-// network does that loses every packet: connections stay open, and nothing arrives.
+// network does that loses every packet: connections stay open, and nothing arrives. It
+// can also be slow.
 type Relay struct {
 	Addr string
 
 	mu       sync.Mutex
 	dropping bool
+	delay    time.Duration
 	conns    []net.Conn
 }
 
@@ -51,6 +54,13 @@ func (r *Relay) Drop(begin bool) {
 	r.conns = nil
 }
 
+// Delay sets how long each piece of a connection takes, in either direction.
+func (r *Relay) Delay(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = d
+}
+
 func (r *Relay) relay(client net.Conn, target string) {
 	server, err := net.Dial("tcp", target)
 	if err != nil {
@@ -72,8 +82,9 @@ func (r *Relay) pass(from, to net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		r.mu.Lock()
-		dropping := r.dropping
+		dropping, delay := r.dropping, r.delay
 		r.mu.Unlock()
+		time.Sleep(delay)
 		if dropping && err == nil {
 			continue
 		}
