@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -135,6 +136,34 @@ func TestSQL_NamesNotText(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{"prepare: CREATE notes", "keep: INSERT notes", "SELECT nowhere", "SELECT notes", "request"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestSQL_RollbackAfterCommitIsNoStatement: a deferred rollback sends nothing when the
+// transaction has been committed, and is not counted as a failure.
+func TestSQL_RollbackAfterCommitIsNoStatement(t *testing.T) {
+	w := setup(t)
+	raw, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	db := bun.NewDB(raw, sqlitedialect.New()).WithQueryHook(w.SQL(observe.Database{System: "sqlite", Name: func(context.Context) string { return "admit" }}))
+	ctx, end := w.tracer(t)
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
+		t.Fatal(err)
+	}
+	end()
+	want := map[string]float64{"db_client_operation_duration_seconds{db_operation_name=admit,db_system_name=sqlite,error_type=}": 2}
+	if diff := cmp.Diff(want, w.values(t, "db_client_operation_duration_seconds")); diff != "" {
 		t.Error(diff)
 	}
 }

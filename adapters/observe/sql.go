@@ -105,13 +105,19 @@ func (h *sqlHook) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	if telemetryOff {
 		return
 	}
+	span, traced := e.Stash[spanKey{}].(trace.Span)
+	if errors.Is(e.Err, sql.ErrTxDone) { // the rollback of a committed transaction sends nothing
+		if traced {
+			span.End()
+		}
+		return
+	}
 	s, code := h.name(ctx, e), sqlError(e.Err)
 	if code != "" {
 		s.seconds = h.ob.m.statements.WithLabelValues(h.System, s.operation, code)
 	}
 	took := time.Since(e.StartTime).Seconds()
-	span, ok := e.Stash[spanKey{}].(trace.Span)
-	if !ok {
+	if !traced {
 		h.ob.metricBuffer.observe(s.seconds, took)
 		return
 	}
