@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,17 +21,19 @@ import (
 
 	"parley/adapters/providers/stub"
 	"parley/domain/chat"
+	"parley/platform/testing/testenv"
 )
 
 // TestPage drives Parley's own page.
 func TestPage(t *testing.T) {
+	installPackages(t)
 	browser := startBrowser(t)
 	w := startScripted(t, "", browser)
 	for _, s := range []struct {
 		name string
 		run  func(*user)
 	}{
-		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs},
+		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs}, {"OtherDevice", pageOtherDevice},
 		{"OfflineAndBack", pageOffline}, {"Files", pageFiles}, {"Parts", pageParts}, {"ProviderTrouble", pageProviderTrouble},
 		{"Conversations", pageConversations}, {"Search", pageSearch}, {"Share", pageShare}, {"Feedback", pageFeedback}, {"Keyboard", pageKeyboard}, {"XSS", pageXSS}, {"SignedOut", pageSignedOut},
 	} {
@@ -163,6 +166,33 @@ func pageTwoTabs(u *user) {
 	a.button("Delete")
 	a.wait("the deletion", "document.querySelector('#title').textContent === 'New conversation'")
 	b.wait("the deletion", "document.querySelectorAll('#conversations li').length === 0 && /no such conversation/.test(document.querySelector('#empty').innerText)")
+}
+
+// The TypeScript client reads what the page has sent, and the page shows what the
+// client sends.
+func pageOtherDevice(u *user) {
+	script := filepath.Join(u.t.TempDir(), "device.mjs")
+	run(u.t, "node_modules/.bin/esbuild", "device.ts", "--bundle", "--format=esm", "--platform=node", "--log-level=warning", "--outfile="+script)
+	p := u.openPage("/")
+	p.write("one")
+	p.shows("one", "one #1")
+	_, token, _ := strings.Cut(u.cookie, "=")
+	out, err := exec.Command(testenv.Binary(u.t, "node"), script, u.w.api, token, p.conversation(), mark("two", u.name)).Output()
+	if err != nil {
+		u.t.Fatalf("the client: %v", err)
+	}
+	var device struct {
+		Read  []string
+		Reply string
+	}
+	if err := json.Unmarshal(out, &device); err != nil {
+		u.t.Fatalf("the client printed %q: %v", out, err)
+	}
+	p.shows("one", "one #1", "two", device.Reply)
+	p.matches()
+	if want := []string{mark("one", u.name), "one #1"}; !slices.Equal(device.Read, want) || device.Reply != "one + two #1" {
+		u.t.Errorf("the client read %q and got %q, want %q", device.Read, device.Reply, want)
+	}
 }
 
 // A broken connection loses no word, and a message that was written meanwhile is
