@@ -33,7 +33,7 @@ func TestPage(t *testing.T) {
 		name string
 		run  func(*user)
 	}{
-		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs}, {"OtherDevice", pageOtherDevice},
+		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs}, {"OtherDevice", pageOtherDevice}, {"OutsideConversations", pageOutside},
 		{"OfflineAndBack", pageOffline}, {"Files", pageFiles}, {"Parts", pageParts}, {"ProviderTrouble", pageProviderTrouble},
 		{"Conversations", pageConversations}, {"Search", pageSearch}, {"Share", pageShare}, {"Feedback", pageFeedback}, {"Keyboard", pageKeyboard}, {"XSS", pageXSS}, {"SignedOut", pageSignedOut},
 	} {
@@ -193,6 +193,30 @@ func pageOtherDevice(u *user) {
 	if want := []string{mark("one", u.name), "one #1"}; !slices.Equal(device.Read, want) || device.Reply != "one + two #1" {
 		u.t.Errorf("the client read %q and got %q, want %q", device.Read, device.Reply, want)
 	}
+}
+
+// Messages of an app that knows no conversations have a place, too.
+func pageOutside(u *user) {
+	say := func(text string) {
+		u.call("POST", "/api/chat/messages", map[string]any{"content": mark(text, u.name)}, new(any))
+	}
+	say("one")
+	p := u.openPage("/")
+	p.wait("its place", "document.querySelector('#conversations .name')?.textContent === 'Outside conversations'")
+	p.click("#conversations a")
+	p.shows("one", "one #1")
+	p.wait("no rename, share and delete", "!document.querySelector('#top-actions').checkVisibility()")
+	p.write("two")
+	p.shows("one", "one #1", "two", "one + two #1")
+	p.button("Regenerate")
+	p.shows("one", "one #1", "two", "one + two #2")
+	say("three") // by the app
+	p.shows("one", "one #1", "two", "one + two #2", "three", "one + two + three #1")
+	p.matches()
+	p.reload()
+	p.shows("one", "one #1", "two", "one + two #2", "three", "one + two + three #1")
+	p.evaluate("document.querySelector('#search').value = 'three'; document.querySelector('#search').dispatchEvent(new Event('input', {bubbles: true}))")
+	p.wait("it is found", "document.querySelector('#results .name')?.textContent === 'Outside conversations'")
 }
 
 // A broken connection loses no word, and a message that was written meanwhile is

@@ -67,6 +67,9 @@ func (u *user) call(method, path string, body, out any) {
 	}
 }
 
+// outside is the page's name of the messages that are in no conversation.
+const outside = "/"
+
 // branch returns the current branch of a chat.
 func (u *user) branch(chat string) []message {
 	u.t.Helper()
@@ -78,7 +81,11 @@ func (u *user) branch(chat string) []message {
 				Parts                       []struct{ Type, Name, MediaType, URL string }
 			}
 		}
-		u.call("GET", "/api/chat/messages?"+url.Values{"conversationId": {chat}, "leaf": {leaf}, "limit": {"100"}}.Encode(), nil, &page)
+		query := url.Values{"leaf": {leaf}, "limit": {"100"}}
+		if chat != outside {
+			query.Set("conversationId", chat)
+		}
+		u.call("GET", "/api/chat/messages?"+query.Encode(), nil, &page)
 		older := []message{}
 		for _, m := range page.Messages {
 			stored := message{ID: m.ID, Role: m.Role, Text: m.Content}

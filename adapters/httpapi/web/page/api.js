@@ -62,6 +62,14 @@ export async function call(method, path, options) {
 
 export const get = (path, options) => call('GET', path, options)
 
+// outside stands for the messages that are in no conversation: the default thread.
+// No conversation can have it as its id.
+export const outside = '/'
+export const outsideTitle = 'Outside conversations'
+
+// conversationId is what the API is told of a conversation.
+export const conversationId = (id) => (id === outside ? undefined : id)
+
 // query makes a query string of what is set.
 export function query(values) {
   const out = new URLSearchParams()

@@ -1,6 +1,6 @@
 // One conversation: its messages, and the reply that is being written.
 import { $, h, announce, copyText, frame, iconButton, newID, pause, sleep, stored } from "./dom.js"
-import { Problem, call, get, open, events, query } from "./api.js"
+import { Problem, call, get, open, events, query, outside, outsideTitle, conversationId } from "./api.js"
 import { show, foot, fillBody, reasoning, sourceList } from "./message.js"
 import { trouble, sentence } from "./notice.js"
 import { Draft } from "./draft.js"
@@ -85,7 +85,7 @@ class Chat extends EventTarget {
     this.list.append(skeleton())
     try {
       const [conversation, page] = await Promise.all([
-        get('/api/chat/conversations/' + encodeURIComponent(id), { signal }),
+        id === outside ? { id, title: outsideTitle } : get('/api/chat/conversations/' + encodeURIComponent(id), { signal }),
         this.page('current', signal),
       ])
       this.conversation = conversation
@@ -137,14 +137,14 @@ class Chat extends EventTarget {
   }
 
   page(leaf, signal, limit = pageSize) {
-    return get(messagesPath + query({ conversationId: this.id, leaf, limit, render: 'html' }), { signal })
+    return get(messagesPath + query({ conversationId: conversationId(this.id), leaf, limit, render: 'html' }), { signal })
   }
 
   titled(text) {
     const title = text ?? this.conversation?.title ?? (this.id && this.conversation ? 'Untitled' : 'New conversation')
     $('title').textContent = title
     document.title = title === 'New conversation' ? 'Parley' : title + ' · Parley'
-    $('top-actions').hidden = !this.conversation
+    $('top-actions').hidden = !this.conversation || this.id === outside
     $('temporary-field').hidden = !!this.id
     this.dispatchEvent(new Event('titled'))
   }
@@ -329,7 +329,7 @@ class Chat extends EventTarget {
   async endBelow(id, signal) {
     const children = new Map() // newest child by parent
     for (let before = ''; ;) {
-      const page = await get(messagesPath + query({ conversationId: this.id, limit: 100, before }), { signal })
+      const page = await get(messagesPath + query({ conversationId: conversationId(this.id), limit: 100, before }), { signal })
       let found = false
       for (const m of page.messages.toReversed()) {
         if (m.parentId && !children.has(m.parentId)) children.set(m.parentId, m.id)
@@ -548,7 +548,7 @@ class Chat extends EventTarget {
     if (signal.aborted) return
     unsent.keep(this.id, text) // until it has been taken
     const parent = this.messages.at(-1)?.id
-    const body = { content: text, conversationId: this.id, id, ...composer.model }
+    const body = { content: text, conversationId: conversationId(this.id), id, ...composer.model }
     if (files.length) body.files = files.map((f) => f.id)
     if (parent) body.parentId = parent
     this.list.querySelector(':scope > .unanswered')?.remove()

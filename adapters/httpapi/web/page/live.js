@@ -1,7 +1,7 @@
 // Which replies are being written, for all tabs: one of them follows the user's
 // live runs and tells the others, since a browser keeps few connections to one
 // server.
-import { open, events } from "./api.js"
+import { open, events, outside } from "./api.js"
 import { sleep } from "./dom.js"
 
 class Live extends EventTarget {
@@ -33,6 +33,7 @@ class Live extends EventTarget {
   take(runs, snapshot) {
     if (snapshot) this.runs.clear()
     for (const run of runs) {
+      run.conversationId ??= outside
       if (['queued', 'running'].includes(run.state)) this.runs.set(run.runId, run)
       else this.runs.delete(run.runId)
     }

@@ -1,6 +1,6 @@
 // The page: puts its parts together, and shows what the address means.
 import { $, h, icon, announce } from "./dom.js"
-import { call, features } from "./api.js"
+import { call, features, outside } from "./api.js"
 import { trouble, sentence } from "./notice.js"
 import { live } from "./live.js"
 import { composer } from "./composer.js"
@@ -122,11 +122,11 @@ function start() {
 
   $('new').addEventListener('click', () => go('/'))
   $('rename').addEventListener('click', rename)
-  $('title').addEventListener('dblclick', () => { if (chat.conversation) rename() })
+  $('title').addEventListener('dblclick', () => { if (chat.conversation && chat.id !== outside) rename() })
   $('delete').addEventListener('click', remove)
   $('share').addEventListener('click', () => share(chat.conversation, chat.messages.at(-1)?.id))
   $('usage').addEventListener('click', usage)
-  chat.addEventListener('titled', () => { if (chat.id) $('export').href = conversationPath(chat.id) + '/export' })
+  chat.addEventListener('titled', () => { if (chat.id && chat.id !== outside) $('export').href = conversationPath(chat.id) + '/export' })
   chat.addEventListener('created', () => {
     history.pushState(null, '', '/?c=' + encodeURIComponent(chat.id))
     sidebar.select(chat.id)

@@ -1,6 +1,6 @@
 // The list of conversations, and the search.
 import { $, h, icon, announce } from "./dom.js"
-import { get, query } from "./api.js"
+import { get, query, outside, outsideTitle } from "./api.js"
 import { marked } from "./html.js"
 import { live } from "./live.js"
 import { sentence } from "./notice.js"
@@ -8,6 +8,7 @@ import { sentence } from "./notice.js"
 class Sidebar extends EventTarget {
   start() {
     this.list = []
+    this.outside = undefined // whether there are messages outside conversations
     this.before = null
     this.current = null
     $('new').prepend(icon('plus'))
@@ -42,7 +43,7 @@ class Sidebar extends EventTarget {
       links[at + (e.key === 'ArrowDown' ? 1 : -1)]?.focus()
       e.preventDefault()
     })
-    live.addEventListener('runs', () => { this.marks(); this.refreshSoon() })
+    live.addEventListener('runs', (e) => { if (e.detail.runs.some((r) => r.conversationId === outside)) this.outside = true; this.marks(); this.refreshSoon() })
     live.addEventListener('conversations', () => this.refresh())
     addEventListener('online', () => this.refresh())
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.refresh() })
@@ -66,6 +67,8 @@ class Sidebar extends EventTarget {
     let page
     try {
       page = await get('/api/chat/conversations' + query({ limit: 30 }))
+      // An app that knows no conversations sends all messages outside of them.
+      this.outside ??= (await get('/api/chat/messages' + query({ limit: 1 }))).messages.length > 0
     } catch (problem) {
       if (!this.list.length) {
         $('list-note').hidden = false
@@ -98,7 +101,8 @@ class Sidebar extends EventTarget {
     const ul = $('conversations')
     const focused = document.activeElement?.closest?.('#conversations a')?.dataset.id
     const have = new Map([...ul.children].map((li) => [li.dataset.id, li]))
-    const items = this.list.map((c) => {
+    const shown = this.outside && !this.before ? [...this.list, { id: outside, title: outsideTitle }] : this.list
+    const items = shown.map((c) => {
       const li = have.get(c.id) ?? h('li', { data: { id: c.id } }, h('a', { href: '/?c=' + encodeURIComponent(c.id), data: { id: c.id } }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', { class: 'name' })))
       const name = li.querySelector('.name')
       const title = c.title ?? 'Untitled'
@@ -109,7 +113,7 @@ class Sidebar extends EventTarget {
       ul.replaceChildren(...items)
       if (focused) ul.querySelector(`a[data-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true })
     }
-    $('list-note').hidden = this.list.length > 0
+    $('list-note').hidden = shown.length > 0
     $('list-note').textContent = 'Your conversations will be listed here.'
     $('more-conversations').hidden = !this.before
     this.select(this.current)
@@ -137,7 +141,7 @@ class Sidebar extends EventTarget {
     $('results').hidden = !searching
     $('conversations').hidden = searching
     $('more-conversations').hidden = searching || !this.before
-    $('list-note').hidden = searching || this.list.length > 0
+    $('list-note').hidden = searching || $('conversations').children.length > 0
     if (!searching) { this.asked = null; return }
     this.typing = setTimeout(() => this.search(q), 150)
   }
@@ -153,10 +157,9 @@ class Sidebar extends EventTarget {
       return
     }
     if (this.asked !== asked) return
-    // What is in no conversation, the default thread, has no place on this page.
-    const items = found.results.filter((r) => r.conversationId).map((r) => h('li', {}, h('a', {
-      href: '/?c=' + encodeURIComponent(r.conversationId) + (r.messageId ? '&m=' + encodeURIComponent(r.messageId) : ''), class: 'result',
-    }, h('span', { class: 'name' }, r.titleHtml ? marked(r.titleHtml) : 'Untitled'), r.snippetHtml && r.messageId ? h('span', { class: 'snippet' }, marked(r.snippetHtml)) : null)))
+    const items = found.results.map((r) => h('li', {}, h('a', {
+      href: '/?c=' + encodeURIComponent(r.conversationId ?? outside) + (r.messageId ? '&m=' + encodeURIComponent(r.messageId) : ''), class: 'result',
+    }, h('span', { class: 'name' }, r.titleHtml ? marked(r.titleHtml) : r.conversationId ? 'Untitled' : outsideTitle), r.snippetHtml && r.messageId ? h('span', { class: 'snippet' }, marked(r.snippetHtml)) : null)))
     const more = found.nextCursor ? h('button', { type: 'button', class: 'quiet more', text: 'More results', on: { click: () => this.search(q, found.nextCursor) } }) : null
     if (cursor) {
       $('results').querySelector('.more')?.remove()
