@@ -78,6 +78,10 @@ migrate-check: ## Check the migrations on both databases: checksums, order, repl
 		|| { echo "there are no tests of the migrations"; exit 1; }
 	$(TESTENV) go test -count=1 -run '^TestMigrations' ./adapters/sqlstore/...
 
+.PHONY: migrate-load
+migrate-load: ## Apply each migration to N messages (1000000) while users read and write, and check that none of them waits for 100 ms
+	MIGRATE_LOAD_MESSAGES=$(or $(N),1000000) $(TESTENV) go test -count=1 -v -timeout 60m -run '^TestMigrations_BlockNobody$$' ./adapters/sqlstore
+
 .PHONY: up
 up: ## Start two instances, a proxy, Postgres, Redis and the monitoring in containers
 	@test -f deploy/.env || (umask 077; for v in AUTH_SECRET AUDIT_KEY POSTGRES_PASSWORD APP_PASSWORD READER_PASSWORD GRAFANA_PASSWORD; do \
@@ -96,6 +100,11 @@ crash-short: ## Inject 30 faults, about a minute
 dashboards-check: build ## Run every panel's queries and every alert against a running Parley and Prometheus
 	go vet -tags e2e ./dashboards/check
 	go test -tags e2e -count=1 -timeout 40m -run '^TestE2E$$' ./dashboards/check
+
+.PHONY: rolling
+rolling: build ## Replace releases one by one under load: forward, back, forward, three at once; builds older ones from the history
+	go vet -tags e2e ./platform/testing/rolling
+	go test -tags e2e -count=1 -v -timeout 60m -run '^Test(Rolling|RollbackRunbook)$$' ./platform/testing/rolling
 
 .PHONY: incidents
 incidents: build ## Inject incidents (all, or RUN=regexp) and check alerts, pages and the first steps of runbooks; needs root

@@ -78,6 +78,7 @@ var rules = []rule{
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/e2e"}, // only tests
 	{pkg: "platform/testing/incidents", vendors: []string{"github.com/prometheus/prometheus", "github.com/prometheus/common", "go.yaml.in/yaml/v3"}},
+	{pkg: "platform/testing/rolling"}, // only tests
 	{pkg: "platform/testing/testworld", ours: []string{"adapters/providers/stub", "platform/testing/testenv"}},
 	{pkg: "platform/testing/bench", ours: []string{"platform/testing/bench", "platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5", "modernc.org/sqlite"}},
 	{pkg: "deploy/release", vendors: []string{"github.com/google/uuid"}},

@@ -17,6 +17,10 @@ func lint(text string) (findings []string) {
 	if err != nil {
 		return []string{"cannot be read: " + err.Error()}
 	}
+	made := map[string]bool{}
+	for _, found := range createsTable.FindAllStringSubmatch(text, -1) {
+		made[strings.ToLower(found[1])] = true
+	}
 	outside := false
 	for _, mode := range file.Directive("txmode") {
 		outside = outside || mode == "none"
@@ -27,6 +31,9 @@ func lint(text string) (findings []string) {
 	for _, s := range statements {
 		if len(s.Directive("nolint")) > 0 {
 			continue
+		}
+		if finding := lintLocks(s.Text, made); finding != "" {
+			findings = append(findings, finding)
 		}
 		for _, rule := range lintRules {
 			if finding := rule(s.Text, outside); finding != "" {
@@ -48,6 +55,41 @@ var (
 	renames      = regexp.MustCompile(`(?i)\bRENAME\s+(COLUMN|TO)\b`)
 	retypes      = regexp.MustCompile(`(?i)\bALTER\s+(COLUMN\s+)?\S+\s+(SET\s+DATA\s+)?TYPE\b`)
 )
+
+var (
+	createsTable   = regexp.MustCompile(`(?im)^\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?"?(\w+)"?`)
+	createsIndex   = regexp.MustCompile(`(?is)^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:IF\s+NOT\s+EXISTS\s+)?\S+\s+ON\s+(?:ONLY\s+)?"?(\w+)"?`)
+	altersTable    = regexp.MustCompile(`(?is)^\s*ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?"?(\w+)"?`)
+	addsConstraint = regexp.MustCompile(`(?is)\bADD\s+(CONSTRAINT\s+\S+\s+)?(FOREIGN\s+KEY|CHECK|UNIQUE|PRIMARY\s+KEY|EXCLUDE)\b`)
+	notValid       = regexp.MustCompile(`(?i)\bNOT\s+VALID\b|\bUSING\s+INDEX\b`)
+	dropsIndex     = regexp.MustCompile(`(?i)^\s*DROP\s+INDEX\b`)
+	rewrites       = regexp.MustCompile(`(?i)^\s*(VACUUM\s+FULL|CLUSTER|REINDEX|LOCK)\b`)
+	volatile       = regexp.MustCompile(`(?i)\bADD\s+(COLUMN\s+)?.*\bDEFAULT\b[^,]*\b(random|clock_timestamp|gen_random_uuid|nextval|timeofday)\s*\(`)
+	generated      = regexp.MustCompile(`(?i)\bADD\s+(COLUMN\s+)?.*\bGENERATED\s+ALWAYS\b`)
+)
+
+// lintLocks finds statements that read or write a whole table while they keep
+// others from it. Tables that the same file makes have no rows.
+func lintLocks(statement string, made map[string]bool) string {
+	if found := createsIndex.FindStringSubmatch(statement); found != nil && !strings.EqualFold(found[1], "CONCURRENTLY") && !made[strings.ToLower(found[1])] && !concurrently.MatchString(statement) {
+		return "CREATE INDEX keeps writers from the table until it is done: make it CONCURRENTLY, in a file of its own with -- atlas:txmode none"
+	}
+	if dropsIndex.MatchString(statement) && !concurrently.MatchString(statement) {
+		return "DROP INDEX waits for every reader, with all others behind it: drop it CONCURRENTLY, in a file of its own with -- atlas:txmode none"
+	}
+	if rewrites.MatchString(statement) {
+		return "locks or rewrites a table while others use it"
+	}
+	table := altersTable.FindStringSubmatch(statement)
+	switch {
+	case table == nil || made[strings.ToLower(table[1])]:
+	case addsConstraint.MatchString(statement) && !notValid.MatchString(statement):
+		return "a constraint reads the whole table under a lock: add it NOT VALID and VALIDATE it in a later file, or add a key USING INDEX"
+	case volatile.MatchString(statement), generated.MatchString(statement):
+		return "a column with a value for each row rewrites the table under a lock"
+	}
+	return ""
+}
 
 var lintRules = []func(statement string, outside bool) string{
 	func(s string, outside bool) string {
@@ -96,7 +138,22 @@ func TestMigrationLint(t *testing.T) {
 		want int
 	}{
 		"new table":               {"CREATE TABLE a (id text NOT NULL);", 0},
-		"new index":               {"CREATE INDEX a_idx ON a (id);", 0},
+		"index of a new table":    {"CREATE TABLE a (id text NOT NULL);\n\nCREATE UNIQUE INDEX a_idx ON a (id);", 0},
+		"index of an old table":   {"CREATE TABLE b (id text NOT NULL);\n\nCREATE INDEX a_idx ON a (id);", 1},
+		"unique index, old table": {"CREATE UNIQUE INDEX IF NOT EXISTS a_idx ON a (id);", 1},
+		"dropped index":           {"DROP INDEX a_idx;", 1},
+		"dropped index, aside":    {"-- atlas:txmode none\n\nDROP INDEX CONCURRENTLY a_idx;", 0},
+		"reference":               {"ALTER TABLE a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES c (id);", 1},
+		"reference, not valid":    {"ALTER TABLE a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES c (id) NOT VALID;", 0},
+		"reference of a new one":  {"CREATE TABLE a (b text);\nALTER TABLE a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES c (id);", 0},
+		"check":                   {"ALTER TABLE a ADD CHECK (b > 0);", 1},
+		"validated later":         {"ALTER TABLE a VALIDATE CONSTRAINT f;", 0},
+		"unique constraint":       {"ALTER TABLE a ADD CONSTRAINT k UNIQUE (b);", 1},
+		"unique, using index":     {"ALTER TABLE a ADD CONSTRAINT k UNIQUE USING INDEX k;", 0},
+		"volatile default":        {"ALTER TABLE a ADD COLUMN b uuid DEFAULT gen_random_uuid();", 1},
+		"constant default":        {"ALTER TABLE a ADD COLUMN b timestamptz DEFAULT now();", 0},
+		"generated column":        {"ALTER TABLE a ADD COLUMN b text GENERATED ALWAYS AS (c || d) STORED;", 1},
+		"full vacuum":             {"VACUUM FULL a;", 1},
 		"nullable column":         {"ALTER TABLE a ADD COLUMN b text NULL;", 0},
 		"column with default":     {"ALTER TABLE a ADD COLUMN b int NOT NULL DEFAULT 0;", 0},
 		"column without default":  {"ALTER TABLE a ADD COLUMN b int NOT NULL;", 1},

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/postgres"
@@ -67,7 +69,11 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 		defer conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA foreign_keys = on") //nolint:errcheck // the next write would fail
 	}
 	for {
-		name, err := s.migrateStep(ctx, conn, dir)
+		var name string
+		err := s.whileLocked(ctx, func() (err error) {
+			name, err = s.migrateStep(ctx, conn, dir)
+			return err
+		})
 		if err != nil {
 			return applied, migrationError(name, err)
 		}
@@ -75,6 +81,34 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) (applied []string, err
 			return applied, nil
 		}
 		applied = append(applied, name)
+	}
+}
+
+// While a statement of a migration waits for a lock, every later statement on the
+// table waits behind it. So it waits for migrationLockTimeout only, and the file is
+// begun anew after a pause in which the others go on, for migrationLockWait.
+const (
+	migrationLockTimeout = "50ms"
+	migrationPause       = 400 * time.Millisecond
+	migrationLockWait    = time.Minute
+)
+
+// lockNotAvailable is the SQLSTATE of a statement that has waited for a lock for
+// longer than lock_timeout.
+const lockNotAvailable = "55P03"
+
+// whileLocked calls try again as long as others hold a lock that it needs.
+func (s *Store) whileLocked(ctx context.Context, try func() error) error {
+	for until := time.Now().Add(migrationLockWait); ; {
+		err := try()
+		if s.dialect.name != "postgres" || sqlState(err) != lockNotAvailable || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(migrationPause/2 + rand.N(migrationPause)):
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
 
@@ -131,11 +165,10 @@ func (s *Store) migrateStep(ctx context.Context, conn *sql.Conn, dir migrate.Dir
 // beginMigration prepares a transaction of Postgres for a migration. SQLite's
 // holds the write lock already.
 func (s *Store) beginMigration(ctx context.Context, conn *sql.Conn, tx *sql.Tx) error {
-	// The lock is the transaction's, so that it holds behind PgBouncer too. A
-	// migration that waits for a lock blocks every statement behind it. It may
-	// read the rows of all users, whatever the role's settings.
+	// The lock is the transaction's, so that it holds behind PgBouncer too. The
+	// migration may read the rows of all users, whatever the role's settings.
 	_, err := tx.ExecContext(ctx, s.preludeOf(conn)+"SELECT pg_advisory_xact_lock("+strconv.FormatInt(lockID(), 10)+"); "+
-		"SET LOCAL lock_timeout = '5s'; "+setAllUsers)
+		"SET LOCAL lock_timeout = '"+migrationLockTimeout+"'; "+setAllUsers)
 	if err != nil {
 		return err
 	}

@@ -120,13 +120,15 @@ func (s *Store) unprotectedTables(ctx context.Context) (open []string, err error
 // that runs with the rights of the tables' owner, so that the application's role
 // may do it.
 func (s *Store) enableRowSecurity(ctx context.Context) error {
-	err := s.write(ctx, "enable_row_security", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		_, err := tx.ExecContext(ctx, "SELECT chat_enable_row_security()")
-		if sqlState(err) == "42501" {
-			return fault.Wrap(redact(err), fault.Internal,
-				"DB_RLS: this role may not enable row-level security; run deploy/postgres/roles.sql again as the owner of the tables")
-		}
-		return err
+	err := s.whileLocked(ctx, func() error {
+		return s.write(ctx, "enable_row_security", allUsers, func(ctx context.Context, tx bun.IDB) error {
+			_, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '"+migrationLockTimeout+"'; SELECT chat_enable_row_security()")
+			if sqlState(err) == "42501" {
+				return fault.Wrap(redact(err), fault.Internal,
+					"DB_RLS: this role may not enable row-level security; run deploy/postgres/roles.sql again as the owner of the tables")
+			}
+			return err
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("enable row-level security: %w", err)
