@@ -92,10 +92,10 @@ func pages() []Rule {
 			Description: "One route is broken while others may work, as after a faulty release.",
 		},
 		{
-			Alert: "ChatAllCallersRefused", For: "2m", Labels: page, Board: "parley-product",
+			Alert: "ChatAllCallersRefused", For: "1m", Labels: page, Board: "parley-product",
 			// By instance: one with another secret refuses its share of the requests.
-			Expr: `sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m]))` + "\n" +
-				`/ sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+"}[5m]))` + "\n> 0.98\n" +
+			Expr: `sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[2m]))` + "\n" +
+				`/ sum by (job, instance) (rate(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+"}[2m]))` + "\n> 0.98\n" +
 				`and sum by (job, instance) (increase(http_server_request_duration_seconds_count{http_route=~"/api/chat/.+", http_response_status_code="401"}[5m])) > 20` + "\n" + ofParley,
 			Summary:     "{{ $labels.instance }} refuses {{ $value | humanizePercentage }} of requests because of their token ({{ $labels.job }})",
 			Description: "It recognises practically nobody: the secret or the keys that sign tokens have changed on one side only.",
@@ -224,7 +224,7 @@ func tickets() []Rule {
 			Description: "Soon the provider will answer 429.",
 		},
 		{
-			Alert: "ChatCallersRefused", For: "2m", Labels: ticket, Board: "parley-product",
+			Alert: "ChatCallersRefused", For: "5m", Labels: ticket, Board: "parley-product",
 			Expr: `sum by (job) (rate(chat_refusals_total{kind="UNAUTHORIZED"}[5m]))` + "\n" +
 				`+ sum by (job) (rate(chat_ratelimit_decisions_total{scope="coarse", decision=~"deny|fallback_deny"}[5m]))` + "\n> 5",
 			Summary:     "{{ $value | printf \"%.1f\" }} requests a second are refused for bad tokens or because they are far too many ({{ $labels.job }})",

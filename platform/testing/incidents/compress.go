@@ -17,6 +17,10 @@ const Factor = 60
 // which are a second apart.
 const minWindow = 5 * time.Second
 
+// retryWindow is the shortest window over failures of background work: it is tried
+// again after ten seconds, which are not divided.
+const retryWindow = 12 * time.Second
+
 var promql = parser.NewParser(parser.Options{})
 
 // CompressRules divides the windows, offsets, waits and intervals of a file of rules by
@@ -120,6 +124,9 @@ func compressExpr(text string) (string, error) {
 		switch n := n.(type) {
 		case *parser.MatrixSelector:
 			n.Range = window(n.Range)
+			if strings.Contains(n.VectorSelector.String(), "chat_background_failures_total") {
+				n.Range = max(n.Range, retryWindow)
+			}
 		case *parser.VectorSelector:
 			n.OriginalOffset = divide(n.OriginalOffset)
 		case *parser.SubqueryExpr:

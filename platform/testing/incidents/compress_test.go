@@ -18,6 +18,7 @@ func TestCompressRules_EveryDuration(t *testing.T) {
           and max_over_time(y[6h:5m]) > 60 and rate(z_total[1m]) > 0
           or sum(increase(requests_total[10m])) > 20
           or max(increase(chat_breaker_transitions_total[1h])) > 2
+          or rate(chat_background_failures_total[5m]) > 7
           or predict_linear(m[1h], 4 * 3600) > 1
         for: 10m
         keep_firing_for: 2m
@@ -31,6 +32,7 @@ func TestCompressRules_EveryDuration(t *testing.T) {
 		"interval: 5s", "for: 10s", "keep_firing_for: 2s", `rate(x_total{le="5m"}[1m] offset 2h48m)`, "[6m:5s]", "> 60",
 		"rate(z_total[5s])", // not one second: a rate needs several scrapes
 		"sum(clamp_min(increase(requests_total[10s]) * 60, 0)) > 20", "max(increase(chat_breaker_transitions_total[1m])) > 2",
+		"rate(chat_background_failures_total[12s]) > 7",
 		"predict_linear(m[1m], (4 * 3600) / 60) > 1",
 		"summary: 'over 1h'",
 	} {

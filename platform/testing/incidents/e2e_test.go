@@ -25,7 +25,7 @@ type incident struct {
 	// noticed: requests of users fail or are slow.
 	noticed bool
 	// history is how much healthy history its alert compares with, in the time of the
-	// rules; 0: none, or half an hour if users notice it.
+	// rules; 0: none, or an hour if users notice it.
 	history time.Duration
 	// first are the alerts one of which must be the first notification. None: nothing is
 	// wrong, and an hour must pass without a notification.
@@ -86,7 +86,7 @@ func TestIncidents(t *testing.T) {
 // healthyHistory is how much healthy history an incident needs that users notice. With
 // less, a few failures would be a large share of it, and the rules on service levels
 // would come before those on causes.
-const healthyHistory = 30 * time.Minute
+const healthyHistory = time.Hour
 
 // needs returns how long Prometheus must have recorded before an incident.
 func (in incident) needs() time.Duration {

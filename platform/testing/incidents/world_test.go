@@ -57,6 +57,7 @@ type world struct {
 	anthropic    atomic.Pointer[stub.Script]
 	webhooks     atomic.Int32 // status that the receiver of webhooks answers; 0: 200
 	badTokens    atomic.Bool  // the load sends tokens that are not valid
+	paused       atomic.Bool  // the load waits
 	begun        time.Time    // of what Prometheus remembers
 }
 
@@ -215,7 +216,7 @@ func well(c stub.Call) stub.Reply {
 		r.Chunks = slices.Repeat([]string{strings.Repeat("flood ", 1300)}, 48)
 	}
 	if strings.HasPrefix(c.Last(), "!dear") {
-		r.Text, r.Usage = "a dear reply", []any{map[string]any{"prompt_tokens": 1000, "completion_tokens": 1_000_000}}
+		r.Text, r.Usage = "a dear reply", []any{map[string]any{"prompt_tokens": 100, "completion_tokens": 200_000}}
 	}
 	r.Header = headroom(c, 0.7)
 	return r
@@ -435,8 +436,17 @@ func (w *world) startLoad() {
 		u := w.User(fmt.Sprintf("user-%d", i))
 		all.Go(func() {
 			conversation := ""
+			next := time.Now()
 			for n := i; ctx.Err() == nil; n++ {
-				time.Sleep(150 * time.Millisecond)
+				// Users do not send faster when they are answered faster, as by an error.
+				next = next.Add(400 * time.Millisecond)
+				time.Sleep(max(time.Until(next), 50*time.Millisecond))
+				if time.Since(next) > time.Second {
+					next = time.Now()
+				}
+				for w.paused.Load() && ctx.Err() == nil {
+					time.Sleep(50 * time.Millisecond)
+				}
 				u := u
 				if w.badTokens.Load() {
 					u = &testworld.User{Token: "expired"}

@@ -20,7 +20,7 @@ func start(t testing.TB, ready, program string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(testenv.Binary(t, program), args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, endsWithUs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

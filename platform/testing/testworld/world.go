@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ type Instance struct {
 	Env         []string // besides the world's
 	Log         *os.File
 }
+
+// endsWithUs lets a process end with the test, also when the test is killed.
+var endsWithUs = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
 // URL is the address of the instance's API.
 func (i *Instance) URL() string { return "http://" + i.Addr }
@@ -132,7 +136,7 @@ func (w *World) Launch(i *Instance) {
 	}
 	i.Cmd = exec.Command(w.Program, "serve")
 	i.Cmd.Env = slices.Concat(w.Env, i.Env, []string{"ADDR=" + i.Addr, "ADMIN_ADDR=" + i.Admin})
-	i.Cmd.Stdout, i.Cmd.Stderr = i.Log, i.Log
+	i.Cmd.Stdout, i.Cmd.Stderr, i.Cmd.SysProcAttr = i.Log, i.Log, endsWithUs
 	if err := i.Cmd.Start(); err != nil {
 		w.T.Fatal(err)
 	}
