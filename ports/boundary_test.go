@@ -70,8 +70,8 @@ var rules = []rule{
 	{pkg: "platform/config", vendors: []string{"*"}},
 	{pkg: "platform/telemetry", vendors: []string{"*"}},
 	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},
-		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9"}},
-	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore"}},
+		vendors: []string{"github.com/jackc/pgx/v5"}}, // every test program links it
+	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore", "platform/testing/testenv"}},
 	{pkg: "platform/ops", ours: []string{"adapters/sqlstore/migrations"},
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9", "github.com/prometheus/common", "github.com/prometheus/client_model"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/cli", "platform/config", "platform/ops", "platform/telemetry"}, vendors: []string{"*"}},
@@ -98,7 +98,7 @@ var pure = []string{
 // reserved packages are imported by nobody but the packages named, and tests.
 var reserved = map[string][]string{
 	"platform/boot":              {"."},
-	"platform/testing/testenv":   {"platform/testing/testenv", "platform/testing/chaostest", "platform/testing/bench", "platform/testing/testworld"},
+	"platform/testing/testenv":   {"platform/testing/testenv", "platform/testing/testdb", "platform/testing/chaostest", "platform/testing/bench", "platform/testing/testworld"},
 	"platform/testing/testdb":    {},
 	"ports/portstest":            {},
 	"platform/testing/testworld": {},

@@ -1,5 +1,5 @@
 // Package blobs stores the bytes of files in a directory or a bucket: of S3,
-// Google Cloud Storage or Azure.
+// Google Cloud Storage or Azure. A program that uses the clouds imports blobs/clouds.
 package blobs
 
 import (
@@ -15,11 +15,8 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/azureblob" // azblob://
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/gcsblob" // gs://
 	_ "gocloud.dev/blob/memblob" // mem://, for tests
-	_ "gocloud.dev/blob/s3blob"  // s3://
 	"gocloud.dev/gcerrors"
 
 	"parley/domain/fault"

@@ -17,6 +17,7 @@ import (
 	"gocloud.dev/blob/fileblob"
 
 	"parley/adapters/blobs"
+	_ "parley/adapters/blobs/clouds"
 	"parley/domain/fault"
 	"parley/ports"
 	"parley/ports/portstest"

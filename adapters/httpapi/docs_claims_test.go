@@ -23,6 +23,7 @@ import (
 	"parley/adapters/providers/demo"
 	"parley/domain/access"
 	"parley/domain/chat"
+	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -72,7 +73,7 @@ func TestAPIDocs_Examples(t *testing.T) {
 	for i, example := range examples {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", example)
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), asCurl+"=1", "API="+b.server.URL, "TOKEN="+token(t, "alice"),
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), asCurl+"=1", testenv.EndAtOnce, "API="+b.server.URL, "TOKEN="+token(t, "alice"),
 				"MESSAGE="+sent.text("userMessage", "id"), "RUN="+sent.text("assistantMessage", "id"), "STOPPED="+stopped)
 			out, err := cmd.CombinedOutput()
 			refused := strings.Contains(string(out), `"urn:parley:problem:`) && !strings.Contains(string(out), `"openapi":`)

@@ -38,7 +38,6 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -192,7 +191,7 @@ func onBoth(t *testing.T, test func(*testing.T, *bench), change ...func(*setting
 	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) { test(t, setup(t, change...)) })
 	t.Run("Postgres", func(t *testing.T) {
-		test(t, setup(t, append(change, func(s *settings) { s.database = testenv.Postgres(t) })...))
+		test(t, setup(t, append(change, func(s *settings) { s.database = testdb.Postgres(t) })...))
 	})
 }
 

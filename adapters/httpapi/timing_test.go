@@ -10,7 +10,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/domain/access"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // BenchmarkNotFound times refusals of ids that are another user's, that are
@@ -21,7 +21,7 @@ import (
 func BenchmarkNotFound(b *testing.B) {
 	for name, database := range map[string]func() string{
 		"SQLite":   func() string { return "" },
-		"Postgres": func() string { return testenv.Postgres(b) },
+		"Postgres": func() string { return testdb.Postgres(b) },
 	} {
 		b.Run(name, func(b *testing.B) { timeRefusals(b, database()) })
 	}

@@ -136,6 +136,7 @@ WHERE version = '20261127000000';`
 // TestChecklist_SQL feeds known traffic and reads it back by the checklist's
 // own statements.
 func TestChecklist_SQL(t *testing.T) {
+	t.Parallel()
 	store := openPostgres(t)
 	// All of it falls in one hour, an hour ago at most.
 	at := time.Now().UTC().Truncate(time.Hour).Add(-30 * time.Minute)
@@ -237,6 +238,7 @@ func TestChecklist_SQL(t *testing.T) {
 }
 
 func TestChecklist_TableStructure(t *testing.T) {
+	t.Parallel()
 	url := testenv.Postgres(t)
 	store := migrated(t, sqlstore.Options{URL: url})
 	if err := store.Ping(t.Context()); err != nil {
@@ -330,6 +332,7 @@ func table(t *testing.T, found *sql.Rows, err error) (out [][]string) {
 // operator pastes them: as the owner of the tables, who is no superuser, and as
 // the application's role of deploy/postgres/roles.sql.
 func TestChecklist_PlainDumpAndRestore(t *testing.T) {
+	t.Parallel()
 	owner, ownerURL, appURL := deployed(t)
 	at := time.Now().UTC().Add(-time.Minute)
 	storeTurn(t, owner, "ann", "c1", chat.Completed, "1", at, time.Second)

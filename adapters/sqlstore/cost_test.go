@@ -16,7 +16,7 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // BenchmarkTurnCost measures what a turn costs Postgres, with all that a turn can
@@ -25,7 +25,7 @@ import (
 // sessions, WAL-B the bytes of the log.
 func BenchmarkTurnCost(b *testing.B) {
 	const users, context = 20, 40
-	store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), MaxConns: 2})
+	store := migrated(b, sqlstore.Options{URL: testdb.Postgres(b), MaxConns: 2})
 	n := 0
 	turn := func() {
 		costedTurn(b, store, n, users, context)
@@ -82,7 +82,7 @@ func BenchmarkTurnsTogether(b *testing.B) {
 	for _, grouped := range []bool{true, false} {
 		b.Run(fmt.Sprintf("Grouped=%v", grouped), func(b *testing.B) {
 			const users, callers, context = 1000, 64, 10
-			store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), Ungrouped: !grouped, Timeout: time.Minute})
+			store := migrated(b, sqlstore.Options{URL: testdb.Postgres(b), Ungrouped: !grouped, Timeout: time.Minute})
 			together := turnsOf(b, store, users, callers, context)
 			together(users * context / 2)
 			for _, statement := range []string{"VACUUM ANALYZE", "CHECKPOINT"} {
@@ -111,7 +111,7 @@ func BenchmarkTurnsHeld(b *testing.B) {
 	for _, held := range []bool{false, true} {
 		b.Run(fmt.Sprintf("Held=%v", held), func(b *testing.B) {
 			const users, callers, context = 128, 64, 10
-			store := migrated(b, sqlstore.Options{URL: testenv.Postgres(b), Timeout: time.Minute, AcquireTimeout: time.Minute})
+			store := migrated(b, sqlstore.Options{URL: testdb.Postgres(b), Timeout: time.Minute, AcquireTimeout: time.Minute})
 			together := turnsOf(b, store, users, callers, context)
 			together(users * context / 2)
 			for _, statement := range []string{"VACUUM ANALYZE", "CHECKPOINT"} {

@@ -16,6 +16,7 @@ import (
 // month counts for the user's id afterwards. A reply that was still running
 // counts with its hold, one that waited with nothing.
 func TestErase_KeepsUsage(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		store.SetUserHash(func(user string) string { return "hash of " + user })
 		now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -31,6 +31,7 @@ func fileBundle(store *sqlstore.Store) portstest.FileStoreBundle {
 
 // A file goes with the last message that refers to it, however that goes.
 func TestFiles_ReleasedWithTheirMessages(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		ctx, now := t.Context(), time.Now().UTC()
 		unlimited := func(int64) error { return nil }
@@ -79,6 +80,7 @@ func TestFiles_ReleasedWithTheirMessages(t *testing.T) {
 // A message refers to files that are ready and its user's own, all of them or it
 // is refused as a whole; a file that a message refers to does not expire.
 func TestFiles_Admission(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		ctx, now := t.Context(), time.Now().UTC()
 		unlimited := func(int64) error { return nil }

@@ -17,7 +17,6 @@ import (
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -40,7 +39,7 @@ func eachGroups(t *testing.T, test func(t *testing.T, g *groups)) {
 			return migrated(t, sqlstore.Options{URL: testdb.SQLite(t), Hooks: []bun.QueryHook{hook}})
 		},
 		"Postgres": func(t *testing.T, hook bun.QueryHook) *sqlstore.Store {
-			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: []bun.QueryHook{hook}})
+			return migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Hooks: []bun.QueryHook{hook}})
 		},
 		"RowSecurity": func(t *testing.T, hook bun.QueryHook) *sqlstore.Store {
 			store, _ := openRowSecurity(t, hook)
@@ -437,7 +436,7 @@ func TestGroup_DoesNotWaitForLocks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := &groups{t: t}
-			g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: []bun.QueryHook{g}})
+			g.Store = migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Hooks: []bun.QueryHook{g}})
 			g.users("ann", "bob", "cid", "dot", "eve")
 			live, err := g.admit(t.Context(), "ann", "live")
 			if err != nil {
@@ -489,7 +488,7 @@ func TestAdmit_BehindARunThatIsStopped(t *testing.T) {
 	for _, ungrouped := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Ungrouped=%v", ungrouped), func(t *testing.T) {
 			g := &groups{t: t}
-			g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Ungrouped: ungrouped})
+			g.Store = migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Ungrouped: ungrouped})
 			request := func(id string) chat.AdmitRequest {
 				a := g.request("ann", id)
 				a.Run.ConversationID, a.CreateConversation, a.Owner = "", false, ""
@@ -509,11 +508,7 @@ func TestAdmit_BehindARunThatIsStopped(t *testing.T) {
 							_, err := g.RequestStop(context.WithoutCancel(t.Context()), "ann", queued.Run.ID, entry("stop"))
 							stopped <- err
 						}()
-						g.waitFor("the stop, or that it waits", func() bool {
-							var waits int
-							err := g.DB().QueryRow("SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waits)
-							return err == nil && waits > 0 || len(stopped) > 0
-						})
+						g.waitFor("the stop, or that it waits", func() bool { return g.waiting() > 0 || len(stopped) > 0 })
 					})
 				}
 				return plan, err
@@ -537,7 +532,7 @@ func TestAdmit_BehindARunThatIsStopped(t *testing.T) {
 func TestAdmit_BehindAShownRunThatEnds(t *testing.T) {
 	t.Parallel()
 	g := &groups{t: t}
-	g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t)})
+	g.Store = migrated(t, sqlstore.Options{URL: testdb.Postgres(t)})
 	live, err := g.admit(t.Context(), "ann", "live")
 	if err != nil {
 		t.Fatal(err)
@@ -561,11 +556,7 @@ func TestAdmit_BehindAShownRunThatEnds(t *testing.T) {
 		}
 		admitted <- out
 	}()
-	g.waitFor("an admission that waits for the run", func() bool {
-		var n int
-		err := g.DB().QueryRow("SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&n)
-		return err == nil && n > 0
-	})
+	g.waitFor("an admission that waits for the run", func() bool { return g.waiting() > 0 })
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -578,7 +569,7 @@ func TestAdmit_BehindAShownRunThatEnds(t *testing.T) {
 func TestGroup_NotWithoutPreparedStatements(t *testing.T) {
 	t.Parallel()
 	g := &groups{t: t}
-	g.Store = migrated(t, sqlstore.Options{URL: testenv.Postgres(t), ExecMode: "exec", Hooks: []bun.QueryHook{g}})
+	g.Store = migrated(t, sqlstore.Options{URL: testdb.Postgres(t), ExecMode: "exec", Hooks: []bun.QueryHook{g}})
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() { g.turn(fmt.Sprintf("user-%d", i), "first") })
@@ -587,4 +578,13 @@ func TestGroup_NotWithoutPreparedStatements(t *testing.T) {
 	if g.grouped.Load() > 0 {
 		t.Errorf("%d queries of groups", g.grouped.Load())
 	}
+}
+
+// waiting counts the sessions that wait for a lock in this database of Postgres.
+func (g *groups) waiting() (n int) {
+	err := g.DB().QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
+	if err != nil {
+		g.t.Error(err)
+	}
+	return n
 }

@@ -24,6 +24,7 @@ var appsTables = []string{
 // Tables of another program are found before anything runs, and a schema of
 // Parley's own stands beside them.
 func TestMigrations_TablesOfAnotherProgram(t *testing.T) {
+	t.Parallel()
 	for name, tables := range map[string][]string{"All": appsTables, "AuditLogsOnly": appsTables[:1], "View": {"CREATE VIEW chat_messages AS SELECT 1 AS id"}} {
 		for dialect, url := range map[string]string{"Postgres": testenv.Postgres(t), "SQLite": filepath.Join(t.TempDir(), "parley.db")} {
 			t.Run(name+"/"+dialect, func(t *testing.T) {
@@ -61,6 +62,7 @@ func TestMigrations_TablesOfAnotherProgram(t *testing.T) {
 
 // Several Parleys share a database, each in its schema, also behind a pooler.
 func TestMigrations_SchemasSideBySide(t *testing.T) {
+	t.Parallel()
 	plain := testenv.Postgres(t)
 	pooled := bouncer(t, plain)(plain)
 	for _, opt := range []sqlstore.Options{
@@ -111,6 +113,7 @@ func TestMigrations_SearchPathOfTheRole(t *testing.T) {
 
 // A schema that was restored in part is told from an empty and from a full one.
 func TestMigrations_RestoredInPart(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		statements []string
 		want       string
@@ -152,6 +155,7 @@ func TestMigrations_RevisionsOfAnotherProgram(t *testing.T) {
 
 // What keeps a migration from being applied is said once, with what to do.
 func TestMigrations_FailureIsOneSentence(t *testing.T) {
+	t.Parallel()
 	plain := testenv.Postgres(t)
 	super := migrated(t, sqlstore.Options{URL: plain})
 	role := databaseName(t, plain) + "_app"

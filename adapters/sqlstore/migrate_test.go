@@ -65,6 +65,7 @@ func TestMigrations_Names(t *testing.T) {
 }
 
 func TestMigrations_Replay(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		status, err := store.MigrationStatus(t.Context())
 		if err != nil {
@@ -118,6 +119,7 @@ func TestMigrations_TamperedDirectory(t *testing.T) {
 }
 
 func TestMigrations_FailedFileLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for name, store := range empty(t) {
 		t.Run(name, func(t *testing.T) {
 			files := copied(t, store.Dialect())
@@ -184,6 +186,7 @@ func TestMigrations_RebuiltTableKeepsReferences(t *testing.T) {
 }
 
 func TestMigrations_OutsideTransaction(t *testing.T) {
+	t.Parallel()
 	store := open(t, sqlstore.Options{URL: testenv.Postgres(t)})
 	files := copied(t, "postgres")
 	const name = "20990101000000_index.sql"
@@ -208,6 +211,7 @@ func TestMigrations_OutsideTransaction(t *testing.T) {
 }
 
 func TestMigrations_ManyInstancesAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			var wg sync.WaitGroup
@@ -237,6 +241,7 @@ func TestMigrations_ManyInstancesAtOnce(t *testing.T) {
 // TestMigrations_RevisionTable holds the table to what the Atlas CLI makes
 // itself, so that either may go on where the other stopped.
 func TestMigrations_RevisionTable(t *testing.T) {
+	t.Parallel()
 	var got []string
 	err := raw(openPostgres(t)).NewRaw(`SELECT column_name || ' ' || data_type || ' ' || is_nullable || ' ' || COALESCE(column_default, '')
 		FROM information_schema.columns WHERE table_schema = 'atlas_schema_revisions' AND table_name = 'atlas_schema_revisions'

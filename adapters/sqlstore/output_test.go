@@ -22,6 +22,7 @@ func counted(t testing.TB, store *sqlstore.Store, statement string) (n int) {
 // TestOutput_GoesWithItsRun: nothing of the log of a run remains when the run has
 // left its message or is gone, in whatever way.
 func TestOutput_GoesWithItsRun(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		ctx, sent := t.Context(), 0
 		live := func(conv string) chat.Run {
@@ -108,6 +109,7 @@ func TestOutput_GoesWithItsRun(t *testing.T) {
 // TestMessages_OneTextHasNoParts looks at the column: a message of one text part
 // costs no more than its text, and no text is stored twice where it can be left out.
 func TestMessages_OneTextHasNoParts(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		out, err := store.Admit(t.Context(), sending("ann", "hi"), chat.Admit)
 		if err != nil {

@@ -27,6 +27,7 @@ func (slowHook) AfterQuery(context.Context, *bun.QueryEvent) {}
 // A pool that more calls wait for than it can serve is overload while the
 // database answers, and no outage: neither for the calls nor for Ping.
 func TestTrouble_Overload(t *testing.T) {
+	t.Parallel()
 	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			migrated(t, sqlstore.Options{URL: url})

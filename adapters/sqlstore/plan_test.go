@@ -16,7 +16,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -40,6 +40,7 @@ func (w *watcher) AfterQuery(context.Context, *bun.QueryEvent) {}
 // TestStatements_UseIndexes asks the database how it would run each statement
 // of the store. None may read a whole table.
 func TestStatements_UseIndexes(t *testing.T) {
+	t.Parallel()
 	whole := map[string]*regexp.Regexp{
 		"SQLite":   regexp.MustCompile(`SCAN (chat_\w+|audit_logs|[mrcoua])\b`),
 		"Postgres": regexp.MustCompile(`Seq Scan on (chat_\w+|audit_logs)`),
@@ -50,7 +51,7 @@ func TestStatements_UseIndexes(t *testing.T) {
 			return migrated(t, sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db"), Hooks: hooks})
 		},
 		"Postgres": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
-			return migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: hooks})
+			return migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Hooks: hooks})
 		},
 		"Postgres/Fenced": func(t *testing.T, hooks ...bun.QueryHook) *sqlstore.Store {
 			store, _ := openRowSecurity(t, hooks...)

@@ -24,6 +24,7 @@ import (
 // TestRowSecurity holds the store to the contract with row-level security on, as a
 // role that owns the tables and is held to it all the same.
 func TestRowSecurity(t *testing.T) {
+	t.Parallel()
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
 		store, _ := openRowSecurity(t)
 		return bundle(store)

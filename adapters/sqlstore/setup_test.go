@@ -16,6 +16,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 	"parley/ports/portstest"
@@ -51,6 +52,7 @@ func databaseName(t testing.TB, raw string) string {
 
 // What no waiting heals is told from an outage, and named.
 func TestSetupError(t *testing.T) {
+	t.Parallel()
 	plain := testenv.Postgres(t)
 	super := migrated(t, sqlstore.Options{URL: plain})
 	name := databaseName(t, plain)
@@ -95,6 +97,7 @@ func TestSetupError(t *testing.T) {
 }
 
 func TestSetupError_Password(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	super := open(t, sqlstore.Options{URL: server.URL()})
 	execAll(t, super, "CREATE ROLE app LOGIN PASSWORD 'right'", "COPY (SELECT 'host all app all scram-sha-256') TO PROGRAM 'cat > pg_hba.new; echo host all all all trust >> pg_hba.new; mv pg_hba.new pg_hba.conf'", "SELECT pg_reload_conf()")
@@ -148,6 +151,7 @@ func second[T any](_ T, err error) error { return err }
 // Sessions that only read are thrown away, and readiness says so. Nothing has
 // to be restarted.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	for _, behind := range []string{"Postgres", "PgBouncer"} {
 		t.Run(behind, func(t *testing.T) {
 			plain := testenv.Postgres(t)
@@ -191,7 +195,7 @@ func TestReadOnly(t *testing.T) {
 
 // One connection that leads to a standby does not fail a call: it is replaced.
 func TestReadOnly_RetriedOnAnotherConnection(t *testing.T) {
-	store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 1})
+	store := migrated(t, sqlstore.Options{URL: testdb.Postgres(t), MaxConns: 1})
 	execAll(t, store, "SET default_transaction_read_only = on")
 	if err := store.Record(t.Context(), entry("a")); err != nil {
 		t.Errorf("%v", err)
@@ -219,6 +223,7 @@ var hostileSettings = []string{
 // TestHostileSettings holds the store to the contract on a database with such
 // defaults; TestPgBouncer does behind a pooler.
 func TestHostileSettings(t *testing.T) {
+	t.Parallel()
 	portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
 		return bundle(migrated(t, sqlstore.Options{URL: hostile(t), SearchPath: []string{"public"}}))
 	})
@@ -240,6 +245,7 @@ func hostile(t testing.TB, without ...string) string {
 // Sends of many users at once meet no serialization failure on a database whose
 // default is serializable, and times and text stay what they are.
 func TestHostileSettings_Values(t *testing.T) {
+	t.Parallel()
 	for _, behind := range []string{"Postgres", "PgBouncer"} {
 		t.Run(behind, func(t *testing.T) {
 			plain := testenv.Postgres(t)
@@ -305,6 +311,7 @@ func TestEncoding(t *testing.T) {
 
 // A full disk is a state of its own, and ends by itself.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("0123456789abcdef", 8000)
 	for name, c := range map[string]struct {
 		open        func(t testing.TB) *sqlstore.Store

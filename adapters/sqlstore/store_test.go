@@ -17,7 +17,6 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
 
@@ -36,7 +35,7 @@ func TestUngrouped(t *testing.T) {
 	t.Parallel()
 	for name, url := range map[string]func(testing.TB) string{
 		"SQLite":   func(t testing.TB) string { return testdb.SQLite(t) },
-		"Postgres": func(t testing.TB) string { return testenv.Postgres(t) },
+		"Postgres": func(t testing.TB) string { return testdb.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			portstest.Store(t, func(t testing.TB) portstest.StoreBundle {
@@ -59,7 +58,7 @@ func openSQLite(t testing.TB) *sqlstore.Store {
 
 func openPostgres(t testing.TB) *sqlstore.Store {
 	t.Helper()
-	return migrated(t, sqlstore.Options{URL: testenv.Postgres(t)})
+	return migrated(t, sqlstore.Options{URL: testdb.Postgres(t)})
 }
 
 func migrated(t testing.TB, opt sqlstore.Options) *sqlstore.Store {

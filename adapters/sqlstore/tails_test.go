@@ -56,6 +56,7 @@ func (s *speaker) want(got, want string) {
 // TestTails_AreReadOnce changes the text of a stored message, which nothing of
 // Parley does, to see whether a context is read again.
 func TestTails_AreReadOnce(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		s := &speaker{T: t}
 		s.turn(store, "1", chat.Completed)
@@ -71,6 +72,7 @@ func TestTails_AreReadOnce(t *testing.T) {
 // TestTails_OfTwoInstances: what another instance has written, deleted and begun
 // anew under the same ids is seen.
 func TestTails_OfTwoInstances(t *testing.T) {
+	t.Parallel()
 	url := testenv.Postgres(t)
 	one, two := migrated(t, sqlstore.Options{URL: url}), open(t, sqlstore.Options{URL: url})
 	s := &speaker{T: t}
@@ -90,6 +92,7 @@ func TestTails_OfTwoInstances(t *testing.T) {
 // TestTails_OtherBranches: what is kept is one branch and says so, and a decision
 // that asks for messages of all branches gets them.
 func TestTails_OtherBranches(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		s := &speaker{T: t}
 		s.turn(store, "1", chat.Completed)

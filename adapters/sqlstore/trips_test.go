@@ -10,7 +10,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -28,7 +28,7 @@ func (c *trips) AfterQuery(context.Context, *bun.QueryEvent) {}
 // sends to the database: what a user waits for is mostly that.
 func TestPostgres_RoundTrips(t *testing.T) {
 	count := &trips{}
-	store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Hooks: []bun.QueryHook{count}})
+	store := migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Hooks: []bun.QueryHook{count}})
 	for i, suffix := range []string{"1", "2"} {
 		a := sending("ann", "hi")
 		a.Run.ID, a.Message.ID, a.Run.AuditID = "run"+suffix, "msg"+suffix, "audit"+suffix

@@ -50,6 +50,7 @@ func TestTrouble_PoolExhausted(t *testing.T) {
 // TestTrouble_Postgres kills and freezes a server under one store, which must
 // say so at once and recover by itself.
 func TestTrouble_Postgres(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	store := migrated(t, sqlstore.Options{URL: server.URL(), Timeout: time.Second, AcquireTimeout: time.Second})
 	use := func() error {
@@ -177,6 +178,7 @@ func TestSQLite_FilesAreTheOwnersAlone(t *testing.T) {
 
 // TestExecModes goes through a turn in every mode that a deployment may choose.
 func TestExecModes(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement"} {
 		t.Run(mode, func(t *testing.T) {
 			store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), ExecMode: mode})
@@ -201,6 +203,7 @@ func TestExecModes(t *testing.T) {
 // TestPostgres_NoDeadlocks lets everything that writes loose on one user's few
 // conversations at once.
 func TestPostgres_NoDeadlocks(t *testing.T) {
+	t.Parallel()
 	store := openPostgres(t)
 	ctx := context.Background()
 	ids := make(chan string, 4096)

@@ -23,7 +23,7 @@ func TestOutbox_SQLite(t *testing.T) {
 func TestOutbox_Postgres(t *testing.T) {
 	t.Parallel()
 	portstest.Outbox(t, func(t testing.TB) portstest.OutboxBundle {
-		return outboxBundle(migrated(t, sqlstore.Options{URL: testenv.Postgres(t), Webhooks: true}))
+		return outboxBundle(migrated(t, sqlstore.Options{URL: testdb.Postgres(t), Webhooks: true}))
 	})
 }
 
@@ -31,7 +31,7 @@ func TestOutbox_PgBouncer(t *testing.T) {
 	t.Parallel()
 	through := bouncer(t, testenv.Postgres(t))
 	portstest.Outbox(t, func(t testing.TB) portstest.OutboxBundle {
-		return outboxBundle(migrated(t, sqlstore.Options{URL: through(testenv.Postgres(t)), Webhooks: true}))
+		return outboxBundle(migrated(t, sqlstore.Options{URL: through(testdb.Postgres(t)), Webhooks: true}))
 	})
 }
 
@@ -51,6 +51,7 @@ func TestOutbox_OffWithoutAReceiver(t *testing.T) {
 // An erasure deletes a user's events, also of a user who never sent anything, and
 // no others.
 func TestErase_Webhooks(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, store *sqlstore.Store) {
 		now := time.Now()
 		finishOne(t, store, "ann")

@@ -10,7 +10,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // TestWorkload_Queue counts what waits, and ages only what could be started.
@@ -47,7 +47,8 @@ func TestWorkload_Queue(t *testing.T) {
 // TestWorkload_Locks sees who waits for a table that another session has locked,
 // while all connections of the pool are taken.
 func TestWorkload_Locks(t *testing.T) {
-	store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 2})
+	t.Parallel()
+	store := migrated(t, sqlstore.Options{URL: testdb.Postgres(t), MaxConns: 2})
 	if w, err := store.Locks(t.Context()); err != nil || w.LockWaits != 0 {
 		t.Fatalf("nobody waits: %+v %v", w, err)
 	}
@@ -91,8 +92,9 @@ func TestWorkload_Locks(t *testing.T) {
 // TestNotConnected_IsReported: a call that gets no connection is reported by name,
 // since no query hook sees it.
 func TestNotConnected_IsReported(t *testing.T) {
+	t.Parallel()
 	var calls []string
-	store := migrated(t, sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 1, AcquireTimeout: 50 * time.Millisecond,
+	store := migrated(t, sqlstore.Options{URL: testdb.Postgres(t), MaxConns: 1, AcquireTimeout: 50 * time.Millisecond,
 		NotConnected: func(ctx context.Context, took time.Duration, err error) {
 			if took < 50*time.Millisecond || !fault.Is(err, fault.Unavailable) {
 				t.Errorf("after %v: %v", took, err)

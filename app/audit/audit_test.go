@@ -16,7 +16,6 @@ import (
 	"parley/domain/access"
 	"parley/domain/audit"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -66,7 +65,7 @@ func each(t *testing.T, test func(b *bench)) {
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()
-		test(setup(t, withoutSync(testenv.Postgres(t))))
+		test(setup(t, withoutSync(testdb.Postgres(t))))
 	})
 }
 

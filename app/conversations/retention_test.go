@@ -17,7 +17,6 @@ import (
 	"parley/domain/chat"
 	"parley/domain/fault"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -34,7 +33,7 @@ func (b *bench) Observe(context.Context, any) {}
 func each(t *testing.T, test func(*bench)) {
 	for name, url := range map[string]func(t *testing.T) string{
 		"SQLite":   func(t *testing.T) string { return testdb.SQLite(t) },
-		"Postgres": func(t *testing.T) string { return testenv.Postgres(t) },
+		"Postgres": func(t *testing.T) string { return testdb.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,7 +23,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -54,8 +54,8 @@ func (b *bench) Observe(_ context.Context, event any) {
 func each(t *testing.T, test func(*bench)) {
 	t.Parallel()
 	for name, url := range map[string]func(t *testing.T) string{
-		"SQLite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "parley.db") },
-		"Postgres": func(t *testing.T) string { return testenv.Postgres(t) },
+		"SQLite":   func(t *testing.T) string { return testdb.SQLite(t) },
+		"Postgres": func(t *testing.T) string { return testdb.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

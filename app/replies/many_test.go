@@ -13,7 +13,7 @@ import (
 	"parley/app/replies"
 	"parley/domain/access"
 	"parley/domain/chat"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports/portstest"
 )
 
@@ -23,7 +23,7 @@ import (
 // reader's own.
 func TestManyStreams_OnFiveConnections(t *testing.T) {
 	const streams = 1000
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t), MaxConns: 5, AcquireTimeout: time.Minute, Timeout: time.Minute})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.Postgres(t), MaxConns: 5, AcquireTimeout: time.Minute, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,6 @@ import (
 	"parley/domain/chat"
 	"parley/domain/webhook"
 	"parley/platform/testing/testdb"
-	"parley/platform/testing/testenv"
 	"parley/ports"
 )
 
@@ -180,7 +179,7 @@ func TestKills(t *testing.T) {
 	}
 	for name, open := range map[string]func(testing.TB) string{
 		"SQLite":   func(t testing.TB) string { return testdb.SQLite(t) },
-		"Postgres": testenv.Postgres,
+		"Postgres": testdb.Postgres,
 	} {
 		t.Run(name, func(t *testing.T) { testKills(t, open(t)) })
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -63,6 +64,8 @@ func TestCommands(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ADDR", "127.0.0.1:0")
 			env.Setenv("ADMIN_ADDR", "127.0.0.1:0")
+			name, value, _ := strings.Cut(testenv.EndAtOnce, "=")
+			env.Setenv(name, value)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -50,15 +52,15 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// databases runs a test on each of them; env is what selects it.
+// databases runs a test on each of them, migrated; env is what selects it.
 func databases(t *testing.T, test func(t *testing.T, env []string)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
-		test(t, []string{"DATA_DIR=" + t.TempDir()})
+		test(t, []string{"DATA_DIR=" + filepath.Dir(testdb.SQLite(t))})
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()
-		test(t, []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testenv.Postgres(t), "MIGRATE_ON_START=true"})
+		test(t, []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testdb.Postgres(t)})
 	})
 }
 
@@ -74,7 +76,7 @@ func freeAddr(t *testing.T) string {
 
 // environment is what a process gets besides what a test says.
 func environment(env []string) []string {
-	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), beParley + "=1", "DEMO_DELAY=1ms"}, env...)
+	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), beParley + "=1", "DEMO_DELAY=1ms", testenv.EndAtOnce}, env...)
 }
 
 // start starts the program and waits until it is ready.

@@ -1,10 +1,12 @@
 // Package testdb makes migrated databases for tests. To migrate one takes longer
-// than most tests do, so it happens once in a test process, and each test gets a
-// copy.
+// than most tests do, so it happens once in a test process, or once on a server of
+// Postgres, and each test gets a copy.
 package testdb
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"parley/adapters/sqlstore"
+	"parley/adapters/sqlstore/migrations"
+	"parley/platform/testing/testenv"
 )
 
 // SQLite returns the path of a new, migrated database, which is deleted when the
@@ -29,6 +33,17 @@ func SQLite(t testing.TB) string {
 	return path
 }
 
+// Postgres returns the URL of a new, migrated database, which is dropped when the
+// test ends.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	sums, err := migrations.FS.ReadFile("postgres/atlas.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testenv.PostgresCopy(t, fmt.Sprintf("parley_template_%.8x", sha256.Sum256(sums)), migrate)
+}
+
 // migrated returns the content of a migrated database's file.
 var migrated = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "parley-testdb-")
@@ -37,17 +52,21 @@ var migrated = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "parley.db")
-	ctx := context.Background()
-	store, err := sqlstore.Open(ctx, sqlstore.Options{URL: path, Timeout: time.Minute, AcquireTimeout: time.Minute})
-	if err != nil {
-		return nil, err
-	}
-	_, err = store.Migrate(ctx)
-	if closed := store.Close(); err == nil {
-		err = closed // which writes everything into the one file
-	}
-	if err != nil {
+	if err := migrate(path); err != nil { // which leaves everything in the one file
 		return nil, err
 	}
 	return os.ReadFile(path)
 })
+
+func migrate(url string) error {
+	ctx := context.Background()
+	store, err := sqlstore.Open(ctx, sqlstore.Options{URL: url, Timeout: time.Minute, AcquireTimeout: time.Minute})
+	if err != nil {
+		return err
+	}
+	_, err = store.Migrate(ctx)
+	if closed := store.Close(); err == nil {
+		err = closed
+	}
+	return err
+}

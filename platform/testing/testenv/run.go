@@ -6,7 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -24,7 +24,7 @@ func Run(command []string) (code int, err error) {
 			return 1, err
 		}
 	}
-	if slices.Contains(command, "-race") && os.Getenv("CC") == "" {
+	if strings.Contains(strings.Join(command, " "), "-race") && os.Getenv("CC") == "" {
 		if _, err := find("gcc"); err != nil { // what the race detector is linked with
 			return 1, err
 		}

@@ -3,7 +3,6 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 )
 
 // Server is a private server that a test may freeze, kill and start again. Its
@@ -203,8 +201,8 @@ func (s *Server) signalAll(sig syscall.Signal) {
 	}
 }
 
-// Another server may listen on the port, so both ask where its files are.
-
+// postgresReady returns nil once this very server answers: another one may listen on
+// the port, so it is asked where its files are.
 func postgresReady(ctx context.Context, s *Server) error {
 	conn, err := pgx.Connect(ctx, s.url)
 	if err != nil {
@@ -216,22 +214,6 @@ func postgresReady(ctx context.Context, s *Server) error {
 		return err
 	}
 	return ownedByUs(s, data)
-}
-
-func redisReady(ctx context.Context, s *Server) error {
-	// The client complains aloud of a port that is not open yet.
-	probe, err := net.Dial("tcp", s.Addr())
-	if err != nil {
-		return err
-	}
-	probe.Close()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
-	defer c.Close()
-	conf, err := c.ConfigGet(ctx, "dir").Result()
-	if err != nil {
-		return err
-	}
-	return ownedByUs(s, conf["dir"])
 }
 
 func ownedByUs(s *Server, path string) error {

@@ -16,13 +16,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 )
 
 // Servers to use instead of private ones. The user of EnvPostgres may create
@@ -31,6 +29,10 @@ const (
 	EnvPostgres = "TEST_DATABASE_URL"
 	EnvRedis    = "TEST_REDIS_URL"
 )
+
+// EndAtOnce is for the environment of processes that a test starts from its own
+// program: with the race detector each sleeps for a second before it ends.
+const EndAtOnce = "GORACE=atexit_sleep_ms=0"
 
 // readyTimeout bounds every step that waits for a server.
 const readyTimeout = 60 * time.Second
@@ -43,17 +45,45 @@ var sharedPostgres = sync.OnceValues(func() (*Server, error) { return LaunchPost
 // that this test process starts once. Parallel tests do not see each other's.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	skipShort(t)
-	server := os.Getenv(EnvPostgres)
-	if server == "" {
-		s, err := sharedPostgres()
-		if err != nil {
-			t.Fatal(err)
-		}
-		server = s.URL()
+	server, err := postgresServer(t)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return createDatabase(t, server, "")
+}
+
+// PostgresCopy is Postgres with a copy of a template in the database. The first
+// call for a template makes it on the server, with fill; its name says what fill
+// writes, such as by a checksum.
+func PostgresCopy(t testing.TB, template string, fill func(url string) error) string {
+	t.Helper()
+	server, err := postgresServer(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := makeTemplate(server, template, fill); err != nil {
+		t.Fatalf("make template database: %v", err)
+	}
+	return createDatabase(t, server, " TEMPLATE "+template)
+}
+
+// postgresServer returns the URL of the server that tests share.
+func postgresServer(t testing.TB) (string, error) {
+	skipShort(t)
+	if server := os.Getenv(EnvPostgres); server != "" {
+		return server, nil
+	}
+	s, err := sharedPostgres()
+	if err != nil {
+		return "", err
+	}
+	return s.URL(), nil
+}
+
+func createDatabase(t testing.TB, server, options string) string {
+	t.Helper()
 	name := "parley_test_" + random()
-	if err := onPostgres(server, "CREATE DATABASE "+name); err != nil {
+	if err := onPostgres(server, "CREATE DATABASE "+name+options); err != nil {
 		t.Fatalf("create test database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -68,6 +98,55 @@ func Postgres(t testing.TB) string {
 	return withDatabase(server, name)
 }
 
+// made holds the templates that this process has seen.
+var made struct {
+	sync.Mutex
+	templates map[string]bool // by server and name
+}
+
+// makeTemplate makes a template database, unless this process or another one has.
+func makeTemplate(server, name string, fill func(url string) error) error {
+	made.Lock()
+	defer made.Unlock()
+	if made.templates[server+" "+name] {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*readyTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) // gives the lock back
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(hashtext($1))", name); err != nil {
+		return err
+	}
+	var exists bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		// It gets its name when it is whole.
+		unfinished := name + "_unfinished"
+		for _, sql := range []string{"DROP DATABASE IF EXISTS " + unfinished, "CREATE DATABASE " + unfinished} {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		if err := fill(withDatabase(server, unfinished)); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "ALTER DATABASE "+unfinished+" RENAME TO "+name); err != nil {
+			return err
+		}
+	}
+	if made.templates == nil {
+		made.templates = map[string]bool{}
+	}
+	made.templates[server+" "+name] = true
+	return nil
+}
+
 // Redis returns the URL of an empty Redis database: a server of the test's own,
 // or, with TEST_REDIS_URL, a database number of that server which no other test
 // holds. Only then are pub/sub channels shared with other tests, and
@@ -76,7 +155,18 @@ func Redis(t testing.TB) string {
 	t.Helper()
 	skipShort(t)
 	if server := os.Getenv(EnvRedis); server != "" {
-		return claimRedis(t, server)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*readyTimeout)
+		defer cancel()
+		database, release, err := claimRedis(ctx, server)
+		if err != nil {
+			t.Fatalf("claim a database of %s: %v", EnvRedis, err)
+		}
+		t.Cleanup(func() {
+			if err := release(); err != nil {
+				t.Errorf("return Redis database %s: %v", database, err)
+			}
+		})
+		return withDatabase(server, database)
 	}
 	return StartRedis(t).URL()
 }
@@ -104,51 +194,6 @@ func onPostgres(server string, statements ...string) error {
 		}
 	}
 	return nil
-}
-
-// borrowRedis takes one of the databases 1 to 15 of a shared server. The claim
-// is a key in database 0, which expires in case the holder dies.
-func claimRedis(t testing.TB, server string) string {
-	t.Helper()
-	opt, err := redis.ParseURL(server)
-	if err != nil {
-		t.Fatalf("%s: %v", EnvRedis, err)
-	}
-	opt.DB = 0
-	claims := redis.NewClient(opt)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*readyTimeout)
-	defer cancel()
-	for {
-		for n := 1; n <= 15; n++ {
-			key := "parley:testenv:" + strconv.Itoa(n)
-			claimed, err := claims.SetNX(ctx, key, "", 15*time.Minute).Result()
-			if err != nil {
-				t.Fatalf("claim a Redis database: %v", err)
-			}
-			if !claimed {
-				continue
-			}
-			at := *opt
-			at.DB = n
-			db := redis.NewClient(&at)
-			defer db.Close()
-			if err := db.FlushDB(ctx).Err(); err != nil {
-				t.Fatalf("flush Redis database %d: %v", n, err)
-			}
-			t.Cleanup(func() {
-				if err := claims.Del(context.Background(), key).Err(); err != nil {
-					t.Errorf("return Redis database %d: %v", n, err)
-				}
-				claims.Close()
-			})
-			return withDatabase(server, strconv.Itoa(n))
-		}
-		select { // all are taken: other tests are at work
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("claim a Redis database: all are taken: %v", ctx.Err())
-		}
-	}
 }
 
 func withDatabase(server, name string) string {

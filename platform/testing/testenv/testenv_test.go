@@ -40,6 +40,41 @@ func TestPostgres_DropsItsDatabase(t *testing.T) {
 	}
 }
 
+// TestPostgresCopy makes a template once, of which each caller gets a copy of its own.
+func TestPostgresCopy(t *testing.T) {
+	filled := 0
+	fill := func(url string) error {
+		filled++
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(t.Context())
+		_, err = conn.Exec(t.Context(), "CREATE TABLE filled (n int)")
+		return err
+	}
+	template := "parley_template_of_a_test_" + strconv.Itoa(os.Getpid())
+	admin := connect(t, testenv.Postgres(t))
+	t.Cleanup(func() {
+		if _, err := admin.Exec(context.Background(), "DROP DATABASE "+template); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 2 {
+		conn := connect(t, testenv.PostgresCopy(t, template, fill))
+		if _, err := conn.Exec(t.Context(), "INSERT INTO filled VALUES (1)"); err != nil {
+			t.Fatal(err)
+		}
+		var rows int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM filled").Scan(&rows); err != nil || rows != 1 {
+			t.Errorf("%d rows, error %v; want 1, nil", rows, err)
+		}
+	}
+	if filled != 1 {
+		t.Errorf("the template was filled %d times", filled)
+	}
+}
+
 func TestRedis_StartsEmpty(t *testing.T) {
 	for range 2 {
 		c := client(t, testenv.Redis(t))
