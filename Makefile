@@ -46,7 +46,7 @@ test: ## Run all tests with the race detector (RACE= without it); starts Postgre
 	$(TESTENV) sh -ec '$(TEST) $(RACE) -parallel 4 -timeout 20m $(LONGEST) ./...$(if $(RACE),; $(TEST) $(NO_RACE))'
 
 .PHONY: check
-check: fmt-check vet lint boundary migrate-check verify crash-short ## Run everything that CI runs beside make test and make dashboards-check
+check: fmt-check vet lint boundary migrate-check helm-check verify crash-short ## Run everything that CI runs beside make test and make dashboards-check
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -92,6 +92,18 @@ migrate-check: ## Check the migrations on both databases: checksums, order, repl
 .PHONY: migrate-load
 migrate-load: ## Apply each migration to N messages (1000000) while users read and write, and check that none of them waits for 100 ms
 	MIGRATE_LOAD_MESSAGES=$(or $(N),1000000) $(TESTENV) go test -count=1 -v -timeout 60m -run '^TestMigrations_BlockNobody$$' ./adapters/sqlstore
+
+.PHONY: helm-check
+helm-check: ## Render the chart with each of its values files and check the objects strictly; needs no cluster
+	go -C deploy/helm/check test ./...
+
+.PHONY: release
+release: ## Make the archives, bills of materials, chart, checksums and provenance of a release in bin/release
+	go run ./deploy/release -version '$(VERSION)' -out bin/release
+
+.PHONY: release-check
+release-check: ## Make the release twice, from two directories and with a build cache of its own, and compare
+	go test -count=1 -timeout 60m -run '^TestRelease_IsReproducible$$' ./deploy/release -full
 
 .PHONY: up
 up: ## Start two instances, a proxy, Postgres, Redis and the monitoring in containers

@@ -104,7 +104,7 @@ func TestCompose_References(t *testing.T) {
 				t.Errorf("%s: there is no service %s", name, on)
 			case d.Condition == "service_healthy" && other.Healthcheck == nil && other.Build == nil:
 				t.Errorf("%s: waits for the health of %s, which has no check", name, on)
-			case d.Condition == "service_completed_successfully" && on != "migrate" && on != "reader":
+			case d.Condition == "service_completed_successfully" && !slices.Contains([]string{"migrate", "roles", "reader"}, on):
 				t.Errorf("%s: waits for the end of %s", name, on)
 			}
 		}

@@ -25,6 +25,7 @@ var packages = map[string]string{
 	"promtool":     "prometheus",
 	"amtool":       "prometheus-alertmanager",
 	"haproxy":      "haproxy",
+	"nginx":        "nginx",
 
 	"prometheus-alertmanager": "prometheus-alertmanager",
 	"chromium":                "chromium",
