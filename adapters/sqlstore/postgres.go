@@ -67,7 +67,9 @@ func (s *Store) openPostgres() error {
 		maxGroup:    64,
 		lockRow:     " FOR NO KEY UPDATE",
 		skipLocked:  " FOR NO KEY UPDATE SKIP LOCKED",
-		groupBounds: "SET LOCAL lock_timeout = '" + groupLockTimeout + "'",
+		// A plan for the number of turns of this group costs more than it can save: all
+		// find single rows by their keys.
+		groupBounds: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), set_config('plan_cache_mode', 'force_generic_plan', true)",
 		elements:    "SELECT jsonb_array_elements_text(?)",
 		behind: func(text, n string) string {
 			return "convert_from(substring(convert_to(" + text + ", 'UTF8') FROM " + n + "::int + 1), 'UTF8')"
