@@ -62,11 +62,11 @@ func (s *Store) openPostgres() error {
 	db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
 	s.db = bun.NewDB(db, pgdialect.New())
 	s.dialect = dialect{
-		name:        "postgres",
-		queues:      2, // one group is decided here while the other is in the database
-		maxGroup:    64,
-		lockRow:     " FOR NO KEY UPDATE",
-		skipLocked:  " FOR NO KEY UPDATE SKIP LOCKED",
+		name:       "postgres",
+		queues:     2, // one group is decided here while the other is in the database
+		maxGroup:   64,
+		lockRow:    " FOR NO KEY UPDATE",
+		skipLocked: " FOR NO KEY UPDATE SKIP LOCKED",
 		// A plan for the number of turns of this group costs more than it can save: all
 		// find single rows by their keys.
 		groupBounds: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), set_config('plan_cache_mode', 'force_generic_plan', true)",
