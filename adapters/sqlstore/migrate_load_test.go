@@ -147,12 +147,12 @@ func loadedDatabase(t *testing.T, messages int) string {
 		fmt.Sprintf(`INSERT INTO chat_conversations (user_id, id, last_message_at, created_at, updated_at)
 			SELECT 'u' || g %% 1000, 'c' || g, now(), now(), now() FROM generate_series(0, %d) AS g`, max(1000, messages/40)-1),
 		fmt.Sprintf(`INSERT INTO chat_messages (user_id, id, conversation_id, role, content, created_at)
-			SELECT 'u' || g %% 1000, 'm' || g, 'c' || g %% 1000, CASE g %% 2 WHEN 0 THEN 'user' ELSE 'assistant' END, repeat('words ', 50) || g, now() - interval '30 days' + interval '1 second' * g
+			SELECT 'u' || g %% 1000, 'm' || g, 'c' || g %% 1000, CASE g %% 2 WHEN 0 THEN 'user' ELSE 'assistant' END, repeat('words ', 10) || g, now() - interval '30 days' + interval '1 second' * g
 			FROM generate_series(0, %d) AS g`, messages-1),
 		fmt.Sprintf(`INSERT INTO chat_runs (user_id, id, conversation_id, parent_id, kind, state, params, created_at, ended_at)
-			SELECT 'u' || g %% 1000, 'm' || g, 'c' || g %% 1000, 'm', 'reply', 'completed', '{}', now(), now() FROM generate_series(1, %d, 2) AS g`, messages-1),
+			SELECT 'u' || g %% 1000, 'm' || g, 'c' || g %% 1000, 'm', 'reply', 'completed', '{}', now(), now() FROM generate_series(1, %d, 4) AS g`, messages-1),
 		fmt.Sprintf(`INSERT INTO audit_logs (user_id, id, action, resource, created_at, updated_at)
-			SELECT 'u' || g %% 1000, 'a' || g, 'chat.message_sent', 'chat_message', now(), now() FROM generate_series(1, %d, 2) AS g`, messages-1),
+			SELECT 'u' || g %% 1000, 'a' || g, 'chat.message_sent', 'chat_message', now(), now() FROM generate_series(1, %d, 4) AS g`, messages-1),
 		"ANALYZE",
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {

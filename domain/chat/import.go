@@ -184,9 +184,10 @@ type ImportPosition struct {
 	// taken as imported.
 	DryRun bool
 
-	user  string
-	last  time.Time              // of the user's messages so far
-	tails map[string]importedEnd // by conversation
+	user   string
+	last   time.Time // of the user's last message
+	lastID string
+	tails  map[string]importedEnd // by conversation
 }
 
 // importedEnd is the message that the next one of its thread follows.
@@ -200,9 +201,9 @@ type importedEnd struct {
 // that led to the position. next is the position behind it.
 //
 // The messages of a thread are linked in that order. Parley orders by time and
-// then by ids as text, so that of messages of one millisecond the later ones get
-// as many more microseconds: the source's order stays, in a conversation and
-// over all of them.
+// then by ids as text. Where that is another order, of messages of one time whose
+// ids are numbers for example, the later one gets a microsecond more: the source's
+// order stays, in a conversation and over all of them.
 func (p ImportPosition) ImportMessages(batch []SourceMessage, state ImportState) (plan ImportPlan, next ImportPosition) {
 	next = p
 	next.tails = maps.Clone(p.tails)
@@ -210,13 +211,14 @@ func (p ImportPosition) ImportMessages(batch []SourceMessage, state ImportState)
 	added := map[UserKey]bool{}
 	for _, m := range batch {
 		if m.UserID != next.user || next.tails == nil {
-			next.user, next.last, next.tails = m.UserID, time.Time{}, map[string]importedEnd{}
+			next.user, next.last, next.lastID, next.tails = m.UserID, time.Time{}, "", map[string]importedEnd{}
 		}
 		if importable(m.CreatedAt) {
-			if m.CreatedAt = micros(m.CreatedAt); !m.CreatedAt.After(next.last) {
+			m.CreatedAt = micros(m.CreatedAt)
+			if m.CreatedAt.Before(next.last) || m.CreatedAt.Equal(next.last) && !sortsBehind(m.ID, next.lastID) {
 				m.CreatedAt = next.last.Add(time.Microsecond)
 			}
-			next.last = m.CreatedAt
+			next.last, next.lastID = m.CreatedAt, m.ID
 		}
 		key := UserKey{m.UserID, m.ID}
 		result, reason := m.decide(state, p.DryRun)
@@ -261,6 +263,19 @@ func (p ImportPosition) ImportMessages(batch []SourceMessage, state ImportState)
 		plan.add(m.UserID, m.ID, ImportAdded, changes...)
 	}
 	return plan, next
+}
+
+// sortsBehind reports whether an id comes behind another one in the order of every
+// database: collations differ in how they compare capitals and punctuation.
+func sortsBehind(id, other string) bool {
+	plain := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' }
+	for i := range max(len(id), len(other)) {
+		alike := i < len(id) && i < len(other) && id[i] == other[i] && len(id) == len(other)
+		if !alike && (i < len(id) && !plain(id[i]) || i < len(other) && !plain(other[i])) {
+			return false
+		}
+	}
+	return id > other
 }
 
 // decide is the result of a message, but that one which is to be imported may be

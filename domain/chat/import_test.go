@@ -119,7 +119,7 @@ func TestImportMessages_LinksThreads(t *testing.T) {
 			plan, position = position.ImportMessages(list[from:min(from+size, len(list))], state)
 			for _, m := range plan.Messages {
 				parents[m.ID] = m.ParentID
-				if !m.CreatedAt.After(last) || m.CreatedAt.Truncate(time.Millisecond) != importedAt {
+				if m.CreatedAt.Before(last) || m.CreatedAt.Truncate(time.Millisecond) != importedAt {
 					t.Errorf("size %d: %s is at %v after %v", size, m.ID, m.CreatedAt, last)
 				}
 				last = m.CreatedAt
@@ -136,6 +136,36 @@ func TestImportMessages_LinksThreads(t *testing.T) {
 		if diff := cmp.Diff(wantLeaves, state.Leaves); diff != "" {
 			t.Errorf("size %d: leaves, -want +got:\n%s", size, diff)
 		}
+	}
+}
+
+// Times stay as they are where ids sort in the source's order, as those of cuid do,
+// and differ by microseconds where they do not.
+func TestImportMessages_Times(t *testing.T) {
+	for name, c := range map[string]struct {
+		ids  []string
+		want []int // microseconds
+	}{
+		"cuid":        {[]string{"cmhn1a0000001", "cmhn1a0000002", "cmhn1a000000a"}, []int{0, 0, 0}},
+		"uuid":        {[]string{"0193-a1", "0193-a2", "0194-00"}, []int{0, 0, 0}},
+		"numbers":     {[]string{"8", "9", "10", "11"}, []int{0, 0, 1, 2}},
+		"capitals":    {[]string{"B", "a", "C"}, []int{0, 1, 2}},
+		"punctuation": {[]string{"a-b", "ab", "a_c"}, []int{0, 1, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var list []chat.SourceMessage
+			for _, id := range c.ids {
+				list = append(list, imported(id))
+			}
+			plan, _ := chat.ImportPosition{}.ImportMessages(list, importedState())
+			var got []int
+			for _, m := range plan.Messages {
+				got = append(got, int(m.CreatedAt.Sub(importedAt)/time.Microsecond))
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

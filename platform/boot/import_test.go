@@ -342,3 +342,42 @@ func TestImport_SameDatabase(t *testing.T) {
 		}
 	}
 }
+
+// What a user can do with a message that Parley has stored itself, a user can do
+// with one that was imported.
+func TestImport_MessagesAreLikeOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
+	t.Parallel()
+	databases(t, func(t *testing.T, env []string) {
+		env = append(env, "AUTH_SECRET="+testSecret)
+		run(t, env, "import", "prisma", replaced(t))
+		p := start(t, env...)
+		ann := bearer(t, env, "cuid1")
+		for _, c := range []struct {
+			method, path, body string
+			status             int
+			want               string
+		}{
+			{"POST", "/api/chat/messages/cm1m069/regenerate", "", 201, `"parentId":"cm1m068"`},
+			{"POST", "/api/chat/messages/d2/regenerate", "", 201, `"parentId":"d1"`},
+			{"PATCH", "/api/chat/messages/cm1m068", message("!echo edited"), 201, `"parentId":"cm1m067"`},
+			{"POST", "/api/chat/messages/cm1m069/continue", "", 409, ""},
+			{"PUT", "/api/chat/messages/cm1m069/feedback", `{"rating":"up"}`, 200, ""},
+			{"POST", "/api/chat/conversations/cm1/shares", `{}`, 201, ""},
+			{"GET", "/api/chat/search?q=conversation", "", 200, `"messageId":"d1"`},
+			{"GET", "/api/chat/search?q=g%C3%A4rten", "", 200, `"conversationId":"cm1"`},
+			{"GET", "/api/chat/messages?conversationId=cm1&render=html", "", 200, `"contentHtml"`},
+			{"GET", "/api/chat/cm1/messages", "", 200, `"cm1m067"`},
+			{"GET", "/api/chat/export", "", 200, `"cm1m069"`},
+			{"PATCH", "/api/chat/conversations", `{"conversationId":"cm2","title":"Named"}`, 200, `"Named"`},
+			{"DELETE", "/api/chat/conversations?id=cm1", "", 200, ""},
+		} {
+			a := call(t, c.method, p.url+c.path, c.body, ann)
+			if a.status != c.status || !strings.Contains(a.body, c.want) {
+				t.Errorf("%s %s: %d without %s: %.600s", c.method, c.path, a.status, c.want, a.body)
+			}
+		}
+	})
+}
