@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -67,11 +68,25 @@ func Files() map[string][]byte {
 		"alerts/alerts.yaml": rulesYAML(Alerts()),
 	}
 	out["../docs/metrics.md"] = reference()
+	out["../platform/doctor/alerts.txt"] = alertNames()
 	maps.Copy(out, caseFiles())
 	for _, b := range Boards() {
 		out["grafana/"+b.UID+".json"] = b.JSON()
 	}
 	return out
+}
+
+// alertNames are the names of all alerts, for parley doctor --prometheus.
+func alertNames() []byte {
+	names := map[string]bool{}
+	for _, g := range slices.Concat(ServiceLevels(), Alerts()) {
+		for _, r := range g.Rules {
+			if r.Alert != "" {
+				names[r.Alert] = true
+			}
+		}
+	}
+	return []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n") + "\n")
 }
 
 func rulesYAML(groups []Group) []byte {

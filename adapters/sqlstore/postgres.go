@@ -159,6 +159,7 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
 	c.Prepares = c.direct && s.opt.ExecMode == "auto"
 	s.pooled.Store(!c.Prepares)
+	s.pooler.Store(!c.direct)
 	if !c.direct {
 		for _, set := range s.settings {
 			if strings.Contains(","+differ+",", ","+set.name+",") {

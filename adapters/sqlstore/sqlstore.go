@@ -82,6 +82,7 @@ type Store struct {
 	settings   []setting              // of every session of Postgres
 	generation atomic.Int64           // of the sessions; older ones are replaced
 	pooled     atomic.Bool            // the newest session prepares no statements
+	pooler     atomic.Bool            // the newest session leads to a pooler
 	overridden atomic.Pointer[string] // names of settings with other defaults, between commas
 	file       string                 // of SQLite
 	diskFull   atomic.Bool            // the last statement that needed room found none

@@ -2,98 +2,158 @@ package boot
 
 import (
 	"context"
-	"database/sql"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"parley/adapters/observe"
 	"parley/adapters/providers"
 	"parley/adapters/redis"
 	"parley/adapters/sqlstore"
+	appaudit "parley/app/audit"
+	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/platform/config"
+	"parley/platform/doctor"
 	"parley/ports"
 )
 
 type doctorCommand struct {
-	URL string `placeholder:"URL" help:"Send requests to the API at this address, as a test user, and check the responses."`
-	Ask bool   `help:"Ask every configured model one short question. This costs a little."`
+	URL        string `placeholder:"URL" help:"Send requests to the API at this address, as a test user, and check the responses and how streams arrive."`
+	Ask        bool   `help:"Ask every configured model one short question. This costs a little."`
+	Prometheus string `placeholder:"URL" help:"Check that this Prometheus has loaded the alerts and scrapes the instances."`
+	Backups    string `placeholder:"DIR" help:"Check the age of the newest file in this directory of backups."`
+	JSON       bool   `name:"json" help:"Print one JSON document instead of lines."`
 }
 
-// Run prints one line for each check. It returns an error if a check failed.
+// Run prints one line for each check. The exit code is 0 if none failed, 1 if one
+// did, 2 if the configuration cannot be read.
 func (d doctorCommand) Run(ctx context.Context, p Process) error {
+	text := p.Stdout
+	if d.JSON {
+		text = nil
+	}
+	report, err := d.examine(ctx, p, text)
+	if d.JSON {
+		if failed := report.JSON(p.Stdout); failed != nil {
+			return failed
+		}
+	}
+	if n := report.Failed(); n > 0 && err == nil {
+		err = fmt.Errorf("checks failed: %d", n)
+	}
+	return err
+}
+
+// examine runs all checks. The error is one of the configuration.
+func (d doctorCommand) examine(ctx context.Context, p Process, text io.Writer) (*doctor.Report, error) {
+	r := &examination{Report: doctor.NewReport(text)}
 	c, err := p.config()
 	if err != nil {
-		return err
+		r.Fail("config.variables", "correct them; docs/configuration.md has every setting", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return r.Report, err
 	}
-	r := &report{out: p.Stdout}
-	r.ok("configuration", "every variable is valid")
-	for _, sentence := range c.Warnings() {
-		r.warn("configuration", "%s", sentence)
-	}
+	r.config(p, c)
 	r.callers(c)
-	r.sessions(ctx, c)
-	r.listeners(c)
-	r.database(ctx, c)
-	r.files(ctx, c)
-	r.sharing(ctx, c)
-	r.models(ctx, c, d.Ask)
+	r.authSessions(ctx, c)
+	r.oidc(ctx, c)
 	r.limits(c)
-	r.watching(p, c)
+	r.instances(c)
+	r.host(c)
+	r.database(ctx, c)
+	r.webhookSetup(c)
+	r.files(ctx, c)
+	if c.Store.RedisURL.Set() {
+		r.redis(ctx, c)
+	}
+	r.models(ctx, c, d.Ask)
+	r.operations(ctx, p, c)
+	if d.Backups != "" {
+		r.backups(d.Backups)
+	}
+	if d.Prometheus != "" {
+		r.Prometheus(ctx, d.Prometheus, doctor.Alerts())
+	}
 	if d.URL != "" {
 		r.live(ctx, d.URL, c)
 	}
-	if r.failed > 0 {
-		return fmt.Errorf("checks failed: %d", r.failed)
+	return r.Report, nil
+}
+
+// examination adds the checks that need what serve is wired from.
+type examination struct{ *doctor.Report }
+
+// reportError reports an error of a set-up. Many name their remedy behind a
+// semicolon.
+func (r *examination) reportError(id, remedy string, err error) {
+	fact := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if what, fix, ok := strings.Cut(fact, "; "); ok && remedy == "" {
+		fact, remedy = what, fix
 	}
-	return nil
+	r.Fail(id, remedy, "%s", fact)
 }
 
-// report prints findings as they are made.
-type report struct {
-	out    io.Writer
-	failed int
-}
-
-func (r *report) line(mark, what, format string, args ...any) {
-	fmt.Fprintf(r.out, "%-5s %-14s %s\n", mark, what, fmt.Sprintf(format, args...))
-}
-
-func (r *report) ok(what, format string, args ...any)   { r.line("ok", what, format, args...) }
-func (r *report) warn(what, format string, args ...any) { r.line("warn", what, format, args...) }
-func (r *report) fail(what, format string, args ...any) {
-	r.failed++
-	r.line("FAIL", what, format, args...)
-}
-
-func (r *report) callers(c config.Config) {
-	if c.Development() {
-		r.warn("sessions", "AUTH_SECRET is not set: development mode, for this machine only")
-		if err := requireSecretForPublicBind(c); err != nil {
-			r.fail("sessions", "%v", err)
-		}
+func (r *examination) config(p Process, c config.Config) {
+	var settings []string
+	for _, v := range config.Variables() {
+		settings = append(settings, v.Name)
+	}
+	misspelt := doctor.Misspelt(p.Env, settings)
+	if len(misspelt) == 0 {
+		r.OK("config.variables", "every variable is valid")
 	} else {
-		r.ok("sessions", "%d secret(s)", len(c.Auth.AuthSecret))
-		for _, err := range weakSecrets(c) {
-			r.fail("secrets", "%v", err)
+		var names []string
+		for _, name := range slices.Sorted(maps.Keys(misspelt)) {
+			names = append(names, name+" (did you mean "+misspelt[name]+"?)")
 		}
+		r.Warn("config.variables", "rename or remove it", "no setting is called %s", strings.Join(names, ", "))
+	}
+	if warnings := c.Warnings(); len(warnings) > 0 {
+		r.Warn("config.advice", "change the parameters of the URL", "%s", strings.Join(warnings, "; "))
+	}
+}
+
+func (r *examination) callers(c config.Config) {
+	weak := weakSecrets(c)
+	_, statErr := os.Stat(secretFile(c.Store.DataDir))
+	switch exposed := requireSecretForPublicBind(c); {
+	case exposed != nil:
+		r.Fail("auth.secrets", "set AUTH_SECRET to: "+makeSecretCommand, "%v", exposed)
+	case c.Development() && statErr == nil && readable(c) != nil:
+		r.reportError("auth.secrets", "", readable(c))
+	case c.Development():
+		r.Warn("auth.secrets", "set AUTH_SECRET to: "+makeSecretCommand, "AUTH_SECRET is not set: development mode, for this machine only")
+	case len(weak) > 0:
+		r.reportError("auth.secrets", "", errors.Join(weak...))
+	default:
+		r.OK("auth.secrets", "%d secret(s)", len(c.Auth.AuthSecret))
 	}
 	if origins := c.Origins(); len(origins) > 0 {
-		r.ok("origins", "%s", strings.Join(origins, ", "))
+		r.OK("auth.origins", "%s", strings.Join(origins, ", "))
 	} else {
-		r.warn("origins", "neither NEXTAUTH_URL nor ALLOWED_ORIGINS is set: browsers can only write from the API's own origin")
+		r.Warn("auth.origins", "set NEXTAUTH_URL or ALLOWED_ORIGINS to your app's origin", "neither is set: browsers can only write from the API's own origin")
 	}
 }
 
-// recommendedFiles is a limit of open files that serves some thousands of streams.
-const recommendedFiles = 4096
+// readable returns why the development secret cannot be read.
+func readable(c config.Config) error {
+	_, err := readSecret(secretFile(c.Store.DataDir))
+	return err
+}
 
-// sessions looks a session up in the database of the app.
-func (r *report) sessions(ctx context.Context, c config.Config) {
+// authSessions looks a session up in the database of the app.
+func (r *examination) authSessions(ctx context.Context, c config.Config) {
 	if c.Auth.SessionStrategy != "database" {
 		return
 	}
@@ -103,267 +163,198 @@ func (r *report) sessions(ctx context.Context, c config.Config) {
 		_, err = checkSessions(ctx, sessions)
 	}
 	if err != nil {
-		r.fail("session table", "%v", err)
+		r.reportError("auth.sessions", "", errors.Join(err))
 		return
 	}
-	r.ok("session table", "%s can be read", c.Auth.SessionTable)
+	r.OK("auth.sessions", "%s can be read", c.Auth.SessionTable)
 }
 
-func (r *report) listeners(c config.Config) {
-	if limit := openFilesLimit(); limit < recommendedFiles {
-		r.warn("open files", "the limit of %d serves %d connections at once; raise it (ulimit -n 65536, or LimitNOFILE=65536)",
-			limit, maxConnections(c, limit))
-	} else {
-		r.ok("open files", "the limit of %d serves %d connections at once", limit, maxConnections(c, limit))
-	}
-	if loopback(c.Server.AdminAddr) {
-		r.ok("admin", "%s, this machine only", c.Server.AdminAddr)
-	} else {
-		r.warn("admin", "%s shows metrics and profiles: it must be reachable from your own network only", c.Server.AdminAddr)
-	}
-}
-
-func (r *report) database(ctx context.Context, c config.Config) {
-	if !c.Store.DatabaseURL.Set() {
-		if _, err := os.Stat(filepath.Join(c.Store.DataDir, "parley.db")); err != nil {
-			r.ok("database", "SQLite; serve will create it in %s", c.Store.DataDir)
-			return
-		}
-	}
-	store, err := openStore(ctx, c)
-	if err != nil {
-		r.fail("database", "%v", err)
+// oidc asks the OpenID provider who it is.
+func (r *examination) oidc(ctx context.Context, c config.Config) {
+	if c.Auth.OIDCIssuer == "" {
 		return
 	}
-	defer store.Close()
-	begun := time.Now()
-	if err := store.Ping(ctx); err != nil {
-		r.fail("database", "%v", explainDatabase("DATABASE_URL", err))
-		return
-	}
-	r.ok("database", "%s answers in %s", store.Dialect(), time.Since(begun).Round(100*time.Microsecond))
-	status, err := store.MigrationStatus(ctx)
-	switch {
-	case err != nil:
-		r.fail("migrations", "%v", explainDatabase("DATABASE_URL", err))
-		return
-	case len(status.Pending) > 0:
-		r.fail("migrations", "%d pending; run: parley migrate up", len(status.Pending))
-		return
-	case status.Ahead:
-		r.warn("migrations", "the database has been migrated by a newer release")
-	default:
-		r.ok("migrations", "up to date at %s", status.Current)
-	}
-	switch err := store.CheckWritable(ctx); {
-	case err == nil:
-		r.ok("writable", "the database accepts writes")
-	case errors.Is(err, sqlstore.ErrDiskFull):
-		r.fail("writable", "disk full: make room where the database keeps its files")
-	case errors.Is(err, sqlstore.ErrReadOnly):
-		r.fail("writable", "read-only: the server is a standby, or default_transaction_read_only is set; let DATABASE_URL name the primary")
-	default:
-		r.fail("writable", "%v", explainDatabase("DATABASE_URL", err))
-	}
-	r.switches(ctx, store)
-	r.audit(ctx, c, store)
-	r.webhooks(ctx, c, store)
-	if store.Dialect() == "postgres" {
-		r.postgres(ctx, c, store)
-	}
-}
-
-// switches checks that nothing is disabled.
-func (r *report) switches(ctx context.Context, store *sqlstore.Store) {
-	list, err := store.Disabled(ctx)
-	if err != nil {
-		r.fail("kill switch", "%v", explainDatabase("DATABASE_URL", err))
-		return
-	}
-	for _, d := range list {
-		r.warn("kill switch", "%s has been disabled since %s (%s); enable it with: %s", switchName(d.Provider),
-			d.Since.UTC().Format(time.RFC3339), d.Reason, enableCommand(d.Provider))
-	}
-}
-
-// webhooks checks that events are accepted in time.
-func (r *report) webhooks(ctx context.Context, c config.Config, store *sqlstore.Store) {
-	if !c.Webhooks.WebhookURL.Set() {
-		return
-	}
-	q, err := store.EventQueue(ctx)
-	switch {
-	case err != nil:
-		r.fail("webhooks", "%v", explainDatabase("DATABASE_URL", err))
-	case q.Oldest > 15*time.Minute:
-		r.fail("webhooks", "%d events wait, the oldest for %s; see: parley webhook list --state pending", q.Pending, q.Oldest.Round(time.Second))
-	case q.Dead > 0:
-		r.warn("webhooks", "%d events were given up; see: parley webhook list --state dead", q.Dead)
-	default:
-		r.ok("webhooks", "%d events wait, none was given up", q.Pending)
-	}
-}
-
-// audit checks that entries are sealed and erasures finished in time.
-func (r *report) audit(ctx context.Context, c config.Config, store *sqlstore.Store) {
-	lag, _, err := store.Unsealed(ctx)
-	if err == nil {
-		r.verdict(lag < time.Minute, "audit chain", "sealed to the last minute")
-	} else {
-		r.fail("audit chain", "%v", err)
-	}
-	users, err := store.Erasures(ctx, time.Hour)
-	if err == nil {
-		r.verdict(len(users) == 0, "erasures", "finished within an hour")
-	} else {
-		r.fail("erasures", "%v", err)
-	}
-	if !c.Store.AuditHeads.Set() {
-		r.warn("audit heads", "AUDIT_HEADS is not set: if the end of the audit log were cut off, that could not be detected")
-	}
-}
-
-// watching checks that errors and traces are exported.
-func (r *report) watching(p Process, c config.Config) {
-	if c.Operations.SentryDSN.Set() {
-		r.ok("error tracking", "SENTRY_DSN is set")
-	} else {
-		r.warn("error tracking", "SENTRY_DSN is not set: panics and failures are in the log and in metrics only")
-	}
-	if p.getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || p.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
-		r.ok("tracing", "traces are exported")
-	} else {
-		r.warn("tracing", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: there are no traces")
-	}
-}
-
-// postgres checks version, schema, limits and durability of the server.
-func (r *report) postgres(ctx context.Context, c config.Config, store *sqlstore.Store) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	ask := func(query string) (n int64, ok bool) {
-		if err := store.DB().QueryRowContext(ctx, query).Scan(&n); err != nil && !errors.Is(err, sql.ErrNoRows) {
-			r.fail("database", "%v", err)
-			return 0, false
+	const remedy = "set OIDC_ISSUER to the issuer that the provider's discovery document names"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.Auth.OIDCIssuer, "/")+"/.well-known/openid-configuration", nil)
+	if err != nil {
+		r.Fail("auth.oidc", remedy, "OIDC_ISSUER is not a URL")
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fail("auth.oidc", "start the OpenID provider, or correct OIDC_ISSUER", "%s does not answer", req.URL.Host)
+		return
+	}
+	defer resp.Body.Close()
+	var document struct{ Issuer string }
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&document)
+	switch {
+	case resp.StatusCode != http.StatusOK || err != nil:
+		r.Fail("auth.oidc", remedy, "no discovery document (status %d)", resp.StatusCode)
+	case document.Issuer != c.Auth.OIDCIssuer:
+		r.Fail("auth.oidc", remedy, "the provider calls itself %s", document.Issuer)
+	default:
+		r.OK("auth.oidc", "%s answers", req.URL.Host)
+	}
+}
+
+func (r *examination) limits(c config.Config) {
+	limits, _, err := tiers(c)
+	if err != nil {
+		r.Fail("limits.tiers", "correct the file that TIERS_FILE names (docs/limits.md)", "%v", err)
+		return
+	}
+	if c.Limits.ChatDisabled {
+		r.Warn("switches.disabled", "unset CHAT_DISABLED, and restart", "CHAT_DISABLED is set: every chat route answers 503")
+	}
+	r.OK("limits.tiers", "%d messages a minute for a signed-in user", limits.Of("authenticated"))
+}
+
+func (r *examination) instances(c config.Config) {
+	shared := c.Store.RedisURL.Set()
+	switch n := c.Limits.Instances; {
+	case n > 1 && !c.Store.DatabaseURL.Set():
+		r.Fail("limits.instances", "set DATABASE_URL to a PostgreSQL", "INSTANCES=%d, but the embedded database serves one instance", n)
+	case n > 1 && !shared:
+		r.Fail("limits.instances", "set REDIS_URL", "INSTANCES=%d without Redis: each instance would limit by itself", n)
+	case shared && n == 0:
+		r.Warn("limits.instances", "set INSTANCES to their number", "INSTANCES is not set: if Redis fails soon after a start, limits are shared among 8 assumed instances")
+	case shared:
+		r.OK("limits.instances", "%d, which share limits in Redis", n)
+	case n == 1 || !c.Store.DatabaseURL.Set():
+		r.OK("limits.instances", "one, which needs no Redis")
+	default:
+		r.Warn("limits.instances", "set REDIS_URL, or INSTANCES=1 if there is one", "REDIS_URL is not set: run one instance only, since each would limit by itself")
+	}
+}
+
+// recommendedFiles is a limit of open files that serves some thousands of streams.
+const recommendedFiles = 4096
+
+// Below these the disk of DATA_DIR is full soon.
+const (
+	minFreeBytes = 512 << 20
+	minFreeShare = 20 // a twentieth
+)
+
+func (r *examination) host(c config.Config) {
+	if limit := openFilesLimit(); limit < recommendedFiles {
+		r.Warn("host.open_files", "run: ulimit -n 65536 (LimitNOFILE=65536 in systemd)", "the limit of %d serves %d connections at once", limit, maxConnections(c, limit))
+	} else {
+		r.OK("host.open_files", "the limit of %d serves %d connections at once", limit, maxConnections(c, limit))
+	}
+	if loopback(c.Server.AdminAddr) {
+		r.OK("host.admin", "%s, this machine only", c.Server.AdminAddr)
+	} else {
+		r.Warn("host.admin", "set ADMIN_ADDR to 127.0.0.1:9464, or let a firewall keep others from it", "%s shows metrics and profiles: it must be reachable from your own network only", c.Server.AdminAddr)
+	}
+	switch info, err := os.Stat(c.Store.DataDir); {
+	case errors.Is(err, os.ErrNotExist):
+		r.OK("host.data_dir", "serve will create %s", c.Store.DataDir)
+	case err != nil || !info.IsDir():
+		r.Fail("host.data_dir", "set DATA_DIR to a directory", "%s is not a directory", c.Store.DataDir)
+	default:
+		f, err := os.CreateTemp(c.Store.DataDir, ".parley-doctor-*")
+		if err != nil {
+			r.Fail("host.data_dir", "run: chown -R to the user of Parley, or set DATA_DIR", "%s cannot be written", c.Store.DataDir)
+			break
 		}
-		return n, true
+		f.Close()
+		os.Remove(f.Name())
+		r.OK("host.data_dir", "%s can be written", c.Store.DataDir)
 	}
-	if others := store.OverriddenSettings(); len(others) > 0 {
-		r.ok("settings", "database or role have other defaults for %s; Parley sets its own", strings.Join(others, ", "))
+	free, size, err := diskOf(c.Store.DataDir)()
+	switch {
+	case err != nil || size == 0:
+		r.Warn("host.disk", "check DATA_DIR", "the file system of %s cannot be measured", c.Store.DataDir)
+	case free < minFreeBytes && free < size/minFreeShare:
+		r.Fail("host.disk", "make room on the disk of DATA_DIR", "%d of %d MiB are free", free>>20, size>>20)
+	default:
+		r.OK("host.disk", "%d of %d MiB are free", free>>20, size>>20)
 	}
-	if n, ok := ask("SELECT current_setting('server_version_num')::bigint"); ok {
-		r.verdict(n >= 120000, "version", "PostgreSQL %d", n/10000)
-	}
-	if n, ok := ask(`SELECT count(DISTINCT tablename) FROM pg_indexes WHERE tablename IN ('chat_conversations', 'chat_messages')
-		AND indexdef NOT LIKE '%UNIQUE%'`); ok {
-		r.verdict(n == 2, "indexes", "on chat_conversations and chat_messages")
-	}
-	if n, ok := ask(`SELECT count(DISTINCT table_name) FROM information_schema.table_constraints
-		WHERE constraint_type = 'FOREIGN KEY' AND table_name IN ('chat_conversations', 'chat_messages')`); ok {
-		r.verdict(n == 2, "foreign keys", "on chat_conversations and chat_messages")
-	}
-	if n, ok := ask("SELECT current_setting('max_connections')::bigint"); ok {
-		if most := int64(c.Store.DBMaxConns * max(c.Limits.Instances, 1)); most < n {
-			r.ok("connections", "%d for each instance, of %d that the server has", c.Store.DBMaxConns, n)
-		} else {
-			r.fail("connections", "DB_MAX_CONNS=%d on %d instance(s) is more than the server's %d", c.Store.DBMaxConns, max(c.Limits.Instances, 1), n)
-		}
-	}
-	if n, ok := ask("SELECT (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::int"); ok && n == 1 {
-		r.warn("durability", "fsync or synchronous_commit is off: a crash of the server loses messages that were acknowledged")
-	}
-	if n, ok := ask("SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"); ok && n == 0 {
-		r.warn("slow queries", "pg_stat_statements is not installed: slow queries cannot be listed")
-	}
-	if n, ok := ask("SELECT (has_table_privilege('audit_logs', 'DELETE') OR has_table_privilege('audit_logs', 'TRUNCATE'))::int"); ok && n == 1 {
-		r.warn("role", "this role could delete entries of the audit log, were it not for triggers that it may drop; deploy/postgres/roles.sql makes one that cannot")
-	}
-	failed, _ := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND status = 'failure' AND created_at > now() - interval '24 hours'`)
-	if n, ok := ask(`SELECT count(*) FROM audit_logs WHERE action LIKE 'chat.%' AND created_at > now() - interval '24 hours'`); ok {
-		r.ok("audit", "%d actions in 24 hours, %d of them failed", n, failed)
+}
+
+// webhookSetup checks the settings that serve would refuse.
+func (r *examination) webhookSetup(c config.Config) {
+	if _, err := newWebhooks(c, nil, ports.NopObserver{}); err != nil {
+		r.reportError("webhooks.queue", "correct WEBHOOK_URL and WEBHOOK_SECRET (docs/webhooks.md)", err)
 	}
 }
 
 // files checks that the store of files can be used. A directory is created by serve.
-func (r *report) files(ctx context.Context, c config.Config) {
+func (r *examination) files(ctx context.Context, c config.Config) {
 	if !c.Store.BlobURL.Set() {
-		r.ok("files", "in %s; back it up with the database", filepath.Join(c.Store.DataDir, "files"))
+		r.OK("files.store", "in %s; back it up with the database", filepath.Join(c.Store.DataDir, "files"))
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
 	bucket, err := openBlobs(ctx, c)
 	if err == nil {
 		defer bucket.Close()
 		err = bucket.Check(ctx)
 	}
 	if err != nil {
-		r.fail("files", "%v", err)
+		r.Fail("files.store", "correct BLOB_URL, or the rights of its credentials (docs/files.md)", "%s", strings.ReplaceAll(err.Error(), "\n", ": "))
 		return
 	}
-	r.ok("files", "the bucket can be reached")
+	r.OK("files.store", "the bucket can be reached")
 }
 
-func (r *report) verdict(good bool, what, format string, args ...any) {
-	if good {
-		r.ok(what, format, args...)
-	} else {
-		r.fail(what, "not "+format, args...)
-	}
-}
-
-func (r *report) sharing(ctx context.Context, c config.Config) {
-	if !c.Store.RedisURL.Set() {
-		r.warn("redis", "REDIS_URL is not set: run one instance only, since each would limit by itself")
-		return
-	}
-	client, err := redis.Open(c.Store.RedisURL.Reveal(), redis.Options{})
+func (r *examination) redis(ctx context.Context, c config.Config) {
+	client, err := redis.Open(c.Store.RedisURL.Reveal(), redis.Options{}) // as serve does
 	if err != nil {
-		r.fail("redis", "%v", err)
+		r.Fail("redis.connect", "set REDIS_URL to a URL such as redis://host:6379/0", "%v", err)
 		return
 	}
-	defer client.Close()
-	if err := client.Ping(ctx); err != nil {
-		r.fail("redis", "%v", err)
-		return
-	}
-	r.ok("redis", "answers")
-	if c.Limits.Instances == 0 {
-		r.warn("instances", "INSTANCES is not set: if Redis fails soon after a start, limits are shared among 8 assumed instances")
-	}
+	_ = client.Close()
+	r.Redis(ctx, c.Store.RedisURL.Reveal())
 }
 
-func (r *report) models(ctx context.Context, c config.Config, ask bool) {
+func (r *examination) models(ctx context.Context, c config.Config, ask bool) {
 	given := modelConfig(c)
 	given.CacheTTL = 0 // the providers must answer
 	router, err := providers.New(given)
 	if err != nil {
-		r.fail("ai", "%v", err)
+		r.Fail("ai.providers", "correct AI_PROVIDERS and the settings of the provider (docs/providers.md)", "%v", err)
 		return
 	}
 	defer router.Close()
 	failed := router.Check(ctx)
 	if _, budgets, err := tiers(c); err == nil {
-		for _, name := range unpriced(router, budgets) {
-			r.fail("ai", "%s has no price, so users with a budget in US dollars cannot use it; add it to PRICES_FILE", name)
+		if names := unpriced(router, budgets); len(names) > 0 {
+			r.Fail("ai.prices", "add them to the file that PRICES_FILE names", "no price, so users with a budget in US dollars cannot use them: %s", strings.Join(names, ", "))
+		} else {
+			r.OK("ai.prices", "known where they are needed")
 		}
 	}
 	for _, m := range router.Models() {
 		name := strings.TrimSuffix(m.Provider+"/"+m.Model, "/")
 		switch {
 		case m.Problem != "":
-			r.fail("ai", "%s: %s", name, m.Detail)
+			r.Fail("ai.providers", modelRemedies[m.Problem], "%s: %s", name, m.Detail)
 		case failed[m.Provider] != nil && !ask:
-			r.fail("ai", "%s cannot be asked for its models: %v", name, failed[m.Provider])
+			r.Fail("ai.providers", "check key, base URL and the network to the provider", "%s cannot be asked for its models: %v", name, failed[m.Provider])
 		case m.Demo && len(c.AI.AIProviders) == 0:
-			r.warn("ai", "no provider is configured: the demo provider answers, which is not AI")
+			r.Warn("ai.providers", "set OPENAI_API_KEY, ANTHROPIC_API_KEY or a base URL", "no provider is configured: the demo provider answers, which is not AI")
 		case !ask || m.Demo:
-			r.ok("ai", "%s", name)
+			r.OK("ai.providers", "%s", name)
 		default:
 			r.question(ctx, router, m)
 		}
 	}
 }
 
-func (r *report) question(ctx context.Context, router *providers.Router, m ports.ModelInfo) {
+// modelRemedies say what to change for a problem of a model.
+var modelRemedies = map[string]string{
+	ports.ProblemKeyRefused:   "set OPENAI_API_KEY or ANTHROPIC_API_KEY to a key that the provider accepts",
+	ports.ProblemModelMissing: "set OPENAI_MODEL or ANTHROPIC_MODEL to a model that the provider has",
+	ports.ProblemModelUnknown: "set OPENAI_MODEL or ANTHROPIC_MODEL",
+}
+
+func (r *examination) question(ctx context.Context, router *providers.Router, m ports.ModelInfo) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	begun := time.Now()
@@ -373,30 +364,156 @@ func (r *report) question(ctx context.Context, router *providers.Router, m ports
 		Messages: []ports.PromptMessage{ports.PromptText(chat.User, "Answer with the word yes.")},
 	}, func(chat.Delta) {})
 	if err != nil {
-		detail := err.Error()
+		detail, remedy := err.Error(), "check key, model and the network to the provider"
 		for _, now := range router.Models() {
 			if now.Provider == m.Provider && now.Model == m.Model && now.Problem != "" {
-				detail = now.Detail
+				detail, remedy = now.Detail, modelRemedies[now.Problem]
 			}
 		}
-		r.fail("ai", "%s/%s: %s", m.Provider, m.Model, detail)
+		r.Fail("ai.providers", remedy, "%s/%s: %s", m.Provider, m.Model, detail)
 		return
 	}
 	price := "price unknown"
 	if answer.CostMicros != nil {
 		price = fmt.Sprintf("$%.6f", float64(*answer.CostMicros)/1e6)
 	}
-	r.ok("ai", "%s/%s answered in %s (%s)", m.Provider, m.Model, time.Since(begun).Round(time.Millisecond), price)
+	r.OK("ai.providers", "%s/%s answered in %s (%s)", m.Provider, m.Model, time.Since(begun).Round(time.Millisecond), price)
 }
 
-func (r *report) limits(c config.Config) {
-	limits, _, err := tiers(c)
+// operations checks that errors and traces are exported.
+func (r *examination) operations(ctx context.Context, p Process, c config.Config) {
+	reporter, err := observe.NewSentryReporter(c.Operations.SentryDSN.Reveal(), Version, "doctor")
+	switch {
+	case err != nil:
+		r.Fail("operations.errors", "copy the DSN from the settings of the Sentry project into SENTRY_DSN", "SENTRY_DSN cannot be read")
+	case c.Operations.SentryDSN.Set():
+		r.OK("operations.errors", "SENTRY_DSN is set")
+	default:
+		r.Warn("operations.errors", "set SENTRY_DSN", "SENTRY_DSN is not set: panics and failures are in the log and in metrics only")
+	}
+	if err == nil {
+		reporter.Close()
+	}
+	endpoint := p.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	if endpoint == "" {
+		endpoint = p.getenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case endpoint == "":
+		r.Warn("operations.traces", "set OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: there are no traces")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		r.Fail("operations.traces", "set it to a URL such as http://collector:4318", "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL with a scheme")
+	default:
+		host := u.Host
+		if u.Port() == "" {
+			host = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+		}
+		dialer := net.Dialer{Timeout: 3 * time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp", host)
+		if err != nil {
+			r.Fail("operations.traces", "start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT", "the collector at %s does not accept connections", host)
+			return
+		}
+		conn.Close()
+		r.OK("operations.traces", "the collector at %s accepts connections", host)
+	}
+}
+
+// maxBackupAge allows a daily backup two hours.
+const maxBackupAge = 26 * time.Hour
+
+func (r *examination) backups(dir string) {
+	const remedy = "run: parley backup, and see why the daily one was not made"
+	files, err := os.ReadDir(dir)
 	if err != nil {
-		r.fail("limits", "%v", err)
+		r.Fail("operations.backup", "give --backups the directory of the backups", "%s cannot be read", dir)
 		return
 	}
-	r.ok("limits", "%d messages a minute for a signed-in user", limits.Of("authenticated"))
-	if c.Limits.ChatDisabled {
-		r.warn("kill switch", "CHAT_DISABLED is set: every chat route answers 503")
+	var newest time.Time
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && info.Mode().IsRegular() && info.Size() > 0 && info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
 	}
+	switch age := time.Since(newest).Round(time.Minute); {
+	case newest.IsZero():
+		r.Fail("operations.backup", remedy, "there is no backup in %s", dir)
+	case age > maxBackupAge:
+		r.Fail("operations.backup", remedy, "the newest backup is %s old", age)
+	default:
+		r.OK("operations.backup", "the newest backup is %s old", age)
+	}
+}
+
+// certificate checks how long the certificate of an address is valid.
+func (r *examination) certificate(ctx context.Context, u *url.URL) {
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), "443")
+	}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}}
+	conn, err := dialer.DialContext(ctx, "tcp", host)
+	if err != nil {
+		var invalid *tls.CertificateVerificationError
+		if errors.As(err, &invalid) {
+			r.Fail("api.certificate", "renew the certificate of the proxy, with all intermediate ones", "the certificate is not valid: %v", invalid.Err)
+		}
+		return // api.address says that it does not answer
+	}
+	defer conn.Close()
+	left := time.Until(conn.(*tls.Conn).ConnectionState().PeerCertificates[0].NotAfter)
+	if left < 14*24*time.Hour {
+		r.Warn("api.certificate", "renew the certificate of the proxy", "it expires in %d hours", int(left.Hours()))
+	} else {
+		r.OK("api.certificate", "it is valid for %d days", int(left.Hours()/24))
+	}
+}
+
+// verifyTime bounds the verification of the audit log.
+const verifyTime = 5 * time.Second
+
+// auditChain verifies as much of the audit log as verifyTime permits.
+func (r *examination) auditChain(ctx context.Context, c config.Config, store *sqlstore.Store) {
+	auditor, err := newAuditor(c, store, nil, ports.NopObserver{})
+	if err != nil {
+		r.reportError("audit.key", "", err)
+		return
+	}
+	const rotated = "add the former AUDIT_KEY, or the former AUTH_SECRET, to AUDIT_KEY"
+	if roots, err := store.AuditRoots(ctx); err == nil && len(roots) > 0 {
+		if _, _, err := audit.UnwrapRoot(auditor.Secrets, roots...); err != nil {
+			r.Fail("audit.key", rotated, "no configured secret opens the key of the audit chain")
+			return
+		}
+	}
+	r.OK("audit.key", "it can be opened")
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
+	defer cancel()
+	first, n := appaudit.Finding{}, 0
+	report, err := auditor.Verify(ctx, nil, func(f appaudit.Finding) {
+		if n++; n == 1 {
+			first = f
+		}
+	})
+	switch {
+	case err != nil && n == 0 && r.schemaFailed():
+	case n > 0:
+		r.Fail("audit.chain", "run: parley audit verify, and keep a copy of the database", "%d findings, the first one: %s", n, first.Kind)
+	case ctx.Err() != nil:
+		r.OK("audit.chain", "no findings in the first %s; parley audit verify checks all", verifyTime)
+	case err != nil:
+		r.Fail("audit.chain", "run: parley audit verify", "it cannot be verified: %v", err)
+	default:
+		r.OK("audit.chain", "%d links, no findings", report.Links)
+	}
+}
+
+// withoutURL removes the URL from an error of a request.
+func withoutURL(err error) error {
+	var because *url.Error
+	if errors.As(err, &because) {
+		return because.Err
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -41,22 +42,33 @@ func (a answer) field(path ...string) string {
 // doctorUser is the user that sends doctor's requests.
 const doctorUser = "parley-doctor"
 
+// seeLog is the remedy for an answer that is not as it must be.
+const seeLog = "compare with docs/api.md, and read the log of the instance and of the proxy"
+
 // must reports a check as passed or failed; because describes what was found
 // instead.
-func (r *report) must(ok bool, what, because string, args ...any) bool {
+func (r *examination) must(ok bool, what, because string, args ...any) bool {
 	if ok {
-		r.ok("api", "%s", what)
+		r.OK("api.answers", "%s", what)
 	} else {
-		r.fail("api", "%s: %s", what, fmt.Sprintf(because, args...))
+		r.Fail("api.answers", seeLog, "%s: %s", what, fmt.Sprintf(because, args...))
 	}
 	return ok
 }
 
 // live sends requests to a running API as a test user, and deletes what it has
 // created.
-func (r *report) live(ctx context.Context, url string, c config.Config) {
+func (r *examination) live(ctx context.Context, address string, c config.Config) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		r.Fail("api.address", "give --url an address with its scheme, such as https://chat.example.com", "%q has no scheme", address)
+		return
+	}
+	if u.Scheme == "https" {
+		r.certificate(ctx, u)
+	}
 	client := &http.Client{Timeout: 60 * time.Second}
-	base := strings.TrimSuffix(url, "/")
+	base := strings.TrimSuffix(address, "/")
 	token := ""
 	ask := func(method, path, body string, headers ...string) answer {
 		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewBufferString(body))
@@ -83,9 +95,14 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 
 	health := ask("GET", "/api/health", "")
 	if health.status == 0 {
-		r.fail("api", "no response from %s", base)
+		r.Fail("api.address", "start the instance and the proxy, or correct --url", "no response from %s", u.Host)
 		return
 	}
+	if health.field("status") == "" {
+		r.Fail("api.address", "let the proxy pass /api/ to the instances, or correct --url", "what answers at %s is not Parley (status %d)", u.Host, health.status)
+		return
+	}
+	r.OK("api.address", "Parley answers")
 	r.must(health.status == http.StatusOK, "health is "+health.field("status"), "status %d", health.status)
 
 	denied := ask("GET", "/api/chat/messages?limit=10", "")
@@ -105,11 +122,11 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 	}
 	blank := ask("POST", "/api/chat/messages", `{"content":"  "}`)
 	if blank.status == http.StatusUnauthorized {
-		r.fail("api", "our token is refused: it runs with another AUTH_SECRET")
+		r.Fail("api.answers", "run doctor with the settings of the instance", "our token is refused: it runs with another AUTH_SECRET")
 		return
 	}
 	if blank.status == http.StatusServiceUnavailable {
-		r.warn("api", "chat is switched off there")
+		r.Warn("api.answers", "run: parley chat status", "chat is disabled there, or the instance is not ready")
 		return
 	}
 	r.must(blank.status == http.StatusBadRequest && blank.field("error", "code") == "INVALID_INPUT", "blank messages are refused", "status %d", blank.status)
@@ -130,25 +147,24 @@ func (r *report) live(ctx context.Context, url string, c config.Config) {
 	begun := time.Now()
 	sent := ask("POST", "/api/chat/messages", string(body))
 	if r.must(sent.status == http.StatusCreated, "a message gets a reply", "status %d, %s", sent.status, sent.field("message")) {
-		r.ok("api", "it took %s", time.Since(begun).Round(time.Millisecond))
+		r.OK("api.answers", "it took %s", time.Since(begun).Round(time.Millisecond))
 		r.must(sent.field("userMessage", "content") == text, "text is returned as it was sent", "it was changed")
 		if bytes.Contains(sent.body, []byte(`"demo":true`)) {
-			r.warn("api", "the demo provider wrote it, which is not AI")
+			r.Warn("api.answers", "set a key of a provider", "the demo provider wrote it, which is not AI")
 		}
 	}
 	r.must(sent.header.Get("X-RateLimit-Limit") != "", "rate limits are announced", "no X-RateLimit-Limit")
 	history := ask("GET", "/api/chat/messages?limit=10&conversationId="+id, "")
 	r.must(history.status == http.StatusOK && bytes.Contains(history.body, []byte(sent.field("userMessage", "id"))), "the history contains it", "status %d", history.status)
-	stream := ask("POST", "/api/chat/stream", string(body))
-	r.must(stream.status == http.StatusOK && bytes.Contains(stream.body, []byte(`"type":"start"`)) && bytes.Contains(stream.body, []byte(`"type":"end"`)),
-		"a reply can be streamed", "status %d", stream.status)
+	demo := bytes.Contains(sent.body, []byte(`"demo":true`))
+	r.transport(ctx, base, token, id, demo)
 	r.audited(ctx, c)
 	r.metrics(ctx, c)
 }
 
 // audited looks for the audit entry of the message that live has sent, in the
 // configured database, which must be the API's own.
-func (r *report) audited(ctx context.Context, c config.Config) {
+func (r *examination) audited(ctx context.Context, c config.Config) {
 	store, err := openStore(ctx, c)
 	if err != nil {
 		return // reported before
@@ -160,7 +176,7 @@ func (r *report) audited(ctx context.Context, c config.Config) {
 	r.must(err == nil && n > 0, "the audit log has an entry for it", "no entry; is this the API's own database?")
 }
 
-func (r *report) metrics(ctx context.Context, c config.Config) {
+func (r *examination) metrics(ctx context.Context, c config.Config) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Server.AdminAddr+"/metrics", nil)
 	if err != nil {
 		return
@@ -170,8 +186,8 @@ func (r *report) metrics(ctx context.Context, c config.Config) {
 		resp.Body.Close()
 	}
 	if err != nil || resp.StatusCode != http.StatusOK {
-		r.warn("metrics", "nothing is served at %s/metrics from here", c.Server.AdminAddr)
+		r.Warn("api.metrics", "set ADMIN_ADDR to that of the instance, or run doctor beside it", "nothing is served at %s/metrics from here", c.Server.AdminAddr)
 		return
 	}
-	r.ok("metrics", "served at %s/metrics", c.Server.AdminAddr)
+	r.OK("api.metrics", "served at %s/metrics", c.Server.AdminAddr)
 }

@@ -129,8 +129,8 @@ func TestServe_RetryAfter(t *testing.T) {
 	}
 }
 
-// doctor runs the command with these settings and returns its report.
-func doctor(t *testing.T, env []string, args ...string) (report string, err error) {
+// runDoctor runs the command with these settings and returns its report.
+func runDoctor(t *testing.T, env []string, args ...string) (report string, err error) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"doctor"}, args...)...)
 	cmd.Env = environment(env)
@@ -164,7 +164,7 @@ func TestServe_RefusedKey(t *testing.T) {
 				return strings.Contains(metrics, `chat_turns_total{model="m",outcome="provider_auth",provider="openai"} 1`) &&
 					strings.Contains(metrics, `chat_provider_key_refused{provider="openai"} 1`)
 			})
-			report, err := doctor(t, env, "--ask")
+			report, err := runDoctor(t, env, "--ask")
 			if err == nil || !strings.Contains(report, "FAIL") || !strings.Contains(report, "provider refuses the key") {
 				t.Errorf("doctor: %v\n%s", err, report)
 			}
@@ -191,7 +191,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 	if metrics := call(t, "GET", p.admin+"/metrics", "").body; !strings.Contains(metrics, `chat_breaker_state{breaker="openai/llama3.2:latest",state="closed"} 1`) {
 		t.Error("the model that was found has no metrics")
 	}
-	if report, err := doctor(t, env); err != nil || !strings.Contains(report, "openai/llama3.2:latest") {
+	if report, err := runDoctor(t, env); err != nil || !strings.Contains(report, "openai/llama3.2:latest") {
 		t.Errorf("doctor: %v\n%s", err, report)
 	}
 
@@ -207,7 +207,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 	if at(health, "status") != "degraded" || at(health, "components", "ai:openai", "note") != want {
 		t.Errorf("health %v", health)
 	}
-	if report, err := doctor(t, env); err == nil || !strings.Contains(report, want) {
+	if report, err := runDoctor(t, env); err == nil || !strings.Contains(report, want) {
 		t.Errorf("doctor: %v\n%s", err, report)
 	}
 
@@ -218,7 +218,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 		note, _ := at(call(t, "GET", p.url+"/api/health", "").json(t), "components", "ai:openai/gone", "note").(string)
 		return note == "not among the server's models: llama3.2, qwen3"
 	})
-	if report, err := doctor(t, env); err == nil || !strings.Contains(report, "openai/gone: not among") {
+	if report, err := runDoctor(t, env); err == nil || !strings.Contains(report, "openai/gone: not among") {
 		t.Errorf("doctor: %v\n%s", err, report)
 	}
 }
@@ -240,7 +240,7 @@ func TestServe_BudgetOfMoneyNeedsAPrice(t *testing.T) {
 			if a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), auth); a.status != http.StatusCreated {
 				t.Errorf("%d %s", a.status, a.body)
 			}
-			if report, err := doctor(t, env); err == nil || !strings.Contains(report, "openai/house-model has no price") || strings.Contains(report, "gpt-4o has no") {
+			if report, err := runDoctor(t, env); err == nil || !strings.Contains(report, "cannot use them: openai/house-model") || strings.Contains(report, "gpt-4o has no") {
 				t.Errorf("doctor: %v\n%s", err, report)
 			}
 		})
