@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +35,29 @@ func TestProxy_Config(t *testing.T) {
 	}
 	if want := load(t).instances(); !slices.Equal(servers, want) {
 		t.Errorf("the proxy serves %v, not %v", servers, want)
+	}
+}
+
+// Where the proxies are shown, they may open as many files as their connections
+// need, two each.
+func TestProxy_DescriptorsSuffice(t *testing.T) {
+	number := func(path, pattern string) int {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(read(t, path, nil))
+		if m == nil {
+			t.Fatalf("%s has no %s", path, pattern)
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if conns, files := number("haproxy.cfg", `(?m)^  maxconn (\d+)`), number("compose.yaml", `ulimits: \{nofile: (\d+)\}`); files < 2*conns+200 {
+		t.Errorf("HAProxy: %d connections, %d files", conns, files)
+	}
+	if conns, files := number("nginx.conf", `worker_connections (\d+);`), number("nginx.conf", `worker_rlimit_nofile (\d+);`); files < 2*conns+200 {
+		t.Errorf("nginx: %d connections, %d files", conns, files)
 	}
 }
 
