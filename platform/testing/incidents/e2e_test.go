@@ -20,6 +20,8 @@ import (
 // incident is something that goes wrong, and what the person on call must see of it.
 type incident struct {
 	name string
+	// prepare, if set, makes what the incident needs, which is no part of it.
+	prepare func(w *world)
 	// inject causes it and returns what heals it.
 	inject func(w *world) (heal func())
 	// noticed: requests of users fail or are slow.
@@ -60,6 +62,10 @@ func TestIncidents(t *testing.T) {
 			continue
 		}
 		ran++
+		if in.prepare != nil {
+			in.prepare(w)
+			w.forget()
+		}
 		w.await(in)
 		t.Run(in.name, func(t *testing.T) {
 			w.t = t

@@ -337,7 +337,7 @@ var incidents = []incident{
 		name: "memory-grows",
 		inject: func(w *world) func() {
 			return w.startAlone(func(n int) string { return fmt.Sprintf("!large %d", n) },
-				"DATA_DIR="+w.mount(dataBytes), "RESPONSE_CACHE_TTL=1h", "GOMEMLIMIT=130MiB")
+				"DATA_DIR="+w.mount(dataBytes), "RESPONSE_CACHE_TTL=1h", "GOMEMLIMIT=280MiB")
 		},
 		first: []string{"ChatMemoryForecast"},
 		cause: []string{`"job":"alone"`},
@@ -426,9 +426,9 @@ var incidents = []incident{
 	},
 	{
 		name: "index-dropped", noticed: true,
-		inject: dropIndex,
-		first:  []string{"ChatReadsSlow"},
-		cause:  []string{"chat_messages_user_idx"},
+		prepare: fillArchive, inject: dropIndex,
+		first: []string{"ChatReadsSlow"},
+		cause: []string{"chat_messages_user_idx"},
 	},
 	{
 		name: "pool-exhausted", noticed: true,
@@ -684,18 +684,21 @@ func flapping(w *world) func() {
 	return w.heal
 }
 
-// dropIndex drops the index of the list of a user's messages while a user with many
-// messages reads.
-func dropIndex(w *world) func() {
+// fillArchive gives the user archive many messages.
+func fillArchive(w *world) {
 	w.psql("-c", `INSERT INTO chat_users (user_id, created_at) VALUES ('archive', now()) ON CONFLICT DO NOTHING`,
 		"-c", `INSERT INTO chat_messages (user_id, id, role, content, created_at)
-			SELECT 'archive', 'archive-' || n, 'user', 'a message', now() - n * interval '1 second' FROM generate_series(1, 150000) n`,
-		"-c", "ANALYZE chat_messages",
-		"-c", "DROP INDEX CONCURRENTLY chat_messages_user_idx")
+			SELECT 'archive', 'archive-' || n, 'user', 'a message', now() - n * interval '1 second' FROM generate_series(1, 120000) n`,
+		"-c", "ANALYZE chat_messages")
+}
+
+// dropIndex drops the index of the list of a user's messages while archive reads.
+func dropIndex(w *world) func() {
+	w.psql("-c", "DROP INDEX CONCURRENTLY chat_messages_user_idx")
 	archive := w.User("archive")
-	stop := w.crowd(3, func(*testworld.User) {
+	stop := w.crowd(2, func(*testworld.User) {
 		archive.Do(w.proxy, "GET", "/api/chat/messages?limit=20", nil)
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 	})
 	return func() {
 		stop()
