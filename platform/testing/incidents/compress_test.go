@@ -24,16 +24,20 @@ func TestCompressRules_EveryDuration(t *testing.T) {
         keep_firing_for: 2m
         annotations:
           summary: 'over 1h'
+      - alert: B
+        expr: 'b > 1'
+        labels: {window: 6h}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"interval: 5s", "for: 10s", "keep_firing_for: 2s", `rate(x_total{le="5m"}[1m] offset 2h48m)`, "[6m:5s]", "> 60",
-		"rate(z_total[5s])", // not one second: a rate needs several scrapes
+		"rate(z_total[4s])", // not one second: a rate needs several scrapes
 		"sum(clamp_min(increase(requests_total[10s]) * 60, 0)) > 20", "max(increase(chat_breaker_transitions_total[1m])) > 2",
 		"rate(chat_background_failures_total[12s]) > 7",
 		"predict_linear(m[1m], (4 * 3600) / 60) > 1",
+		"for: 11s",
 		"summary: 'over 1h'",
 	} {
 		if !strings.Contains(string(got), want) {

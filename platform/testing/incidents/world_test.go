@@ -439,7 +439,7 @@ func (w *world) startLoad() {
 			next := time.Now()
 			for n := i; ctx.Err() == nil; n++ {
 				// Users do not send faster when they are answered faster, as by an error.
-				next = next.Add(400 * time.Millisecond)
+				next = next.Add(700 * time.Millisecond)
 				time.Sleep(max(time.Until(next), 50*time.Millisecond))
 				if time.Since(next) > time.Second {
 					next = time.Now()
