@@ -328,6 +328,12 @@ func (w *world) drive() {
 		})
 		w.sql("ALTER TABLE chat_files_away RENAME TO chat_files")
 	})
+	phase("a provider disabled", func() {
+		w.Run("chat", "disable", "--provider", "openai", "--reason", "a test")
+		w.untilTrue("ChatDisabled", func() { ann.send(w.One, "!echo without openai") })
+		w.untilRecorded(`sum(chat_provider_skips_total{reason="disabled"}) > 0`, func() { ann.send(w.One, "!echo without openai") })
+		w.Run("chat", "enable", "--provider", "openai")
+	})
 	phase("a migration taken back", func() {
 		w.sql("CREATE TABLE kept AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions ORDER BY version DESC LIMIT 1",
 			"DELETE FROM atlas_schema_revisions.atlas_schema_revisions WHERE version IN (SELECT version FROM kept)")

@@ -92,6 +92,8 @@ const noExporter = "the exporter is optional, and cannot be had here"
 var mayBeEmpty = map[string]string{
 	"parley-usage / Cost per hour / B": "the run is not a week old",
 
+	"alert ChatSpendRunaway / avg_over_time((sum by (job) (rate(chat_cost_usd_total[1h])))[1d:30m])": "the run is not half an hour long",
+
 	"parley-dependencies / Sessions by state / A":    noExporter,
 	"parley-dependencies / Deadlocks / A":            noExporter,
 	"parley-dependencies / Size of databases / A":    noExporter,

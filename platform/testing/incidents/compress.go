@@ -17,10 +17,11 @@ const Factor = 60
 // which are a second apart.
 const minWindow = 4 * time.Second
 
-// sixHours is how long the alerts on windows of six hours wait. Before an incident is
-// an hour of history and not six, so that an outage would be six times as large a part
-// of it: in six hours it takes eleven minutes until 3 % are gone.
-const sixHours = 11 * time.Minute
+// longWindows are how long the alerts on windows of more than an hour wait. Before an
+// incident is an hour of history, so that an outage would be many times as large a part
+// of them: it takes eleven minutes until 3 % of six hours are gone, and more than
+// twenty until 1.5 % of a day or 0.5 % of three days are.
+var longWindows = map[string]time.Duration{"6h": 11 * time.Minute, "1d": 20 * time.Minute, "3d": 20 * time.Minute}
 
 // retryWindow is the shortest window over failures of background work: it is tried
 // again after ten seconds, which are not divided.
@@ -54,26 +55,30 @@ func CompressRules(file []byte) ([]byte, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	delaySixHours(&root)
+	delayLongWindows(&root)
 	return yaml.Marshal(&root)
 }
 
-// delaySixHours adds the wait of sixHours to the alerts with that window.
-func delaySixHours(n *yaml.Node) {
+// delayLongWindows adds the waits of longWindows to the alerts with these windows.
+func delayLongWindows(n *yaml.Node) {
 	if n.Kind == yaml.MappingNode {
 		var rule struct {
 			Alert  string
 			For    string
 			Labels struct{ Window string }
 		}
-		if n.Decode(&rule) == nil && rule.Alert != "" && rule.For == "" && rule.Labels.Window == "6h" {
+		wait := time.Duration(0)
+		if n.Decode(&rule) == nil && rule.Alert != "" && rule.For == "" {
+			wait = longWindows[rule.Labels.Window]
+		}
+		if wait > 0 {
 			n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "for"},
-				&yaml.Node{Kind: yaml.ScalarNode, Value: model.Duration(divide(sixHours)).String()})
+				&yaml.Node{Kind: yaml.ScalarNode, Value: model.Duration(divide(wait)).String()})
 			return
 		}
 	}
 	for _, child := range n.Content {
-		delaySixHours(child)
+		delayLongWindows(child)
 	}
 }
 

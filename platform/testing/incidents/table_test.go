@@ -230,6 +230,15 @@ var incidents = []incident{
 		cause: []string{"noisy"},
 	},
 	{
+		name: "provider-disabled-and-forgotten",
+		inject: func(w *world) func() {
+			w.Run("chat", "disable", "--provider", "openai", "--reason", "its bill ran away")
+			return func() { w.Run("chat", "enable", "--provider", "openai") }
+		},
+		first: []string{"ChatDisabled"},
+		cause: []string{"openai", "its bill ran away"},
+	},
+	{
 		name: "instance-killed",
 		inject: func(w *world) func() {
 			w.Kill(w.Two)
