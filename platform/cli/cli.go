@@ -26,11 +26,17 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+)
+
+var (
+	tagNames  = regexp.MustCompile(`([a-z]+):"(?:[^"\\]|\\.)*"`)
+	knownTags = []string{"cmd", "arg", "name", "help", "default", "required", "optional", "enum", "xor", "placeholder", "type"}
 )
 
 // Help is returned in place of a command for which --help was given.
@@ -109,6 +115,11 @@ func newCommand(path, about string, target reflect.Value) *command {
 	c := &command{path: path, about: about, target: target}
 	for i := range target.NumField() {
 		field := target.Type().Field(i)
+		for _, tag := range tagNames.FindAllStringSubmatch(string(field.Tag), -1) {
+			if !slices.Contains(knownTags, tag[1]) {
+				panic(fmt.Sprintf("cli: %s %s: unknown tag %s", path, field.Name, tag[1]))
+			}
+		}
 		has := func(tag string) bool { _, ok := field.Tag.Lookup(tag); return ok }
 		name := field.Tag.Get("name")
 		if name == "" {

@@ -169,12 +169,22 @@ Flags:
 	}
 }
 
-// A field that no value can be given for is found by the first test that parses.
+// Fields that no value can be given for, and tags that mean nothing, are found by the
+// first test that parses.
 func TestParse_RefusesFields(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("a map was accepted")
-		}
-	}()
-	_, _ = cli.Parse("prog", "", &struct{ M map[string]string }{}, nil)
+	for name, root := range map[string]any{
+		"Map": &struct{ M map[string]string }{},
+		"Tag": &struct {
+			Verbose bool `short:"v" help:"More: \"all\" of it."`
+		}{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("it was accepted")
+				}
+			}()
+			_, _ = cli.Parse("prog", "", root, nil)
+		})
+	}
 }

@@ -190,11 +190,19 @@ func TestChart_Renders(t *testing.T) {
 			"service": map[string]any{"annotations": map[string]any{"a": "b"}},
 			"data":    map[string]any{"persistent": true, "existingClaim": "shared"},
 			"backup":  map[string]any{"storageClass": "slow"},
+			"files":   map[string]any{"tiers.json": `{"authenticated": {"requestsPerMinute": 200}}`}, "settings": map[string]any{"TIERS_FILE": "/etc/parley/tiers.json"},
+			"serviceAccount": map[string]any{"annotations": map[string]any{"cloud.example.com/role": "parley"}},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		pod := get[appsv1.Deployment](t, objects, "Deployment/parley").Spec.Template.Spec
+		if get[corev1.ConfigMap](t, objects, "ConfigMap/parley-files").Data["tiers.json"] == "" || pod.Containers[0].VolumeMounts[2].MountPath != "/etc/parley" {
+			t.Errorf("%+v", pod.Containers[0].VolumeMounts)
+		}
+		if get[corev1.ServiceAccount](t, objects, "ServiceAccount/parley").Annotations["cloud.example.com/role"] != "parley" {
+			t.Error("the service account has no annotation")
+		}
 		if !strings.HasSuffix(pod.Containers[0].Image, "@sha256:"+strings.Repeat("a", 64)) || pod.Volumes[0].PersistentVolumeClaim.ClaimName != "shared" {
 			t.Errorf("%+v", pod)
 		}
