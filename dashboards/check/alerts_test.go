@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,12 +27,99 @@ func TestRules_AreValid(t *testing.T) {
 	run(t, "promtool", append([]string{"check", "rules", "--lint=all", "--lint-fatal"}, files...)...)
 }
 
+// Each file of tests runs on the alerts that it names and on what these are computed
+// from: promtool evaluates all rules of a file at each step of each test, ten times as
+// many.
 func TestRules_FireAndStaySilent(t *testing.T) {
 	files, err := filepath.Glob("../alerts/tests/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("tests %v, %v", files, err)
 	}
-	run(t, "promtool", append([]string{"test", "rules"}, files...)...)
+	var all ruleFile
+	for _, name := range []string{"slos", "alerts"} {
+		var rules ruleFile
+		read(t, "../alerts/"+name+".yaml", &rules)
+		all.Groups = append(all.Groups, rules.Groups...)
+	}
+	dir := t.TempDir()
+	args := []string{"test", "rules"}
+	for _, path := range files {
+		var f testFile
+		read(t, path, &f)
+		name := filepath.Base(path)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const of = "\nrule_files: [../slos.yaml, ../alerts.yaml]\n"
+		if !strings.Contains(string(text), of) {
+			t.Fatalf("%s is not about the rules", path)
+		}
+		args = append(args, filepath.Join(dir, "test-"+name))
+		write(t, args[len(args)-1], []byte(strings.Replace(string(text), of, "\nrule_files: [rules-"+name+"]\n", 1)))
+		rules, err := yaml.Marshal(all.needed(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "rules-"+name), rules)
+	}
+	run(t, "promtool", args...)
+}
+
+// ruleFile is a file of rules, all of whose members are kept.
+type ruleFile struct {
+	Groups []ruleGroup `yaml:"groups"`
+}
+
+type ruleGroup struct {
+	Rules []map[string]any `yaml:"rules"`
+	Rest  map[string]any   `yaml:",inline"`
+}
+
+// needed returns the alerts that a file of tests names, and the rules whose results they
+// read, directly or through others.
+func (f ruleFile) needed(tests testFile) (out ruleFile) {
+	wanted := map[string]bool{}
+	for _, test := range tests.Tests {
+		for _, c := range test.Cases {
+			wanted[c.Alert] = true
+		}
+	}
+	name := func(rule map[string]any) string {
+		if alert, ok := rule["alert"].(string); ok {
+			return alert
+		}
+		return rule["record"].(string)
+	}
+	var names []string
+	for _, g := range f.Groups {
+		for _, rule := range g.Rules {
+			names = append(names, name(rule))
+		}
+	}
+	for before := -1; before != len(wanted); {
+		before = len(wanted)
+		for _, g := range f.Groups {
+			for _, rule := range g.Rules {
+				if !wanted[name(rule)] {
+					continue
+				}
+				text := fmt.Sprint(rule)
+				for _, other := range names {
+					if strings.Contains(text, other) {
+						wanted[other] = true
+					}
+				}
+			}
+		}
+	}
+	for _, g := range f.Groups {
+		g.Rules = slices.DeleteFunc(slices.Clone(g.Rules), func(rule map[string]any) bool { return !wanted[name(rule)] })
+		if len(g.Rules) > 0 {
+			out.Groups = append(out.Groups, g)
+		}
+	}
+	return out
 }
 
 func run(t *testing.T, name string, args ...string) string {
@@ -90,6 +178,13 @@ func TestAlerts_AreTested(t *testing.T) {
 		if _, always := dashboards.AlwaysFires[r.Alert]; silent[k] == always {
 			t.Errorf("%v: stays silent in a test: %v", k, silent[k])
 		}
+	}
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/platform/boot"
 	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
@@ -267,9 +268,15 @@ func at(v any, path ...any) any {
 	return v
 }
 
+// bearer returns the header with a token, which the command makes in this process.
 func bearer(t *testing.T, env []string, user string, flags ...string) string {
 	t.Helper()
-	return "Authorization: Bearer " + run(t, env, append([]string{"token", "--user", user}, flags...)...)
+	var out, errs bytes.Buffer
+	p := boot.Process{Args: append([]string{"token", "--user", user}, flags...), Env: environment(env), Stdout: &out, Stderr: &errs}
+	if code := boot.Run(t.Context(), p); code != 0 {
+		t.Fatalf("parley token: exit code %d\n%s", code, errs.String())
+	}
+	return "Authorization: Bearer " + strings.TrimSpace(out.String())
 }
 
 func message(content string, more ...any) string {

