@@ -446,7 +446,38 @@ func TestDoctor_SabotagedPostgres(t *testing.T) {
 		breaks("LinkDeleted", "audit.chain", "parley audit verify", "SET session_replication_role = replica; DELETE FROM audit_chain WHERE seq = 1"),
 		warns("ProviderDisabled", "switches.disabled", "parley chat enable --provider openai", "INSERT INTO chat_switches VALUES ('openai', 'r', now())"),
 		{name: "TableLocked", turns: "database.turn", state: doctor.Fail, remedy: "locks", do: hold("LOCK TABLE chat_messages IN ACCESS EXCLUSIVE MODE")},
-		setting("PolicesOff", "database.row_security", doctor.Fail, "chat_enable_row_security()", "DB_RLS=true"),
+		{name: "Blocked", turns: "database.sessions", state: doctor.Fail, remedy: "pg_terminate_backend", do: func(t *testing.T, w *setUp) []string {
+			hold("LOCK TABLE chat_shares IN SHARE UPDATE EXCLUSIVE MODE")(t, w)
+			waiter, err := pgx.Connect(t.Context(), w.owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pid int
+			if err := waiter.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_, _ = waiter.Exec(ctx, "BEGIN; LOCK TABLE chat_shares IN SHARE UPDATE EXCLUSIVE MODE")
+			}()
+			t.Cleanup(func() { cancel(); <-done })
+			watcher, err := pgx.Connect(t.Context(), w.owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer watcher.Close(context.Background())
+			eventually(t, "a session that waits", func() bool {
+				var waits bool
+				return watcher.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)", pid).Scan(&waits) == nil && waits
+			})
+			return nil
+		}},
+		breaks("ReadOnly", "database.writable", "primary", "ALTER DATABASE ${name} SET default_transaction_read_only = on"),
+		warns("LosesCommits", "database.durability", "synchronous_commit = on", "ALTER DATABASE ${name} SET synchronous_commit = off"),
+		breaks("CountsNothing", "database.autovacuum", "track_counts", "ALTER DATABASE ${name} SET track_counts = off"),
+		setting("PoliciesOff", "database.row_security", doctor.Fail, "chat_enable_row_security()", "DB_RLS=true"),
 		setting("PoolTooLarge", "database.connections", doctor.Fail, "DB_MAX_CONNS", "DB_MAX_CONNS=10000"),
 		setting("InstancesWithoutRedis", "limits.instances", doctor.Fail, "REDIS_URL", "INSTANCES=2"),
 		setting("InstancesUnknown", "limits.instances", doctor.Warn, "INSTANCES", "INSTANCES=0"),

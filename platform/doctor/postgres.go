@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -132,31 +134,62 @@ func (r *Report) autovacuum(ctx context.Context, db *sql.DB, _ PostgresOptions) 
 	return nil
 }
 
-// idleLimit is how long a session may be idle in a transaction, or block others.
+// idleLimit is how long a session may be idle in a transaction.
 const idleLimit = 5 * time.Minute
 
+// blockTime is how long a session must block another one to be reported.
+const blockTime = time.Second
+
+// sessions reports who blocks whom. pg_locks shows that to every role; what other
+// roles' sessions do is shown to those with pg_monitor only.
 func (r *Report) sessions(ctx context.Context, db *sql.DB, _ PostgresOptions) error {
-	var blockers, idle sql.NullString
-	err := db.QueryRowContext(ctx, `SELECT
-		(SELECT string_agg(DISTINCT b.pid || ' (' || coalesce(nullif(b.application_name, ''), b.usename, '') || ')', ', ')
-			FROM pg_stat_activity AS w, unnest(pg_blocking_pids(w.pid)) AS p (pid) JOIN pg_stat_activity AS b ON b.pid = p.pid
-			WHERE w.datname = current_database() AND w.wait_event_type = 'Lock' AND w.query_start < clock_timestamp() - interval '1 second'),
-		(SELECT string_agg(pid || ' (' || coalesce(nullif(application_name, ''), usename, '') || ')', ', ')
-			FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - make_interval(secs => $1))`,
-		idleLimit.Seconds()).Scan(&blockers, &idle)
+	blockers, err := blockingSessions(ctx, db)
+	if err != nil {
+		return err
+	}
+	if len(blockers) > 0 { // still, after a moment?
+		select {
+		case <-time.After(blockTime):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		again, err := blockingSessions(ctx, db)
+		if err != nil {
+			return err
+		}
+		blockers = slices.DeleteFunc(blockers, func(pid string) bool { return !slices.Contains(again, pid) })
+	}
+	var idle sql.NullString
+	var all bool
+	err = db.QueryRowContext(ctx, `SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+		(SELECT string_agg(pid::text, ', ') FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+			AND state_change < clock_timestamp() - make_interval(secs => $1))`, idleLimit.Seconds()).Scan(&all, &idle)
 	if err != nil {
 		return err
 	}
 	const end = "run: SELECT pg_terminate_backend(PID); runbook: ChatDatabaseLocked"
 	switch {
-	case blockers.Valid:
-		r.Fail("database.sessions", end, "statements wait for locks of the sessions %s", blockers.String)
+	case len(blockers) > 0:
+		r.Fail("database.sessions", end, "statements wait for locks of the sessions %s", strings.Join(blockers, ", "))
 	case idle.Valid:
 		r.Warn("database.sessions", end, "idle in a transaction for more than %s: %s; they keep VACUUM from removing rows", idleLimit, idle.String)
+	case !all:
+		r.OK("database.sessions", "none blocks another one; what other roles' sessions do is shown to roles with pg_monitor")
 	default:
 		r.OK("database.sessions", "none blocks another one or is idle in a transaction")
 	}
 	return nil
+}
+
+// blockingSessions returns the sessions whose locks others of this database wait for.
+func blockingSessions(ctx context.Context, db *sql.DB) (pids []string, err error) {
+	var list sql.NullString
+	err = db.QueryRowContext(ctx, `SELECT string_agg(DISTINCT b.pid::text, ',') FROM pg_locks AS l, unnest(pg_blocking_pids(l.pid)) AS b (pid)
+		WHERE NOT l.granted AND l.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`).Scan(&list)
+	if err != nil || !list.Valid {
+		return nil, err
+	}
+	return strings.Split(list.String, ","), nil
 }
 
 func (r *Report) statements(ctx context.Context, db *sql.DB, _ PostgresOptions) error {
