@@ -78,6 +78,7 @@ verify:
 generate: ## Write all generated files anew
 	go generate ./...
 	go run ./adapters/sqlstore/migrations/hash
+	go test -count=1 -run '^TestSchema_Expected$$' ./adapters/sqlstore -update
 
 .PHONY: migrate
 migrate: build ## Run parley migrate, e.g. make migrate ARGS=status

@@ -33,7 +33,7 @@ func TestSchema_Expected(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(written, made) {
-		t.Errorf("%s is not what the migrations make; run: go test -run TestSchema_Expected ./adapters/sqlstore -update\n%s", file, cmp.Diff(string(written), string(made)))
+		t.Errorf("%s is not what the migrations make; run: make generate\n%s", file, cmp.Diff(string(written), string(made)))
 	}
 }
 

@@ -77,7 +77,7 @@ func (d SchemaDifference) Harmless() bool {
 var schemaPostgres string
 
 // expectedPostgres is the schema that the migrations make on PostgreSQL, one object a
-// line. TestSchema_Expected writes it, with -update.
+// line. make generate writes it.
 //
 //go:embed schema_postgres.txt
 var expectedPostgres []byte
