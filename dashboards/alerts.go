@@ -84,7 +84,7 @@ func pages() []Rule {
 			Description: "Replies that could be started are not: the instances are full, or do not claim any.",
 		},
 		{
-			Alert: "ChatRouteFailing", For: "2m", Labels: page, Board: "parley-overview",
+			Alert: "ChatRouteFailing", For: "1m", Labels: page, Board: "parley-overview",
 			Expr: `sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m]))` + "\n" +
 				`/ sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count[5m]))` + "\n> 0.25\n" +
 				`and sum by (job, http_request_method, http_route) (increase(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m])) > 5` + "\n" + ofParley,
