@@ -9,6 +9,10 @@ const minSpendPerHour = "20"
 // ours keeps a rule on a metric that other services export too to our jobs.
 const ofParley = "and on (job) group by (job) (chat_build_info)"
 
+// outlast is longer than the shortest window of the service levels. An alert that
+// silences theirs goes on that long: they would page when the cause has just ended.
+const outlast = "6m"
+
 func labelled(severity string) [][2]string {
 	return [][2]string{{"severity", severity}, {"team", "chat"}}
 }
@@ -24,7 +28,7 @@ func pages() []Rule {
 	page := labelled("page")
 	return []Rule{
 		{
-			Alert: "ChatAbsent", For: "2m", Labels: page, Board: "parley-overview",
+			Alert: "ChatAbsent", For: "2m", Keep: outlast, Labels: page, Board: "parley-overview",
 			// A job that was here within a day and is not any more; or none at all.
 			Expr: "group by (job) (last_over_time(chat_build_info[1d])) unless on (job) group by (job) (chat_build_info)\n" +
 				"or on () absent(chat_build_info)",
@@ -38,19 +42,19 @@ func pages() []Rule {
 			Description: "Users reach no instance if the proxy is down, however healthy the instances are.",
 		},
 		{
-			Alert: "ChatDependencyDown", For: "1m", Labels: page, Board: "parley-dependencies",
+			Alert: "ChatDependencyDown", For: "1m", Keep: outlast, Labels: page, Board: "parley-dependencies",
 			Expr:        `max by (job, dependency) (chat_dependency_up{dependency=~"database|sessions"}) == 0`,
 			Summary:     "No instance reaches the {{ $labels.dependency }} ({{ $labels.job }}); up is {{ $value }}",
 			Description: "Without the database nothing can be stored or read. Without the database of sessions users of the app cannot be recognised.",
 		},
 		{
-			Alert: "ChatDatabaseLocked", For: "1m", Labels: page, Board: "parley-dependencies",
+			Alert: "ChatDatabaseLocked", For: "1m", Keep: outlast, Labels: page, Board: "parley-dependencies",
 			Expr:        "max by (job) (max_over_time(chat_database_lock_waits[1m])) > 0",
 			Summary:     "{{ $value }} sessions of the database wait for a lock that is not released ({{ $labels.job }})",
 			Description: "Requests wait for it until they time out, and use up the connections of all other requests.",
 		},
 		{
-			Alert: "ChatAllProvidersUnavailable", For: "1m", Labels: page, Board: "parley-providers",
+			Alert: "ChatAllProvidersUnavailable", For: "1m", Keep: outlast, Labels: page, Board: "parley-providers",
 			Expr: `sum by (job) (rate(chat_turns_total{outcome=~"` + failedByProviders + `"}[2m]))` + "\n" +
 				`/ (sum by (job) (rate(chat_turns_total{outcome=~"ok|provider_auth|` + failedByProviders + `"}[2m])) > 0)` + "\n> 0.95\n" +
 				`and sum by (job) (increase(chat_turns_total{outcome=~"` + failedByProviders + `"}[2m])) > 2`,
@@ -64,7 +68,7 @@ func pages() []Rule {
 			Description: "This provider generates no reply until the key is replaced: messages fail, or go to the next provider.",
 		},
 		{
-			Alert: "ChatProviderFrozen", For: "1m", Labels: page, Board: "parley-providers",
+			Alert: "ChatProviderFrozen", For: "1m", Keep: outlast, Labels: page, Board: "parley-providers",
 			Expr: "sum by (job, provider) (chat_runs_without_output)\n" +
 				"> on (job) group_left () (0.5 * sum by (job) (chat_runs_active))\n" +
 				"and sum by (job, provider) (chat_runs_without_output) > 2",
@@ -84,7 +88,7 @@ func pages() []Rule {
 			Description: "Replies that could be started are not: the instances are full, or do not claim any.",
 		},
 		{
-			Alert: "ChatRouteFailing", For: "1m", Labels: page, Board: "parley-overview",
+			Alert: "ChatRouteFailing", For: "1m", Keep: outlast, Labels: page, Board: "parley-overview",
 			Expr: `sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m]))` + "\n" +
 				`/ sum by (job, http_request_method, http_route) (rate(http_server_request_duration_seconds_count[5m]))` + "\n> 0.25\n" +
 				`and sum by (job, http_request_method, http_route) (increase(http_server_request_duration_seconds_count{http_response_status_code="500"}[5m])) > 5` + "\n" + ofParley,

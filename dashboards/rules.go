@@ -23,6 +23,7 @@ type Rule struct {
 	Alert  string
 	Expr   string
 	For    string
+	Keep   string // how long the alert goes on when its condition has ended
 	Labels [][2]string
 	// Of an alert: one sentence with the value, one that says what it means,
 	// and the dashboard to open.
@@ -111,6 +112,9 @@ func rulesYAML(groups []Group) []byte {
 			b.WriteString("\n")
 			if r.For != "" {
 				fmt.Fprintf(&b, "        for: %s\n", r.For)
+			}
+			if r.Keep != "" {
+				fmt.Fprintf(&b, "        keep_firing_for: %s\n", r.Keep)
 			}
 			if len(r.Labels) > 0 {
 				b.WriteString("        labels:\n")
