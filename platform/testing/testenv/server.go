@@ -52,9 +52,10 @@ func start(t testing.TB, launch func() (*Server, error)) *Server {
 	return s
 }
 
-// withoutSync are options of a Postgres that survives its own end, as any does, but
-// not a loss of power. Tests have a fraction of the waits.
-var withoutSync = []string{"-c", "fsync=off"}
+// forAll are options of a Postgres that all tests share. It survives its own end, as any
+// does, but not a loss of power: tests have a fraction of the waits. Each of the many
+// tests at once may fill a pool.
+var forAll = []string{"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=600"}
 
 // LaunchPostgres starts a Postgres with more options, if any, outside any test. It
 // ends with Stop, or with this process.

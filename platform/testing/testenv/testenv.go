@@ -38,7 +38,7 @@ const EndAtOnce = "GORACE=atexit_sleep_ms=0"
 const readyTimeout = 60 * time.Second
 
 // sharedPostgres is the Postgres of this process, for all tests that need none of their own.
-var sharedPostgres = sync.OnceValues(func() (*Server, error) { return LaunchPostgres(withoutSync...) })
+var sharedPostgres = sync.OnceValues(func() (*Server, error) { return LaunchPostgres(forAll...) })
 
 // Postgres returns the URL of a new, empty database, which is dropped when the
 // test ends. It lives on the server that TEST_DATABASE_URL names, or on one
