@@ -116,9 +116,9 @@ func TestRunbooks_CommandsParse(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("line %d: %s", s.Line, out)
 			}
-		case "promql", "sql", "json":
+		case "promql", "sql", "json", "text":
 		default:
-			t.Errorf("line %d: a block is %q; it must be sh, promql, sql or json", s.Line, s.Language)
+			t.Errorf("line %d: a block is %q; it must be sh, promql, sql, json or text", s.Line, s.Language)
 		}
 	})
 }
