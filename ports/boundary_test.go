@@ -38,7 +38,7 @@ var rules = []rule{
 	{pkg: "app", ours: []string{"domain", "ports"}, std: append([]string{"context", "runtime/debug", "sync", "sync/atomic"}, pure...)},
 
 	{pkg: "adapters/httpapi", ours: []string{"domain", "app", "ports"},
-		vendors: []string{"github.com/go-kit/kit", "github.com/getkin/kin-openapi", "github.com/go-json-experiment/json"}, notStd: []string{"database/sql"}},
+		vendors: []string{"github.com/go-kit/kit", "github.com/getkin/kin-openapi", "github.com/go-json-experiment/json", "github.com/cespare/xxhash/v2"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/httpapi/aisdk", ours: []string{"domain", "app", "ports", "adapters/httpapi$"}, notStd: []string{"database/sql"}},
 	{pkg: "adapters/httpapi/rest", ours: []string{"domain", "app", "ports", "adapters/httpapi$"},
 		vendors: []string{"github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}, notStd: []string{"database/sql"}},

@@ -320,6 +320,9 @@ func TestOpenAPI_Answers(t *testing.T) {
 	id := play("POST /api/chat/conversations", "/api/chat/conversations", "", 201).text("id")
 	target := "/api/chat/conversations/" + id
 	sent := play("POST "+messages, messages, `{"content":"Hello","conversationId":"`+id+`","metadata":{"a":[1,null]}}`, 201, "Idempotency-Key", "k")
+	for _, list := range []string{messages, "/api/chat/conversations"} {
+		play("GET "+list, list, "", 304, "If-None-Match", play("GET "+list, list, "", 200).header.Get("ETag"))
+	}
 	asked, reply := messages+"/"+sent.text("userMessage", "id"), messages+"/"+sent.text("assistantMessage", "id")
 	failed := messages + "/" + play("POST "+messages, messages, `{"content":"!fail"}`, 502).text("runId")
 	play("POST "+messages, messages, `{"content":"Other"}`, 422, "Idempotency-Key", "k")

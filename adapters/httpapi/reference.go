@@ -57,18 +57,14 @@ func newReferenceFile(content []byte, mediaType, cache string) referenceFile {
 	return referenceFile{content, mediaType, cache, `"` + hex.EncodeToString(sum[:8]) + `"`}
 }
 
-type referenceWire struct {
-	IfNoneMatch string `header:"If-None-Match"`
-}
-
 type referenceFileWire struct {
 	File string `path:"file"`
-	referenceWire
+	Revalidation
 }
 
 type referenceCall struct{ name, match string }
 
-func decodeReference(_ Call, in referenceWire) (referenceCall, error) {
+func decodeReference(_ Call, in Revalidation) (referenceCall, error) {
 	return referenceCall{match: in.IfNoneMatch}, nil
 }
 
@@ -89,7 +85,7 @@ var referenceEncoder = Encoder[referenceResponse]{
 		h.Set("Cache-Control", f.cache)
 		h.Set("Content-Security-Policy", referencePolicy)
 		h.Set("X-Robots-Tag", "noindex")
-		if strings.Contains(f.match, f.etag) {
+		if Matches(f.match, f.etag) {
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		}

@@ -50,6 +50,14 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // JSON writes v as a complete answer.
 func (w *Response) JSON(status int, v any) error {
+	return w.json(v, func(body []byte) {
+		w.Header().Set("Content-Type", MediaJSON)
+		w.Body(status, body)
+	})
+}
+
+// json calls write with v as JSON, which write must not keep.
+func (w *Response) json(v any, write func(body []byte)) error {
 	var raw []byte
 	var err error
 	if a, ok := v.(JSONAppender); ok {
@@ -64,8 +72,7 @@ func (w *Response) JSON(status int, v any) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "Internal server error")
 	}
-	w.Header().Set("Content-Type", MediaJSON)
-	w.Body(status, raw)
+	write(raw)
 	return nil
 }
 

@@ -21,7 +21,12 @@ type conversationPage struct {
 	more  bool
 }
 
-func decodeList(c httpapi.Call, in pageQuery) (listCall, error) {
+type listWire struct {
+	pageQuery
+	httpapi.Revalidation
+}
+
+func decodeList(c httpapi.Call, in listWire) (listCall, error) {
 	page, err := in.page(20)
 	return listCall{c, page}, err
 }

@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -137,10 +136,10 @@ func directOf(d files.Direct) directJSON {
 }
 
 type downloadWire struct {
-	ID          string `path:"id" ref:"file"`
-	Range       string `header:"Range"`
-	IfRange     string `header:"If-Range"`
-	IfNoneMatch string `header:"If-None-Match"`
+	ID      string `path:"id" ref:"file"`
+	Range   string `header:"Range"`
+	IfRange string `header:"If-Range"`
+	httpapi.Revalidation
 }
 
 type downloadCall struct {
@@ -166,7 +165,7 @@ func (s Services) download(ctx context.Context, in downloadCall) (download, erro
 		return download{}, err
 	}
 	d := download{file: f, status: http.StatusOK, length: f.Size}
-	if matches(in.IfNoneMatch, etag(f)) {
+	if httpapi.Matches(in.IfNoneMatch, etag(f)) {
 		d.status = http.StatusNotModified
 		return d, nil
 	}
@@ -181,14 +180,6 @@ func (s Services) download(ctx context.Context, in downloadCall) (download, erro
 
 // etag names a file's content.
 func etag(f chat.File) string { return `"` + f.Digest + `"` }
-
-// matches reports whether If-None-Match names the tag.
-func matches(header, tag string) bool {
-	return slices.ContainsFunc(strings.Split(header, ","), func(given string) bool {
-		given = strings.TrimSpace(given)
-		return given == "*" || strings.TrimPrefix(given, "W/") == tag
-	})
-}
 
 // parseRange returns which part of a file a Range header asks for. Several ranges,
 // other units and what is malformed are answered with the whole file.

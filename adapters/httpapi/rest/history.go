@@ -14,6 +14,7 @@ type historyWire struct {
 	Leaf         string `query:"leaf" ref:"message"`
 	pageQuery
 	renderWire
+	httpapi.Revalidation
 }
 
 type historyCall struct {

@@ -50,9 +50,9 @@ func Routes(s Services) []httpapi.Endpoint {
 		httpapi.Handle(route{Method: "GET", Path: message + "/stream", Access: reads, Stream: true, Summary: "Follow a reply, from any position"}, decodeFollow, s.follow, followEncoder),
 		httpapi.Handle(route{Method: "GET", Path: "/api/chat/live", Access: reads, Stream: true, Summary: "Follow which replies are live"}, httpapi.DecodeCall, s.live, liveEncoder),
 
-		httpapi.Handle(route{Method: "GET", Path: messages, Access: reads, Summary: "Read the history"}, decodeHistory, s.history, httpapi.JSONEncoder(http.StatusOK, messagesOf)),
+		httpapi.Handle(route{Method: "GET", Path: messages, Access: reads, Summary: "Read the history"}, decodeHistory, s.history, httpapi.RevalidatedEncoder(messagesOf)),
 
-		httpapi.Handle(route{Method: "GET", Path: conversations, Access: reads, Summary: "List conversations"}, decodeList, s.list, httpapi.JSONEncoder(http.StatusOK, conversationsOf)),
+		httpapi.Handle(route{Method: "GET", Path: conversations, Access: reads, Summary: "List conversations"}, decodeList, s.list, httpapi.RevalidatedEncoder(conversationsOf)),
 		httpapi.Handle(route{Method: "POST", Path: conversations, Access: writes, NoBody: true, Summary: "Create a conversation"}, decodeCreate, c.Create, httpapi.JSONEncoder(http.StatusCreated, conversationOf)),
 		httpapi.Handle(route{Method: "PATCH", Path: conversations, Access: writes, Summary: "Change the conversation that the body names"}, decodeUpdateNamed, c.Update, httpapi.JSONEncoder(http.StatusOK, conversationOf)),
 		httpapi.Handle(route{Method: "DELETE", Path: conversations, Access: writes, Summary: "Delete the conversation that the query names"}, decodeDeleteNamed, s.remove, httpapi.JSONEncoder(http.StatusOK, successOf)),

@@ -171,25 +171,20 @@ func (l loader) link(text string, importers []string) (string, error) {
 	return text, failed
 }
 
-// conditionalWire is the header by which a client asks whether its copy is current.
-type conditionalWire struct {
-	IfNoneMatch string `header:"If-None-Match"`
-}
-
 type shareWire struct {
 	Token string `path:"token"`
-	conditionalWire
+	httpapi.Revalidation
 }
 
 type fileWire struct {
 	Name string `path:"file"`
-	conditionalWire
+	httpapi.Revalidation
 }
 
 // fileCall asks for a file, or for the page.
 type fileCall struct{ name, match string }
 
-func decodePage(_ httpapi.Call, in conditionalWire) (fileCall, error) {
+func decodePage(_ httpapi.Call, in httpapi.Revalidation) (fileCall, error) {
 	return fileCall{match: in.IfNoneMatch}, nil
 }
 
@@ -229,24 +224,11 @@ func encodeFile(_ context.Context, w *httpapi.Response, f response) error {
 	h.Set("Content-Security-Policy", f.policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("X-Robots-Tag", "noindex")
-	if matches(f.match, f.etag) {
+	if httpapi.Matches(f.match, f.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	h.Set("Content-Type", f.mediaType)
 	w.Body(http.StatusOK, f.content)
 	return nil
-}
-
-// matches reports whether an If-None-Match names the etag.
-func matches(header, etag string) bool {
-	if strings.TrimSpace(header) == "*" {
-		return true
-	}
-	for given := range strings.SplitSeq(header, ",") {
-		if strings.TrimPrefix(strings.TrimSpace(given), "W/") == etag {
-			return true
-		}
-	}
-	return false
 }

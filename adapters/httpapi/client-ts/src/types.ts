@@ -487,6 +487,9 @@ export interface Operations {
         limit?: number;
         offset?: number;
       };
+      headers?: {
+        "If-None-Match"?: string;
+      };
     };
     answer: Conversations;
     events: never;
@@ -611,6 +614,9 @@ export interface Operations {
         limit?: number;
         offset?: number;
       };
+      headers?: {
+        "If-None-Match"?: string;
+      };
     };
     answer: Files;
     events: never;
@@ -699,6 +705,9 @@ export interface Operations {
         limit?: number;
         offset?: number;
         render?: "html";
+      };
+      headers?: {
+        "If-None-Match"?: string;
       };
     };
     answer: Messages;
