@@ -1,3 +1,8 @@
+// The race detector has one goroutine to look at here, and makes compression take
+// minutes.
+
+//go:build !race
+
 package main
 
 import (
