@@ -34,7 +34,7 @@ func TestPage(t *testing.T) {
 		run  func(*user)
 	}{
 		{"Chat", pageChat}, {"ReloadInMidStream", pageReload}, {"Branches", pageBranches}, {"StopAndContinue", pageStop}, {"TwoTabs", pageTwoTabs}, {"OtherDevice", pageOtherDevice}, {"OutsideConversations", pageOutside},
-		{"OfflineAndBack", pageOffline}, {"Files", pageFiles}, {"Parts", pageParts}, {"ProviderTrouble", pageProviderTrouble},
+		{"OfflineAndBack", pageOffline}, {"Files", pageFiles}, {"BusyUpload", pageBusyUpload}, {"Parts", pageParts}, {"ProviderTrouble", pageProviderTrouble},
 		{"Conversations", pageConversations}, {"Search", pageSearch}, {"Share", pageShare}, {"Feedback", pageFeedback}, {"Keyboard", pageKeyboard}, {"XSS", pageXSS}, {"SignedOut", pageSignedOut},
 	} {
 		t.Run(s.name, func(t *testing.T) {
@@ -193,6 +193,18 @@ func pageOtherDevice(u *user) {
 	if want := []string{mark("one", u.name), "one #1"}; !slices.Equal(device.Read, want) || device.Reply != "one + two #1" {
 		u.t.Errorf("the client read %q and got %q, want %q", device.Read, device.Reply, want)
 	}
+}
+
+// An upload that the server is too busy for is made again.
+func pageBusyUpload(u *user) {
+	p := u.openPage("/")
+	p.evaluate(`{ let busy = 2; const send = XMLHttpRequest.prototype.send; XMLHttpRequest.prototype.send = function (...body) {
+		if (busy-- <= 0) return send.apply(this, body)
+		Object.defineProperties(this, { status: { value: 503 }, response: { value: { error: { code: 'OVERLOADED' } } } })
+		setTimeout(() => this.onload())
+	} }`)
+	p.evaluate("{ const d = new DataTransfer(); d.items.add(new File(['text'], 'a.txt', {type: 'text/plain'})); document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
+	p.wait("the file", "document.querySelector('.attachment.done')")
 }
 
 // Messages of an app that knows no conversations have a place, too.

@@ -1,4 +1,5 @@
 // The public API: JSON, server-sent events, uploads.
+import { sleep } from "./dom.js"
 
 // Problem is a refusal of the API, or the failure to reach it (status 0).
 export class Problem extends Error {
@@ -108,8 +109,22 @@ export async function* events(response) {
   }
 }
 
-// upload sends a file, and tells its progress from 0 to 1.
-export function upload(file, progress, signal) {
+// upload sends a file, and tells its progress from 0 to 1. It asks again where the
+// server is busy for a moment.
+export async function upload(file, progress, signal) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await uploadOnce(file, progress, signal)
+    } catch (problem) {
+      const wait = Math.max(problem.retryAfter, 1)
+      if (signal.aborted || ![429, 503].includes(problem.status) || wait > 10 || tries === 5) throw problem
+      await sleep(wait * 1000)
+      if (signal.aborted) throw new DOMException('', 'AbortError')
+    }
+  }
+}
+
+function uploadOnce(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest()
     request.open('POST', '/api/chat/files' + query({ name: file.name || 'pasted' }))
