@@ -287,8 +287,18 @@ func (w *searchPart) page(ctx context.Context, begin ports.Position) (list []fou
 
 // late reads messages that were stored when those after them had a segment already.
 func (w *searchPart) late(ctx context.Context) ([]found, error) {
-	return w.read(ctx, stmt("? AND (m.created_at, m.id) <= (?, ?) AND m.id IN (SELECT sl.message_id FROM chat_search_late AS sl WHERE sl.user_id = ?)",
-		w.bounds(w.begin), rows.Time(w.index[0].EndAt), w.index[0].EndID, w.user))
+	// Their ids are read first: joined, PostgreSQL would read all messages of a user
+	// whose late ones it has no statistics of.
+	var ids []string
+	err := w.s.pipe.Exec(ctx, w.db, stmt("SELECT message_id FROM chat_search_late WHERE user_id = ?", w.user).ScanRow(func(scan func(...any) error) error {
+		ids = append(ids, "")
+		return scan(&ids[len(ids)-1])
+	}))
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return w.read(ctx, stmt("? AND (m.created_at, m.id) <= (?, ?) AND m.id IN ("+w.s.dialect.elements+")",
+		w.bounds(w.begin), rows.Time(w.index[0].EndAt), w.index[0].EndID, jsonText(ids)))
 }
 
 func (w *searchPart) read(ctx context.Context, which pipeline.Stmt) (list []found, err error) {

@@ -88,8 +88,8 @@ func (s *Store) IndexSome(ctx context.Context, user string) (more bool, err erro
 		if len(last) > 0 {
 			next.Segment, next.EndAt, next.EndID = last[0].Segment+1, last[0].EndAt, last[0].EndID
 			late := false
-			err := s.pipe.Exec(ctx, tx, stmt(`SELECT 1 FROM chat_search_late AS sl JOIN chat_messages AS m ON m.user_id = sl.user_id AND m.id = sl.message_id
-				WHERE sl.user_id = ? AND (m.created_at, m.id) <= (?, ?) LIMIT 1`, user, rows.Time(next.EndAt), next.EndID,
+			err := s.pipe.Exec(ctx, tx, stmt(`SELECT 1 FROM chat_search_late AS sl WHERE sl.user_id = ? AND EXISTS (SELECT 1 FROM chat_messages AS m
+				WHERE m.user_id = sl.user_id AND m.id = sl.message_id AND (m.created_at, m.id) <= (?, ?) LIMIT 1 OFFSET 0) LIMIT 1`, user, rows.Time(next.EndAt), next.EndID,
 			).ScanRow(func(func(...any) error) error { late = true; return nil }))
 			if err != nil {
 				return err
