@@ -19,9 +19,10 @@ type dialect struct {
 	// maxGroup is how many turns one transaction may execute. More gain little, and
 	// on SQLite, whose statements are executed one by one, they take long.
 	maxGroup int
-	// groupBounds is the statement that bounds how long the transaction of several
-	// users waits for a lock. Empty on SQLite, which has no locks of rows.
-	groupBounds string
+	// groupSettings is the statement that the transaction of several users begins
+	// with: how long it waits for a lock, and how it is planned. Empty on SQLite, which
+	// has no locks of rows.
+	groupSettings string
 	// elements selects the elements of a JSON array of strings.
 	elements string
 	// behind is what follows the first n bytes of a text.

@@ -190,8 +190,8 @@ func (s *Store) executeGroup(ctx context.Context, group []*turn) error {
 		users[i] = t.user
 	}
 	return s.runOnce(ctx, s.db, true, rlsScope{users: users}, func() (lists [][]pipeline.Stmt) {
-		if s.dialect.groupBounds != "" {
-			lists = append(lists, []pipeline.Stmt{stmt(s.dialect.groupBounds)})
+		if s.dialect.groupSettings != "" {
+			lists = append(lists, []pipeline.Stmt{stmt(s.dialect.groupSettings)})
 		}
 		lock := s.dialect.lockRow
 		if lock != "" {
@@ -304,6 +304,6 @@ func tooManyLoads() error {
 // reason that may concern one of its turns only.
 func (s *Store) rolledBack(ctx context.Context, err error) bool {
 	code := sqlState(err)
-	lockTimeout := code == "55P03" && s.dialect.groupBounds != ""
+	lockTimeout := code == "55P03" && s.dialect.groupSettings != ""
 	return retryable(ctx, err) || lockTimeout || code != "" && !transient(code)
 }

@@ -69,8 +69,8 @@ func (s *Store) openPostgres() error {
 		skipLocked: " FOR NO KEY UPDATE SKIP LOCKED",
 		// A plan for the number of turns of this group costs more than it can save: all
 		// find single rows by their keys.
-		groupBounds: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), set_config('plan_cache_mode', 'force_generic_plan', true)",
-		elements:    "SELECT jsonb_array_elements_text(?)",
+		groupSettings: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), set_config('plan_cache_mode', 'force_generic_plan', true)",
+		elements:      "SELECT jsonb_array_elements_text(?)",
 		behind: func(text, n string) string {
 			return "convert_from(substring(convert_to(" + text + ", 'UTF8') FROM " + n + "::int + 1), 'UTF8')"
 		},
