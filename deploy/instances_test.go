@@ -1,9 +1,7 @@
 package deploy_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -195,17 +193,7 @@ func checkStreams(t *testing.T, address, token string) {
 	defer resp.Body.Close()
 	late := time.AfterFunc(time.Minute, func() { resp.Body.Close() })
 	defer late.Stop()
-	events, runID := 0, ""
-	for lines := bufio.NewScanner(resp.Body); events < 3 && lines.Scan(); {
-		data, ok := strings.CutPrefix(lines.Text(), "data:")
-		if !ok {
-			continue
-		}
-		var start struct{ RunID string }
-		if events++; events == 1 && json.Unmarshal([]byte(data), &start) == nil {
-			runID = start.RunID
-		}
-	}
+	runID, events := threeEvents(resp.Body)
 	if resp.StatusCode != http.StatusOK || events < 3 || runID == "" {
 		t.Errorf("status %d, %d events of run %q: the proxy holds them back", resp.StatusCode, events, runID)
 	}

@@ -87,17 +87,7 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 		return resp
 	}
 	resp := request("POST", proxy+"/api/chat/stream", `{"content":"!slow 10m one two three four"}`)
-	runID, events := "", 0
-	for lines := bufio.NewScanner(resp.Body); events < 3 && lines.Scan(); { // the start event, and two of the reply, which takes ten minutes
-		data, ok := strings.CutPrefix(lines.Text(), "data:")
-		if !ok {
-			continue
-		}
-		var start struct{ RunID string }
-		if events++; events == 1 && json.Unmarshal([]byte(data), &start) == nil {
-			runID = start.RunID
-		}
-	}
+	runID, events := threeEvents(resp.Body)
 	if resp.StatusCode != 200 || events < 3 || runID == "" {
 		t.Fatalf("status %d, %d events of run %q: the proxy holds them back", resp.StatusCode, events, runID)
 	}
@@ -188,4 +178,20 @@ func answers(t *testing.T, url string, log fmt.Stringer) {
 			t.Fatalf("%s does not answer: %v\n%s", url, err, log)
 		}
 	}
+}
+
+// threeEvents reads three events of a stream, which all come long before its end, and
+// returns the id of the run that the first one names, and how many there were.
+func threeEvents(stream io.Reader) (runID string, events int) {
+	for lines := bufio.NewScanner(stream); events < 3 && lines.Scan(); {
+		data, ok := strings.CutPrefix(lines.Text(), "data:")
+		if !ok {
+			continue
+		}
+		var start struct{ RunID string }
+		if events++; events == 1 && json.Unmarshal([]byte(data), &start) == nil {
+			runID = start.RunID
+		}
+	}
+	return runID, events
 }

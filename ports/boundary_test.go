@@ -71,10 +71,10 @@ var rules = []rule{
 	{pkg: "platform/telemetry", vendors: []string{"*"}},
 	{pkg: "platform/testing/testenv", ours: []string{"platform/testing/testenv"},
 		vendors: []string{"github.com/jackc/pgx/v5"}}, // every test program links it
-	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore", "platform/testing/testenv"}},
+	{pkg: "platform/testing/testdb", ours: []string{"adapters/sqlstore", "platform/testing/testenv"}, vendors: []string{"github.com/jackc/pgx/v5"}},
 	{pkg: "platform/ops", ours: []string{"adapters/sqlstore/migrations"},
 		vendors: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9", "github.com/prometheus/common", "github.com/prometheus/client_model"}},
-	{pkg: "platform/doctor", ours: []string{"adapters/sqlstore"}, vendors: []string{"github.com/redis/go-redis/v9"}},
+	{pkg: "platform/doctor", ours: []string{"adapters/sqlstore", "platform/config"}, vendors: []string{"github.com/redis/go-redis/v9"}},
 	{pkg: "platform/boot", ours: []string{"domain", "ports", "app", "adapters", "platform/cli", "platform/config", "platform/doctor", "platform/ops", "platform/telemetry"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/chaostest", ours: []string{"domain", "ports", "adapters", "platform/testing/testenv"}, vendors: []string{"*"}},
 	{pkg: "platform/testing/e2e"}, // only tests

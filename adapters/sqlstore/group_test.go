@@ -300,6 +300,14 @@ func kindOf(err error) fault.Kind {
 	return ""
 }
 
+// caught is deferred: it counts a panic, and makes it errHeld.
+func caught(panics *atomic.Int64, err *error) {
+	if recover() != nil {
+		panics.Add(1)
+		*err = errHeld
+	}
+}
+
 // A decision that panics does so in the goroutine of its own turn, and not in that
 // of the turn that leads the group.
 func TestGroup_Panic(t *testing.T) {
@@ -310,12 +318,7 @@ func TestGroup_Panic(t *testing.T) {
 		var calls []func() error
 		for i, user := range users {
 			calls = append(calls, func() (err error) {
-				defer func() {
-					if recover() != nil {
-						panics.Add(1)
-						err = errHeld
-					}
-				}()
+				defer caught(&panics, &err)
 				_, err = g.Admit(t.Context(), g.request(user, "second"), func(r chat.AdmitRequest, s chat.AdmitState) (chat.AdmitPlan, error) {
 					if i == 2 && s.Account != nil {
 						panic("a bug")
@@ -346,12 +349,7 @@ func TestGroup_LeaderPanics(t *testing.T) {
 		var calls []func() error
 		for _, user := range users {
 			calls = append(calls, func() (err error) {
-				defer func() {
-					if recover() != nil {
-						panics.Add(1)
-						err = errHeld
-					}
-				}()
+				defer caught(&panics, &err)
 				_, err = g.admit(t.Context(), user, "second")
 				return err
 			})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,32 +19,6 @@ import (
 	"parley/platform/testing/testenv"
 	"parley/ports"
 )
-
-// source makes a database of the replaced backend and returns its URL.
-func source(t testing.TB, statements ...string) string {
-	t.Helper()
-	url := testenv.Postgres(t)
-	schema, err := os.ReadFile("../../adapters/prisma/testdata/schema.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	execute(t, url, append([]string{string(schema)}, statements...)...)
-	return url
-}
-
-func execute(t testing.TB, url string, statements ...string) {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	for _, sql := range statements {
-		if _, err := conn.Exec(context.Background(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // seed makes users with conversations of messages, one in five without one, three
 // of each five at one time.
@@ -163,7 +136,7 @@ func TestRun_InterruptedAtEachBatch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
-	from := source(t, seed(3, 50))
+	from := testdb.Prisma(t, seed(3, 50))
 	databases(t, func(t *testing.T, open func() *sqlstore.Store) {
 		run := func(store ports.ImportStore) (imports.Report, error) {
 			s := service(openSource(t, from), store)
@@ -207,7 +180,7 @@ func TestRun_DryRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
-	from := source(t, seed(2, 30), `INSERT INTO chat_messages VALUES ('bad', NULL, 'user1', 'x', 'tool', NULL, now(), now())`)
+	from := testdb.Prisma(t, seed(2, 30), `INSERT INTO chat_messages VALUES ('bad', NULL, 'user1', 'x', 'tool', NULL, now(), now())`)
 	databases(t, func(t *testing.T, open func() *sqlstore.Store) {
 		store := open()
 		would, err := service(openSource(t, from), store).Run(context.Background(), true)
@@ -243,7 +216,7 @@ func TestRun_HoldsNothingInTheSource(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
-	from := source(t, seed(2, 1500))
+	from := testdb.Prisma(t, seed(2, 1500))
 	conn, err := pgx.Connect(t.Context(), from)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +245,7 @@ func TestRun_LongMessages(t *testing.T) {
 		t.Skip("starts a server")
 	}
 	const long = chat.MaxImported - 10
-	from := source(t, seed(1, 0), fmt.Sprintf(`INSERT INTO chat_messages (id, "userId", content, role, "createdAt", "updatedAt")
+	from := testdb.Prisma(t, seed(1, 0), fmt.Sprintf(`INSERT INTO chat_messages (id, "userId", content, role, "createdAt", "updatedAt")
 		SELECT 'long' || n, 'user1', repeat('x', %d) || n, 'user', timestamp '2025-01-01' + interval '1 second' * n, now() FROM generate_series(1, 4) AS n
 		UNION ALL SELECT 'longer', 'user1', repeat('x', %d), 'user', '2025-01-02', now()`, long, chat.MaxImported+1))
 	store := &watching{openStore(t, testdb.SQLite(t)), func() {}}
@@ -296,7 +269,7 @@ func TestRun_OtherSchemas(t *testing.T) {
 		t.Skip("starts a server")
 	}
 	url := testenv.Postgres(t)
-	execute(t, url, `CREATE SCHEMA "My App"; SET search_path = "My App"; SET timezone = 'America/New_York';
+	testdb.Execute(t, url, `CREATE SCHEMA "My App"; SET search_path = "My App"; SET timezone = 'America/New_York';
 		CREATE TYPE "Role" AS ENUM ('USER', 'ASSISTANT');
 		CREATE TABLE chat_conversations (id bigint PRIMARY KEY, user_id bigint, title text, last_message_at timestamptz, created_at timestamp(6) NOT NULL);
 		CREATE TABLE chat_messages (id bigint PRIMARY KEY, user_id bigint, conversation_id bigint, content text, role "Role" NOT NULL, metadata json,
@@ -346,7 +319,7 @@ func TestRun_OtherSchemas(t *testing.T) {
 // BenchmarkRun imports 100,000 messages of 505 bytes and 800 conversations of 200
 // users, into Postgres and into SQLite.
 func BenchmarkRun(b *testing.B) {
-	from := source(b, seed(200, 500))
+	from := testdb.Prisma(b, seed(200, 500))
 	for name, open := range map[string]func() string{
 		"Postgres": func() string { return testenv.Postgres(b) },
 		"SQLite":   func() string { return filepath.Join(b.TempDir(), "parley.db") },

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -114,21 +113,11 @@ func runOf(e map[string]any) string {
 // readSlowly requests more than the buffers hold and reads nothing of it, until the
 // instance gives up.
 func (w *world) readSlowly(u *user) (stop func()) {
-	body := `{"content":"flood"}`
-	// Small segments: the sender's buffer grows with them.
-	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) {
-			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
-			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
-		})
-	}}
-	conn, err := dialer.Dial("tcp", w.One.Addr)
+	conn, err := u.StreamSlowly(w.One.Addr, "flood")
 	if err != nil {
 		said, _ := os.ReadFile(w.One.Log.Name())
 		w.T.Fatalf("%v\n%s", err, said)
 	}
-	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		u.Token, len(body), body)
 	return func() { conn.Close() }
 }
 

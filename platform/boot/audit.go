@@ -166,11 +166,7 @@ func putHead(ctx context.Context, target string, h audit.Head) error {
 	req.Header.Set("If-None-Match", "*")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		var because *url.Error // it quotes the URL, which may hold a password
-		if errors.As(err, &because) {
-			err = because.Err
-		}
-		return err
+		return config.WithoutURL(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusPreconditionFailed {

@@ -508,12 +508,3 @@ func (r *examination) auditChain(ctx context.Context, c config.Config, store *sq
 		r.OK("audit.chain", "%d links, no findings", report.Links)
 	}
 }
-
-// withoutURL removes the URL from an error of a request.
-func withoutURL(err error) error {
-	var because *url.Error
-	if errors.As(err, &because) {
-		return because.Err
-	}
-	return err
-}

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"parley/platform/config"
 )
 
 // shortestStream is how long a stream must take for its arrival to say anything.
@@ -34,7 +36,7 @@ func (r *examination) transport(ctx context.Context, base, token, conversation s
 	begun := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		r.Fail("api.transport", "raise the proxy's timeouts for responses above 60 s", "the stream was cut before its first byte: %v", withoutURL(err))
+		r.Fail("api.transport", "raise the proxy's timeouts for responses above 60 s", "the stream was cut before its first byte: %v", config.WithoutURL(err))
 		return
 	}
 	defer resp.Body.Close()
@@ -50,7 +52,7 @@ func (r *examination) transport(ctx context.Context, base, token, conversation s
 	took := time.Since(begun)
 	switch {
 	case failure != nil:
-		r.Fail("api.transport", "raise the proxy's timeouts for responses above 60 s (proxy_read_timeout, timeout server)", "the stream was cut after %s: %v", took.Round(time.Millisecond), withoutURL(failure))
+		r.Fail("api.transport", "raise the proxy's timeouts for responses above 60 s (proxy_read_timeout, timeout server)", "the stream was cut after %s: %v", took.Round(time.Millisecond), config.WithoutURL(failure))
 	case !ended:
 		r.Fail("api.transport", "raise the proxy's timeouts for responses above 60 s (proxy_read_timeout, timeout server)", "the stream ended after %s without its last event", took.Round(time.Millisecond))
 	case took >= shortestStream && len(arrivals) > 1 && arrivals[0].Sub(begun) > took*3/4:

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -23,12 +24,7 @@ import (
 // every sort, and returns its URL.
 func replaced(t *testing.T, more ...string) string {
 	t.Helper()
-	url := testenv.Postgres(t)
-	schema, err := os.ReadFile("../../adapters/prisma/testdata/schema.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	execute(t, url, append([]string{string(schema), `
+	return testdb.Prisma(t, append([]string{`
 		SET timezone = 'Asia/Tokyo';
 		INSERT INTO users VALUES ('cuid1', 'Ann', 'ann@example.com'), ('cuid2', 'Bob', 'bob@example.com'), ('no-chat', NULL, NULL);
 		INSERT INTO chat_conversations (id, "userId", title, "lastMessageAt", "createdAt", "updatedAt") VALUES
@@ -45,21 +41,6 @@ func replaced(t *testing.T, more ...string) string {
 			('d1', NULL, 'cuid1', 'No conversation 👩‍👩‍👧', 'user', '2025-11-06 09:00', now()), ('d2', NULL, 'cuid1', 'Answer', 'assistant', '2025-11-06 09:00:00.001', now()),
 			('d3', NULL, 'cuid1', repeat('long ', 60000), 'user', '2025-11-06 13:00', now()),
 			('e1', 'cm4', 'cuid2', 'Bob', 'user', '2025-11-02', now()), ('f1', NULL, 'cuid2', 'Bob alone', 'user', '2025-11-02', now());`}, more...)...)
-	return url
-}
-
-func execute(t *testing.T, url string, statements ...string) {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	for _, sql := range statements {
-		if _, err := conn.Exec(context.Background(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // rowsOf is the result of a query, each row as JSON.
@@ -179,7 +160,7 @@ func TestImport_OldClientSeesTheSame(t *testing.T) {
 		if parent := at(a.json(t), "userMessage", "parentId"); a.status != http.StatusCreated || parent != "cm1m069" {
 			t.Errorf("send: %d, behind %v: %s", a.status, parent, a.body)
 		}
-		execute(t, from, `INSERT INTO chat_messages (id, "conversationId", "userId", content, role, "createdAt", "updatedAt") VALUES ('late', 'cm1', 'cuid1', 'Late', 'user', '2025-11-06 12:00:30', now())`)
+		testdb.Execute(t, from, `INSERT INTO chat_messages (id, "conversationId", "userId", content, role, "createdAt", "updatedAt") VALUES ('late', 'cm1', 'cuid1', 'Late', 'user', '2025-11-06 12:00:30', now())`)
 		run(t, env, "import", "prisma", from)
 		a = call(t, "POST", p.url+"/api/chat/messages", message("!echo on and on", "conversationId", "cm1"), ann)
 		if parent := at(a.json(t), "userMessage", "parentId"); a.status != http.StatusCreated || parent == "late" {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 )
 
 // Secret is text that must not be shown. Printed, encoded or logged it is a
@@ -36,3 +38,13 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue keeps the value out of logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// WithoutURL removes the URL, which may hold a password, from an error of an HTTP
+// request.
+func WithoutURL(err error) error {
+	var because *url.Error
+	if errors.As(err, &because) {
+		return because.Err
+	}
+	return err
+}

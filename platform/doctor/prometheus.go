@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"parley/platform/config"
 )
 
 // alerts has the names of the rules in dashboards/alerts. make generate writes it.
@@ -106,11 +108,7 @@ func getJSON(ctx context.Context, address string, into any) error {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		var because *url.Error // it quotes the URL, which may hold a password
-		if errors.As(err, &because) {
-			err = because.Err
-		}
-		return err
+		return config.WithoutURL(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

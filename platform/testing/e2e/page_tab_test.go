@@ -164,6 +164,13 @@ func (p *pageTab) write(text string) {
 	p.enter()
 }
 
+// paste pastes files into the text; files are arguments of a call in JavaScript.
+func (p *pageTab) paste(files string) {
+	p.t.Helper()
+	p.evaluate("{ const d = new DataTransfer(); for (const file of [" + files + "]) d.items.add(file); " +
+		"document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
+}
+
 // enter presses Enter. Unlike KeyEvent it leaves the line break to the page, as a
 // keyboard does.
 func (p *pageTab) enter() {

@@ -203,7 +203,7 @@ func pageBusyUpload(u *user) {
 		Object.defineProperties(this, { status: { value: 503 }, response: { value: { error: { code: 'OVERLOADED' } } } })
 		setTimeout(() => this.onload())
 	} }`)
-	p.evaluate("{ const d = new DataTransfer(); d.items.add(new File(['text'], 'a.txt', {type: 'text/plain'})); document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
+	p.paste("new File(['text'], 'a.txt', {type: 'text/plain'})")
 	p.wait("the file", "document.querySelector('.attachment.done')")
 }
 
@@ -286,7 +286,7 @@ func pageFiles(u *user) {
 	p.wait("a dropped file", "document.querySelectorAll('.attachment.done').length === 2")
 	p.evaluate("{" + fmt.Sprintf(transfer, "pasted.png") + "document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
 	p.wait("a pasted file", "document.querySelectorAll('.attachment.done').length === 3")
-	p.evaluate("{ const d = new DataTransfer(); d.items.add(new File(['<html></html>'], 'page.html', {type: 'text/html'})); document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
+	p.paste("new File(['<html></html>'], 'page.html', {type: 'text/html'})")
 	p.wait("a refused file, with the reason", "document.querySelector('.attachment.failed small')?.textContent.length > 10")
 	p.screenshot("files")
 	p.button("Remove page.html")
@@ -579,7 +579,7 @@ func pageXSS(u *user) {
 		u.t.Errorf("the title is %q", got)
 	}
 	// Names of files, as the server keeps them and as the browser has them.
-	p.evaluate("{ const d = new DataTransfer(); for (const name of " + must(vectors[:4]) + ") d.items.add(new File(['text'], name + '.txt', {type: 'text/plain'})); document.querySelector('#text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true, cancelable: true})) }")
+	p.paste("..." + must(vectors[:4]) + ".map((name) => new File(['text'], name + '.txt', {type: 'text/plain'}))")
 	p.wait("the files", "document.querySelectorAll('.attachment.done').length === 4")
 	p.write(all)
 	p.wait("the reply", "document.querySelector('.assistant:not(.streaming) .text')")

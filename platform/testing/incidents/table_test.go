@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -651,19 +650,10 @@ func (w *world) limitDescriptors(i *testworld.Instance, limit int) {
 // readSlowly requests more from the first instance than the buffers between hold, and
 // reads nothing of it.
 func (w *world) readSlowly(u *testworld.User) (leave func()) {
-	// Small segments: the sender's buffer grows with them.
-	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) {
-			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
-			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
-		})
-	}}
-	conn, err := dialer.Dial("tcp", w.One.Addr)
+	conn, err := u.StreamSlowly(w.One.Addr, "!flood")
 	if err != nil {
 		return func() {}
 	}
-	const body = `{"content":"!flood"}`
-	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", u.Token, len(body), body)
 	return func() { conn.Close() }
 }
 

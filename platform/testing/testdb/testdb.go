@@ -6,12 +6,15 @@ package testdb
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"parley/adapters/sqlstore"
 	"parley/adapters/sqlstore/migrations"
@@ -69,4 +72,31 @@ func migrate(url string) error {
 		err = closed
 	}
 	return err
+}
+
+//go:embed prisma.sql
+var prisma string
+
+// Prisma returns the URL of a new database with the tables of the backend that
+// Parley replaces, in which the statements have been executed.
+func Prisma(t testing.TB, statements ...string) string {
+	t.Helper()
+	url := testenv.Postgres(t)
+	Execute(t, url, append([]string{prisma}, statements...)...)
+	return url
+}
+
+// Execute executes statements in a database of Postgres, on one connection.
+func Execute(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, sql := range statements {
+		if _, err := conn.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -108,4 +110,24 @@ func Until(t testing.TB, what string, limit time.Duration, done func() bool) {
 			t.Fatalf("%s: not within %v", what, limit)
 		}
 	}
+}
+
+// StreamSlowly connects to an instance, asks for the reply to a message as a stream,
+// and reads nothing of it. Segments and buffers are small, so that little is on the
+// way.
+func (u *User) StreamSlowly(addr, message string) (net.Conn, error) {
+	// The sender's buffer grows with the segments.
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+		})
+	}}
+	conn, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	body := fmt.Sprintf(`{"content":%q}`, message)
+	fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: parley\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", u.Token, len(body), body)
+	return conn, nil
 }
