@@ -39,7 +39,7 @@ func Queued(s *Store) (busy, waiting int) {
 		if q.busy {
 			busy++
 		}
-		waiting += len(q.waiting)
+		waiting += len(q.ends) + len(q.admissions)
 		q.mu.Unlock()
 	}
 	return busy, waiting

@@ -16,7 +16,7 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 	var state chat.FinishState
 	var plan chat.FinishPlan
 	err = s.turn(ctx, &turn{
-		name: "finish", user: o.UserID,
+		name: "finish", user: o.UserID, end: true,
 		// The default thread's leaf is the user's: taken before the run, as
 		// admissions do, and read again when they are through.
 		lock: o.ConversationID == "",

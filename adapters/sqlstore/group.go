@@ -20,6 +20,7 @@ import (
 type turn struct {
 	name string // of the port's method
 	user string
+	end  bool // of a run: it goes before admissions
 	lock bool // the user's row, before anything is loaded
 	// since is when a user without a row became one; zero: no row is made.
 	since time.Time
@@ -46,11 +47,22 @@ const groupLockTimeout = "100ms"
 
 // turnQueue has one turn executed at a time. Those that come meanwhile are
 // executed together afterwards, by the first of them. No turn waits for others to
-// come.
+// come. Ends of runs go first: what has been admitted is finished before more is
+// admitted, so that under overload admissions are refused and replies are not
+// late.
 type turnQueue struct {
-	mu      sync.Mutex
-	busy    bool
-	waiting []*turn
+	mu         sync.Mutex
+	busy       bool
+	ends       []*turn // that wait
+	admissions []*turn // that wait
+}
+
+// waiting is the list that a turn waits in.
+func (q *turnQueue) waiting(t *turn) *[]*turn {
+	if t.end {
+		return &q.ends
+	}
+	return &q.admissions
 }
 
 // turnSeed spreads users over queues.
@@ -109,7 +121,8 @@ func (q *turnQueue) enter(t *turn) bool {
 		return true
 	}
 	t.group = make(chan []*turn, 1)
-	q.waiting = append(q.waiting, t)
+	list := q.waiting(t)
+	*list = append(*list, t)
 	return false
 }
 
@@ -117,9 +130,10 @@ func (q *turnQueue) enter(t *turn) bool {
 func (q *turnQueue) leave(t *turn) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := slices.Index(q.waiting, t)
+	list := q.waiting(t)
+	i := slices.Index(*list, t)
 	if i >= 0 {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
+		*list = slices.Delete(*list, i, i+1)
 	}
 	return i >= 0
 }
@@ -129,21 +143,22 @@ func (q *turnQueue) leave(t *turn) bool {
 func (q *turnQueue) next(most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting) == 0 {
+	if len(q.ends)+len(q.admissions) == 0 {
 		q.busy = false
 		return
 	}
-	var group, later []*turn
-	users := make(map[string]bool, len(q.waiting))
-	for _, t := range q.waiting {
-		if len(group) == most || users[t.user] {
-			later = append(later, t)
-			continue
-		}
-		users[t.user] = true
-		group = append(group, t)
+	var group []*turn
+	users := make(map[string]bool, min(most, len(q.ends)+len(q.admissions)))
+	for _, list := range []*[]*turn{&q.ends, &q.admissions} {
+		*list = slices.DeleteFunc(*list, func(t *turn) bool {
+			if len(group) == most || users[t.user] {
+				return false
+			}
+			users[t.user] = true
+			group = append(group, t)
+			return true
+		})
 	}
-	q.waiting = later
 	group[0].group <- group
 }
 
