@@ -265,13 +265,14 @@ func (s *Store) liveRuns(user string, which pipeline.Stmt, lock bool, found func
 	if lock {
 		text += s.dialect.lockOf("r")
 	}
-	return stmt(text, user, which).ScanRow(scanLive(found))
+	return stmt(text, user, user, which).ScanRow(scanLive(found))
 }
 
-// liveColumns are what scanLive scans.
+// liveColumns are what scanLive scans. Their one argument is the user, by which the
+// planner finds the partition of the messages.
 const liveColumns = `r.id, r.conversation_id, r.state, r.stop_requested, r.parent_id, r.audit_id, r.created_at, r.hold_tokens, r.hold_micros,
 	(SELECT COALESCE(sum(octet_length(o.log)), 0) FROM chat_run_output AS o WHERE o.user_id = r.user_id AND o.run_id = r.id),
-	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = r.user_id AND m.parent_id = r.id)`
+	EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = r.id)`
 
 func scanLive(found func(chat.LiveRun)) func(scan func(...any) error) error {
 	return func(scan func(...any) error) error {

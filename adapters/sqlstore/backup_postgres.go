@@ -318,18 +318,19 @@ func (s *Store) schemaIn(ctx context.Context, tx bun.Tx) (version string, err er
 	return version, err
 }
 
-func copyColumns(t TableManifest) string {
+func quotedColumns(t TableManifest) string {
 	var quoted []string
 	for _, column := range t.Columns {
 		quoted = append(quoted, pgx.Identifier{column}.Sanitize())
 	}
-	return "COPY " + pgx.Identifier{t.Name}.Sanitize() + " (" + strings.Join(quoted, ", ") + ")"
+	return strings.Join(quoted, ", ")
 }
 
-// copyOut writes the rows of a table, one a line, in the transaction of conn.
+// copyOut writes the rows of a table, one a line, in the transaction of conn. COPY
+// reads a table that is divided into partitions through a query only.
 func copyOut(ctx context.Context, conn bun.Conn, w io.Writer, t TableManifest) error {
 	return conn.Raw(func(driver any) error {
-		_, err := driver.(*stdlib.Conn).Conn().PgConn().CopyTo(ctx, w, copyColumns(t)+" TO STDOUT")
+		_, err := driver.(*stdlib.Conn).Conn().PgConn().CopyTo(ctx, w, "COPY (SELECT "+quotedColumns(t)+" FROM "+pgx.Identifier{t.Name}.Sanitize()+") TO STDOUT")
 		return err
 	})
 }
@@ -337,7 +338,7 @@ func copyOut(ctx context.Context, conn bun.Conn, w io.Writer, t TableManifest) e
 // copyIn inserts rows into a table in the transaction of conn.
 func copyIn(ctx context.Context, conn bun.Conn, r io.Reader, t TableManifest) error {
 	return conn.Raw(func(driver any) error {
-		_, err := driver.(*stdlib.Conn).Conn().PgConn().CopyFrom(ctx, r, copyColumns(t)+" FROM STDIN")
+		_, err := driver.(*stdlib.Conn).Conn().PgConn().CopyFrom(ctx, r, "COPY "+pgx.Identifier{t.Name}.Sanitize()+" ("+quotedColumns(t)+") FROM STDIN")
 		return err
 	})
 }

@@ -146,7 +146,7 @@ func forStop(user string) rlsScope { return rlsScope{user: user, lock: true} }
 func (s *Store) RequestStop(ctx context.Context, user, id string, entry audit.Entry) (run chat.Run, err error) {
 	err = s.write(ctx, "request_stop", forStop(user), func(ctx context.Context, tx bun.IDB) error {
 		var live *chat.LiveRun
-		err := s.pipe.Exec(ctx, tx, stmt("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, id).
+		err := s.pipe.Exec(ctx, tx, stmt("SELECT "+liveColumns+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?"+s.dialect.lockOf("r"), user, user, id).
 			ScanRow(scanLive(func(r chat.LiveRun) { live = &r })))
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/uptrace/bun"
@@ -17,8 +18,8 @@ import (
 	"parley/adapters/sqlstore/migrations"
 )
 
-// SchemaObject is one object of the schema: a table, a column, an index, a
-// constraint, a trigger, a function, a policy, an owner, a grant.
+// SchemaObject is one object of the schema: a table, a partition, a column, an index,
+// a constraint, a trigger, a function, a policy, an owner, a grant.
 type SchemaObject struct {
 	Kind       string
 	Parent     string // the table or function that it belongs to
@@ -97,8 +98,56 @@ func (s *Store) SchemaDifferences(ctx context.Context) ([]SchemaDifference, erro
 			return nil, err
 		}
 	}
-	return compareSchemas(want, have), nil
+	return compareSchemas(withPartitions(want, have), have), nil
 }
+
+// perPartition are the kinds of objects that each partition of a table has as well.
+var perPartition = []string{"table", "column", "index", "constraint", "trigger", "owner"}
+
+// withPartitions adds to the expected objects those of the partitions of tables that
+// are divided (deploy/scale/partition.sql): all the partitions that one of them makes
+// necessary, and for each that exists what the table has.
+func withPartitions(want, have []SchemaObject) []SchemaObject {
+	all, first := slices.Clone(want), map[string]bool{}
+	for _, p := range have {
+		if p.Kind != "partition" {
+			continue
+		}
+		_, modulus, _ := strings.Cut(p.Name, " of ")
+		if n, err := strconv.Atoi(modulus); err == nil && !first[p.Parent] {
+			first[p.Parent] = true
+			for remainder := range n {
+				all = append(all, SchemaObject{Kind: p.Kind, Parent: p.Parent, Name: fmt.Sprintf("%d of %d", remainder, n)})
+			}
+		}
+		for _, w := range want {
+			if w.Parent != p.Parent || !slices.Contains(perPartition, w.Kind) {
+				continue
+			}
+			if w.Name == w.Parent {
+				w.Name = p.Definition
+			}
+			w.Parent = p.Definition
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// same compares definitions of an object. Those of partitions, which are their names,
+// may be any; and a trigger that was made from what the database showed of another one
+// has fewer parentheses.
+func same(want, have SchemaObject) bool {
+	switch want.Kind {
+	case "partition":
+		return true
+	case "trigger":
+		return noParentheses.Replace(want.Definition) == noParentheses.Replace(have.Definition)
+	}
+	return want.Definition == have.Definition
+}
+
+var noParentheses = strings.NewReplacer("(", "", ")", "")
 
 func compareSchemas(want, have []SchemaObject) (list []SchemaDifference) {
 	found := map[string]SchemaObject{}
@@ -123,7 +172,7 @@ func compareSchemas(want, have []SchemaObject) (list []SchemaDifference) {
 		case !ok && w.Kind == "grant": // PUBLIC may have fewer rights
 		case !ok:
 			list = append(list, SchemaDifference{SchemaObject: w, Missing: true})
-		case h.Definition != w.Definition:
+		case !same(w, h):
 			list = append(list, SchemaDifference{SchemaObject: w, Actual: h.Definition})
 		}
 	}
