@@ -45,6 +45,11 @@ type measured struct {
 
 // builds runs a benchmark on every build that is to be compared.
 func builds(b *testing.B, run func(b *testing.B, bin string)) {
+	eachBuild(b, func(name, bin string) { b.Run(name, func(b *testing.B) { run(b, bin) }) })
+}
+
+// eachBuild calls with for every build that is to be compared.
+func eachBuild(b *testing.B, with func(name, bin string)) {
 	list := os.Getenv("PARLEY_BINARIES")
 	if list == "" {
 		bin := filepath.Join(b.TempDir(), "parley")
@@ -57,7 +62,7 @@ func builds(b *testing.B, run func(b *testing.B, bin string)) {
 	}
 	for entry := range strings.SplitSeq(list, ",") {
 		name, bin, _ := strings.Cut(entry, "=")
-		b.Run(name, func(b *testing.B) { run(b, bin) })
+		with(name, bin)
 	}
 }
 
@@ -69,6 +74,12 @@ func measure(b *testing.B, bin string, script stub.Script) *measured {
 		b.Fatal(err)
 	}
 	b.Cleanup(provider.Close)
+	return measureServe(b, bin, "OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_API_KEY=key", "OPENAI_MODEL=gpt-4o-mini", "AI_PROVIDERS=openai")
+}
+
+// measureServe starts a build with the settings of a provider.
+func measureServe(b *testing.B, bin string, settings ...string) *measured {
+	b.Helper()
 	dir := b.TempDir()
 	free := func() string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,11 +92,10 @@ func measure(b *testing.B, bin string, script stub.Script) *measured {
 	m := &measured{b: b}
 	addr, admin := free(), free()
 	m.url, m.admin = "http://"+addr, "http://"+admin
-	env := append(strings.Fields(os.Getenv("PARLEY_BENCH_ENV")),
-		"PATH="+os.Getenv("PATH"), "HOME="+dir, "DATA_DIR="+dir, "ADDR="+addr, "ADMIN_ADDR="+admin, "AUTH_SECRET="+testSecret,
-		"OPENAI_BASE_URL="+provider.OpenAIURL(), "OPENAI_API_KEY=key", "OPENAI_MODEL=gpt-4o-mini", "AI_PROVIDERS=openai", "AI_MAX_CONCURRENCY=1000",
-		"RATE_LIMIT_AUTHENTICATED=1000000", "MAX_STREAMS=0", "MAX_CONCURRENT_REPLIES=0", "LOG_FORMAT=json", "AI_FIRST_TOKEN_TIMEOUT=10m",
-	)
+	env := slices.Concat(strings.Fields(os.Getenv("PARLEY_BENCH_ENV")), settings, []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATA_DIR=" + dir, "ADDR=" + addr, "ADMIN_ADDR=" + admin, "AUTH_SECRET=" + testSecret,
+		"AI_MAX_CONCURRENCY=1000", "RATE_LIMIT_AUTHENTICATED=1000000", "MAX_STREAMS=0", "MAX_CONCURRENT_REPLIES=0", "LOG_FORMAT=json", "AI_FIRST_TOKEN_TIMEOUT=10m",
+	})
 	if !slices.Contains(env, "sqlite") {
 		env = append(env, "DATABASE_URL="+testenv.Postgres(b), "MIGRATE_ON_START=true")
 	}
