@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -231,11 +232,14 @@ func readBody(r *http.Request) ([]byte, error) {
 	if b, ok := r.Body.(*boundedBody); ok && r.ContentLength > b.max {
 		return nil, tooLarge(b.max)
 	}
-	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		return body, nil
+	var body bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= maxBuffer { // of what its client says, so much is believed
+		body.Grow(int(n) + bytes.MinRead)
 	}
-	return nil, bodyError(r, err)
+	if _, err := body.ReadFrom(r.Body); err != nil {
+		return nil, bodyError(r, err)
+	}
+	return body.Bytes(), nil
 }
 
 // bodyError is the fault of a body that cannot be read to its end.

@@ -23,6 +23,10 @@ const maxNumber = 400
 // unmarshal decodes JSON. Numbers of a value without a type of its own stay as
 // they were written: they are json.Number.
 func unmarshal(raw []byte, dst any) error {
+	switch dst.(type) {
+	case *string, *bool, *int, *float64, *[]string: // there is nothing without a type in it
+		return json.Unmarshal(raw, dst)
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	return d.Decode(dst)

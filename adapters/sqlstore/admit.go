@@ -28,6 +28,7 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 		return chat.Admitted{}, err
 	}
 	var load *admitLoad
+	fresh := false // the context was made for this admission
 	err = s.turn(ctx, &turn{
 		name: "admit", user: request.Run.UserID, lock: true, since: request.Now,
 		load: func() []pipeline.Stmt {
@@ -45,7 +46,7 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 			case err != nil:
 				return nil, nil, err
 			}
-			if out = plan.Result; out.Replayed {
+			if out, fresh = plan.Result, plan.Message != nil; out.Replayed {
 				return nil, nil, nil
 			}
 			save, err = s.admitStatements(plan)
@@ -56,7 +57,7 @@ func (s *Store) Admit(ctx context.Context, request chat.AdmitRequest, decide por
 		return chat.Admitted{}, err
 	}
 	if !out.Replayed {
-		s.tails.put(out.Conversation, out.Context, request.Now)
+		s.tails.put(out.Conversation, out.Context, fresh, request.Now)
 	}
 	return out, nil
 }

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	lru "container/list"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,11 +32,12 @@ type tailKey struct{ user, conversation string }
 
 // tail is the end of a branch, oldest first.
 type tail struct {
-	key      tailKey
-	created  time.Time // of the conversation: ids can be used again
-	messages []chat.Message
-	size     int
-	written  time.Time
+	key        tailKey
+	created    time.Time      // of the conversation: ids can be used again
+	messages   []chat.Message // which admissions hold too
+	extendable bool           // there is memory behind the last message that nobody else writes to
+	size       int
+	written    time.Time
 }
 
 // leaf is the id of the last message.
@@ -59,28 +59,37 @@ func (t *tails) get(user, conversation string) *tail {
 }
 
 // put keeps the context of an admission, whose last message is the end of the
-// conversation now.
-func (t *tails) put(c chat.Conversation, context []chat.Message, now time.Time) {
+// conversation now. fresh: it was made for this admission, so that nobody else writes
+// behind its end.
+func (t *tails) put(c chat.Conversation, context []chat.Message, fresh bool, now time.Time) {
 	if c.ID == "" || len(context) == 0 || context[len(context)-1].ID != c.LeafID {
 		return
 	}
-	messages := slices.Clone(context)
-	for i := range messages {
-		messages[i].Metadata = nil
-	}
-	t.set(&tail{key: tailKey{c.UserID, c.ID}, created: c.CreatedAt, messages: messages, written: now})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(&tail{key: tailKey{c.UserID, c.ID}, created: c.CreatedAt, messages: context, extendable: fresh && cap(context) > len(context), written: now})
 }
 
 // add appends a reply that is the end of its conversation now. Only a tail that
 // ends with the message before it can be continued.
 func (t *tails) add(m chat.Message, now time.Time) {
-	known := t.get(m.UserID, m.ConversationID)
-	if known == nil || known.leaf() != m.ParentID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byKey[tailKey{m.UserID, m.ConversationID}]
+	if e == nil {
+		return
+	}
+	known := e.Value.(*tail)
+	if known.leaf() != m.ParentID {
 		return
 	}
 	m.Metadata = nil
 	next := *known
-	next.messages, next.written = append(slices.Clone(known.messages), m), now
+	if !known.extendable {
+		next.messages = append(make([]chat.Message, 0, len(known.messages)+1), known.messages...)
+	}
+	known.extendable, next.extendable = false, false
+	next.messages, next.written = append(next.messages, m), now
 	t.set(&next)
 }
 
@@ -93,6 +102,7 @@ func (t *tails) forget(user, conversation string) {
 	}
 }
 
+// set keeps a tail. The tails are locked.
 func (t *tails) set(next *tail) {
 	next.size = 0
 	for _, m := range next.messages {
@@ -101,8 +111,6 @@ func (t *tails) set(next *tail) {
 			next.size += len(p.Text) + len(p.Data) + len(p.State) + len(p.Raw) + 200
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.byKey == nil {
 		t.byKey = map[tailKey]*lru.Element{}
 	}

@@ -26,9 +26,18 @@ func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int
 		}
 		first = i
 	}
-	w := promptWindow{dropped: first}
-	for _, m := range branch[first:] {
-		if parts := forModel(m); len(parts) > 0 {
+	w := promptWindow{turns: make([]ports.PromptMessage, 0, len(branch)-first+1), dropped: first}
+	texts := make([]chat.Part, len(branch)-first) // of the messages that are all text
+	for i, m := range branch[first:] {
+		var parts []chat.Part
+		switch {
+		case m.Parts != nil:
+			parts = forModel(m.Parts)
+		case m.Content != "":
+			texts[i] = chat.Part{Kind: chat.TextPart, Text: m.Content}
+			parts = texts[i : i+1 : i+1]
+		}
+		if len(parts) > 0 {
 			w.turns = append(w.turns, ports.PromptMessage{Role: m.Role, Parts: parts})
 		}
 	}
@@ -39,8 +48,8 @@ func trimToBudget(branch []chat.Message, system, prefix string, most, tokens int
 }
 
 // forModel are the parts of a message that a model gets.
-func forModel(m chat.Message) (parts []chat.Part) {
-	for _, p := range m.AllParts() {
+func forModel(all []chat.Part) (parts []chat.Part) {
+	for _, p := range all {
 		if isForModel(p) {
 			parts = append(parts, p)
 		}

@@ -66,7 +66,7 @@ type Admitted struct {
 	Run          Run
 	UserMessage  Message
 	Conversation Conversation     // zero for the default thread
-	Context      []Message        // the branch up to and including the user message, oldest first, without metadata but for that one's; nil when replayed
+	Context      []Message        // the branch up to and including the user message, oldest first, without metadata; nil when replayed. Others may hold it: it is never changed
 	Remaining    access.Remaining // of the budget, this run's hold taken off; zero when unbounded or replayed
 	Superseded   string           // the live run that was asked to stop, with WhenBusy Supersede
 }
@@ -456,7 +456,9 @@ func (a *admission) complete() {
 	}
 	a.plan.Run = *run
 	a.plan.Result.Run, a.plan.Result.Context = *run, a.branch
-	a.plan.Result.UserMessage = a.branch[len(a.branch)-1]
+	if a.plan.Result.UserMessage = a.branch[len(a.branch)-1]; a.message != nil {
+		a.plan.Result.UserMessage = *a.message
+	}
 	a.plan.Result.Conversation = a.conv
 }
 

@@ -71,6 +71,9 @@ func (o Output) Cut(c Cursor) Output { return o[:min(max(c, 0), o.Len())] }
 
 // Parts returns the parts of the output.
 func (o Output) Parts() (parts []Part) {
+	if o != "" && o[0] == beginText && !strings.ContainsAny(string(o[1:]), begins) { // nearly all replies are one text
+		return []Part{{Kind: TextPart, Text: string(o[1:])}}
+	}
 	var r Reader
 	for _, d := range r.Read(o) {
 		if d.Begins {

@@ -164,7 +164,11 @@ func (a *admission) linkParent() (err error) {
 		a.branch = a.branch[max(0, n+1-max(a.Context, 1)):]
 	}
 	a.run.ParentID = m.ID
-	a.branch = append(slices.Clip(a.branch), *m)
+	branch := make([]Message, len(a.branch)+1, len(a.branch)+2) // with room for the reply
+	copy(branch, a.branch)
+	branch[len(a.branch)] = *m
+	branch[len(a.branch)].Metadata = nil
+	a.branch = branch
 	return nil
 }
 
