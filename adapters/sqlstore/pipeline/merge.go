@@ -39,10 +39,10 @@ func (p *Pipeline) ExecMergedAndCommit(ctx context.Context, tx bun.IDB, lists ..
 
 // execMerged executes lists of statements between others, in one round trip.
 func (p *Pipeline) execMerged(ctx context.Context, tx bun.IDB, before []Stmt, lists [][]Stmt, behind []Stmt) error {
-	all := slices.Concat(slices.Concat([][]Stmt{before}, lists, [][]Stmt{behind})...)
+	all := slices.Concat([][]Stmt{before}, lists, [][]Stmt{behind})
 	t, ok := tx.(*pipelineTx)
 	if !ok || !t.Prepares {
-		return p.Exec(ctx, tx, all...)
+		return p.Exec(ctx, tx, slices.Concat(all...)...)
 	}
 	if len(lists) < 2 {
 		return p.execPrepared(ctx, t.Conn, all, nil)
@@ -65,37 +65,67 @@ func (p *Pipeline) execMerged(ctx context.Context, tx bun.IDB, before []Stmt, li
 // statement, as long as there is one that need not wait.
 func inTurn(lists [][]Stmt) (order [][]Stmt) {
 	left := slices.Clone(lists)
-	behind := map[string]int{} // how often a text is not the first of its list
-	for _, list := range left {
-		for i, q := range list {
+	numbers, all := numberTexts(lists)
+	behind := make([]int, all) // how often a text is not the first of its list
+	for _, list := range numbers {
+		for i, text := range list {
 			if i > 0 {
-				behind[q.text]++
+				behind[text]++
 			}
 		}
 	}
+	sorted := make([]Stmt, 0, total(lists))
 	for {
 		next := -1
-		for i, list := range left {
-			if len(list) > 0 && (next < 0 || behind[list[0].text] < behind[left[next][0].text]) {
-				next = i
+		for _, list := range numbers {
+			if len(list) > 0 && (next < 0 || behind[list[0]] < behind[next]) {
+				next = list[0]
 			}
 		}
 		if next < 0 {
 			return order
 		}
-		text := left[next][0].text
-		var same []Stmt
-		for i, list := range left {
-			if len(list) == 0 || list[0].text != text {
+		from := len(sorted)
+		for i, list := range numbers {
+			if len(list) == 0 || list[0] != next {
 				continue
 			}
-			same = append(same, list[0])
-			if left[i] = list[1:]; len(left[i]) > 0 {
-				behind[left[i][0].text]--
+			sorted = append(sorted, left[i][0])
+			left[i], numbers[i] = left[i][1:], list[1:]
+			if len(numbers[i]) > 0 {
+				behind[numbers[i][0]]--
 			}
 		}
-		order = append(order, same)
+		order = append(order, sorted[from:len(sorted):len(sorted)])
 	}
+}
+
+// numberTexts gives each text a number below all.
+func numberTexts(lists [][]Stmt) (numbers [][]int, all int) {
+	known := map[string]int{}
+	flat := make([]int, 0, total(lists))
+	numbers = make([][]int, len(lists))
+	for i, list := range lists {
+		from := len(flat)
+		for _, q := range list {
+			n, ok := known[q.text]
+			if !ok {
+				n = len(known)
+				known[q.text] = n
+			}
+			flat = append(flat, n)
+		}
+		numbers[i] = flat[from:]
+	}
+	return numbers, len(known)
+}
+
+// total counts the statements of lists.
+func total(lists [][]Stmt) (n int) {
+	for _, list := range lists {
+		n += len(list)
+	}
+	return n
 }
 
 // merge makes statements that have the same text one, if they can be.
@@ -116,21 +146,24 @@ func merge(ctx context.Context, conn *pgx.Conn, same []Stmt) ([]Stmt, error) {
 		return same, nil
 	}
 	merged := Stmt{text: text.(string), args: make([]any, len(first.args))}
+	cells := make([]any, len(first.args)*len(same))
 	for i := range first.args {
-		column := make([]any, len(same))
+		column := cells[i*len(same) : (i+1)*len(same)]
 		for n, q := range same {
 			column[n] = q.args[i]
 		}
 		merged.args[i] = column
 	}
 	if first.row != nil {
+		var dests []any // of one row at a time
 		merged.rows = func(found pgx.Rows) error {
 			raw := found.RawValues()[0]
 			if len(raw) != 8 {
 				return fmt.Errorf("pipeline: the number of a merged statement has %d bytes", len(raw))
 			}
 			return same[binary.BigEndian.Uint64(raw)-1].row(func(dest ...any) error {
-				return found.Scan(append([]any{nil}, dest...)...)
+				dests = append(append(dests[:0], nil), dest...)
+				return found.Scan(dests...)
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,7 @@ type Pipeline struct {
 // and those statements whose rows are not wanted travel together.
 func (p *Pipeline) Exec(ctx context.Context, tx bun.IDB, list ...Stmt) error {
 	if t, ok := tx.(*pipelineTx); ok && t.Prepares {
-		return p.execPrepared(ctx, t.Conn, list, nil)
+		return p.execPrepared(ctx, t.Conn, [][]Stmt{list}, nil)
 	}
 	gen := p.DB.QueryGen()
 	var pending []schema.QueryAppender
@@ -89,20 +90,23 @@ func (p *Pipeline) ExecTextAndCommit(ctx context.Context, tx bun.IDB, list ...sc
 	return err
 }
 
-// execPrepared executes prepared statements, merged by merge unless that is nil.
-func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, list []Stmt, merge func(context.Context, *pgx.Conn) ([]Stmt, error)) error {
-	e := &bun.QueryEvent{DB: p.DB, StartTime: time.Now(), Stash: map[any]any{stmtsKey{}: list}}
+// execPrepared executes lists of prepared statements, merged by merge unless that is
+// nil.
+func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, lists [][]Stmt, merge func(context.Context, *pgx.Conn) ([]Stmt, error)) error {
+	e := &bun.QueryEvent{DB: p.DB, StartTime: time.Now(), Stash: map[any]any{stmtsKey{}: lists}}
 	for _, hook := range p.Hooks {
 		ctx = hook.BeforeQuery(ctx, e) //nolint:fatcontext // each goes on from the last one's
 	}
 	e.Err = conn.Raw(func(driver any) (err error) {
-		conn, send := driver.(*stdlib.Conn).Conn(), list
-		if merge != nil {
-			if send, err = merge(ctx, conn); err != nil {
-				return err
-			}
+		conn := driver.(*stdlib.Conn).Conn()
+		if merge == nil {
+			return sendBatch(ctx, conn, slices.Concat(lists...))
 		}
-		return sendBatch(ctx, conn, send)
+		merged, err := merge(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return sendBatch(ctx, conn, merged)
 	})
 	for i := len(p.Hooks) - 1; i >= 0; i-- {
 		p.Hooks[i].AfterQuery(ctx, e)
@@ -116,8 +120,8 @@ type stmtsKey struct{}
 // Statements returns the statements of a query event that is a batch, with
 // arguments as text. ok is false for a single query.
 func Statements(e *bun.QueryEvent) (list []string, ok bool) {
-	sent, ok := e.Stash[stmtsKey{}].([]Stmt)
-	for _, q := range sent {
+	sent, ok := e.Stash[stmtsKey{}].([][]Stmt)
+	for _, q := range slices.Concat(sent...) {
 		list = append(list, e.DB.QueryGen().FormatQuery(q.text, q.args...))
 	}
 	return list, ok
@@ -126,50 +130,10 @@ func Statements(e *bun.QueryEvent) (list []string, ok bool) {
 // Texts returns the statements of a query event that is a batch, without their
 // arguments; nil for a single query.
 func Texts(e *bun.QueryEvent) []string {
-	sent, _ := e.Stash[stmtsKey{}].([]Stmt)
-	list := make([]string, 0, len(sent))
-	for _, q := range sent {
+	sent, _ := e.Stash[stmtsKey{}].([][]Stmt)
+	var list []string
+	for _, q := range slices.Concat(sent...) {
 		list = append(list, q.text)
 	}
 	return list
-}
-
-func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
-	var b pgx.Batch
-	for _, q := range list {
-		text := q.positional()
-		if _, err := conn.Prepare(ctx, text, text); err != nil { // a map lookup, except for the first time
-			return err
-		}
-		b.Queue(text, q.args...)
-	}
-	results := conn.SendBatch(ctx, &b)
-	defer results.Close()
-	for _, q := range list {
-		if q.row == nil && q.rows == nil {
-			if _, err := results.Exec(); err != nil {
-				return err
-			}
-			continue
-		}
-		found, err := results.Query()
-		if err != nil {
-			return err
-		}
-		for err == nil && found.Next() {
-			if q.rows != nil {
-				err = q.rows(found)
-			} else {
-				err = q.row(found.Scan)
-			}
-		}
-		found.Close()
-		if err == nil {
-			err = found.Err()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return results.Close()
 }
