@@ -26,8 +26,9 @@ type Ledger interface {
 	// instance is sealing. link may be called more than once; only its last
 	// result counts.
 	Seal(ctx context.Context, n int, link func(last audit.Link, batch []audit.Unsealed) []audit.Link) (sealed []audit.Link, more bool, err error)
-	// Inspect visits everything that a verifier needs, in one snapshot of the
-	// database: first the links in order, then the lines without a link.
+	// Inspect visits everything that a verifier needs: first the links in order, then
+	// the lines without a link. Each item is of one snapshot of the database, a later
+	// one of the same snapshot or a newer one.
 	Inspect(ctx context.Context, visit func(InspectionItem) error) error
 }
 

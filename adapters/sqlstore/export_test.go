@@ -47,3 +47,9 @@ func Queued(s *Store) (busy, waiting int) {
 
 // TurnQueues is how many queues of turns a store has.
 func TurnQueues(s *Store) int { return len(s.turns) }
+
+// ReadReplicated runs raw statements in the scope of one user where the store's own
+// reads that a replica may answer run.
+func (s *Store) ReadReplicated(ctx context.Context, user string, fn func(ctx context.Context, db bun.IDB) error) error {
+	return s.readReplicated(ctx, "test", forUser(user), fn)
+}

@@ -103,7 +103,7 @@ func (s *Store) File(ctx context.Context, user, id string) (f chat.File, err err
 
 // FilesOf lists a user's ready files, newest first.
 func (s *Store) FilesOf(ctx context.Context, user string, page ports.Page) (list []chat.File, more bool, err error) {
-	err = s.read(ctx, "files", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "files", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = nil
 		bounds, order := pageClause(page, "f.created_at", "f.id")
 		var found []rows.File

@@ -124,7 +124,7 @@ const promptMessages = 50
 // Conversation returns one conversation.
 func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Conversation, error) {
 	var row rows.Conversation
-	err := s.read(ctx, "conversation", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err := s.readReplicated(ctx, "conversation", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		var err error
 		row, err = s.selectConversation(ctx, db, user, id)
 		return err
@@ -139,7 +139,7 @@ func (s *Store) Conversation(ctx context.Context, user, id string) (chat.Convers
 // asks for older ones than a position, After for newer ones, the nearest first
 // to be kept.
 func (s *Store) Conversations(ctx context.Context, user string, page ports.Page) (list []chat.Conversation, more bool, err error) {
-	err = s.read(ctx, "conversations", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "conversations", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = make([]chat.Conversation, 0, page.Limit+1)
 		bounds, order := pageClause(page, "c.last_message_at", "c.id")
 		err := s.pipe.Exec(ctx, db, conversationsWhere(user, stmt("c.expires_at IS NULL AND ? ?", bounds, order), func(row rows.Conversation) {

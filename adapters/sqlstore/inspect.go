@@ -3,11 +3,11 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 
 	"github.com/uptrace/bun"
 
 	"parley/domain/audit"
+	"parley/domain/fault"
 	"parley/ports"
 )
 
@@ -15,8 +15,51 @@ import (
 // millions must neither sort them nor hold them in memory.
 const inspectPage = 2000
 
-// Inspect reads the chain and the log in one snapshot. Only ctx bounds its time.
+// maxHeldLines bounds the entries without a link that are held in memory.
+const maxHeldLines = 20_000
+
+// Inspect reads the chain and the log. Only ctx bounds its time. Without replicas it is
+// one snapshot. A replica may cancel a long read, so that it is read in pages there,
+// each of which the primary can repeat: see inspectReplicated.
 func (s *Store) Inspect(ctx context.Context, visit func(ports.InspectionItem) error) error {
+	if s.replicas != nil {
+		return s.inspectReplicated(ctx, visit)
+	}
+	return s.snapshot(ctx, func(ctx context.Context, tx bun.Tx) error { return s.inspect(ctx, tx, visit) })
+}
+
+// inspectReplicated reads each page of the chain, and then the log, in a snapshot of its
+// own. That is as good: links are only ever appended, and each item is of one snapshot.
+func (s *Store) inspectReplicated(ctx context.Context, visit func(ports.InspectionItem) error) error {
+	read := func(fn func(ctx context.Context, db bun.IDB) error) error {
+		return s.readReplicatedWithin(ctx, "inspect_audit", 0, allUsers, fn)
+	}
+	if err := s.inspectLinks(read, visit); err != nil {
+		return err
+	}
+	var held []ports.InspectionItem
+	err := read(func(ctx context.Context, db bun.IDB) error {
+		held = held[:0]
+		return s.inspectLines(ctx, db, func(e ports.InspectionItem) error {
+			if held = append(held, e); len(held) > maxHeldLines {
+				return fault.New(fault.TooLarge, "Too many entries lack their links")
+			}
+			return nil
+		})
+	})
+	if fault.Is(err, fault.TooLarge) {
+		return s.snapshot(ctx, func(ctx context.Context, tx bun.Tx) error { return s.inspectRest(ctx, tx, visit) })
+	}
+	for _, e := range held {
+		if err == nil {
+			err = visit(e)
+		}
+	}
+	return err
+}
+
+// snapshot calls fn with a transaction of the primary that sees one snapshot.
+func (s *Store) snapshot(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
 	ctx = context.WithValue(ctx, statementKey{}, "inspect_audit")
 	conn, err := s.acquire(ctx, s.readers)
 	if err != nil {
@@ -37,31 +80,32 @@ func (s *Store) Inspect(ctx context.Context, visit func(ports.InspectionItem) er
 			return translate(ctx, err)
 		}
 	}
-	return s.inspect(ctx, tx, visit)
+	return fn(ctx, tx)
 }
 
 // inspect is Inspect in a transaction that has begun.
-func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) (err error) {
-	visitor := func(e ports.InspectionItem) error {
-		if err := visit(e); err != nil {
-			return errVisit{err}
-		}
-		return nil
+func (s *Store) inspect(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
+	read := func(fn func(ctx context.Context, db bun.IDB) error) error { return translate(ctx, fn(ctx, tx)) }
+	if err := s.inspectLinks(read, visit); err != nil {
+		return err
 	}
-	if err = s.inspectLinks(ctx, tx, visitor); err == nil {
-		err = s.inspectLines(ctx, tx, visitor)
-	}
-	var stopped errVisit
-	if errors.As(err, &stopped) {
-		return stopped.error
+	return s.inspectRest(ctx, tx, visit)
+}
+
+// inspectRest is inspectLines whose errors are faults, but for those of visit.
+func (s *Store) inspectRest(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
+	var stopped error
+	err := s.inspectLines(ctx, tx, func(e ports.InspectionItem) error {
+		stopped = visit(e)
+		return stopped
+	})
+	if stopped != nil {
+		return stopped
 	}
 	return translate(ctx, err)
 }
 
-// errVisit marks an error of the visitor, which is not one of the database.
-type errVisit struct{ error }
-
-func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
+func (s *Store) inspectLinks(read func(func(ctx context.Context, db bun.IDB) error) error, visit func(ports.InspectionItem) error) error {
 	query := "SELECT " + s.linkColumns("l") + `, k.subject, k.salt, EXISTS (
 			SELECT 1 FROM audit_chain AS x WHERE x.kind = 'erased' AND x.subject = l.subject), ` + s.lineColumns("a") + `
 		FROM audit_chain AS l
@@ -70,7 +114,11 @@ func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.In
 		WHERE l.seq > ? ORDER BY l.seq LIMIT ?`
 	after := int64(-1 << 63)
 	for {
-		page, err := evidence(ctx, tx, query, after, inspectPage)
+		var page []ports.InspectionItem
+		err := read(func(ctx context.Context, db bun.IDB) (err error) {
+			page, err = evidence(ctx, db, query, after, inspectPage)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -86,7 +134,7 @@ func (s *Store) inspectLinks(ctx context.Context, tx bun.Tx, visit func(ports.In
 	}
 }
 
-func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]ports.InspectionItem, error) {
+func evidence(ctx context.Context, tx bun.IDB, query string, args ...any) ([]ports.InspectionItem, error) {
 	found, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -118,7 +166,7 @@ func evidence(ctx context.Context, tx bun.Tx, query string, args ...any) ([]port
 // inspectLines finds the entries that lack the link that their status asks
 // for. The database compares the whole log with the whole chain, so that
 // nothing has to be held here.
-func (s *Store) inspectLines(ctx context.Context, tx bun.Tx, visit func(ports.InspectionItem) error) error {
+func (s *Store) inspectLines(ctx context.Context, tx bun.IDB, visit func(ports.InspectionItem) error) error {
 	found, err := tx.QueryContext(ctx, `SELECT q.queued_at IS NOT NULL, `+s.since("q.queued_at")+`,
 			x.user_id IS NOT NULL, `+s.since("x.declared_at")+`, `+s.lineColumns("a")+`
 		FROM audit_logs AS a

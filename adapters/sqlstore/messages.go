@@ -16,7 +16,7 @@ import (
 // Messages lists a thread: a page of it as Page asks, oldest first. The newest
 // page of a linear conversation takes one statement.
 func (s *Store) Messages(ctx context.Context, user, conversation string, page ports.Page) (list []chat.Message, more bool, err error) {
-	err = s.read(ctx, "messages", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "messages", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		further := page
 		further.Limit = max(page.Limit, 1) + 1
 		bounds, order := pageClause(further, "m.created_at", "m.id")
@@ -112,18 +112,19 @@ func scanMessage(columns rows.Columns, found func(chat.Message)) func(scan func(
 // Branch lists the end of a branch, oldest first.
 func (s *Store) Branch(ctx context.Context, user, conversation, leaf string, limit int) (list []chat.Message, more bool, err error) {
 	limit = max(limit, 1)
-	err = s.read(ctx, "branch", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "branch", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		current, err := s.currentLeaf(ctx, db, user, conversation)
 		if err != nil {
 			return err
 		}
+		end := leaf
 		if leaf == "current" {
-			if leaf = current; leaf == "" {
-				list = []chat.Message{}
+			if end = current; end == "" {
+				list, more = []chat.Message{}, false
 				return nil
 			}
 		}
-		if list, err = s.loadBranch(ctx, db, user, conversation, leaf, limit+1); err != nil {
+		if list, err = s.loadBranch(ctx, db, user, conversation, end, limit+1); err != nil {
 			return err
 		}
 		if len(list) == 0 {

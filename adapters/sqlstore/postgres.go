@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"slices"
@@ -28,39 +27,17 @@ var execModes = map[string]pgx.QueryExecMode{
 }
 
 func (s *Store) openPostgres() error {
-	config, err := pgx.ParseConfig(s.opt.URL) // its errors hide the password
+	config, err := postgresConfig(s.opt.URL, s.opt.ExecMode)
 	if err != nil {
 		return fmt.Errorf("read database URL: %w", err)
 	}
-	mode, ok := execModes[s.opt.ExecMode]
-	if !ok {
-		return fmt.Errorf("read database URL: unknown exec mode %q", s.opt.ExecMode)
-	}
-	config.DefaultQueryExecMode = mode
 	config.ConnectTimeout = s.opt.AcquireTimeout
-	// PgBouncer accepts these at connect, and keeps them for each client.
-	for name, value := range map[string]string{
-		"standard_conforming_strings": "on", "timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8",
-	} {
-		config.RuntimeParams[name] = value
-	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "parley"
-	}
-	delete(config.RuntimeParams, "search_path") // in s.settings
 	s.settings = pinned(s.opt.SearchPath)
-	open := func() *sql.DB {
-		return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(s.openSession), stdlib.OptionResetSession(s.resetSession))
+	open := func(conns int) *bun.DB {
+		return openPool(config, conns, stdlib.OptionAfterConnect(s.openSession), stdlib.OptionResetSession(s.resetSession))
 	}
-	db, monitor := open(), open()
-	monitor.SetMaxOpenConns(1)
-	monitor.SetConnMaxIdleTime(5 * time.Minute)
-	s.monitor = bun.NewDB(monitor, pgdialect.New())
-	db.SetMaxOpenConns(s.opt.MaxConns)
-	db.SetMaxIdleConns(s.opt.MaxConns)
-	db.SetConnMaxIdleTime(5 * time.Minute)
-	db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
-	s.db = bun.NewDB(db, pgdialect.New())
+	s.monitor, s.db = open(1), open(s.opt.MaxConns)
+	s.db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
 	s.dialect = dialect{
 		name:       "postgres",
 		queues:     2, // one group is decided here while the other is in the database
@@ -79,6 +56,39 @@ func (s *Store) openPostgres() error {
 		},
 	}
 	return nil
+}
+
+// postgresConfig reads the URL of a server.
+func postgresConfig(url, execMode string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(url) // its errors hide the password
+	if err != nil {
+		return nil, err
+	}
+	mode, ok := execModes[execMode]
+	if !ok {
+		return nil, fmt.Errorf("unknown exec mode %q", execMode)
+	}
+	config.DefaultQueryExecMode = mode
+	// PgBouncer accepts these at connect, and keeps them for each client.
+	for name, value := range map[string]string{
+		"standard_conforming_strings": "on", "timezone": "UTC", "datestyle": "ISO, MDY", "client_encoding": "UTF8",
+	} {
+		config.RuntimeParams[name] = value
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "parley"
+	}
+	delete(config.RuntimeParams, "search_path") // in Store.settings
+	return config, nil
+}
+
+// openPool makes a pool of connections, and opens none.
+func openPool(config *pgx.ConnConfig, conns int, options ...stdlib.OptionOpenDB) *bun.DB {
+	db := stdlib.OpenDB(*config, options...)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return bun.NewDB(db, pgdialect.New())
 }
 
 // setting is a session parameter that changes what statements mean. The server,
@@ -121,17 +131,31 @@ type session struct {
 	// direct: there is no pooler, so that settings and prepared statements of the
 	// session stay.
 	direct bool
+	system int64 // what identifySession found; 0: unknown
 	pipeline.Session
 }
 
 // sessionKey is the key of a connection's session in its custom data.
 const sessionKey = "parley.session"
 
-// openSession prepares a new connection in one round trip. It pins the settings
-// whose defaults differ or, behind a pooler, finds out which ones differ.
+// openSession prepares a new connection to the primary.
 func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
+	c, differ, err := s.prepareSession(ctx, conn, s.opt.ExecMode)
+	if err != nil {
+		return err
+	}
+	s.overridden.Store(&differ)
+	s.pooled.Store(!c.Prepares)
+	s.pooler.Store(!c.direct)
+	return nil
+}
+
+// prepareSession prepares a new connection in one round trip. It pins the settings
+// whose defaults differ or, behind a pooler, finds out which ones differ: their names,
+// between commas.
+func (s *Store) prepareSession(ctx context.Context, conn *pgx.Conn, execMode string) (c *session, differ string, err error) {
 	if encoding := conn.PgConn().ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
-		return &SetupError{
+		return nil, "", &SetupError{
 			What: "The database has the encoding " + encoding + ", which cannot hold Unicode",
 			Fix:  "create one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and name it in %s",
 		}
@@ -145,21 +169,15 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 		}
 		values.WriteString("('" + set.name + "', '" + strings.ReplaceAll(set.value, "'", "''") + "')")
 	}
-	var (
-		backend uint32
-		differ  string // the names of settings with another value, between commas
-	)
-	err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), coalesce(string_agg(name, ','), ''), count(done) FROM ("+
+	var backend uint32
+	err = conn.QueryRow(ctx, "SELECT pg_backend_pid(), coalesce(string_agg(name, ','), ''), count(done) FROM ("+
 		"SELECT name, CASE WHEN pg_backend_pid() = "+pid+" THEN set_config(name, value, false) END AS done FROM (VALUES "+
 		values.String()+") AS wanted (name, value) JOIN pg_settings USING (name) WHERE setting <> value) AS changed").Scan(&backend, &differ, nil)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	s.overridden.Store(&differ)
-	c := &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
-	c.Prepares = c.direct && s.opt.ExecMode == "auto"
-	s.pooled.Store(!c.Prepares)
-	s.pooler.Store(!c.direct)
+	c = &session{generation: s.generation.Load(), direct: backend == conn.PgConn().PID()}
+	c.Prepares = c.direct && execMode == "auto"
 	if !c.direct {
 		for _, set := range s.settings {
 			if strings.Contains(","+differ+",", ","+set.name+",") {
@@ -169,7 +187,7 @@ func (s *Store) openSession(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	conn.PgConn().CustomData()[sessionKey] = c
-	return nil
+	return c, differ, nil
 }
 
 // OverriddenSettings lists the settings for which the server, the database or the

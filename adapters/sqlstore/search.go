@@ -31,7 +31,7 @@ const (
 // Search finds messages and titles. Texts are compared here, not by the database,
 // so that both find the same, and what is looked for is in no statement.
 func (s *Store) Search(ctx context.Context, user, text string, after *ports.SearchCursor, limit int) (hits []chat.SearchHit, next *ports.SearchCursor, err error) {
-	err = s.read(ctx, "search", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "search", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		search := &search{s: s, db: db, user: user, query: textsearch.Parse(text), limit: max(limit, 1)}
 		if !search.query.Empty() {
 			err = search.run(ctx, after)

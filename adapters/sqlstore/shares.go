@@ -42,9 +42,32 @@ func (s *Store) CreateShare(ctx context.Context, share chat.Share, check func(co
 	})
 }
 
+// ShareSource reads what a share is made of.
+func (s *Store) ShareSource(ctx context.Context, user, conversation, leaf string, n int) (c chat.Conversation, branch []chat.Message, err error) {
+	err = s.read(ctx, "share_source", forUser(user), func(ctx context.Context, db bun.IDB) error {
+		row, err := s.selectConversation(ctx, db, user, conversation)
+		if err != nil {
+			return err
+		}
+		c, branch = row.Domain(), nil
+		end := leaf
+		if end == "current" {
+			end = c.LeafID
+		}
+		if end != "" {
+			branch, err = s.loadBranch(ctx, db, user, conversation, end, n)
+		}
+		if err == nil && len(branch) == 0 && leaf != "current" {
+			err = chat.MessageNotFound()
+		}
+		return err
+	})
+	return c, branch, err
+}
+
 // Shares lists the shares of one conversation, or of all.
 func (s *Store) Shares(ctx context.Context, user, conversation string, now time.Time) (list []chat.Share, err error) {
-	err = s.read(ctx, "shares", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "shares", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		list = nil
 		which := stmt("TRUE")
 		if conversation != "" {
@@ -76,10 +99,10 @@ func (s *Store) DeleteShare(ctx context.Context, user, id string, entry audit.En
 
 // SharedBranch finds the share of a token, and then reads the branch as its owner.
 func (s *Store) SharedBranch(ctx context.Context, token chat.Digest, now time.Time, n int) (share chat.Share, branch []chat.Message, err error) {
-	if share, err = s.shareOf(ctx, token, now); err != nil {
+	if share, err = s.shareOf(ctx, s.readReplicated, token, now); err != nil {
 		return chat.Share{}, nil, err
 	}
-	err = s.read(ctx, "shared_branch", forUser(share.UserID), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "shared_branch", forUser(share.UserID), func(ctx context.Context, db bun.IDB) error {
 		branch, err = s.loadBranch(ctx, db, share.UserID, share.ConversationID, share.LeafID, n)
 		if err == nil && len(branch) == 0 {
 			err = chat.ShareNotFound()
@@ -89,9 +112,10 @@ func (s *Store) SharedBranch(ctx context.Context, token chat.Digest, now time.Ti
 	return share, branch, err
 }
 
-// SharedFile finds the share of a token, and then looks for the file as its owner.
+// SharedFile finds the share of a token, and then looks for the file as its owner. The
+// primary is read: its answer permits a download.
 func (s *Store) SharedFile(ctx context.Context, token chat.Digest, now time.Time, file string) (chat.Share, error) {
-	share, err := s.shareOf(ctx, token, now)
+	share, err := s.shareOf(ctx, s.read, token, now)
 	if err != nil {
 		return chat.Share{}, err
 	}
@@ -115,8 +139,8 @@ func (s *Store) SharedFile(ctx context.Context, token chat.Digest, now time.Time
 
 // shareOf returns the share of a token. Whose it is is not known before, so that
 // the statement has the scope of all users; it returns one row at most.
-func (s *Store) shareOf(ctx context.Context, token chat.Digest, now time.Time) (share chat.Share, err error) {
-	err = s.read(ctx, "share_of", allUsers, func(ctx context.Context, db bun.IDB) error {
+func (s *Store) shareOf(ctx context.Context, read readFunc, token chat.Digest, now time.Time) (share chat.Share, err error) {
+	err = read(ctx, "share_of", allUsers, func(ctx context.Context, db bun.IDB) error {
 		share = chat.Share{}
 		err := s.pipe.Exec(ctx, db, stmt("SELECT "+rows.ShareColumns.List("sh.")+` FROM chat_shares AS sh
 			JOIN chat_conversations AS c ON c.user_id = sh.user_id AND c.id = sh.conversation_id AND c.expires_at IS NULL

@@ -48,6 +48,11 @@ type Options struct {
 	// Ungrouped has every admission and every end of a run be a transaction of its
 	// own. By default, those that come while the database is busy share one.
 	Ungrouped bool
+	// Replicas answer reads on which no decision depends (docs/adr/0071).
+	Replicas []Replica
+	// ReplicaMaxLag is how long a read waits for a replica to replay what was committed
+	// before the read began, until the primary is read instead; default 100 ms.
+	ReplicaMaxLag time.Duration
 	// Webhooks has the ends of runs add events to the outbox.
 	Webhooks bool
 	// Now is the clock of leases on SQLite; on Postgres it is the server's.
@@ -63,16 +68,17 @@ type Options struct {
 
 // Store is the database. It is safe for concurrent use.
 type Store struct {
-	opt     Options
-	dialect dialect
-	pipe    *pipeline.Pipeline
-	db      *bun.DB // writes; on Postgres, reads as well
-	readers *bun.DB // reads; the same as db on Postgres
-	monitor *bun.DB // one connection of Postgres for Locks and Queue; the same as readers on SQLite
-	owned   chan struct{}
-	answers answers
-	tails   tails
-	turns   []turnQueue
+	opt      Options
+	dialect  dialect
+	pipe     *pipeline.Pipeline
+	db       *bun.DB   // writes; on Postgres, reads of the primary as well
+	readers  *bun.DB   // reads; the same as db on Postgres
+	monitor  *bun.DB   // one connection of Postgres for Locks and Queue; the same as readers on SQLite
+	replicas *replicas // nil: there are none
+	owned    chan struct{}
+	answers  answers
+	tails    tails
+	turns    []turnQueue
 
 	searchDue chan string // users whose search index may lack a segment
 	rls       bool        // row-level security is on
@@ -113,6 +119,9 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Timeout <= 0 {
 		opt.Timeout = 2 * time.Second
 	}
+	if opt.ReplicaMaxLag <= 0 {
+		opt.ReplicaMaxLag = 100 * time.Millisecond
+	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -128,13 +137,9 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	}
 	s.turns = make([]turnQueue, s.dialect.queues)
 	s.rls = opt.RowSecurity && s.dialect.name == "postgres"
-	for _, hook := range opt.Hooks {
-		s.db = s.db.WithQueryHook(hook)
-		if s.readers != nil {
-			s.readers = s.readers.WithQueryHook(hook)
-		}
-		if s.monitor != nil {
-			s.monitor = s.monitor.WithQueryHook(hook)
+	for _, db := range []**bun.DB{&s.db, &s.readers, &s.monitor} {
+		if *db != nil {
+			*db = withHooks(*db, opt.Hooks)
 		}
 	}
 	s.pipe = &pipeline.Pipeline{DB: s.db, Hooks: opt.Hooks}
@@ -144,7 +149,18 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if s.monitor == nil {
 		s.monitor = s.readers
 	}
+	if err := s.openReplicas(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
+}
+
+// withHooks has hooks see the statements of a pool.
+func withHooks(db *bun.DB, hooks []bun.QueryHook) *bun.DB {
+	for _, hook := range hooks {
+		db = db.WithQueryHook(hook)
+	}
+	return db
 }
 
 // Close closes all connections. Concurrent calls fail.
@@ -154,6 +170,9 @@ func (s *Store) Close() error {
 		if other != s.readers {
 			err = errors.Join(err, other.Close())
 		}
+	}
+	if s.replicas != nil {
+		err = errors.Join(err, s.replicas.close())
 	}
 	return err
 }

@@ -77,10 +77,18 @@ func (s *Store) writeSerialized(ctx context.Context, name string, who rlsScope, 
 	}
 }
 
-// read runs fn, which only reads, on one connection. It needs no transaction,
-// unless row-level security does.
+// read runs fn, which only reads, on one connection to the primary. It needs no
+// transaction, unless row-level security does. readReplicated may read a replica.
 func (s *Store) read(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, db bun.IDB) error) error {
-	ctx, cancel := s.begin(ctx, name)
+	return s.readWithin(ctx, name, s.opt.Timeout, who, fn)
+}
+
+// readFunc is read or readReplicated.
+type readFunc func(ctx context.Context, name string, who rlsScope, fn func(ctx context.Context, db bun.IDB) error) error
+
+// readWithin is read with another timeout; 0: none.
+func (s *Store) readWithin(ctx context.Context, name string, timeout time.Duration, who rlsScope, fn func(ctx context.Context, db bun.IDB) error) error {
+	ctx, cancel := withTimeout(context.WithValue(ctx, statementKey{}, name), timeout)
 	defer cancel()
 	var err error
 	for range retries {
@@ -133,7 +141,15 @@ func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope
 func stmt(text string, args ...any) pipeline.Stmt { return pipeline.New(text, args...) }
 
 func (s *Store) begin(ctx context.Context, name string) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithValue(ctx, statementKey{}, name), s.opt.Timeout)
+	return withTimeout(context.WithValue(ctx, statementKey{}, name), s.opt.Timeout)
+}
+
+// withTimeout is context.WithTimeout; 0: none.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
 }
 
 // acquire takes a connection from the pool, or gives up after AcquireTimeout:

@@ -13,7 +13,7 @@ import (
 
 // Usage returns what a user has used and set aside at a moment.
 func (s *Store) Usage(ctx context.Context, user string, at time.Time) (u access.Usage, err error) {
-	err = s.read(ctx, "usage", forUser(user), func(ctx context.Context, db bun.IDB) error {
+	err = s.readReplicated(ctx, "usage", forUser(user), func(ctx context.Context, db bun.IDB) error {
 		u = access.Usage{}
 		return s.pipe.Exec(ctx, db, s.usageOf(user, at, &u))
 	})

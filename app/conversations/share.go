@@ -27,18 +27,17 @@ type Shared struct {
 
 // Share shares a branch, from its root to a leaf.
 func (s *Service) Share(ctx context.Context, in ShareInput) (Shared, error) {
-	c, err := s.Get(ctx, in.Principal, in.ConversationID)
-	if err != nil {
-		return Shared{}, err
+	if !chat.ValidID(in.ConversationID) {
+		return Shared{}, chat.ConversationNotFound()
 	}
 	leaf := in.LeafID
 	switch {
 	case leaf == "":
 		leaf = "current"
-	case leaf == "current": // no id of a message
+	case leaf == "current", !chat.ValidID(leaf): // no id of a message
 		return Shared{}, chat.MessageNotFound()
 	}
-	branch, _, err := s.Branch(ctx, in.Principal, c.ID, leaf, chat.MaxSharedMessages+1)
+	c, branch, err := s.ShareStore.ShareSource(ctx, in.Principal.UserID, in.ConversationID, leaf, chat.MaxSharedMessages+1)
 	if err != nil {
 		return Shared{}, err
 	}

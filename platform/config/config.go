@@ -32,18 +32,20 @@ type Server struct {
 
 // Store holds where data is stored.
 type Store struct {
-	DataDir        string   `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret. One parley serve uses it at a time."`
-	DatabaseURL    Secret   `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. The URL of an app that uses Prisma, node-postgres or another client works unchanged: schema, connection_limit, pgbouncer, sslmode=no-verify and similar parameters are translated (docs/database.md). Unset: an embedded SQLite file in DATA_DIR."`
-	DBExecMode     string   `env:"DB_EXEC_MODE" envDefault:"auto" desc:"How statements are sent to PostgreSQL: auto, exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first three work behind any PgBouncer; auto uses prepared statements when it is connected to PostgreSQL directly."`
-	DBMaxConns     int      `env:"DB_MAX_CONNS" envDefault:"12" desc:"Maximum connections to PostgreSQL; metrics use one more. Unset: connection_limit of DATABASE_URL, if it has one."`
-	DBGroup        bool     `env:"DB_GROUP" envDefault:"true" desc:"Store admissions and ends of runs that come while the database is busy in one transaction (docs/adr/0050). false: each has its own."`
-	DBRLS          bool     `env:"DB_RLS" envDefault:"false" desc:"Have PostgreSQL restrict every transaction to the rows of its user with row-level security (docs/adr/0013). Serve refuses to start as a role that it does not apply to: a superuser, or one with BYPASSRLS."`
-	MigrateOnStart bool     `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
-	AdminURL       Secret   `env:"ADMIN_DATABASE_URL" desc:"The same database, as a role of operators with pg_monitor. parley admin sql uses it, and nothing else does. Unset: DATABASE_URL."`
-	RedisURL       Secret   `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
-	BlobURL        Secret   `env:"BLOB_URL" desc:"Where files are kept: file:///directory, s3://bucket?region=..., gs://bucket or azblob://container (docs/files.md). Every instance must use the same one, and no other deployment. Unset: the directory files in DATA_DIR."`
-	AuditKey       []Secret `env:"AUDIT_KEY" desc:"Secret of 32 bytes or more that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
-	AuditHeads     Secret   `env:"AUDIT_HEADS" desc:"Where signed heads of the audit chain are exported to: a file, or an http(s) URL below which each is PUT as an object. It must not be writable with the rights to the database. Unset: heads are not exported, and a chain whose end was cut off cannot be detected."`
+	DataDir        string        `env:"DATA_DIR" envDefault:"./data" desc:"Directory of the embedded database and of the development secret. One parley serve uses it at a time."`
+	DatabaseURL    Secret        `env:"DATABASE_URL" desc:"PostgreSQL 12 or newer, as postgres://user:password@host/name. The URL of an app that uses Prisma, node-postgres or another client works unchanged: schema, connection_limit, pgbouncer, sslmode=no-verify and similar parameters are translated (docs/database.md). Unset: an embedded SQLite file in DATA_DIR."`
+	ReplicaURLs    Secret        `env:"DATABASE_REPLICA_URLS" desc:"Standbys of that PostgreSQL, separated by commas, as DATABASE_URL. They answer what no decision depends on: history, lists, search, exports, the verification of the audit log. No read is older than what was stored before it began (docs/database.md). Unset: the primary answers everything."`
+	ReplicaMaxLag  time.Duration `env:"DATABASE_REPLICA_MAX_LAG" envDefault:"100ms" desc:"How long a read waits for a standby to have what was stored before the read began, at most 1s. A standby that takes longer is not used until it follows again."`
+	DBExecMode     string        `env:"DB_EXEC_MODE" envDefault:"auto" desc:"How statements are sent to PostgreSQL: auto, exec, simple_protocol, cache_describe, describe_exec or cache_statement. The first three work behind any PgBouncer; auto uses prepared statements when it is connected to PostgreSQL directly."`
+	DBMaxConns     int           `env:"DB_MAX_CONNS" envDefault:"12" desc:"Maximum connections to PostgreSQL; metrics use one more. Unset: connection_limit of DATABASE_URL, if it has one."`
+	DBGroup        bool          `env:"DB_GROUP" envDefault:"true" desc:"Store admissions and ends of runs that come while the database is busy in one transaction (docs/adr/0050). false: each has its own."`
+	DBRLS          bool          `env:"DB_RLS" envDefault:"false" desc:"Have PostgreSQL restrict every transaction to the rows of its user with row-level security (docs/adr/0013). Serve refuses to start as a role that it does not apply to: a superuser, or one with BYPASSRLS."`
+	MigrateOnStart bool          `env:"MIGRATE_ON_START" envDefault:"false" desc:"Apply pending migrations to PostgreSQL at start. Otherwise serve refuses to start until parley migrate up has run. The embedded database always migrates at start."`
+	AdminURL       Secret        `env:"ADMIN_DATABASE_URL" desc:"The same database, as a role of operators with pg_monitor. parley admin sql uses it, and nothing else does. Unset: DATABASE_URL."`
+	RedisURL       Secret        `env:"REDIS_URL" desc:"Redis for more than one instance, as redis://host:6379/0. Unset: limits and live replies are kept in process."`
+	BlobURL        Secret        `env:"BLOB_URL" desc:"Where files are kept: file:///directory, s3://bucket?region=..., gs://bucket or azblob://container (docs/files.md). Every instance must use the same one, and no other deployment. Unset: the directory files in DATA_DIR."`
+	AuditKey       []Secret      `env:"AUDIT_KEY" desc:"Secret of 32 bytes or more that the audit chain's key is wrapped with; several, separated by commas, during a rotation: the first one wraps. Unset: AUTH_SECRET."`
+	AuditHeads     Secret        `env:"AUDIT_HEADS" desc:"Where signed heads of the audit chain are exported to: a file, or an http(s) URL below which each is PUT as an object. It must not be writable with the rights to the database. Unset: heads are not exported, and a chain whose end was cut off cannot be detected."`
 }
 
 // Auth holds how callers are authenticated.

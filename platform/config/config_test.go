@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -197,5 +198,49 @@ func TestConfiguration_TableIsCurrent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, held); diff != "" {
 		t.Errorf("docs/configuration.md is not up to date; run go test ./platform/config -update\n%s", diff)
+	}
+}
+
+// A replica is a standby of the PostgreSQL at DATABASE_URL, and another place than it.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	const primary = "DATABASE_URL=postgres://u:canary@primary/d"
+	for _, c := range []struct {
+		urls, database string
+		want           []string // of the hosts
+		refused        string
+	}{
+		{urls: "postgres://u:p@one/d, postgresql://u:p@two:5433/d", database: primary, want: []string{"one", "two:5433"}},
+		{urls: "postgres://u:p@one,two/d?connection_limit=4,postgres://u:p@three/d", database: primary, want: []string{"", "three"}},
+		{urls: "postgres://u:canary@one/d", refused: "needs DATABASE_URL"},
+		{urls: "postgres://u:canary@one/d?nonsense=1", database: primary, refused: "URL 1"},
+		{urls: "postgres://u:canary@one/d,postgres://u:p@two/d?nonsense=1", database: primary, refused: "URL 2"},
+		{urls: "canary,postgres://u:p@one/d", database: primary, refused: "postgres://"},
+		{urls: "postgres://other:canary@PRIMARY:5432/d?sslmode=disable", database: primary, refused: "itself"},
+		{urls: "postgres://u:canary@one/d,postgres://v:p@one:5432/d", database: primary, refused: "twice"},
+	} {
+		got, err := config.Load([]string{"DATABASE_REPLICA_URLS=" + c.urls, c.database})
+		if c.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refused) || !strings.Contains(err.Error(), "DATABASE_REPLICA_URLS") || strings.Contains(err.Error(), "canary") {
+				t.Errorf("%s: %v", c.urls, err)
+			}
+			continue
+		}
+		var hosts []string
+		for _, r := range got.Replicas() {
+			u, err := url.Parse(r.URL.Reveal())
+			if err != nil {
+				t.Fatal(err)
+			}
+			hosts = append(hosts, u.Host)
+		}
+		if diff := cmp.Diff(c.want, hosts); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", c.urls, err, diff)
+		}
+	}
+	for _, lag := range []string{"0s", "2s", "-1s"} {
+		if _, err := config.Load([]string{"DATABASE_REPLICA_MAX_LAG=" + lag}); err == nil || !strings.Contains(err.Error(), "DATABASE_REPLICA_MAX_LAG") {
+			t.Errorf("%s: %v", lag, err)
+		}
 	}
 }

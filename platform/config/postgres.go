@@ -30,6 +30,30 @@ type Postgres struct {
 	Ignored []string
 }
 
+// place names the server and the database, without role and parameters.
+func (p Postgres) place() string {
+	u, err := url.Parse(p.URL.Reveal())
+	if err != nil {
+		return ""
+	}
+	query := u.Query()
+	hosts, ports := query.Get("host"), query.Get("port")
+	if u.Hostname() != "" {
+		hosts, ports = u.Hostname(), u.Port()
+	}
+	if ports == "" {
+		ports = "5432"
+	}
+	database := strings.TrimPrefix(u.Path, "/")
+	if named := query.Get("dbname"); named != "" {
+		database = named
+	}
+	if database == "" {
+		database = u.User.Username()
+	}
+	return strings.ToLower(hosts) + " " + ports + " " + database
+}
+
 // urlPrefixes begin a PostgreSQL URL.
 var urlPrefixes = []string{"postgres://", "postgresql://"}
 

@@ -22,6 +22,7 @@ func (c Config) Validate() error {
 	v.atLeast("TRUSTED_PROXIES", c.Server.TrustedProxies, 0)
 
 	v.postgres("DATABASE_URL", c.Store.DatabaseURL)
+	v.replicas(c.Store)
 	v.url("BLOB_URL", c.Store.BlobURL.Reveal(), "file", "s3", "gs", "azblob")
 	v.url("REDIS_URL", c.Store.RedisURL.Reveal(), "redis", "rediss")
 	v.oneOf("DB_EXEC_MODE", c.Store.DBExecMode, "auto", "exec", "simple_protocol", "cache_describe", "describe_exec", "cache_statement")
@@ -140,6 +141,12 @@ func (c Config) Origins() []string {
 // Database is DATABASE_URL translated; it is zero when that is unset.
 func (c Config) Database() Postgres { return parsed(c.Store.DatabaseURL) }
 
+// Replicas are the URLs of DATABASE_REPLICA_URLS translated.
+func (c Config) Replicas() []Postgres {
+	list, _ := splitReplicas(c.Store.ReplicaURLs) // validated
+	return list
+}
+
 // AuthDatabase is AUTH_DATABASE_URL translated; it is zero when that is unset.
 func (c Config) AuthDatabase() Postgres { return parsed(c.Auth.AuthDatabaseURL) }
 
@@ -154,6 +161,25 @@ func (c Config) AdminDatabase() Postgres {
 func parsed(url Secret) Postgres {
 	p, _ := ParsePostgres(url.Reveal()) // validated
 	return p
+}
+
+// splitReplicas translates URLs that are separated by commas. A URL of several hosts
+// has commas, too.
+func splitReplicas(urls Secret) (list []Postgres, err error) {
+	var one []string
+	parts := strings.Split(urls.Reveal(), ",")
+	for i, part := range parts {
+		one = append(one, part)
+		if i+1 < len(parts) && !slices.ContainsFunc(urlPrefixes, func(prefix string) bool { return strings.HasPrefix(strings.TrimSpace(parts[i+1]), prefix) }) {
+			continue
+		}
+		p, err := ParsePostgres(strings.TrimSpace(strings.Join(one, ",")))
+		if err != nil {
+			return nil, fmt.Errorf("%w (URL %d)", err, len(list)+1)
+		}
+		list, one = append(list, p), nil
+	}
+	return list, nil
 }
 
 // minPool is the smallest pool that the store is run with.
@@ -176,7 +202,7 @@ func (c Config) Warnings() []string {
 	for _, db := range []struct {
 		name string
 		Postgres
-	}{{"DATABASE_URL", c.Database()}, {"AUTH_DATABASE_URL", c.AuthDatabase()}} {
+	}{{"DATABASE_URL", c.Database()}, {"AUTH_DATABASE_URL", c.AuthDatabase()}, {"DATABASE_REPLICA_URLS", c.replicaParameters()}} {
 		if db.name == "DATABASE_URL" && db.MaxConns > 0 && db.MaxConns < minPool && c.Store.DBMaxConns == minPool {
 			out = append(out, fmt.Sprintf("%s: connection_limit is below %d, the smallest pool that works; %[2]d is used", db.name, minPool))
 		}
@@ -185,6 +211,16 @@ func (c Config) Warnings() []string {
 		}
 	}
 	return out
+}
+
+// replicaParameters are the parameters of all replicas that have no meaning.
+func (c Config) replicaParameters() (all Postgres) {
+	for _, r := range c.Replicas() {
+		all.Ignored = append(all.Ignored, r.Ignored...)
+	}
+	slices.Sort(all.Ignored)
+	all.Ignored = slices.Compact(all.Ignored)
+	return all
 }
 
 // Development reports whether no secret is set. Then Parley generates one, and
@@ -219,6 +255,41 @@ func (p *problems) postgres(name string, value Secret) {
 	}
 	if _, err := ParsePostgres(value.Reveal()); err != nil {
 		p.add("%s %w", name, err)
+	}
+}
+
+// replicas checks the standbys of a database.
+func (p *problems) replicas(s Store) {
+	p.positive("DATABASE_REPLICA_MAX_LAG", s.ReplicaMaxLag)
+	if s.ReplicaMaxLag > time.Second {
+		p.add("DATABASE_REPLICA_MAX_LAG must be at most 1s")
+	}
+	if !s.ReplicaURLs.Set() {
+		return
+	}
+	if !s.DatabaseURL.Set() {
+		p.add("DATABASE_REPLICA_URLS needs DATABASE_URL: the embedded database has no replicas")
+		return
+	}
+	list, err := splitReplicas(s.ReplicaURLs)
+	if err != nil {
+		p.add("DATABASE_REPLICA_URLS %w", err)
+		return
+	}
+	primary, err := ParsePostgres(s.DatabaseURL.Reveal())
+	if err != nil { // is reported
+		return
+	}
+	places := map[string]bool{}
+	for i, r := range list {
+		switch at := r.place(); {
+		case at == primary.place():
+			p.add("DATABASE_REPLICA_URLS names the database of DATABASE_URL itself (URL %d)", i+1)
+		case places[at]:
+			p.add("DATABASE_REPLICA_URLS names a database twice (URL %d)", i+1)
+		default:
+			places[at] = true
+		}
 	}
 }
 

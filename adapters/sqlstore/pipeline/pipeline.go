@@ -12,7 +12,7 @@ import (
 )
 
 // Pipeline executes statements on the connections and transactions of one
-// database.
+// database, and of its replicas, whose transactions have hooks of their own.
 type Pipeline struct {
 	DB    *bun.DB
 	Hooks []bun.QueryHook // see each batch of prepared statements as one query
@@ -25,7 +25,7 @@ type Pipeline struct {
 // and those statements whose rows are not wanted travel together.
 func (p *Pipeline) Exec(ctx context.Context, tx bun.IDB, list ...Stmt) error {
 	if t, ok := tx.(*pipelineTx); ok && t.Prepares {
-		return p.execPrepared(ctx, t.Conn, [][]Stmt{list}, nil)
+		return t.pipe.execPrepared(ctx, t.Conn, [][]Stmt{list}, nil)
 	}
 	gen := p.DB.QueryGen()
 	var pending []schema.QueryAppender

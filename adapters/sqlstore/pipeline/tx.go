@@ -48,7 +48,8 @@ func (e TxNotStartedError) Unwrap() error { return e.Err }
 type pipelineTx struct {
 	bun.Conn
 	Session
-	locked bool // Begin.Lock has found a row
+	pipe   *Pipeline // of the connection
+	locked bool      // Begin.Lock has found a row
 	ended  bool
 }
 
@@ -60,12 +61,12 @@ func Locked(tx bun.IDB) bool {
 
 // RunWithoutTx calls fn with a connection to Postgres and no transaction.
 func (p *Pipeline) RunWithoutTx(ctx context.Context, conn bun.Conn, session Session, fn func(ctx context.Context, db bun.IDB) error) error {
-	return fn(ctx, &pipelineTx{Conn: conn, Session: session})
+	return fn(ctx, &pipelineTx{Conn: conn, Session: session, pipe: p})
 }
 
 // RunPipelined calls fn in a transaction of Postgres.
 func (p *Pipeline) RunPipelined(ctx context.Context, conn bun.Conn, session Session, begin Begin, fn func(ctx context.Context, tx bun.IDB) error) (err error) {
-	tx := &pipelineTx{Conn: conn, Session: session}
+	tx := &pipelineTx{Conn: conn, Session: session, pipe: p}
 	defer func() {
 		if r := recover(); r != nil { // the pool must not hand out a connection in a transaction
 			tx.rollback(ctx)

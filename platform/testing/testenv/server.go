@@ -40,6 +40,12 @@ func StartRedis(t testing.TB, options ...string) *Server {
 	return start(t, func() (*Server, error) { return LaunchRedis(options...) })
 }
 
+// StartStandby starts a standby that streams from a Postgres of StartPostgres, for this
+// test alone, stopped when it ends.
+func StartStandby(t testing.TB, primary *Server) *Server {
+	return start(t, func() (*Server, error) { return LaunchStandby(primary) })
+}
+
 func start(t testing.TB, launch func() (*Server, error)) *Server {
 	t.Helper()
 	skipShort(t)
@@ -60,6 +66,18 @@ var forAll = []string{"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "ma
 // LaunchPostgres starts a Postgres with more options, if any, outside any test. It
 // ends with Stop, or with this process.
 func LaunchPostgres(options ...string) (*Server, error) {
+	return launchPostgres("initdb", ` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`, options)
+}
+
+// LaunchStandby starts a standby of a Postgres outside any test. It must have those
+// options of the primary that bound connections and transactions.
+func LaunchStandby(primary *Server, options ...string) (*Server, error) {
+	return launchPostgres("pg_basebackup", fmt.Sprintf(
+		` -D "$dir/data" -h 127.0.0.1 -p %d -U parley --checkpoint=fast --wal-method=stream --write-recovery-conf --no-sync`, primary.port), options)
+}
+
+// launchPostgres starts a Postgres whose data a program makes.
+func launchPostgres(program, args string, options []string) (*Server, error) {
 	initdb, err := find("initdb")
 	if err != nil {
 		return nil, err
@@ -80,7 +98,7 @@ func LaunchPostgres(options ...string) (*Server, error) {
 		"-c", "timezone=UTC", "-c", "jit=off",
 	}, options...)
 	return s, s.launch("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", "QUIT",
-		initdb+` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`, append(command, "-p")...)
+		filepath.Join(filepath.Dir(initdb), program)+args, append(command, "-p")...)
 }
 
 // LaunchRedis starts a Redis outside any test. It ends with Stop, or with this

@@ -221,3 +221,37 @@ func client(t *testing.T, url string) *redis.Client {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
+
+// TestStandby_Follows writes to a server and reads it from its standby, also after
+// that was killed.
+func TestStandby_Follows(t *testing.T) {
+	t.Parallel()
+	primary := testenv.StartPostgres(t)
+	standby := testenv.StartStandby(t, primary)
+	ctx := t.Context()
+	to, err := pgx.Connect(ctx, primary.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close(context.WithoutCancel(ctx))
+	for _, table := range []string{"one", "two"} {
+		if _, err := to.Exec(ctx, "CREATE TABLE "+table+" (n int)"); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			var follows bool
+			from, err := pgx.Connect(ctx, standby.URL())
+			if err == nil {
+				err = from.QueryRow(ctx, "SELECT pg_is_in_recovery() AND to_regclass($1) IS NOT NULL", table).Scan(&follows)
+				from.Close(ctx)
+			}
+			if follows {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the standby has no table %s: %v", table, err)
+			}
+		}
+		standby.Restart()
+	}
+}
