@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"ariga.io/atlas/sql/migrate"
-	"ariga.io/atlas/sql/postgres"
 	"ariga.io/atlas/sql/schema"
-	"ariga.io/atlas/sql/sqlite"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -331,14 +329,7 @@ func (s *Store) migrationDir(files fs.FS) (migrate.Dir, error) {
 }
 
 func (s *Store) executor(db schema.ExecQuerier, dir migrate.Dir, table string) (*migrate.Executor, error) {
-	open := postgres.Open
-	if s.dialect.name == "sqlite" {
-		open = sqlite.Open
-	}
-	drv, err := open(db)
-	if err != nil {
-		return nil, err
-	}
+	drv := migrationDriver{db: db, scanner: scanners[s.dialect.name]}
 	return migrate.NewExecutor(drv, dir, revisions{db: db, table: table},
 		migrate.WithAllowDirty(true), // Parley may live beside the web app's own tables
 		migrate.WithOperatorVersion(operator))
