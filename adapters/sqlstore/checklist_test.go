@@ -20,6 +20,7 @@ import (
 	"parley/adapters/sqlstore/rows"
 	"parley/domain/audit"
 	"parley/domain/chat"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -239,11 +240,7 @@ func TestChecklist_SQL(t *testing.T) {
 
 func TestChecklist_TableStructure(t *testing.T) {
 	t.Parallel()
-	url := testenv.Postgres(t)
-	store := migrated(t, sqlstore.Options{URL: url})
-	if err := store.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	url := testdb.Postgres(t)
 	out, err := exec.Command(testenv.Binary(t, "psql"), url, "-c", `\d chat_messages`).CombinedOutput()
 	if err != nil {
 		t.Fatalf("psql: %v: %s", err, out)

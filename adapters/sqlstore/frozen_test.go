@@ -8,7 +8,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // An instance that freezes in the middle of a transaction holds locks on its
@@ -16,7 +16,7 @@ import (
 // and it learns that the database is not there for it rather than of a defect.
 func TestPostgres_FrozenInTransaction(t *testing.T) {
 	t.Parallel()
-	url := testenv.Postgres(t)
+	url := testdb.Postgres(t)
 	frozen, other := migrated(t, sqlstore.Options{URL: url}), open(t, sqlstore.Options{URL: url})
 	ctx := t.Context()
 	now := time.Now()

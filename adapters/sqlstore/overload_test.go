@@ -2,7 +2,6 @@ package sqlstore_test
 
 import (
 	"context"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -11,7 +10,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/fault"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // slowHook makes every round trip take a while.
@@ -28,7 +27,7 @@ func (slowHook) AfterQuery(context.Context, *bun.QueryEvent) {}
 // database answers, and no outage: neither for the calls nor for Ping.
 func TestTrouble_Overload(t *testing.T) {
 	t.Parallel()
-	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+	for name, url := range map[string]string{"SQLite": testdb.SQLite(t), "Postgres": testdb.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			migrated(t, sqlstore.Options{URL: url})
 			store := open(t, sqlstore.Options{

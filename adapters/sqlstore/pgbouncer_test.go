@@ -14,6 +14,7 @@ import (
 
 	"parley/adapters/sqlstore"
 	"parley/domain/chat"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports/portstest"
 )
@@ -35,8 +36,7 @@ func TestPgBouncer(t *testing.T) {
 // nowhere else; DB_EXEC_MODE=exec prepares nothing at all.
 func TestPostgres_Prepares(t *testing.T) {
 	t.Parallel()
-	direct := testenv.Postgres(t)
-	migrated(t, sqlstore.Options{URL: direct})
+	direct := testdb.Postgres(t)
 	through := bouncer(t, direct)
 	for name, c := range map[string]struct {
 		opt  sqlstore.Options
@@ -73,8 +73,7 @@ func TestPostgres_Prepares(t *testing.T) {
 // A mode that keeps prepared statements in sessions fails behind it, and says
 // what to do.
 func TestPgBouncer_CachedStatements(t *testing.T) {
-	direct := testenv.Postgres(t)
-	migrated(t, sqlstore.Options{URL: direct})
+	direct := testdb.Postgres(t)
 	store := open(t, sqlstore.Options{URL: bouncer(t, direct)(direct), ExecMode: "cache_statement", MaxConns: 4})
 	// Until a call meets a session that has not prepared its statement.
 	said := ""

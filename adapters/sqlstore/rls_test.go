@@ -16,7 +16,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/webhook"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 	"parley/ports/portstest"
 )
@@ -35,23 +35,8 @@ func TestRowSecurity(t *testing.T) {
 // tables and is no superuser, as the other store's is.
 func openRowSecurity(t testing.TB, hooks ...bun.QueryHook) (store, super *sqlstore.Store) {
 	t.Helper()
-	super = open(t, sqlstore.Options{URL: testenv.Postgres(t)})
-	var role string
-	if err := raw(super).QueryRow("SELECT current_database() || '_owner'").Scan(&role); err != nil {
-		t.Fatal(err)
-	}
-	_, err := super.DB().Exec("CREATE ROLE " + role + " LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE " +
-		strings.TrimSuffix(role, "_owner") + " TO " + role + "; ALTER SCHEMA public OWNER TO " + role)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, err := super.DB().Exec("REASSIGN OWNED BY " + role + " TO CURRENT_USER; DROP OWNED BY " + role + "; DROP ROLE " + role)
-		if err != nil {
-			t.Errorf("drop role: %v", err)
-		}
-	})
-	return migrated(t, sqlstore.Options{URL: as(t, super, role, "secret"), RowSecurity: true, Hooks: hooks}), super
+	super = open(t, sqlstore.Options{URL: testdb.PostgresOwned(t)})
+	return migrated(t, sqlstore.Options{URL: as(t, super, testdb.Owner, "secret"), RowSecurity: true, Hooks: hooks}), super
 }
 
 // TestRowSecurity_WithoutWhere runs statements without a WHERE clause, in
@@ -180,13 +165,11 @@ func TestRowSecurity_Role(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := raw(store)
-	var role string
-	if err := db.QueryRow("SELECT current_user").Scan(&role); err != nil {
+	var database string
+	if err := db.QueryRow("SELECT current_database()").Scan(&database); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := super.DB().Exec("ALTER ROLE " + role + " SET parley.scope = 'user'"); err != nil {
-		t.Fatal(err)
-	}
+	execAll(t, super, "ALTER ROLE "+testdb.Owner+" IN DATABASE "+database+" SET parley.scope = 'user'")
 	db.SetMaxIdleConns(0) // settings of a role are for new sessions
 	var users int
 	if err := db.QueryRow("SELECT count(*) FROM chat_users").Scan(&users); err != nil || users != 0 {
@@ -202,7 +185,7 @@ func TestRowSecurity_Role(t *testing.T) {
 
 // TestRowSecurity_Superuser refuses a role that row-level security does not apply to.
 func TestRowSecurity_Superuser(t *testing.T) {
-	url := testenv.Postgres(t)
+	url := testdb.Postgres(t)
 	store := migrated(t, sqlstore.Options{URL: url, RowSecurity: true})
 	if err := store.CheckRowSecurity(t.Context()); err == nil || !strings.Contains(err.Error(), "BYPASSRLS") {
 		t.Errorf("got %v", err)

@@ -2,7 +2,6 @@ package sqlstore_test
 
 import (
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,7 +13,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -178,7 +177,7 @@ func TestSeal_StaysCheap(t *testing.T) {
 		"SQLite":   regexp.MustCompile(`SCAN (a|l|audit_logs|audit_chain)\b`),
 		"Postgres": regexp.MustCompile(`Seq Scan on audit_(logs|chain)`),
 	}
-	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+	for name, url := range map[string]string{"SQLite": testdb.SQLite(t), "Postgres": testdb.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			w := &watcher{seen: map[string]string{}}
 			store := migrated(t, sqlstore.Options{URL: url, Hooks: []bun.QueryHook{w}})

@@ -53,8 +53,8 @@ func databaseName(t testing.TB, raw string) string {
 // What no waiting heals is told from an outage, and named.
 func TestSetupError(t *testing.T) {
 	t.Parallel()
-	plain := testenv.Postgres(t)
-	super := migrated(t, sqlstore.Options{URL: plain})
+	plain := testdb.Postgres(t)
+	super := open(t, sqlstore.Options{URL: plain})
 	name := databaseName(t, plain)
 	execAll(t, super, "CREATE ROLE "+name+"_none NOLOGIN", "CREATE ROLE "+name+"_app LOGIN", "REVOKE CONNECT ON DATABASE "+name+" FROM PUBLIC")
 	t.Cleanup(func() { execAll(t, super, "DROP ROLE "+name+"_none", "DROP ROLE "+name+"_app") })
@@ -118,8 +118,8 @@ func TestSetupError_Password(t *testing.T) {
 
 // A role without rights on the tables is told so at start, with the remedy.
 func TestSetupError_MissingGrants(t *testing.T) {
-	plain := testenv.Postgres(t)
-	super := migrated(t, sqlstore.Options{URL: plain})
+	plain := testdb.Postgres(t)
+	super := open(t, sqlstore.Options{URL: plain})
 	role := databaseName(t, plain) + "_app"
 	execAll(t, super, "CREATE ROLE "+role+" LOGIN")
 	t.Cleanup(func() { execAll(t, super, "DROP OWNED BY "+role, "DROP ROLE "+role) })
@@ -154,7 +154,7 @@ func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	for _, behind := range []string{"Postgres", "PgBouncer"} {
 		t.Run(behind, func(t *testing.T) {
-			plain := testenv.Postgres(t)
+			plain := testdb.Postgres(t)
 			admin := open(t, sqlstore.Options{URL: plain})
 			name := databaseName(t, plain)
 			opt := sqlstore.Options{URL: plain, MaxConns: 4}
@@ -229,21 +229,22 @@ func TestHostileSettings(t *testing.T) {
 	})
 }
 
-// hostile returns the URL of a database with all hostile settings but some.
+// hostile returns the URL of a migrated database with all hostile settings but some.
 func hostile(t testing.TB, without ...string) string {
 	t.Helper()
-	plain := testenv.Postgres(t)
-	admin := open(t, sqlstore.Options{URL: plain})
+	plain := testdb.Postgres(t)
+	var statements strings.Builder
 	for _, setting := range hostileSettings {
 		if name, _, _ := strings.Cut(setting, " "); !slices.Contains(without, name) {
-			execAll(t, admin, "ALTER DATABASE "+databaseName(t, plain)+" SET "+setting)
+			statements.WriteString("ALTER DATABASE " + databaseName(t, plain) + " SET " + setting + ";")
 		}
 	}
+	testdb.Execute(t, plain, statements.String())
 	return plain
 }
 
-// Sends of many users at once meet no serialization failure on a database whose
-// default is serializable, and times and text stay what they are.
+// An empty database with such defaults is migrated. A transaction there meets no
+// serialization failure, and times and text stay what they are.
 func TestHostileSettings_Values(t *testing.T) {
 	t.Parallel()
 	for _, behind := range []string{"Postgres", "PgBouncer"} {

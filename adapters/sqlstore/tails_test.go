@@ -10,7 +10,7 @@ import (
 	"parley/adapters/sqlstore"
 	"parley/domain/audit"
 	"parley/domain/chat"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // speaker writes messages and gets replies in one conversation.
@@ -73,7 +73,7 @@ func TestTails_AreReadOnce(t *testing.T) {
 // anew under the same ids is seen.
 func TestTails_OfTwoInstances(t *testing.T) {
 	t.Parallel()
-	url := testenv.Postgres(t)
+	url := testdb.Postgres(t)
 	one, two := migrated(t, sqlstore.Options{URL: url}), open(t, sqlstore.Options{URL: url})
 	s := &speaker{T: t}
 	s.want(s.turn(one, "1", chat.Completed), "1")

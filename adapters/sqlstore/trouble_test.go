@@ -15,6 +15,7 @@ import (
 	"parley/domain/audit"
 	"parley/domain/chat"
 	"parley/domain/fault"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 	"parley/ports"
 )
@@ -24,7 +25,7 @@ import (
 const soon = 2 * time.Minute
 
 func TestTrouble_PoolExhausted(t *testing.T) {
-	for name, url := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "parley.db"), "Postgres": testenv.Postgres(t)} {
+	for name, url := range map[string]string{"SQLite": testdb.SQLite(t), "Postgres": testdb.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			store := migrated(t, sqlstore.Options{URL: url, MaxConns: 1, AcquireTimeout: 50 * time.Millisecond})
 			held, err := store.DB().Conn(t.Context())

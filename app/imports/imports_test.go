@@ -74,7 +74,7 @@ func databases(t *testing.T, test func(t *testing.T, open func() *sqlstore.Store
 		test(t, func() *sqlstore.Store { return openStore(t, testdb.SQLite(t)) })
 	})
 	t.Run("Postgres", func(t *testing.T) {
-		test(t, func() *sqlstore.Store { return openStore(t, testenv.Postgres(t)) })
+		test(t, func() *sqlstore.Store { return openStore(t, testdb.Postgres(t)) })
 	})
 }
 
@@ -285,7 +285,7 @@ func TestRun_OtherSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	store := openStore(t, testenv.Postgres(t))
+	store := openStore(t, testdb.Postgres(t))
 	s := service(src, store)
 	reasons := map[string]chat.ImportReason{}
 	s.Note = func(_ imports.Table, o chat.ImportOutcome) {
@@ -321,7 +321,7 @@ func TestRun_OtherSchemas(t *testing.T) {
 func BenchmarkRun(b *testing.B) {
 	from := testdb.Prisma(b, seed(200, 500))
 	for name, open := range map[string]func() string{
-		"Postgres": func() string { return testenv.Postgres(b) },
+		"Postgres": func() string { return testdb.Postgres(b) },
 		"SQLite":   func() string { return filepath.Join(b.TempDir(), "parley.db") },
 	} {
 		b.Run(name, func(b *testing.B) {

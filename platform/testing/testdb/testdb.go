@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,11 +41,51 @@ func SQLite(t testing.TB) string {
 // test ends.
 func Postgres(t testing.TB) string {
 	t.Helper()
+	return testenv.PostgresCopy(t, "parley_template_"+version(t), migrate)
+}
+
+// Owner owns everything in a database of PostgresOwned. It is no superuser, and its
+// password is "secret".
+const Owner = "parley_test_owner"
+
+// PostgresOwned is Postgres with a database that Owner has migrated. The URL is that of
+// the superuser.
+func PostgresOwned(t testing.TB) string {
+	t.Helper()
+	return testenv.PostgresCopy(t, "parley_template_owned_"+version(t), func(raw string) error {
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, raw)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, `DO $$ BEGIN
+			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '`+Owner+`') THEN
+				CREATE ROLE `+Owner+` LOGIN PASSWORD 'secret';
+			END IF;
+			EXECUTE 'GRANT CREATE ON DATABASE ' || current_database() || ' TO `+Owner+`';
+			ALTER SCHEMA public OWNER TO `+Owner+`;
+		END $$`)
+		if err != nil {
+			return err
+		}
+		u, err := url.Parse(raw)
+		if err != nil {
+			return err
+		}
+		u.User = url.UserPassword(Owner, "secret")
+		return migrate(u.String())
+	})
+}
+
+// version identifies the migrations of Postgres.
+func version(t testing.TB) string {
+	t.Helper()
 	sums, err := migrations.FS.ReadFile("postgres/atlas.sum")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testenv.PostgresCopy(t, fmt.Sprintf("parley_template_%.8x", sha256.Sum256(sums)), migrate)
+	return fmt.Sprintf("%.8x", sha256.Sum256(sums))
 }
 
 // migrated returns the content of a migrated database's file.

@@ -33,7 +33,7 @@ func Run(command []string) (code int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = os.Environ()
 	if os.Getenv(EnvPostgres) == "" {
-		server, err := LaunchPostgres(forAll...)
+		server, err := launchShared()
 		if err != nil {
 			return 1, err
 		}

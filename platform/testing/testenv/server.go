@@ -29,7 +29,7 @@ type Server struct {
 
 // StartPostgres starts a Postgres for this test alone, stopped when it ends.
 func StartPostgres(t testing.TB) *Server {
-	return start(t, func() (*Server, error) { return LaunchPostgres() })
+	return start(t, func() (*Server, error) { return launchPostgres(inMemory()) })
 }
 
 // StartRedis starts a Redis for this test alone, stopped when it ends. It keeps
@@ -63,21 +63,27 @@ func start(t testing.TB, launch func() (*Server, error)) *Server {
 // tests at once may fill a pool.
 var forAll = []string{"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=600"}
 
-// LaunchPostgres starts a Postgres with more options, if any, outside any test. It
+// launchShared starts a Postgres for all tests of this process or of a command.
+func launchShared() (*Server, error) { return launchPostgres(inMemory(), forAll...) }
+
+// LaunchPostgres starts a Postgres with more options, if any, outside any test, on disk. It
 // ends with Stop, or with this process.
-func LaunchPostgres(options ...string) (*Server, error) {
-	return launchPostgres("initdb", ` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`, options)
+func LaunchPostgres(options ...string) (*Server, error) { return launchPostgres(onDisk(), options...) }
+
+func launchPostgres(parent string, options ...string) (*Server, error) {
+	return launchOn(parent, "initdb", ` -D "$dir/data" -U parley -A trust -E UTF8 --locale=C --no-sync --no-instructions`, options)
 }
 
-// LaunchStandby starts a standby of a Postgres outside any test. It must have those
-// options of the primary that bound connections and transactions.
+// LaunchStandby starts a standby of a Postgres outside any test, where that keeps its
+// files. It must have those options of the primary that bound connections and
+// transactions.
 func LaunchStandby(primary *Server, options ...string) (*Server, error) {
-	return launchPostgres("pg_basebackup", fmt.Sprintf(
+	return launchOn(filepath.Dir(primary.dir), "pg_basebackup", fmt.Sprintf(
 		` -D "$dir/data" -h 127.0.0.1 -p %d -U parley --checkpoint=fast --wal-method=stream --write-recovery-conf --no-sync`, primary.port), options)
 }
 
-// launchPostgres starts a Postgres whose data a program makes.
-func launchPostgres(program, args string, options []string) (*Server, error) {
+// launchOn starts a Postgres whose data a program makes below parent.
+func launchOn(parent, program, args string, options []string) (*Server, error) {
 	initdb, err := find("initdb")
 	if err != nil {
 		return nil, err
@@ -86,7 +92,7 @@ func launchPostgres(program, args string, options []string) (*Server, error) {
 	if initdb, err = filepath.EvalSymlinks(initdb); err != nil {
 		return nil, err
 	}
-	dir, err := makeDir()
+	dir, err := makeDir(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +114,7 @@ func LaunchRedis(options ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir()
+	dir, err := makeDir(onDisk())
 	if err != nil {
 		return nil, err
 	}

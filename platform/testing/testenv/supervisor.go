@@ -104,18 +104,44 @@ func unprivileged() *syscall.SysProcAttr {
 
 const nobody = 65534
 
-// makeDir makes a directory owned by the user that runs the servers.
-func makeDir() (string, error) {
-	root := os.Geteuid() == 0
-	parent := ""
-	if root {
-		parent = "/tmp" // root's own TMPDIR may be closed to others
-	}
+// makeDir makes a directory owned by the user that runs the servers, below parent.
+func makeDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "parley-testenv-")
-	if err != nil || !root {
+	if err != nil || os.Geteuid() != 0 {
 		return dir, err
 	}
 	return dir, os.Chown(dir, nobody, nobody)
+}
+
+// onDisk returns the directory for temporary files, "" if it is the usual one.
+func onDisk() string {
+	if os.Geteuid() == 0 {
+		return "/tmp" // root's own TMPDIR may be closed to others
+	}
+	return ""
+}
+
+// inMemory returns a directory in memory if there is plenty of it, or else onDisk. A
+// database is some hundred files: a disk takes ten times as long to make and delete them.
+func inMemory() string {
+	const dir, plenty = "/dev/shm", 4 << 30
+	var shm syscall.Statfs_t
+	if syscall.Statfs(dir, &shm) != nil || float64(shm.Bavail)*float64(shm.Bsize) < plenty || availableMemory() < plenty {
+		return onDisk()
+	}
+	return dir
+}
+
+// availableMemory returns how many bytes programs may still take, 0 if the system does
+// not tell as Linux does.
+func availableMemory() (bytes int64) {
+	text, _ := os.ReadFile("/proc/meminfo")
+	for line := range strings.Lines(string(text)) {
+		if kB, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			bytes, _ = strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kB), " kB"), 10, 64)
+		}
+	}
+	return bytes << 10
 }
 
 func freePort() (int, error) {

@@ -1,7 +1,8 @@
 // Package testenv gives tests real servers: a private Postgres and a private
 // Redis, started from the binaries of this machine as an unprivileged user, in
 // a temporary directory, on a free loopback port, and stopped when the test
-// process has ended, however it ended. Only tests and their tools import it.
+// process has ended, however it ended. The files of a test's Postgres are in memory
+// where there is plenty of it. Only tests and their tools import it.
 //
 // Postgres and Redis are what most tests want. StartPostgres and StartRedis
 // give a server of their own to tests that freeze, kill or flush it. A binary
@@ -38,7 +39,7 @@ const EndAtOnce = "GORACE=atexit_sleep_ms=0"
 const readyTimeout = 60 * time.Second
 
 // sharedPostgres is the Postgres of this process, for all tests that need none of their own.
-var sharedPostgres = sync.OnceValues(func() (*Server, error) { return LaunchPostgres(forAll...) })
+var sharedPostgres = sync.OnceValues(launchShared)
 
 // Postgres returns the URL of a new, empty database, which is dropped when the
 // test ends. It lives on the server that TEST_DATABASE_URL names, or on one
