@@ -104,6 +104,44 @@ func BenchmarkTurnsTogether(b *testing.B) {
 	}
 }
 
+// BenchmarkTurnsRowSecurity measures what row-level security costs a turn of 16
+// callers: two stores, with and without it, take turns.
+func BenchmarkTurnsRowSecurity(b *testing.B) {
+	const users, callers, context, rounds = 300, 16, 10, 6
+	scoped, _ := openRowSecurity(b)
+	if err := scoped.CheckRowSecurity(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	sides := []*struct {
+		name     string
+		store    *sqlstore.Store
+		together func(n int)
+		spent    time.Duration
+	}{
+		{name: "off", store: migrated(b, sqlstore.Options{URL: testdb.Postgres(b), Timeout: time.Minute})},
+		{name: "on", store: scoped},
+	}
+	for _, s := range sides {
+		s.together = turnsOf(b, s.store, users, callers, context)
+		s.together(users * context / 2)
+		if _, err := s.store.DB().Exec("VACUUM ANALYZE"); err != nil {
+			b.Fatal(err)
+		}
+		s.together(users)
+	}
+	b.ResetTimer()
+	for range rounds {
+		for _, s := range sides {
+			before := sessionsTime(b, s.store)
+			s.together(b.N / rounds)
+			s.spent += sessionsTime(b, s.store) - before
+		}
+	}
+	for _, s := range sides {
+		b.ReportMetric(float64(s.spent.Microseconds())/float64(b.N/rounds*rounds), s.name+"-pg-µs")
+	}
+}
+
 // BenchmarkTurnsHeld measures how many pages of each table and its indexes
 // Postgres visits for a turn while an open REPEATABLE READ transaction keeps every
 // version of every row, and without it. 12,000 turns give each user 94.

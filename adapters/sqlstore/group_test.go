@@ -233,6 +233,55 @@ func TestGroup_ManyUsers(t *testing.T) {
 	})
 }
 
+// A group finds its rows by their keys, however small the tables are and however
+// old what Postgres knows of them.
+func TestGroup_ReadsNoTableWhole(t *testing.T) {
+	t.Parallel()
+	store, super := openRowSecurity(t)
+	g := &groups{t: t, Store: store}
+	const users = 12
+	for i := range users {
+		g.users(fmt.Sprint("user-", i))
+	}
+	if _, err := store.DB().Exec("ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	// scans is how often each table was read whole, once the sessions have reported
+	// a number of runs that began and ended.
+	scans := func(runs int) map[string]int {
+		t.Helper()
+		found := map[string]int{}
+		g.waitFor("the sessions' report", func() (reported bool) {
+			rows, err := super.DB().Query("SELECT relname, seq_scan, n_tup_ins = $1 AND n_tup_upd >= $1 FROM pg_stat_user_tables WHERE relname LIKE 'chat%'", runs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var table string
+				var n int
+				var all bool
+				if err := rows.Scan(&table, &n, &all); err != nil {
+					t.Fatal(err)
+				}
+				found[table] = n
+				reported = reported || table == "chat_runs" && all
+			}
+			return reported
+		})
+		return found
+	}
+	before := scans(users)
+	var group sync.WaitGroup
+	for i := range users {
+		group.Go(func() { g.turn(fmt.Sprint("user-", i), "second") })
+	}
+	group.Wait()
+	if diff := cmp.Diff(before, scans(2*users)); diff != "" {
+		t.Errorf("tables read whole, before and after:\n%s", diff)
+	}
+}
+
 // Whatever fails in a group fails alone: a row that the database refuses, a
 // decision that refuses, a second turn of the same user that finds it busy.
 func TestGroup_FailsAlone(t *testing.T) {
