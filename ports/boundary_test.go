@@ -62,7 +62,7 @@ var rules = []rule{
 	{pkg: "adapters/redis", ours: []string{"domain", "ports"},
 		vendors: []string{"github.com/redis/go-redis/v9"}},
 	{pkg: "adapters/sqlstore", ours: []string{"domain", "ports", "adapters/sqlstore"},
-		vendors: []string{"github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "ariga.io/atlas", "golang.org/x/text"}},
+		vendors: []string{"github.com/go-json-experiment/json", "github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "ariga.io/atlas", "golang.org/x/text"}},
 
 	{pkg: "adapters/webhooks", ours: []string{"domain", "ports"}},
 

@@ -92,7 +92,7 @@ func requestBuilds(b *testing.B, callers int, prepare, request func(c *requestCa
 		if os.Getenv("PARLEY_PROFILES") != "" {
 			done := make(chan struct{})
 			go func() { defer close(done); drive(l, 4*b.N) }()
-			l.m.profile("profile", 4)
+			l.m.profile("profile", 10)
 			<-done
 		}
 	}

@@ -95,16 +95,3 @@ func hasNUL(text string) bool {
 		at = i + 1
 	}
 }
-
-func unmarshal(text string) (map[string]any, error) {
-	if text == "" {
-		return nil, nil
-	}
-	var m map[string]any
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber() // what a user sent comes back as it was written
-	if err := d.Decode(&m); err != nil {
-		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-	return m, nil
-}

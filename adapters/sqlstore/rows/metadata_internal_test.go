@@ -1,0 +1,67 @@
+package rows
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func byEncodingJSON(text string) (m map[string]any, err error) {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	err = d.Decode(&m)
+	return m, err
+}
+
+const metadataOfAReply = `{"demo": true, "model": "demo", "provider": "demo", "finishReason": "stop", "contextLength": 21, "generatedAt": "2026-11-27T20:51:36.123Z"}`
+
+// Metadata is what encoding/json reads, of whichever types.
+func TestUnmarshal_IsWhatEncodingJSONReads(t *testing.T) {
+	for _, text := range []string{
+		`{}`, `null`, metadataOfAReply,
+		`{"a":[],"b":[1,"x",null,true,false,{"c":{}}],"n":1.50,"big":123456789012345678901234567890,"e":-1e-7}`,
+		`{"":"", "é\u0041\n\ud83d\ude00":"\"\\\/<>&\u2028"}`,
+		` { "a" : { "b" : [ [ [ ] ] ] } } `,
+	} {
+		want, err := byEncodingJSON(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := unmarshal(text)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", text, err, diff)
+		}
+	}
+	for _, text := range []string{`[]`, `"x"`, `{`, `{"a"}`, `{"a":[}`, `x`} {
+		if m, err := unmarshal(text); err == nil {
+			t.Errorf("%s: %v", text, m)
+		}
+	}
+	if m, err := unmarshal(""); m != nil || err != nil {
+		t.Errorf("nothing: %v, %v", m, err)
+	}
+}
+
+// A page of history reads the metadata of fifty messages.
+func TestUnmarshal_Allocations(t *testing.T) {
+	old := testing.AllocsPerRun(100, func() { _, _ = byEncodingJSON(metadataOfAReply) })
+	now := testing.AllocsPerRun(100, func() { _, _ = unmarshal(metadataOfAReply) })
+	if now > old*4/5 {
+		t.Errorf("%v allocations, with encoding/json %v", now, old)
+	}
+}
+
+func BenchmarkUnmarshal(b *testing.B) {
+	for name, read := range map[string]func(string) (map[string]any, error){"Old": byEncodingJSON, "New": unmarshal} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := read(metadataOfAReply); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
