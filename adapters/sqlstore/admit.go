@@ -95,9 +95,10 @@ func (l *admitLoad) statements(n *chat.Needs) (list []pipeline.Stmt) {
 	user, state := l.request.Run.UserID, &l.state
 	if n.Account {
 		state.Account = &chat.Account{}
+		u := any(user)
 		list = append(list, stmt(`SELECT COALESCE((SELECT leaf_id FROM chat_users WHERE user_id = ?), ''),
 			COALESCE((SELECT id FROM chat_runs WHERE user_id = ? AND idempotency_key = ?), '')`,
-			user, user, orNull(l.request.Run.IdempotencyKey),
+			u, u, orNull(l.request.Run.IdempotencyKey),
 		).ScanRow(func(scan func(...any) error) error { return scan(&state.Account.Leaf, &state.Account.KeyRun) }))
 		if l.request.Budget.Metered() || l.request.Budget.Replies > 0 {
 			list = append(list, l.s.usageOf(user, l.request.Now, &state.Account.Usage))
@@ -161,7 +162,7 @@ func (l *admitLoad) nodes(ids []string) pipeline.Stmt {
 		l.state.Nodes = map[string]*chat.Node{}
 	}
 	nodes := l.state.Nodes
-	args := []any{user}
+	args := append(make([]any, 0, 2*(1+len(ids))), user)
 	for _, id := range ids {
 		nodes[id] = nil
 		args = append(args, id)

@@ -46,28 +46,29 @@ func (s *Store) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishD
 // first: an admission locks the live runs of its conversation before it puts a
 // message behind one of them, so that what is read next stays true.
 func (s *Store) finishState(user, id string, state *chat.FinishState) []pipeline.Stmt {
-	runColumn := func(column string) pipeline.Stmt {
-		return stmt("(SELECT r."+column+" FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)", user, id)
-	}
+	u, r := any(user), any(id) // one copy of each on the heap, for all arguments
 	return []pipeline.Stmt{
-		stmt(`SELECT conversation_id, parent_id, audit_id, state, stop_requested, attempt, created_at, hold_tokens, hold_micros
-			FROM chat_runs WHERE user_id = ? AND id = ?`+s.dialect.lockRow, user, id,
-		).ScanRow(func(scan func(...any) error) error {
+		stmt(finishedRunText+s.dialect.lockRow, u, r).ScanRow(func(scan func(...any) error) error {
 			run := &chat.Run{ID: id, UserID: user}
 			state.Run = run
 			return scan(rows.NullText{Dest: &run.ConversationID}, &run.ParentID, &run.AuditID, (*string)(&run.State), &run.StopRequested, &run.Attempt,
 				rows.NullTime{Dest: &run.CreatedAt}, &run.Hold.Tokens, &run.Hold.Micros)
 		}),
-		stmt(`SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = ?),
-				EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?),
-				(SELECT c.last_message_at FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = ?),
-				EXISTS (SELECT 1 FROM chat_runs AS o WHERE o.user_id = ? AND o.conversation_id = ? AND o.ended_at IS NULL AND o.id <> ?)`,
-			user, runColumn("parent_id"), user, id, user, runColumn("conversation_id"), user, runColumn("conversation_id"), id,
-		).ScanRow(func(scan func(...any) error) error {
+		stmt(finishAroundText, u, u, r, u, r, u, u, r, u, u, r, r).ScanRow(func(scan func(...any) error) error {
 			return scan(rows.NullTime{Dest: &state.AskedAt}, &state.Followed, rows.NullTime{Dest: &state.LastMessageAt}, &state.Waiting)
 		}),
 	}
 }
+
+// The texts of finishState.
+const (
+	finishedRunText = `SELECT conversation_id, parent_id, audit_id, state, stop_requested, attempt, created_at, hold_tokens, hold_micros
+			FROM chat_runs WHERE user_id = ? AND id = ?`
+	finishAroundText = `SELECT (SELECT m.created_at FROM chat_messages AS m WHERE m.user_id = ? AND m.id = (SELECT r.parent_id FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)),
+				EXISTS (SELECT 1 FROM chat_messages AS m WHERE m.user_id = ? AND m.parent_id = ?),
+				(SELECT c.last_message_at FROM chat_conversations AS c WHERE c.user_id = ? AND c.id = (SELECT r.conversation_id FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?)),
+				EXISTS (SELECT 1 FROM chat_runs AS o WHERE o.user_id = ? AND o.conversation_id = (SELECT r.conversation_id FROM chat_runs AS r WHERE r.user_id = ? AND r.id = ?) AND o.ended_at IS NULL AND o.id <> ?)`
+)
 
 // finishStatements write what the end of a run changes.
 func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) {
@@ -79,8 +80,7 @@ func (s *Store) finishStatements(plan chat.FinishPlan) ([]pipeline.Stmt, error) 
 	if err != nil {
 		return nil, err
 	}
-	outcome := stmt(setOutcomeText, outcomeColumns.Values(&run)...)
-	statements := s.endRun(o.UserID, plan.End, outcome)
+	statements := s.endRun(o.UserID, plan.End, outcomeColumns.Values(&run)...)
 	if plan.Message == nil && !o.Output.Empty() {
 		statements = append(statements, s.insertRest(o.UserID, o.RunID, o.Output))
 	}
@@ -105,18 +105,26 @@ var outcomeColumns = rows.RunColumns.Only("provider", "model", "finish_reason", 
 	"usage_input", "usage_output", "usage_cache_read", "usage_cache_write", "usage_reasoning", "usage_estimated", "cost_micros", "metadata")
 
 // endRun writes the end of a run and what goes with it. A run that has not
-// started has no outcome and no output.
-func (s *Store) endRun(user string, e chat.Ending, outcome ...pipeline.Stmt) []pipeline.Stmt {
-	set := stmt("state = ?, ended_at = ?, owner = NULL, lease_until = NULL", string(e.State), rows.Time(e.At))
-	for _, more := range outcome {
-		set = stmt("?, ?", set, more)
+// started has no outcome, the values of outcomeColumns, and no output.
+func (s *Store) endRun(user string, e chat.Ending, outcome ...any) []pipeline.Stmt {
+	u, r, text := any(user), any(e.RunID), endQueuedText
+	values := append(make([]any, 0, len(outcome)+4), string(e.State), rows.Time(e.At))
+	if len(outcome) > 0 {
+		text = endRunText
+		values = append(values, outcome...)
 	}
-	statements := []pipeline.Stmt{stmt("UPDATE chat_runs SET ? WHERE user_id = ? AND id = ?", set, user, e.RunID)}
+	statements := append(make([]pipeline.Stmt, 0, 8), stmt(text, append(values, u, r)...))
 	if e.Reparent != "" {
-		statements = append(statements, stmt("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, user, e.RunID))
+		statements = append(statements, stmt("UPDATE chat_messages SET parent_id = ? WHERE user_id = ? AND parent_id = ?", e.Reparent, u, r))
 	}
 	return append(statements, s.settleRun(user, e)...)
 }
+
+// The texts of endRun, without an outcome and with one.
+var (
+	endQueuedText = "UPDATE chat_runs SET state = ?, ended_at = ?, owner = NULL, lease_until = NULL WHERE user_id = ? AND id = ?"
+	endRunText    = "UPDATE chat_runs SET state = ?, ended_at = ?, owner = NULL, lease_until = NULL, " + setOutcomeText + " WHERE user_id = ? AND id = ?"
+)
 
 // settleRun completes the audit entry of a run and counts what it has used.
 func (s *Store) settleRun(user string, e chat.Ending) []pipeline.Stmt {

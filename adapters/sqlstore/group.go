@@ -208,15 +208,15 @@ func (s *Store) executeGroup(ctx context.Context, group []*turn) error {
 		if s.dialect.groupSettings != "" {
 			lists = append(lists, []pipeline.Stmt{stmt(s.dialect.groupSettings)})
 		}
-		lock := s.dialect.lockRow
-		if lock != "" {
+		lock := "SELECT user_id FROM chat_users WHERE user_id = ?" + s.dialect.lockRow
+		if s.dialect.lockRow != "" {
 			lock += " SKIP LOCKED"
 		}
 		for _, t := range group {
 			t.err, t.alone, t.locked, t.save = nil, false, !t.lock, nil
 			var list []pipeline.Stmt
 			if t.lock {
-				list = append(list, stmt("SELECT user_id FROM chat_users WHERE user_id = ?"+lock, t.user).
+				list = append(list, stmt(lock, t.user).
 					ScanRow(func(scan func(...any) error) error { t.locked = true; return scan(new(string)) }))
 			}
 			lists = append(lists, append(list, t.load()...))

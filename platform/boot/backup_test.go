@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -26,7 +27,7 @@ func twoDatabases(t *testing.T, test func(t *testing.T, from, into []string)) {
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()
-		from := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testenv.Postgres(t), "MIGRATE_ON_START=true"}
+		from := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testdb.Postgres(t)}
 		test(t, from, []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testenv.Postgres(t)})
 	})
 	t.Run("PostgresRolesAndRLS", func(t *testing.T) {

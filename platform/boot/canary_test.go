@@ -17,7 +17,7 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 )
 
 // mark is in every text, header, key and password that TestCanary plants. The
@@ -35,7 +35,7 @@ const (
 // spans, answers to others, refusals, the audit.
 func TestCanary(t *testing.T) {
 	t.Parallel()
-	dsn, err := url.Parse(testenv.Postgres(t))
+	dsn, err := url.Parse(testdb.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestCanary(t *testing.T) {
 	}))
 	t.Cleanup(babbler.Close)
 	env := []string{
-		"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + dsn.String(), "MIGRATE_ON_START=true", "LOG_LEVEL=debug", "LOG_FORMAT=json", "RATE_LIMIT_AUTHENTICATED=100000", "RATE_LIMIT_ANONYMOUS=100000",
+		"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + dsn.String(), "LOG_LEVEL=debug", "LOG_FORMAT=json", "RATE_LIMIT_AUTHENTICATED=100000", "RATE_LIMIT_ANONYMOUS=100000",
 		"AUTH_SECRET=" + mark + "-secret-0123456789abcdef0123456789", "AI_PROVIDERS=demo,openai",
 		"OPENAI_API_KEY=sk-" + mark + "-key", "OPENAI_BASE_URL=" + babbler.URL + "/v1", "OPENAI_MODEL=gpt-test",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_BSP_SCHEDULE_DELAY=100",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/adapters/providers/stub"
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -44,11 +45,10 @@ func TestChat_DisabledOnEveryInstance(t *testing.T) {
 	for name, redis := range map[string]bool{"WithRedis": true, "WithoutRedis": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := []string{"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t)}
+			env := []string{"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testdb.Postgres(t)}
 			if redis {
 				env = append(env, "REDIS_URL="+testenv.Redis(t))
 			}
-			run(t, env, "migrate", "up")
 			a, b := start(t, env...), start(t, env...)
 			auth := bearer(t, env, "alice")
 			seesChat(t, a, auth, false)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -51,8 +52,8 @@ func TestServe_OneInstancePerDataDir(t *testing.T) {
 // writable again. Nobody restarts anything.
 func TestServe_ReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
-	raw := testenv.Postgres(t)
-	env := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + raw, "MIGRATE_ON_START=true"}
+	raw := testdb.Postgres(t)
+	env := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + raw}
 	p := start(t, env...)
 	auth := bearer(t, env, "ann")
 	if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), auth); a.status != http.StatusCreated {
@@ -132,7 +133,7 @@ func TestServe_WaitsOnlyForWhatHeals(t *testing.T) {
 // The host may be a directory of sockets, written as with Prisma and libpq.
 func TestServe_SocketPath(t *testing.T) {
 	t.Parallel()
-	u, err := url.Parse(testenv.Postgres(t))
+	u, err := url.Parse(testdb.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestServe_SocketPath(t *testing.T) {
 		"postgresql://" + u.User.String() + "@" + url.QueryEscape(dir) + u.Path + "?schema=public&connection_limit=5&pgbouncer=true",
 		"postgresql://" + u.User.String() + "@localhost" + u.Path + "?host=" + dir,
 	} {
-		env := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + raw, "MIGRATE_ON_START=true"}
+		env := []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + raw}
 		p := start(t, env...)
 		if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "ann")); a.status != http.StatusCreated {
 			t.Errorf("%d %s", a.status, a.body)

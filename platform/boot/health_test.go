@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +12,7 @@ import (
 
 	"parley/adapters/httpapi"
 	"parley/adapters/sqlstore"
-	"parley/platform/testing/testenv"
+	"parley/platform/testing/testdb"
 	"parley/ports"
 )
 
@@ -23,14 +22,11 @@ func (noModels) Models() []ports.ModelInfo { return nil }
 
 // A full disk is told in health and readiness, and its end as well.
 func TestHealth_DiskFull(t *testing.T) {
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: filepath.Join(t.TempDir(), "parley.db"), Timeout: time.Minute, AcquireTimeout: time.Minute})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.SQLite(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if _, err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	var log bytes.Buffer
 	look := func() (string, httpapi.Health) {
 		h := &health{log: slog.New(slog.NewTextHandler(&log, nil)), checks: []check{{name: "database", note: "sqlite", required: true, ping: store.CheckWritable}}}
@@ -106,14 +102,11 @@ func TestHealth_ScrapeDoesNotWaitForAFrozenDependency(t *testing.T) {
 // TestSchemaState_OfARunningDatabase: the gauge of pending migrations follows the
 // database while an instance runs, also when its tables and its record disagree.
 func TestSchemaState_OfARunningDatabase(t *testing.T) {
-	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testenv.Postgres(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
+	store, err := sqlstore.Open(t.Context(), sqlstore.Options{URL: testdb.Postgres(t), Timeout: time.Minute, AcquireTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if _, err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	ask := schemaState(store)
 	if s, err := ask(t.Context()); err != nil || s.Pending != 0 || s.Version == "" {
 		t.Errorf("a migrated database: %+v, %v", s, err)

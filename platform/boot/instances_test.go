@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"parley/platform/testing/testdb"
 	"parley/platform/testing/testenv"
 )
 
@@ -16,10 +17,9 @@ import (
 func TestServe_TwoInstances(t *testing.T) {
 	t.Parallel()
 	env := []string{
-		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t),
+		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testdb.Postgres(t), "REDIS_URL=" + testenv.Redis(t),
 		"RATE_LIMIT_AUTHENTICATED=5", "DEMO_DELAY=20ms",
 	}
-	run(t, env, "migrate", "up")
 	a, b := start(t, env...), start(t, env...)
 	auth := bearer(t, env, "alice")
 
@@ -95,8 +95,7 @@ func TestServe_TwoInstances(t *testing.T) {
 // What an instance leaves behind another one takes up.
 func TestServe_TakesOver(t *testing.T) {
 	t.Parallel()
-	env := []string{"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t)}
-	run(t, env, "migrate", "up")
+	env := []string{"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testdb.Postgres(t), "REDIS_URL=" + testenv.Redis(t)}
 	a, b := start(t, env...), start(t, env...)
 	auth := bearer(t, env, "alice")
 
@@ -153,9 +152,8 @@ func TestServe_WithoutItsRedis(t *testing.T) {
 func TestServe_EraseReachesRedis(t *testing.T) {
 	t.Parallel()
 	env := []string{
-		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testenv.Postgres(t), "REDIS_URL=" + testenv.Redis(t), "RESPONSE_CACHE_TTL=1h",
+		"AUTH_SECRET=" + testSecret, "DATABASE_URL=" + testdb.Postgres(t), "REDIS_URL=" + testenv.Redis(t), "RESPONSE_CACHE_TTL=1h",
 	}
-	run(t, env, "migrate", "up")
 	i := start(t, env...)
 	opt, err := redis.ParseURL(strings.TrimPrefix(env[2], "REDIS_URL="))
 	if err != nil {

@@ -80,7 +80,14 @@ func openStore(ctx context.Context, c config.Config, settings ...func(*sqlstore.
 	database := c.Database()
 	opt := sqlstore.Options{
 		URL: database.URL.Reveal(), SearchPath: database.SearchPath, ExecMode: c.Store.DBExecMode, MaxConns: c.Store.DBMaxConns,
-		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Webhooks: c.Webhooks.WebhookURL.Set(), Now: time.Now,
+		RowSecurity: c.Store.DBRLS, Ungrouped: !c.Store.DBGroup, Webhooks: c.Webhooks.WebhookURL.Set(), Now: time.Now, ReplicaMaxLag: c.Store.ReplicaMaxLag,
+	}
+	for _, r := range c.Replicas() {
+		replica := sqlstore.Replica{URL: r.URL.Reveal(), ExecMode: c.Store.DBExecMode, MaxConns: r.MaxConns}
+		if r.Pooled {
+			replica.ExecMode = "exec"
+		}
+		opt.Replicas = append(opt.Replicas, replica)
 	}
 	if opt.URL == "" {
 		if err := makeDataDir(c.Store.DataDir); err != nil {

@@ -142,7 +142,11 @@ func (p Provider) input(prompt ports.Prompt) int64 {
 
 func (p Provider) count(text string) int64 {
 	if p.Tokens == nil {
-		return int64(len(strings.Fields(text)))
+		n := int64(0)
+		for range strings.FieldsSeq(text) {
+			n++
+		}
+		return n
 	}
 	return int64(p.Tokens(text))
 }

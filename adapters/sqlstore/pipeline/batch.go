@@ -13,7 +13,11 @@ import (
 // known since they were prepared, so that Postgres need not say it again.
 func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
 	var b pgconn.Batch
-	e := encoder{types: conn.TypeMap()}
+	longest := 0
+	for _, q := range list {
+		longest = max(longest, sizeOf(q.args))
+	}
+	e := encoder{types: conn.TypeMap(), buf: make([]byte, 0, longest)}
 	for _, q := range list {
 		text := q.positional()
 		prepared, err := conn.Prepare(ctx, text, text) // a map lookup, except for the first time
@@ -79,9 +83,6 @@ type encoder struct {
 func (e *encoder) encode(prepared *pgconn.StatementDescription, args []any) error {
 	if len(args) != len(prepared.ParamOIDs) {
 		return errors.New("pipeline: a statement has another number of arguments than of places for them")
-	}
-	if size := sizeOf(args); size > cap(e.buf) {
-		e.buf = make([]byte, 0, size)
 	}
 	e.buf, e.values, e.formats = e.buf[:0], e.values[:0], e.formats[:0]
 	for i, arg := range args {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
@@ -134,18 +133,18 @@ func merge(ctx context.Context, conn *pgx.Conn, same []Stmt) ([]Stmt, error) {
 	if len(same) == 1 || len(first.args) == 0 {
 		return same, nil
 	}
-	text, ok := mergedTexts.Load(first.text)
+	text, ok := mergedTexts.get(first.text)
 	if !ok {
-		made, err := mergedText(ctx, conn, first)
-		if err != nil {
+		var err error
+		if text, err = mergedText(ctx, conn, first); err != nil {
 			return nil, err
 		}
-		text, _ = mergedTexts.LoadOrStore(first.text, made)
+		mergedTexts.put(first.text, text)
 	}
 	if text == "" {
 		return same, nil
 	}
-	merged := Stmt{text: text.(string), args: make([]any, len(first.args))}
+	merged := Stmt{text: text, args: make([]any, len(first.args))}
 	cells := make([]any, len(first.args)*len(same))
 	for i := range first.args {
 		column := cells[i*len(same) : (i+1)*len(same)]
@@ -171,7 +170,7 @@ func merge(ctx context.Context, conn *pgx.Conn, same []Stmt) ([]Stmt, error) {
 }
 
 // mergedTexts caches mergedText by text.
-var mergedTexts sync.Map
+var mergedTexts textCache[string]
 
 // mergedText is the text of a statement for arrays of arguments; "" if there is
 // none. Each argument's type is the one that Postgres gives it in the statement

@@ -5,9 +5,11 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
@@ -62,11 +64,12 @@ func expand(text string, args []any, first int) Stmt {
 	if key.count > len(key.inner) {
 		return Stmt{text: expandText(text, args), args: rest}
 	}
-	whole, ok := expansions.Load(key)
+	whole, ok := expansions.get(key)
 	if !ok {
-		whole, _ = expansions.LoadOrStore(key, expandText(text, args))
+		whole = expandText(text, args)
+		expansions.put(key, whole)
 	}
-	return Stmt{text: whole.(string), args: rest}
+	return Stmt{text: whole, args: rest}
 }
 
 // expansion is what a text is expanded with: texts for the arguments at some places.
@@ -78,7 +81,7 @@ type expansion struct {
 }
 
 // expansions caches expandText.
-var expansions sync.Map
+var expansions textCache[expansion]
 
 // expandText puts the arguments that become text into a text.
 func expandText(text string, args []any) string {
@@ -120,8 +123,8 @@ func (q Stmt) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
 
 // positional is the text with $1 for the first argument, as Postgres reads it.
 func (q Stmt) positional() string {
-	if text, ok := positionalTexts.Load(q.text); ok {
-		return text.(string)
+	if text, ok := positionalTexts.get(q.text); ok {
+		return text
 	}
 	var b strings.Builder
 	for i, part := range strings.Split(q.text, "?") {
@@ -131,12 +134,37 @@ func (q Stmt) positional() string {
 		}
 		b.WriteString(part)
 	}
-	positionalTexts.Store(q.text, b.String())
+	positionalTexts.put(q.text, b.String())
 	return b.String()
 }
 
 // positionalTexts caches positional by text.
-var positionalTexts sync.Map
+var positionalTexts textCache[string]
+
+// textCache keeps texts that are looked up all the time and put in hardly ever. A
+// sync.Map would copy each key to the heap for a look.
+type textCache[K comparable] struct {
+	known atomic.Pointer[map[K]string]
+	mu    sync.Mutex // held by the one who puts
+}
+
+func (c *textCache[K]) get(key K) (text string, ok bool) {
+	if known := c.known.Load(); known != nil {
+		text, ok = (*known)[key]
+	}
+	return text, ok
+}
+
+func (c *textCache[K]) put(key K, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := map[K]string{}
+	if known := c.known.Load(); known != nil {
+		maps.Copy(next, *known)
+	}
+	next[key] = text
+	c.known.Store(&next)
+}
 
 // query executes one statement and scans its rows.
 func (q Stmt) query(ctx context.Context, tx bun.IDB, gen schema.QueryGen) error {
