@@ -306,9 +306,9 @@ var incidents = []incident{
 	{
 		name: "deadlocks",
 		inject: func(w *world) func() {
-			w.psql("-c", "CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF random() < 0.1 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$",
-				"-c", "CREATE TRIGGER deadlock BEFORE INSERT ON chat_runs FOR EACH ROW EXECUTE FUNCTION deadlock()")
-			return func() { w.psql("-c", "DROP TRIGGER deadlock ON chat_runs", "-c", "DROP FUNCTION deadlock") }
+			w.alter("CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF random() < 0.1 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$",
+				"CREATE TRIGGER deadlock BEFORE INSERT ON chat_runs FOR EACH ROW EXECUTE FUNCTION deadlock()")
+			return func() { w.alter("DROP TRIGGER deadlock ON chat_runs", "DROP FUNCTION deadlock") }
 		},
 		first: []string{"ChatStatementsFailing"},
 		cause: []string{"40P01"},
@@ -441,14 +441,14 @@ var incidents = []incident{
 	{
 		name: "pool-exhausted", noticed: true,
 		inject: func(w *world) func() {
-			w.psql("-c", "CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$",
-				"-c", "CREATE TRIGGER slow_write BEFORE INSERT ON chat_conversations FOR EACH ROW EXECUTE FUNCTION slow_write()")
+			w.alter("CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$",
+				"CREATE TRIGGER slow_write BEFORE INSERT ON chat_conversations FOR EACH ROW EXECUTE FUNCTION slow_write()")
 			stop := w.crowd(28, func(u *testworld.User) {
 				u.Do(w.proxy, "POST", "/api/chat/conversations", map[string]any{"title": "many"})
 			})
 			return func() {
 				stop()
-				w.psql("-c", "DROP TRIGGER slow_write ON chat_conversations", "-c", "DROP FUNCTION slow_write")
+				w.alter("DROP TRIGGER slow_write ON chat_conversations", "DROP FUNCTION slow_write")
 			}
 		},
 		first: []string{"ChatPoolSaturated"},
@@ -477,7 +477,7 @@ var incidents = []incident{
 	{
 		name: "route-broken-by-deploy", noticed: true,
 		inject: func(w *world) func() {
-			w.psql("-c", "ALTER TABLE chat_feedback RENAME TO chat_feedback_new")
+			w.alter("ALTER TABLE chat_feedback RENAME TO chat_feedback_new")
 			stop := w.crowd(2, func(u *testworld.User) {
 				id := u.Send(w.proxy, "!echo rate me").At("assistantMessage.id")
 				for range 10 {
@@ -487,7 +487,7 @@ var incidents = []incident{
 			})
 			return func() {
 				stop()
-				w.psql("-c", "ALTER TABLE chat_feedback_new RENAME TO chat_feedback")
+				w.alter("ALTER TABLE chat_feedback_new RENAME TO chat_feedback")
 			}
 		},
 		first: []string{"ChatRouteFailing"}, pages: []string{"ChatRouteFailing", "ChatApiErrorBudgetBurn"},

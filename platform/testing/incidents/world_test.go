@@ -247,6 +247,26 @@ func (w *world) psql(args ...string) string {
 	return string(out)
 }
 
+// alter changes tables that requests use, in one transaction. It does not queue
+// for their locks, as behind an autovacuum: all requests would wait behind it, and
+// that is another incident.
+func (w *world) alter(statements ...string) {
+	w.t.Helper()
+	args := []string{w.Postgres.URL(), "-v", "ON_ERROR_STOP=1", "-qAt1", "-c", "SET LOCAL lock_timeout = '100ms'"}
+	for _, sql := range statements {
+		args = append(args, "-c", sql)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		out, err := exec.Command(testenv.Binary(w.t, "psql"), args...).CombinedOutput()
+		if err == nil {
+			return
+		}
+		if !strings.Contains(string(out), "lock timeout") || time.Now().After(end) {
+			w.t.Fatalf("psql %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
 // connect opens a connection to the database that ends with the test.
 func (w *world) connect(url string) *pgx.Conn {
 	w.t.Helper()
