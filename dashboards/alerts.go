@@ -383,7 +383,13 @@ func tickets() []Rule {
 			Alert: "ChatReplicaLagging", For: "5m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        "max by (job, instance) (pg_replication_lag_seconds) > 30 and on () group (last_over_time(chat_build_info[1d]))",
 			Summary:     "A replica of PostgreSQL is {{ $value | humanizeDuration }} behind ({{ $labels.instance }})",
-			Description: "A failover now would lose what was stored last. Parley itself reads the primary only.",
+			Description: "A failover now would lose what was stored last. Parley reads the primary meanwhile.",
+		},
+		{
+			Alert: "ChatReplicaUnused", For: "5m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job, replica) (chat_replica_used) == 0",
+			Summary:     "No instance reads the replica {{ $labels.replica }} (used: {{ $value }}; {{ $labels.job }})",
+			Description: "It is down, lags behind, was promoted or follows another primary. No read fails or is old: the primary answers all of them, and has more to do.",
 		},
 		{
 			Alert: "ChatNotificationsFailing", For: "2m", Labels: ticket, Board: "parley-overview",

@@ -44,7 +44,7 @@ var (
 		"provider_error", "provider_auth", "timeout", "breaker_open", "internal_error"}
 	tokenKinds    = []string{"input", "output", "cache_read", "cache_write", "reasoning"}
 	breakerStates = []string{"closed", "half-open", "open"}
-	dependencies  = []string{"database", "files", "redis", "sessions"}
+	dependencies  = []string{"database", "files", "redis", "replicas", "sessions"}
 )
 
 // Catalogue has every metric of Parley, and those of others that dashboards and
@@ -189,7 +189,7 @@ var Catalogue = []Metric{
 	{Name: "db_client_operation_duration_seconds", Kind: Histogram, Unit: "s", Source: Domain,
 		Help:   "Duration of SQL statements.",
 		Labels: []string{"db_system_name", "db_operation_name", "error_type"}},
-	{Name: "go_sql_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections to the database, in use or idle."},
+	{Name: "go_sql_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections to the database (parley) or to a read replica, in use or idle."},
 	{Name: "go_sql_in_use_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Connections in use."},
 	{Name: "go_sql_idle_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Idle connections."},
 	{Name: "go_sql_max_open_connections", Kind: Gauge, Source: Collector, Labels: []string{"db_name"}, Help: "Maximum number of connections."},
@@ -208,6 +208,16 @@ var Catalogue = []Metric{
 		Help: "Transactions since the oldest row that is not frozen; PostgreSQL refuses writes before 2^31. The same on every instance."},
 	{Name: "chat_database_oldest_transaction_seconds", Kind: Gauge, Unit: "s", Source: Domain,
 		Help: "How long the oldest transaction of the database has been open, of those that the role of DATABASE_URL may see."},
+	{Name: "chat_replica_used", Kind: Gauge, Source: Domain, Labels: []string{"replica"},
+		Help: "1 if reads go to the replica. With DATABASE_REPLICA_URLS only, as all chat_replica_*."},
+	{Name: "chat_replica_lag_bytes", Kind: Gauge, Unit: "By", Source: Domain, Labels: []string{"replica"},
+		Help: "Bytes of WAL that the replica had not replayed when it was last asked."},
+	{Name: "chat_replica_lag_seconds", Kind: Gauge, Unit: "s", Source: Domain, Labels: []string{"replica"},
+		Help: "Age of the last transaction that the replica had replayed when it was last asked; 0 if it had all of them."},
+	{Name: "chat_replicated_reads_total", Kind: Counter, Source: Domain, Labels: []string{"source", "reason"},
+		Values: map[string][]string{"source": {"replica", "primary"},
+			"reason": {"", "unreachable", "lagging", "refused", "failing", "conflict", "slow", "busy", "no_position"}},
+		Help: "Reads that a replica may answer, by what answered them and why the primary did (docs/database.md)."},
 	{Name: "chat_schema_version", Kind: Gauge, Source: Domain, Help: "Version of the newest applied migration."},
 	{Name: "chat_schema_pending", Kind: Gauge, Source: Domain, Help: "Migrations of this build that are not applied to the database; 1 while its tables do not match its record of migrations."},
 

@@ -157,6 +157,58 @@ func (ob *Observer) Maintenance(ask func(context.Context) (Maintenance, error)) 
 	}, wal, ids, oldest)
 }
 
+// Replica is the state of a read replica.
+type Replica struct {
+	Name     string // host:port
+	Used     bool
+	Seen     bool // the rest is known
+	LagBytes int64
+	LagAge   time.Duration
+}
+
+// Replicas exports the states of read replicas, and the reads that they may answer: by
+// the reason why the primary was read, "" being those that a replica answered. ask reads
+// both. Without replicas nothing is exported.
+func (ob *Observer) Replicas(ask func() (list []Replica, reads map[string]int64)) prometheus.Collector {
+	replica := []string{"replica"}
+	return replicaCollector{
+		ask:   ask,
+		used:  prometheus.NewDesc("chat_replica_used", "1 if reads go to the replica.", replica, nil),
+		bytes: prometheus.NewDesc("chat_replica_lag_bytes", "Bytes of WAL that the replica had not replayed when it was last asked.", replica, nil),
+		age:   prometheus.NewDesc("chat_replica_lag_seconds", "Age of the last transaction that the replica had replayed when it was last asked; 0 if it had all of them.", replica, nil),
+		reads: prometheus.NewDesc("chat_replicated_reads_total", "Reads that a replica may answer, by what answered them and why the primary did.", []string{"source", "reason"}, nil),
+	}
+}
+
+type replicaCollector struct {
+	ask                     func() ([]Replica, map[string]int64)
+	used, bytes, age, reads *prometheus.Desc
+}
+
+func (c replicaCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.used, c.bytes, c.age, c.reads} {
+		ch <- d
+	}
+}
+
+func (c replicaCollector) Collect(ch chan<- prometheus.Metric) {
+	list, reads := c.ask()
+	for _, r := range list {
+		ch <- prometheus.MustNewConstMetric(c.used, prometheus.GaugeValue, boolValue(r.Used), r.Name)
+		if r.Seen {
+			ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(r.LagBytes), r.Name)
+			ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, r.LagAge.Seconds(), r.Name)
+		}
+	}
+	for reason, n := range reads {
+		source := "primary"
+		if reason == "" {
+			source = "replica"
+		}
+		ch <- prometheus.MustNewConstMetric(c.reads, prometheus.CounterValue, float64(n), source, reason)
+	}
+}
+
 // Host exports the clock of the instance, and the file system of its data directory,
 // which ask reads. While that fails, its size is not exported.
 func (ob *Observer) Host(ask func() (free, size uint64, err error)) prometheus.Collector {

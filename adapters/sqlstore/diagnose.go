@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"ariga.io/atlas/sql/migrate"
@@ -137,7 +138,7 @@ func (s *Store) RevisionProblems(ctx context.Context) (list []string, err error)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.appliedRevisions(ctx)
+	done, err := s.appliedRevisions(ctx, s.db)
 	if err != nil {
 		return nil, err
 	}
@@ -172,8 +173,8 @@ func (s *Store) RevisionProblems(ctx context.Context) (list []string, err error)
 }
 
 // appliedRevisions reads the record of migrations; none when there is no record.
-func (s *Store) appliedRevisions(ctx context.Context) ([]*migrate.Revision, error) {
-	conn, err := s.acquire(ctx, s.db)
+func (s *Store) appliedRevisions(ctx context.Context, db *bun.DB) ([]*migrate.Revision, error) {
+	conn, err := s.acquire(ctx, db)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
@@ -194,6 +195,91 @@ func (s *Store) appliedRevisions(ctx context.Context) ([]*migrate.Revision, erro
 	}
 	done, err := revisions{db: tx, table: table}.ReadRevisions(ctx)
 	return done, translate(ctx, err)
+}
+
+// ReplicaReport is what ExamineReplicas finds out about a replica.
+type ReplicaReport struct {
+	Name       string      // host:port
+	Err        error       // it cannot be asked; the rest is unknown
+	NotStandby error       // it is no standby of the primary, or its role evades row-level security
+	ThePrimary bool        // it is the server of Options.URL
+	Lag        *ReplicaLag // nil if NotStandby
+	Late       error       // it has not replayed within examineMaxLag what the primary had committed
+	Revision   string      // of the newest migration there
+	Missing    []string    // rights that its role lacks
+}
+
+// examineMaxLag is how long ExamineReplicas waits for a replica.
+const examineMaxLag = time.Second
+
+// ExamineReplicas connects to each replica and compares it with the primary.
+func (s *Store) ExamineReplicas(ctx context.Context) (list []ReplicaReport, err error) {
+	if s.replicas == nil {
+		return nil, nil
+	}
+	ctx, cancel := s.begin(ctx, "examine_replicas")
+	defer cancel()
+	at, err := s.replicas.positions.get(ctx)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	list = make([]ReplicaReport, len(s.replicas.list))
+	var all sync.WaitGroup
+	for i, r := range s.replicas.list {
+		all.Go(func() { list[i] = r.examine(ctx, at) })
+	}
+	all.Wait()
+	return list, nil
+}
+
+func (r *replica) examine(ctx context.Context, at position) ReplicaReport {
+	report := ReplicaReport{Name: r.name}
+	var (
+		why readReason
+		err error
+	)
+	for until := time.Now().Add(examineMaxLag); ; {
+		why, err = r.run(ctx, r.db, at, allUsers, func(context.Context, bun.IDB) error { return nil })
+		if why != lagging || time.Now().After(until) {
+			break
+		}
+	}
+	switch why {
+	case onReplica:
+	case refused:
+		report.NotStandby = err
+	case lagging:
+		report.Late = err
+	default:
+		report.Err = err
+		return report
+	}
+	if report.NotStandby != nil {
+		report.ThePrimary = r.isPrimary(ctx)
+		return report
+	}
+	report.Lag = r.seen.Load()
+	if done, err := r.store.appliedRevisions(ctx, r.db); err == nil && len(done) > 0 {
+		report.Revision = done[len(done)-1].Version
+	}
+	err = r.db.NewRaw(`SELECT 'SELECT on ' || relname FROM pg_class WHERE relkind IN ('r', 'p') AND relname ~ '^(chat_|audit_(logs|chain|keys|unsealed|erasures)$)'
+		AND pg_table_is_visible(oid) AND NOT has_table_privilege(oid, 'SELECT') ORDER BY 1`).Scan(ctx, &report.Missing)
+	if err != nil {
+		report.Err = redact(err)
+	}
+	return report
+}
+
+// isPrimary reports whether the replica is the server of the primary under another
+// name. Two servers do not start at the same microsecond.
+func (r *replica) isPrimary(ctx context.Context) bool {
+	var started [2]time.Time
+	for i, db := range []*bun.DB{r.store.replicas.primary, r.db} {
+		if err := db.QueryRowContext(ctx, "SELECT pg_postmaster_start_time()").Scan(&started[i]); err != nil {
+			return false
+		}
+	}
+	return started[0].Equal(started[1])
 }
 
 // Pooled reports whether the newest connection leads to a pooler, not to the server.

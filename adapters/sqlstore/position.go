@@ -147,7 +147,7 @@ const selectStandby = `, pg_is_in_recovery(),
 func (s *Store) lookAtStandby(on session, seen *standby) pipeline.Stmt {
 	secured := "true"
 	if s.rls {
-		secured = "(SELECT bool_and(row_security_active(t)) FROM unnest(ARRAY['" + strings.Join(rlsTables, "', '") + "']) AS t)"
+		secured = "coalesce((SELECT bool_and(row_security_active(to_regclass(t))) FROM unnest(ARRAY['" + strings.Join(rlsTables, "', '") + "']) AS t), true)"
 	}
 	return stmt("SELECT " + systemOf(on) + selectStandby + secured).ScanRow(func(scan func(...any) error) error {
 		return scan(&seen.system, &seen.inRecovery, &seen.timeline, &seen.replayed, &seen.age, &seen.secured)

@@ -88,6 +88,9 @@ const maxAttempts = 3
 // noExporter is why the panels and rules of databases' exporters have no result.
 const noExporter = "the exporter is optional, and cannot be had here"
 
+// noReplica is why the metrics of read replicas are not exposed.
+const noReplica = "the run has no read replica; TestReplicas and TestServe_Replicas have"
+
 // mayBeEmpty are queries without a result, and why.
 var mayBeEmpty = map[string]string{
 	"parley-usage / Cost per hour / B": "the run is not a week old",
@@ -101,6 +104,12 @@ var mayBeEmpty = map[string]string{
 	"parley-dependencies / Evicted keys / A":         noExporter,
 	"parley-dependencies / Connections to Redis / A": noExporter,
 
+	"parley-dependencies / Reads by replicas / A":                                                                   noReplica,
+	"parley-dependencies / Replicas in use / A":                                                                     noReplica,
+	"parley-dependencies / Lag of replicas / A":                                                                     noReplica,
+	"parley-dependencies / WAL behind / A":                                                                          noReplica,
+	"alert ChatReplicaUnused / chat_replica_used":                                                                   noReplica,
+	"alert ChatReplicaUnused / max by (job, replica) (chat_replica_used)":                                           noReplica,
 	"alert ChatReplicaLagging / pg_replication_lag_seconds":                                                         noExporter,
 	"alert ChatReplicaLagging / max by (job, instance) (pg_replication_lag_seconds)":                                noExporter,
 	"alert ChatNotificationsFailing / alertmanager_notifications_failed_total":                                      "there is no Alertmanager",
@@ -136,16 +145,23 @@ var neverTrue = map[string]string{
 	"ChatDiskForecast":          "the disk of the machine would have to be full",
 	"ChatClockSkew":             "all processes have the machine's clock",
 	"ChatReplicaLagging":        "there is no replica and no postgres_exporter",
+	"ChatReplicaUnused":         "the run has no read replica",
 	"ChatRuleEvaluationFailing": "no rule may fail in the run",
 }
 
 // mayBeMissing are metrics that are not exposed, and why.
-var mayBeMissing = map[string]string{}
+var mayBeMissing = map[string]string{
+	"chat_replica_used":           noReplica,
+	"chat_replica_lag_bytes":      noReplica,
+	"chat_replica_lag_seconds":    noReplica,
+	"chat_replicated_reads_total": noReplica,
+}
 
 // mayNotMove are values of labels that the run does not bring about, and why.
 var mayNotMove = map[string]string{
 	`chat_build_info{revision}`:                   "a build outside a checkout has none",
 	`chat_stream_aborts_total{reason="shutdown"}`: "it is counted in the last moments of a process, which no scrape may see",
+	`chat_dependency_up{dependency="replicas"}`:   noReplica,
 	`chat_dependency_up{dependency="sessions"}`:   "the app's sessions are in cookies here, not in its database",
 	`chat_telemetry_dropped_total{signal="logs"}`: "10,000 lines must wait for a reader of the log that blocks; TestLog_BlockedReaderBlocksNobody does that",
 	`chat_files_uploaded_total{kind="other"}`:     "FILE_TYPES accepts no further types unless it is set",

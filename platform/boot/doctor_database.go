@@ -53,11 +53,12 @@ func (r *examination) database(ctx context.Context, c config.Config) {
 	}
 	if store.Dialect() == "postgres" {
 		r.Postgres(ctx, store.DB(), doctor.PostgresOptions{
-			MaxConns: c.Store.DBMaxConns, Instances: c.Limits.Instances, Pooled: store.Pooled(), ExecMode: c.Store.DBExecMode,
+			MaxConns: c.Store.DBMaxConns, Replicated: c.Store.ReplicaURLs.Set(), Instances: c.Limits.Instances, Pooled: store.Pooled(), ExecMode: c.Store.DBExecMode,
 		})
 	} else {
 		r.integrity(ctx, store)
 	}
+	r.replicas(ctx, store)
 	r.switches(ctx, store)
 	r.auditChain(ctx, c, store)
 	r.audit(ctx, c, store)
@@ -205,6 +206,59 @@ func (r *examination) integrity(ctx context.Context, store *sqlstore.Store) {
 		r.Fail("database.integrity", restore, "%s", verdict)
 	default:
 		r.OK("database.integrity", "consistent")
+	}
+}
+
+// replicas compares each read replica with the primary. What follows from a line above
+// is not reported again.
+func (r *examination) replicas(ctx context.Context, store *sqlstore.Store) {
+	list, err := store.ExamineReplicas(ctx)
+	if err != nil {
+		r.databaseError("replicas.connect", err)
+		return
+	}
+	newest := ""
+	if status, err := store.MigrationStatus(ctx); err == nil {
+		newest = status.Current
+	}
+	for _, f := range list {
+		setup := sqlstore.Explain(f.Err)
+		switch {
+		case setup != nil && strings.Contains(setup.What, "lacks a right"):
+			r.Fail("replicas.rights", "let DATABASE_REPLICA_URLS name the role of DATABASE_URL", "%s: %s", f.Name, setup.What)
+			continue
+		case setup != nil:
+			r.Fail("replicas.connect", strings.ReplaceAll(setup.Fix, "%s", "DATABASE_REPLICA_URLS"), "%s: %s", f.Name, setup.What)
+			continue
+		case f.Err != nil:
+			r.Fail("replicas.connect", "start the replica, or correct host and port in DATABASE_REPLICA_URLS", "%s does not answer: %v", f.Name, f.Err)
+			continue
+		}
+		r.OK("replicas.connect", "%s answers", f.Name)
+		switch {
+		case f.ThePrimary:
+			r.Fail("replicas.standby", "take it out of DATABASE_REPLICA_URLS", "%s is the server of DATABASE_URL", f.Name)
+			continue
+		case f.NotStandby != nil:
+			r.Fail("replicas.standby", "let DATABASE_REPLICA_URLS name standbys of DATABASE_URL, with its role; runbook: ChatReplicaUnused", "%s: %v", f.Name, f.NotStandby)
+			continue
+		}
+		r.OK("replicas.standby", "%s is a standby of this primary", f.Name)
+		if f.Late != nil {
+			r.Fail("replicas.lag", "on the replica, run: SELECT pg_wal_replay_resume(); runbook: ChatReplicaUnused", "%s: %v, %s old", f.Name, f.Late, f.Lag.Age.Round(time.Millisecond))
+			continue
+		}
+		r.OK("replicas.lag", "%s has replayed what was committed", f.Name)
+		if len(f.Missing) > 0 {
+			r.Fail("replicas.rights", "let DATABASE_REPLICA_URLS name the role of DATABASE_URL, or run deploy/postgres/roles.sql on the primary", "%s: the role lacks %s", f.Name, firstOf(f.Missing))
+			continue
+		}
+		r.OK("replicas.rights", "%s may be read", f.Name)
+		if f.Revision != newest {
+			r.Fail("replicas.schema", "let DATABASE_REPLICA_URLS name the database of DATABASE_URL on the replica", "%s is at %q, and the primary at %s", f.Name, f.Revision, newest)
+		} else {
+			r.OK("replicas.schema", "%s has the schema of the primary", f.Name)
+		}
 	}
 }
 

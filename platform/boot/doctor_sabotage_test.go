@@ -227,6 +227,7 @@ func TestDoctor_SabotagedSQLite(t *testing.T) {
 		setting("TiersMissing", "limits.tiers", doctor.Fail, "TIERS_FILE", "TIERS_FILE=/no/such/file"),
 		setting("TiersBroken", "limits.tiers", doctor.Fail, "TIERS_FILE", "TIERS_FILE="+write("a.json", `{"authenticated": {`)),
 		setting("TiersUnknown", "limits.tiers", doctor.Fail, "TIERS_FILE", "TIERS_FILE="+write("b.json", `{"gold": {"requestsPerMinute": 5}}`)),
+		setting("ReplicaOfSQLite", "config.variables", doctor.Fail, "docs/configuration.md", "DATABASE_REPLICA_URLS=postgres://u@h/d"),
 		setting("InstancesOnSQLite", "limits.instances", doctor.Fail, "DATABASE_URL", "INSTANCES=2"),
 		setting("PublicAdmin", "host.admin", doctor.Warn, "ADMIN_ADDR", "ADMIN_ADDR=0.0.0.0:9464"),
 		setting("HeadsUnwritable", "audit.heads", doctor.Fail, "AUDIT_HEADS", "AUDIT_HEADS=/etc/hostname/heads.jsonl"),
@@ -537,6 +538,79 @@ func TestDoctor_SabotagedPostgres(t *testing.T) {
 			}
 			sabotage{turns: s.turns, state: s.state, remedy: s.remedy}.judge(t, w, base)
 		})
+	}
+}
+
+// TestDoctor_SabotagedReplica breaks the read replica of a set-up with row-level
+// security.
+func TestDoctor_SabotagedReplica(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs a server, which go test -short does not start")
+	}
+	primary := testenv.StartPostgres(t)
+	standby := testenv.StartStandby(t, primary)
+	exec := func(t *testing.T, url, statement string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	as := func(role string, server *testenv.Server) string {
+		return strings.Replace(strings.Replace(server.URL(), "/postgres?", "/chat?", 1), "parley@", role+"@", 1)
+	}
+	exec(t, primary.URL(), "CREATE DATABASE chat")
+	fill(t, as("parley", primary))
+	script, err := os.ReadFile("../../deploy/postgres/roles.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, as("parley", primary), string(script)+"; CREATE ROLE stranger LOGIN; SELECT chat_enable_row_security()")
+	w := &setUp{env: []string{"DATA_DIR=" + t.TempDir(), "AUTH_SECRET=" + doctorSecret, "NEXTAUTH_URL=https://app.example", "AI_PROVIDERS=demo",
+		"INSTANCES=1", "DB_RLS=true", "DATABASE_REPLICA_MAX_LAG=1s", "DATABASE_URL=" + as("parley_app", primary), "DATABASE_REPLICA_URLS=" + as("parley_app", standby)}}
+	var base map[string]doctor.State
+	eventually(t, "a standby that has replayed", func() bool {
+		report, err := boot.Examine(t.Context(), w.env, "", "", "")
+		base, _ = states(report)
+		return err == nil && report.Failed() == 0 && base["replicas.rights"] == doctor.OK
+	})
+	at := func(url string) string { return "DATABASE_REPLICA_URLS=" + url }
+	for _, s := range []sabotage{
+		setting("Down", "replicas.connect", doctor.Fail, "start the replica", at("postgres://u@127.0.0.1:1/chat")),
+		setting("NoRole", "replicas.connect", doctor.Fail, "DATABASE_REPLICA_URLS", at(as("nobody", standby))),
+		setting("NoDatabase", "replicas.connect", doctor.Fail, "DATABASE_REPLICA_URLS", at(strings.Replace(as("parley_app", standby), "/chat?", "/none?", 1))),
+		setting("PrimaryItself", "replicas.standby", doctor.Fail, "take it out", at(strings.Replace(as("parley_app", primary), "127.0.0.1", "localhost", 1))),
+		setting("Twice", "config.variables", doctor.Fail, "docs/configuration.md", at(as("parley_app", standby)+","+as("parley", standby))),
+		setting("AnotherCluster", "replicas.standby", doctor.Fail, "ChatReplicaUnused", at(testenv.Postgres(t))),
+		setting("EvadesPolicies", "replicas.standby", doctor.Fail, "with its role", at(as("parley", standby))),
+		setting("AnotherDatabase", "replicas.schema", doctor.Fail, "the database of DATABASE_URL", "DB_RLS=false", at(standby.URL())),
+		setting("MayNotRead", "replicas.rights", doctor.Fail, "role of DATABASE_URL", at(as("stranger", standby))),
+		{name: "Paused", turns: "replicas.lag", state: doctor.Fail, remedy: "pg_wal_replay_resume", do: func(t *testing.T, _ *setUp) []string {
+			exec(t, standby.URL(), "SELECT pg_wal_replay_pause()")
+			t.Cleanup(func() {
+				conn, err := pgx.Connect(context.Background(), standby.URL())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close(context.Background())
+				if _, err := conn.Exec(context.Background(), "SELECT pg_wal_replay_resume()"); err != nil {
+					t.Error(err)
+				}
+			})
+			exec(t, as("parley", primary), "CREATE TABLE elsewhere (n int); DROP TABLE elsewhere")
+			return nil
+		}},
+		{name: "Promoted", turns: "replicas.standby", state: doctor.Fail, remedy: "standbys", do: func(t *testing.T, _ *setUp) []string {
+			exec(t, standby.URL(), "SELECT pg_promote()")
+			return nil
+		}},
+	} {
+		t.Run(s.name, func(t *testing.T) { s.judge(t, w, base) })
 	}
 }
 

@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -226,6 +227,37 @@ func maintenanceState(store *sqlstore.Store) func(context.Context) (observe.Main
 	return func(ctx context.Context) (observe.Maintenance, error) {
 		m, err := store.Maintenance(ctx)
 		return observe.Maintenance(m), err
+	}
+}
+
+// replicaStates asks a store for metrics which replicas are used.
+func replicaStates(store *sqlstore.Store) func() ([]observe.Replica, map[string]int64) {
+	return func() (list []observe.Replica, reads map[string]int64) {
+		for _, r := range store.Replicas() {
+			state := observe.Replica{Name: r.Name, Used: r.Used}
+			if r.Lag != nil {
+				state.Seen, state.LagBytes, state.LagAge = true, r.Lag.Bytes, r.Lag.Age
+			}
+			list = append(list, state)
+		}
+		return list, store.ReplicatedReads()
+	}
+}
+
+// checkReplicas returns an error if a replica is not used.
+func checkReplicas(store *sqlstore.Store) func(context.Context) error {
+	return func(context.Context) error {
+		var all []error
+		for _, r := range store.Replicas() {
+			switch {
+			case r.Used:
+			case r.Reason == "lagging": // by another number of bytes each time
+				all = append(all, fmt.Errorf("the replica %s lags behind", r.Name))
+			default:
+				all = append(all, fmt.Errorf("the replica %s is not used: %w", r.Name, r.Err))
+			}
+		}
+		return errors.Join(all...)
 	}
 }
 

@@ -144,6 +144,22 @@ func migrated(ctx context.Context, c config.Config, store *sqlstore.Store, log *
 	return status, store.CheckRowSecurity(ctx)
 }
 
+// checkReplicaURLs refuses the primary as a replica. Whatever else is wrong with a replica
+// may be because of a failover: it is not used until it is right.
+func checkReplicaURLs(ctx context.Context, store *sqlstore.Store, log *slog.Logger) error {
+	list, err := store.ExamineReplicas(ctx)
+	if err != nil {
+		log.Warn("the read replicas cannot be compared with the primary yet", "error", err)
+		return nil
+	}
+	for _, r := range list {
+		if r.ThePrimary {
+			return usageError{fmt.Errorf("DATABASE_REPLICA_URLS: %s is the server of DATABASE_URL; take it out", r.Name)}
+		}
+	}
+	return nil
+}
+
 // explainDatabase turns an error that means a mistake in the set-up of a
 // database into one sentence that names the setting. Other errors stay.
 func explainDatabase(setting string, err error) error {

@@ -116,6 +116,10 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		return err
 	}
 
+	if err := checkReplicaURLs(ctx, store, tel.Log); err != nil {
+		return err
+	}
+
 	bucket, err := openBlobs(ctx, c)
 	if err != nil {
 		return err
@@ -214,6 +218,9 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 
 	// Health and the API.
 	status := &health{log: tel.Log, checks: []check{{name: "database", note: store.Dialect(), required: true, ping: store.CheckWritable}}}
+	if len(store.Replicas()) > 0 {
+		status.checks = append(status.checks, check{name: "replicas", note: "reads go to the primary meanwhile", ping: checkReplicas(store)})
+	}
 	status.checks = append(status.checks, check{name: "files", ping: bucket.Check})
 	if callers.Sessions != nil {
 		status.checks = append(status.checks, check{name: "sessions", note: "postgres", ping: callers.Sessions.Check})
@@ -252,8 +259,12 @@ func (serveCommand) Run(ctx context.Context, p Process) error {
 		observer.Queue(queueState(store)),
 		observer.Locks(lockState(store)),
 		observer.Maintenance(maintenanceState(store)),
+		observer.Replicas(replicaStates(store)),
 		observer.Host(diskOf(c.Store.DataDir)),
 	)
+	for _, r := range store.Replicas() {
+		tel.Registry.MustRegister(collectors.NewDBStatsCollector(r.DB, "replica "+r.Name))
+	}
 
 	// Serve.
 	tel.Log.Info("serving", "version", Version, "instance", instance, "addr", apiListener.Addr().String(),
@@ -340,20 +351,30 @@ func observed(c config.Config, observer *observe.Observer) func(*sqlstore.Option
 	d := observedDatabase(c)
 	return func(opt *sqlstore.Options) {
 		opt.Hooks, opt.NotConnected = []bun.QueryHook{observer.SQL(d)}, observer.NotConnected(d)
+		for i, r := range c.Replicas() {
+			opt.Replicas[i].Hooks = []bun.QueryHook{observer.SQL(at(d, r))}
+		}
 	}
+}
+
+// at is a database at another place.
+func at(d observe.Database, place config.Postgres) observe.Database {
+	d.Host, d.Port = "", 5432
+	if u, err := url.Parse(place.URL.Reveal()); err == nil {
+		d.Host = u.Hostname()
+		if port, err := strconv.Atoi(u.Port()); err == nil {
+			d.Port = port
+		}
+	}
+	return d
 }
 
 // observedDatabase describes the database for metrics and traces.
 func observedDatabase(c config.Config) observe.Database {
 	d := observe.Database{System: "sqlite", Name: sqlstore.StatementName, Batch: sqlstore.StatementTexts}
 	if c.Store.DatabaseURL.Set() {
-		d.System, d.Port = "postgresql", 5432
-		if u, err := url.Parse(c.Database().URL.Reveal()); err == nil {
-			d.Host = u.Hostname()
-			if port, err := strconv.Atoi(u.Port()); err == nil {
-				d.Port = port
-			}
-		}
+		d.System = "postgresql"
+		d = at(d, c.Database())
 	}
 	return d
 }

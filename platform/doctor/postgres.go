@@ -11,10 +11,11 @@ import (
 
 // PostgresOptions say what is expected of a PostgreSQL.
 type PostgresOptions struct {
-	MaxConns  int  // of one instance
-	Instances int  // 0: unknown
-	Pooled    bool // a pooler is before it
-	ExecMode  string
+	MaxConns   int  // of one instance
+	Replicated bool // it has read replicas
+	Instances  int  // 0: unknown
+	Pooled     bool // a pooler is before it
+	ExecMode   string
 }
 
 // Postgres checks version, limits, durability, maintenance and sessions of a server,
@@ -57,7 +58,11 @@ func (r *Report) connections(ctx context.Context, db *sql.DB, opt PostgresOption
 		return err
 	}
 	instances := max(opt.Instances, 1)
-	need := (opt.MaxConns + 1) * instances // metrics use one more
+	each := opt.MaxConns + 1 // metrics use one more
+	if opt.Replicated {
+		each++ // and reads of replicas another one
+	}
+	need := each * instances
 	fact := fmt.Sprintf("%d instance(s) with DB_MAX_CONNS=%d open up to %d connections", instances, opt.MaxConns, need)
 	switch available := most - reserved; {
 	case opt.Pooled:
