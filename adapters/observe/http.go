@@ -67,7 +67,7 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 			ob.requestFinished(r.Context(), r.Pattern, rec, method, span, begun)
 			// Streams and replies are counted as turns.
 			if route := routeOf(r.Pattern); strings.HasPrefix(route, "/api/chat/") && !rec.streaming && !sends(method, route) {
-				ob.metricBuffer.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status)))
+				ob.metricBuffer.inc(ob.m.requests.WithLabelValues(resultLabel(rec.status, ob.chatDisabled())))
 			}
 			if panicked != nil {
 				panic(panicked)

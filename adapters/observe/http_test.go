@@ -222,5 +222,34 @@ func TestHTTP_WhatThePromiseIsAbout(t *testing.T) {
 	}
 }
 
+// While an operator has disabled chat, the answers that say so are no errors, but
+// others are.
+func TestHTTP_DisabledIsNoError(t *testing.T) {
+	w := setup(t)
+	disabled := true
+	w.Switches(func() bool { return disabled }, nil)
+	mux := http.NewServeMux()
+	status := http.StatusServiceUnavailable
+	mux.HandleFunc("GET /api/chat/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+	count := func() string {
+		w.HTTP(mux, none).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/chat/messages", nil))
+		return fmt.Sprint(w.values(t, "chat_api_requests_total"))
+	}
+	for _, c := range []struct {
+		status   int
+		disabled bool
+		want     string
+	}{
+		{503, true, "map[chat_api_requests_total{result=ok}:1]"},
+		{500, true, "map[chat_api_requests_total{result=error}:1 chat_api_requests_total{result=ok}:1]"},
+		{503, false, "map[chat_api_requests_total{result=error}:2 chat_api_requests_total{result=ok}:1]"},
+	} {
+		status, disabled = c.status, c.disabled
+		if got := count(); got != c.want {
+			t.Errorf("status %d, disabled %v: %s, want %s", c.status, c.disabled, got, c.want)
+		}
+	}
+}
+
 // none are the routes of an API that makes no replies.
 func none(string, string) bool { return false }

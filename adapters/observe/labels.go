@@ -2,6 +2,7 @@ package observe
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -153,9 +154,9 @@ func taskLabel(task string) string {
 }
 
 // resultLabel returns the result of a request in the API's service level: refusals
-// are not errors.
-func resultLabel(status int) string {
-	if status >= 500 {
+// are not errors, and neither is that an operator has disabled chat.
+func resultLabel(status int, disabled bool) string {
+	if status >= 500 && !(disabled && status == http.StatusServiceUnavailable) {
 		return "error"
 	}
 	return "ok"

@@ -104,7 +104,7 @@ var (
 	sweepReasons = []string{"expired", "deleted", "orphan", "lost", "found"}
 
 	decisions = []string{"allow", "deny", "fallback_allow", "fallback_deny"}
-	refusals  = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Overloaded, fault.Unavailable, fault.Internal}
+	refusals  = []fault.Kind{fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Invalid, fault.Limited, fault.OverBudget, fault.TooManyStreams, fault.Disabled, fault.Overloaded, fault.Unavailable, fault.Internal}
 )
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {

@@ -47,6 +47,8 @@ type Observer struct {
 	otel       instruments
 	sentry     *SentryReporter
 
+	chatDisabled func() bool // by an operator
+
 	active   atomic.Int64 // requests in progress
 	requests attrSetCache[requestLabels]
 	asked    attrSetCache[callLabels]
@@ -63,6 +65,7 @@ func New(o Options) (*Observer, error) {
 	ob := &Observer{
 		log: o.Log, tracer: o.Tracers.Tracer("parley", trace.WithSchemaURL(schemaURL)), propagator: o.Propagator,
 		logSampler: newSampler(time.Now), sentry: o.Sentry,
+		chatDisabled: func() bool { return false },
 	}
 	ob.labels.set(newLabels(nil))
 	var err error

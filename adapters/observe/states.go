@@ -61,8 +61,10 @@ func (ob *Observer) Keys(models ports.Catalogue) prometheus.Collector {
 }
 
 // Switches exports what operators have disabled: chat, and every configured
-// provider.
+// provider. It is called before the first request: what is refused because chat is
+// disabled is no error of the API's service level.
 func (ob *Observer) Switches(chatDisabled func() bool, models ports.Catalogue) prometheus.Collector {
+	ob.chatDisabled = chatDisabled
 	desc := prometheus.NewDesc("chat_disabled", "1 while an operator has disabled chat, or a provider.", []string{"switch"}, nil)
 	return scrapeGauge{desc, func(emit func(float64, ...string)) {
 		emit(boolValue(chatDisabled()), "chat")

@@ -238,6 +238,15 @@ var incidents = []incident{
 		cause: []string{"openai", "its bill ran away"},
 	},
 	{
+		name: "chat-disabled-and-forgotten",
+		inject: func(w *world) func() {
+			w.Run("chat", "disable", "--reason", "a wrong price in the list")
+			return func() { w.Run("chat", "enable") }
+		},
+		first: []string{"ChatDisabled"},
+		cause: []string{"a wrong price in the list"},
+	},
+	{
 		name: "instance-killed",
 		inject: func(w *world) func() {
 			w.Kill(w.Two)
