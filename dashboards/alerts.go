@@ -380,6 +380,26 @@ func tickets() []Rule {
 			Description: "Tokens are refused as expired or not valid yet, and times of messages are wrong.",
 		},
 		{
+			Alert: "ChatVolumeHigh", For: "30m", Labels: ticket, Board: "parley-overview",
+			Expr:        "sum by (job) (rate(chat_turns_total[10m])) * 60 > 1000",
+			Summary:     "{{ $value | printf \"%.0f\" }} messages a minute for half an hour ({{ $labels.job }})",
+			Description: "Nothing is wrong. It is the load at which to look whether everything has room for twice as much.",
+		},
+		{
+			Alert: "ChatDatabaseBusy", For: "30m", Labels: ticket, Board: "parley-dependencies",
+			// node_exporter of the database's machine, whose target has the label.
+			Expr: `1 - avg by (job, instance) (rate(node_cpu_seconds_total{component="database", mode="idle"}[10m])) > 0.7` + "\n" +
+				"and on () group (last_over_time(chat_build_info[1d]))",
+			Summary:     "The processors of the database's machine {{ $labels.instance }} have been {{ $value | humanizePercentage }} busy for half an hour",
+			Description: "Requests get slower from here on, and a peak has no room.",
+		},
+		{
+			Alert: "ChatRedisMemoryHigh", For: "30m", Labels: ticket, Board: "parley-dependencies",
+			Expr:        "max by (job, instance) (redis_memory_used_bytes) > 1e9 and on () group (last_over_time(chat_build_info[1d]))",
+			Summary:     "Redis uses {{ $value | humanize1024 }}B ({{ $labels.instance }})",
+			Description: "Limits and live output need far less: something else uses it, or keys stay that should expire.",
+		},
+		{
 			Alert: "ChatReplicaLagging", For: "5m", Labels: ticket, Board: "parley-dependencies",
 			Expr:        "max by (job, instance) (pg_replication_lag_seconds) > 30 and on () group (last_over_time(chat_build_info[1d]))",
 			Summary:     "A replica of PostgreSQL is {{ $value | humanizeDuration }} behind ({{ $labels.instance }})",

@@ -120,6 +120,15 @@ func burning(share, what string, windows ...string) []Firing {
 	return out
 }
 
+// cpus are the processors of a machine, each idle for as many seconds as the values say.
+func cpus(component, idle string) [][2]string {
+	var out [][2]string
+	for _, cpu := range []string{"0", "1", "2", "3"} {
+		out = append(out, [2]string{fmt.Sprintf(`node_cpu_seconds_total{job="node",instance="db",component="%s",cpu="%s",mode="idle"}`, component, cpu), idle})
+	}
+	return out
+}
+
 func fires(labels, summary string) []Firing { return []Firing{{Labels: labels, Summary: summary}} }
 
 // Cases returns every test of every alert.
@@ -420,6 +429,20 @@ func Cases() []Case {
 		{Alert: "ChatClockSkew", Name: "a clock is a minute ahead", At: "20m", Series: [][2]string{one("chat_clock_seconds", "", "60+60x30")},
 			Fires: fires(`job="parley", instance="a"`, "The clock of a differs by 1m 0s from that of Prometheus (parley)")},
 		{Alert: "ChatClockSkew", Name: "the clock is right", At: "20m", Series: [][2]string{one("chat_clock_seconds", "", "0+60x30")}},
+		{Alert: "ChatVolumeHigh", Name: "1,200 messages a minute", At: "60m", Series: turns(70, "ok", 1100, "failed", 100),
+			Fires: fires(parley, "1200 messages a minute for half an hour (parley)")},
+		{Alert: "ChatVolumeHigh", Name: "900 a minute", At: "60m", Series: turns(70, "ok", 900)},
+		{Alert: "ChatVolumeHigh", Name: "a peak of ten minutes", At: "60m", Series: [][2]string{{turns(1, "ok", 0)[0][0], "0+100x30 3000+3000x10 33000+100x30"}}},
+		{Alert: "ChatDatabaseBusy", Name: "one of four processors idle", At: "60m",
+			Series: append(cpus("database", "0+15x70"), one("chat_build_info", `version="1"`, "1x70")),
+			Fires:  fires(`job="node", instance="db"`, "The processors of the database's machine db have been 75% busy for half an hour")},
+		{Alert: "ChatDatabaseBusy", Name: "half busy", At: "60m", Series: append(cpus("database", "0+30x70"), one("chat_build_info", `version="1"`, "1x70"))},
+		{Alert: "ChatDatabaseBusy", Name: "busy for a backup", At: "60m", Series: append(cpus("database", "0+40x35 1402+2x15 1430+40x30"), one("chat_build_info", `version="1"`, "1x90"))},
+		{Alert: "ChatDatabaseBusy", Name: "another machine", At: "60m", Series: append(cpus("builds", "0+3x70"), one("chat_build_info", `version="1"`, "1x70"))},
+		{Alert: "ChatRedisMemoryHigh", Name: "two gigabytes", At: "60m", Series: [][2]string{{`redis_memory_used_bytes{job="redis",instance="r"}`, "2147483648x70"}, one("chat_build_info", `version="1"`, "1x70")},
+			Fires: fires(`job="redis", instance="r"`, "Redis uses 2GiB (r)")},
+		{Alert: "ChatRedisMemoryHigh", Name: "half a gigabyte", At: "60m", Series: [][2]string{{`redis_memory_used_bytes{job="redis",instance="r"}`, "536870912x70"}, one("chat_build_info", `version="1"`, "1x70")}},
+		{Alert: "ChatRedisMemoryHigh", Name: "while it writes a snapshot", At: "60m", Series: [][2]string{{`redis_memory_used_bytes{job="redis",instance="r"}`, "900000000x40 1500000000x10 900000000x30"}, one("chat_build_info", `version="1"`, "1x90")}},
 		{Alert: "ChatReplicaLagging", Name: "a minute behind", At: "20m", Series: [][2]string{{`pg_replication_lag_seconds{job="postgres",instance="r"}`, "0x5 60x30"}, one("chat_build_info", `version="1"`, "1x40")},
 			Fires: fires(`job="postgres", instance="r"`, "A replica of PostgreSQL is 1m 0s behind (r)")},
 		{Alert: "ChatReplicaLagging", Name: "a second behind", At: "20m", Series: [][2]string{{`pg_replication_lag_seconds{job="postgres",instance="r"}`, "1x30"}, one("chat_build_info", `version="1"`, "1x40")}},

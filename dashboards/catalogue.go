@@ -255,6 +255,7 @@ var Catalogue = []Metric{
 	{Name: "haproxy_server_status", Kind: Gauge, Source: Exporter, Labels: []string{"proxy", "server", "state"}, Help: "1 for the state that the proxy sees an instance in."},
 	{Name: "haproxy_backend_current_sessions", Kind: Gauge, Source: Exporter, Labels: []string{"proxy"}, Help: "Requests in progress at the proxy."},
 	{Name: "alertmanager_notifications_failed_total", Kind: Counter, Source: Exporter, Labels: []string{"integration"}, Help: "Notifications that a receiver did not take."},
+	{Name: "node_cpu_seconds_total", Kind: Counter, Unit: "s", Source: Exporter, Labels: []string{"component", "mode"}, Help: "Seconds of each processor, by what it did (node_exporter). The target of the database's machine has the label component=\"database\"."},
 	{Name: "pg_replication_lag_seconds", Kind: Gauge, Unit: "s", Source: Exporter, Help: "How far a replica is behind (postgres_exporter)."},
 	{Name: "pg_stat_activity_count", Kind: Gauge, Source: Exporter, Labels: []string{"datname", "state"}, Help: "Sessions by state (postgres_exporter)."},
 	{Name: "pg_stat_database_deadlocks", Kind: Counter, Source: Exporter, Labels: []string{"datname"}, Help: "Deadlocks (postgres_exporter)."},

@@ -104,6 +104,8 @@ func dependenciesBoard() Dashboard {
 				query(`max by (datname) (pg_database_size_bytes)`, "{{datname}}")).empty("not scraped"),
 			lines("Replication lag", "How far each replica is behind.", "s", 6,
 				query(`max by (instance) (pg_replication_lag_seconds)`, "{{instance}}")).empty("not scraped").limit(30),
+			lines("Processors of the database's machine", "Share of the time in which they are busy (node_exporter, with the label component=database).", "percentunit", 6,
+				query(`1 - avg by (instance) (rate(node_cpu_seconds_total{component="database", mode="idle"}[RATE]))`, "{{instance}}")).empty("not scraped").upTo(1).limit(.7),
 		}},
 		row{"Redis server (where redis_exporter is scraped)", 7, []Panel{
 			lines("Memory of Redis", "Memory in use, and maxmemory.", "bytes", 8,

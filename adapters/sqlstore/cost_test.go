@@ -23,9 +23,68 @@ import (
 // ask for: an idempotency key, a budget, an audit entry and its seal, and a
 // context of 40 messages of 600 bytes. pg-µs is the processor time of the
 // sessions, WAL-B the bytes of the log.
-func BenchmarkTurnCost(b *testing.B) {
+func BenchmarkTurnCost(b *testing.B) { turnCost(b, testdb.Postgres(b)) }
+
+// BenchmarkTurnCostPartitioned is BenchmarkTurnCost on tables that
+// deploy/scale/partition.sql has divided.
+func BenchmarkTurnCostPartitioned(b *testing.B) {
+	for _, n := range []int{4, 16, 64} {
+		for _, mode := range []string{"auto", "force_generic_plan", "force_custom_plan"} {
+			b.Run(fmt.Sprintf("Partitions=%d/%s", n, mode), func(b *testing.B) {
+				url := testdb.Postgres(b)
+				partition(b, url, fmt.Sprintf("partitions=%d", n))
+				testdb.Execute(b, url, "ALTER DATABASE "+databaseName(b, url)+" SET plan_cache_mode = "+mode)
+				turnCost(b, url)
+			})
+		}
+	}
+}
+
+// BenchmarkPartitionedStatements measures what single statements of a turn cost
+// Postgres on tables with that many partitions, 0 for ordinary ones: the processor
+// time of the session, the least of five runs.
+func BenchmarkPartitionedStatements(b *testing.B) {
+	for _, n := range []int{0, 4, 16, 64} {
+		url := testdb.Postgres(b)
+		partition(b, url, fmt.Sprintf("partitions=%d", n))
+		store := migrated(b, sqlstore.Options{URL: url, MaxConns: 1})
+		for i := range 400 {
+			costedTurn(b, store, i, 20, 10)
+		}
+		execAll(b, store, "VACUUM ANALYZE", `CREATE FUNCTION loop(statement text, times int) RETURNS void LANGUAGE plpgsql AS $$
+			DECLARE
+				i int := 0;
+			BEGIN
+				WHILE i < times LOOP
+					EXECUTE 'EXECUTE statement(' || i % 20 || ')';
+					i := i + 1;
+				END LOOP;
+			END $$`)
+		for _, statement := range []struct{ name, text string }{
+			{"Recent", "SELECT content FROM chat_messages WHERE user_id = 'cm3x8k2p90000v8l4h7d1q' || lpad($1::text, 3, '0') AND conversation_id = 'x' ORDER BY created_at DESC, id DESC LIMIT 40"},
+			{"Update", "UPDATE chat_runs SET stop_requested = false WHERE user_id = 'cm3x8k2p90000v8l4h7d1q' || lpad($1::text, 3, '0') AND id = 'x'"},
+			{"Insert", "INSERT INTO audit_logs (user_id, id, action, resource, created_at, updated_at) VALUES ($1::text, gen_random_uuid()::text, 'x', 'x', now(), now())"},
+		} {
+			for _, mode := range []string{"force_generic_plan", "force_custom_plan", "auto"} {
+				b.Run(fmt.Sprintf("Partitions=%d/%s/%s", n, statement.name, mode), func(b *testing.B) {
+					execAll(b, store, "SET plan_cache_mode = "+mode, "PREPARE statement (int) AS "+statement.text)
+					defer execAll(b, store, "DEALLOCATE statement")
+					least := time.Duration(1 << 60)
+					for range 5 {
+						before := sessionsTime(b, store)
+						execAll(b, store, fmt.Sprintf("SELECT loop('', %d)", b.N))
+						least = min(least, sessionsTime(b, store)-before)
+					}
+					b.ReportMetric(float64(least.Nanoseconds())/1000/float64(b.N), "pg-µs")
+				})
+			}
+		}
+	}
+}
+
+func turnCost(b *testing.B, url string) {
 	const users, context = 20, 40
-	store := migrated(b, sqlstore.Options{URL: testdb.Postgres(b), MaxConns: 2})
+	store := migrated(b, sqlstore.Options{URL: url, MaxConns: 2})
 	n := 0
 	turn := func() {
 		costedTurn(b, store, n, users, context)

@@ -329,6 +329,9 @@ func (s *Store) migrationDir(files fs.FS) (migrate.Dir, error) {
 }
 
 func (s *Store) executor(db schema.ExecQuerier, dir migrate.Dir, table string) (*migrate.Executor, error) {
+	if s.dialect.name == "postgres" {
+		db = partitionAware{db}
+	}
 	drv := migrationDriver{db: db, scanner: scanners[s.dialect.name]}
 	return migrate.NewExecutor(drv, dir, revisions{db: db, table: table},
 		migrate.WithAllowDirty(true), // Parley may live beside the web app's own tables

@@ -179,12 +179,13 @@ func TestPartition_Sabotaged(t *testing.T) {
 		"partitions": {"DROP TABLE public_partitions.audit_logs_4_0, public_partitions.audit_logs_4_1, public_partitions.audit_logs_4_2, public_partitions.audit_logs_4_3", "table audit_logs differs"},
 		"index": {"DROP INDEX chat_messages_user_idx; CREATE INDEX chat_messages_user_idx ON ONLY chat_messages (user_id, created_at); " +
 			"CREATE INDEX a ON public_partitions.chat_messages_4_1 (user_id, created_at); ALTER INDEX chat_messages_user_idx ATTACH PARTITION public_partitions.a",
-			"index chat_messages.chat_messages_user_idx differs; index chat_messages_4_0.chat_messages_user_idx is missing; index chat_messages_4_2.chat_messages_user_idx is missing; index chat_messages_4_3.chat_messages_user_idx is missing"},
-		"row trigger":       {"ALTER TABLE public_partitions.audit_logs_4_3 DISABLE TRIGGER audit_logs_complete", "trigger audit_logs_4_3.audit_logs_complete differs"},
-		"statement trigger": {"DROP TRIGGER audit_logs_truncate ON public_partitions.audit_logs_4_1", "trigger audit_logs_4_1.audit_logs_truncate is missing"},
-		"column":            {"ALTER TABLE public_partitions.chat_runs_4_1 ALTER COLUMN attempt DROP DEFAULT", "column chat_runs_4_1.attempt differs"},
-		"constraint":        {"ALTER TABLE public_partitions.chat_runs_4_1 ADD CONSTRAINT more CHECK (attempt < 9)", "constraint chat_runs_4_1.more is not of any migration"},
-		"not logged":        {"ALTER TABLE public_partitions.chat_runs_4_1 SET UNLOGGED", "table chat_runs_4_1 differs"},
+			"index chat_messages.chat_messages_user_idx differs; index public_partitions.chat_messages_4_0.chat_messages_user_idx is missing; " +
+				"index public_partitions.chat_messages_4_2.chat_messages_user_idx is missing; index public_partitions.chat_messages_4_3.chat_messages_user_idx is missing"},
+		"row trigger":       {"ALTER TABLE public_partitions.audit_logs_4_3 DISABLE TRIGGER audit_logs_complete", "trigger public_partitions.audit_logs_4_3.audit_logs_complete differs"},
+		"statement trigger": {"DROP TRIGGER audit_logs_truncate ON public_partitions.audit_logs_4_1", "trigger public_partitions.audit_logs_4_1.audit_logs_truncate is missing"},
+		"column":            {"ALTER TABLE public_partitions.chat_runs_4_1 ALTER COLUMN attempt DROP DEFAULT", "column public_partitions.chat_runs_4_1.attempt differs"},
+		"constraint":        {"ALTER TABLE public_partitions.chat_runs_4_1 ADD CONSTRAINT more CHECK (attempt < 9)", "constraint public_partitions.chat_runs_4_1.more is not of any migration"},
+		"not logged":        {"ALTER TABLE public_partitions.chat_runs_4_1 SET UNLOGGED", "table public_partitions.chat_runs_4_1 differs"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			store := open(t, sqlstore.Options{URL: testdb.Partitioned(t)})
@@ -299,5 +300,87 @@ func TestPartition_StatementsArePruned(t *testing.T) {
 				t.Errorf("%s reads %d partitions of %s:\n%s\n%s", by, len(list), table, statement, plan)
 			}
 		}
+	}
+}
+
+// A later migration that creates or drops an index CONCURRENTLY, which PostgreSQL
+// refuses on a divided table, does so on each partition, and continues after a failure.
+func TestPartition_LaterMigrations(t *testing.T) {
+	t.Parallel()
+	const concurrent = "-- atlas:txmode none\n\n"
+	steps := map[string]string{
+		"20990101000000_column.sql":  "ALTER TABLE chat_messages ADD COLUMN more text NULL;",
+		"20990101000100_index.sql":   concurrent + "CREATE INDEX CONCURRENTLY chat_messages_more_idx ON chat_messages (user_id, more) WHERE more IS NOT NULL;\n\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS chat_runs_more_key ON chat_runs (user_id, id, kind);",
+		"20990101000200_dropped.sql": concurrent + "DROP INDEX CONCURRENTLY chat_runs_more_key;",
+		"20990101000300_other.sql":   concurrent + "CREATE INDEX CONCURRENTLY chat_usage_more_idx ON chat_usage (user_id, tokens);\n\nDROP INDEX CONCURRENTLY chat_usage_more_idx;",
+	}
+	for name, url := range map[string]string{"Divided": testdb.Partitioned(t), "Ordinary": testdb.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t, sqlstore.Options{URL: url})
+			files := copied(t, "postgres")
+			apply := func(step string) error {
+				files["postgres/"+step] = file(steps[step])
+				hash(t, files, "postgres")
+				return second(store.MigrateFrom(t.Context(), files))
+			}
+			if err := apply("20990101000000_column.sql"); err != nil {
+				t.Fatal(err)
+			}
+			if name == "Divided" { // an attempt fails at the second partition, and leaves a table behind that has the name
+				execAll(t, store, "CREATE TABLE public_partitions.chat_messages_more_idx_4_1 (id int)")
+				if err := apply("20990101000100_index.sql"); err == nil {
+					t.Fatal("it was applied")
+				}
+				execAll(t, store, "DROP TABLE public_partitions.chat_messages_more_idx_4_1")
+			}
+			for _, step := range []string{"20990101000100_index.sql", "20990101000200_dropped.sql", "20990101000300_other.sql"} {
+				if err := apply(step); err != nil {
+					t.Fatalf("%s: %v", step, err)
+				}
+			}
+			differences, err := store.SchemaDifferences(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range differences {
+				if !d.Harmless() {
+					t.Errorf("%s: %s", d, d.Definition)
+				}
+				got = append(got, d.Kind+" "+d.Name)
+			}
+			want := []string{"column more", "index chat_messages_more_idx"}
+			if name == "Divided" {
+				want = append(slices.Repeat(want[:1], 1+testdb.Partitions), slices.Repeat(want[1:], 1+testdb.Partitions)...)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("what is there beside the migrations of this release (-want +got):\n%s", diff)
+			}
+			status, err := store.MigrationStatus(t.Context())
+			if err != nil || len(status.Pending) > 0 || !status.Ahead {
+				t.Errorf("%+v, %v", status, err)
+			}
+		})
+	}
+}
+
+// While a move goes on, the schema has more than the migrations make, which harms
+// nobody.
+func TestPartition_MoveIsHarmless(t *testing.T) {
+	t.Parallel()
+	url := testdb.Postgres(t)
+	store := open(t, sqlstore.Options{URL: url})
+	partition(t, url, "partitions=2", "stop=verified")
+	differences, err := store.SchemaDifferences(t.Context())
+	if err != nil || len(differences) == 0 {
+		t.Fatalf("%v, %v", differences, err)
+	}
+	for _, d := range differences {
+		if !d.Moving() || !d.Harmless() {
+			t.Errorf("%s: %s", d, d.Definition)
+		}
+	}
+	if applied, err := store.Migrate(t.Context()); err != nil || len(applied) > 0 {
+		t.Errorf("%v, %v", applied, err)
 	}
 }

@@ -57,13 +57,25 @@ func (d SchemaDifference) String() string {
 	return d.SchemaObject.String() + " differs"
 }
 
+// Moving reports whether the difference is part of a move to partitions that has begun
+// (deploy/scale/partition.sql).
+func (d SchemaDifference) Moving() bool {
+	return d.Unexpected && (d.Kind == "trigger" && strings.HasPrefix(d.Name, "parley_move") ||
+		d.Kind == "constraint" && strings.HasSuffix(d.Name, "_moved") && strings.HasPrefix(d.Definition, "FOREIGN KEY"))
+}
+
+// OfPartition reports whether the object belongs to one partition of a table.
+func (d SchemaDifference) OfPartition() bool { return strings.Contains(d.Parent, ".") }
+
 // Harmless reports whether requests cannot fail because of the difference: an index
-// that is not unique, or a column that may stay empty.
+// that is not unique, a column that may stay empty, or a move that has begun.
 func (d SchemaDifference) Harmless() bool {
 	if !d.Unexpected {
 		return false
 	}
 	switch d.Kind {
+	case "trigger", "constraint":
+		return d.Moving()
 	case "index":
 		return strings.HasPrefix(d.Definition, "CREATE INDEX") && !strings.HasSuffix(d.Definition, " INVALID")
 	case "column":
@@ -127,6 +139,7 @@ func withPartitions(want, have []SchemaObject) []SchemaObject {
 			if w.Name == w.Parent {
 				w.Name = p.Definition
 			}
+			w.Definition = strings.Replace(w.Definition, " ON "+w.Parent+" ", " ON "+p.Definition+" ", 1)
 			w.Parent = p.Definition
 			all = append(all, w)
 		}

@@ -2,7 +2,7 @@
 -- its kind, its table or function, its name and its definition, without the name of
 -- the schema. $1 is the name of the schema. A table that is divided by a hash of
 -- user_id is described as one that is not. Its partitions, in whatever schema, are
--- tables too, whose objects have the names and definitions of the table's.
+-- tables too, whose objects have the names of the table's.
 WITH undivided AS (
   SELECT c.oid, c.relname::text AS name, c.relkind, c.relpersistence, c.relowner, c.relacl, quote_ident($1) || '.' || quote_ident(c.relname) AS spelled
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -10,9 +10,9 @@ WITH undivided AS (
 ), tables AS (
   SELECT oid, name, relkind, relpersistence, relowner, relacl, spelled, name AS of_table, NULL::text AS bounds FROM undivided
   UNION ALL
-  SELECT c.oid, c.relname::text, c.relkind, c.relpersistence, c.relowner, c.relacl, quote_ident(n.nspname) || '.' || quote_ident(c.relname), u.name,
-    pg_get_expr(c.relpartbound, c.oid)
-  FROM undivided AS u JOIN pg_inherits AS i ON i.inhparent = u.oid JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  SELECT c.oid, p.spelled, c.relkind, c.relpersistence, c.relowner, c.relacl, p.spelled, u.name, pg_get_expr(c.relpartbound, c.oid)
+  FROM undivided AS u JOIN pg_inherits AS i ON i.inhparent = u.oid JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+    LATERAL (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)) AS p (spelled)
 ), functions AS (
   SELECT p.oid, p.proname::text AS name, p.proowner, p.proacl, p.prosecdef, p.provolatile, p.proisstrict, p.prosrc, p.prolang, p.proconfig,
     pg_get_function_identity_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
@@ -43,7 +43,7 @@ FROM tables AS t JOIN pg_attribute AS a ON a.attrelid = t.oid
 WHERE a.attnum > 0 AND NOT a.attisdropped
 UNION ALL
 SELECT 'index', t.name, coalesce(p.relname, c.relname)::text,
-  replace(replace(replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON '), ' ON ' || t.spelled || ' ', ' ON ' || quote_ident(t.of_table) || ' '),
+  replace(replace(replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON '), ' ON ' || t.spelled || ' ', ' ON ' || t.name || ' '),
     ' INDEX ' || quote_ident(c.relname) || ' ON ', ' INDEX ' || quote_ident(coalesce(p.relname, c.relname)) || ' ON ')
   || CASE WHEN i.indisvalid AND i.indisready AND i.indislive THEN '' ELSE ' INVALID' END
 FROM tables AS t JOIN pg_index AS i ON i.indrelid = t.oid JOIN pg_class AS c ON c.oid = i.indexrelid
@@ -55,7 +55,7 @@ FROM tables AS t JOIN pg_constraint AS k ON k.conrelid = t.oid LEFT JOIN pg_cons
 WHERE k.contype IN ('p', 'u', 'f', 'c', 'x')
   AND (k.contype <> 'f' OR t.bounds IS NOT NULL OR k.conparentid = 0) -- a reference to a divided table has one to each of its partitions
 UNION ALL
-SELECT 'trigger', t.name, g.tgname::text, replace(replace(pg_get_triggerdef(g.oid), ' ON ' || t.spelled || ' ', ' ON ' || quote_ident(t.of_table) || ' '), ' FUNCTION ' || quote_ident($1) || '.', ' FUNCTION ')
+SELECT 'trigger', t.name, g.tgname::text, replace(replace(pg_get_triggerdef(g.oid), ' ON ' || t.spelled || ' ', ' ON ' || t.name || ' '), ' FUNCTION ' || quote_ident($1) || '.', ' FUNCTION ')
   || CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' DISABLED' ELSE ' ENABLED ' || g.tgenabled::text END
 FROM tables AS t JOIN pg_trigger AS g ON g.tgrelid = t.oid
 WHERE NOT g.tgisinternal

@@ -614,6 +614,53 @@ func TestDoctor_SabotagedReplica(t *testing.T) {
 	}
 }
 
+// TestDoctor_SabotagedPartitions breaks single partitions of a set-up whose tables
+// deploy/scale/partition.sql has divided.
+func TestDoctor_SabotagedPartitions(t *testing.T) {
+	t.Parallel()
+	set := func(t *testing.T) *setUp {
+		t.Helper()
+		url := testdb.Partitioned(t)
+		fill(t, url)
+		return &setUp{owner: url, env: []string{
+			"DATA_DIR=" + t.TempDir(), "AUTH_SECRET=" + doctorSecret, "NEXTAUTH_URL=https://app.example", "AI_PROVIDERS=demo", "INSTANCES=1", "DATABASE_URL=" + url,
+		}}
+	}
+	base := baseline(t, set(t))
+	for _, s := range []sabotage{
+		breaks("PartitionDetached", "schema.tables", "ATTACH PARTITION", "ALTER TABLE audit_logs DETACH PARTITION public_partitions.audit_logs_4_3"),
+		breaks("PartitionNotLogged", "schema.tables", "ALTER TABLE public_partitions.chat_runs_4_0 SET LOGGED", "ALTER TABLE public_partitions.chat_runs_4_0 SET UNLOGGED"),
+		breaks("PartitionTriggerDisabled", "schema.triggers", "ALTER TABLE public_partitions.audit_logs_4_2 ENABLE TRIGGER audit_logs_delete", "ALTER TABLE public_partitions.audit_logs_4_2 DISABLE TRIGGER audit_logs_delete"),
+		breaks("PartitionTriggerDropped", "schema.triggers", "CREATE TRIGGER audit_logs_truncate BEFORE TRUNCATE ON public_partitions.audit_logs_4_2", "DROP TRIGGER audit_logs_truncate ON public_partitions.audit_logs_4_2"),
+		breaks("PartitionWithoutIndex", "schema.indexes", "ALTER INDEX chat_messages_user_idx ATTACH PARTITION", "DROP INDEX chat_messages_user_idx; CREATE INDEX chat_messages_user_idx ON ONLY chat_messages (user_id, created_at)"),
+		breaks("PartitionDefault", "schema.columns", "alter public_partitions.chat_runs_4_1.attempt", "ALTER TABLE public_partitions.chat_runs_4_1 ALTER attempt DROP DEFAULT"),
+		breaks("PartitionCheckExtra", "schema.constraints", "ALTER TABLE public_partitions.chat_messages_4_0 DROP CONSTRAINT mine", "ALTER TABLE public_partitions.chat_messages_4_0 ADD CONSTRAINT mine CHECK (length(content) > 5)"),
+		warns("PartitionIndexExtra", "schema.indexes", "DROP", "CREATE INDEX mine ON public_partitions.chat_messages_4_0 (created_at)"),
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			w := set(t)
+			testdb.Execute(t, w.owner, s.sql)
+			s.judge(t, w, base)
+		})
+	}
+	t.Run("MoveBegun", func(t *testing.T) {
+		w := set(t)
+		if out, err := testdb.Partition(t, w.owner, "partitions=2", "stop=verified").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		report, _ := boot.Examine(t.Context(), w.env, "", "", "")
+		now, remedies := states(report)
+		for _, id := range []string{"schema.triggers", "schema.constraints"} {
+			if now[id] != doctor.Warn || !strings.Contains(remedies[id], "abandon") {
+				t.Errorf("%s: %v, %s", id, now[id], remedies[id])
+			}
+		}
+		if report.HasFailed("schema.") {
+			t.Errorf("%s", describe(report))
+		}
+	})
+}
+
 // TestDoctor_SabotagedRedis breaks the Redis of a set-up.
 func TestDoctor_SabotagedRedis(t *testing.T) {
 	t.Parallel()

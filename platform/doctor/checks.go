@@ -25,7 +25,7 @@ var Checks = []Check{
 	{"database.migrations", "all migrations are applied"},
 	{"database.revisions", "the applied migrations are those of this release, whole and unchanged"},
 	{"database.writable", "the database accepts writes: no standby, not read-only, disk not full"},
-	{"schema.tables", "tables are those that the migrations make"},
+	{"schema.tables", "tables are those that the migrations make; of one that is divided, no partition is missing"},
 	{"schema.columns", "columns: types, defaults, NOT NULL"},
 	{"schema.indexes", "indexes: definition, uniqueness, validity"},
 	{"schema.constraints", "primary and foreign keys, checks: definition, validated, enabled"},

@@ -14,7 +14,7 @@ var schemaChecks = []struct {
 	id    string
 	kinds []string
 }{
-	{"schema.tables", []string{"table"}},
+	{"schema.tables", []string{"table", "partition"}},
 	{"schema.columns", []string{"column"}},
 	{"schema.indexes", []string{"index"}},
 	{"schema.constraints", []string{"constraint"}},
@@ -56,6 +56,8 @@ func (r *Report) Schema(dialect string, differences []sqlstore.SchemaDifference)
 		switch {
 		case len(bad) > 0:
 			r.Fail(check.id, remedyFor(dialect, bad[0]), "%s", list(bad))
+		case len(harmless) > 0 && harmless[0].Moving():
+			r.Warn(check.id, "finish the move to partitions, or abandon it (-v abandon=1): psql ... -f deploy/scale/partition.sql", "%s", list(harmless))
 		case len(harmless) > 0:
 			r.Warn(check.id, "DROP it, if you do not need it", "%s", list(harmless))
 		default:
@@ -65,10 +67,13 @@ func (r *Report) Schema(dialect string, differences []sqlstore.SchemaDifference)
 }
 
 // implied reports whether a difference follows from another one: the index of a
-// constraint that is missing, or what a missing column takes with it.
+// constraint that is missing, what a missing column takes with it, or that an index is
+// invalid which some partition lacks.
 func implied(d sqlstore.SchemaDifference, all []sqlstore.SchemaDifference) bool {
 	for _, o := range all {
 		switch {
+		case d.Kind == "index" && d.Actual != "" && o.Kind == "index" && o.Missing && o.OfPartition() && o.Name == d.Name:
+			return true
 		case d.Kind == "index" && o.Kind == "constraint" && o.Name == d.Name && o.Parent == d.Parent:
 			return true
 		case o.Kind == "column" && o.Missing && o.Parent == d.Parent && d.Missing && d.Kind != "column" && d.Kind != "table" && containsWord(d.Definition, o.Name):
@@ -105,6 +110,9 @@ func remedyFor(dialect string, d sqlstore.SchemaDifference) string {
 		switch {
 		case d.Unexpected:
 			return "run: DROP INDEX " + d.Name
+		case d.Missing && d.OfPartition():
+			return "run, for each such partition, with a name of its own for INDEX: " +
+				strings.Replace(concurrently(dialect, d.Definition), " "+d.Name+" ", " INDEX ", 1) + "; ALTER INDEX " + d.Name + " ATTACH PARTITION INDEX"
 		case d.Missing:
 			return "run: " + concurrently(dialect, d.Definition)
 		case invalid:
@@ -160,6 +168,9 @@ func remedyFor(dialect string, d sqlstore.SchemaDifference) string {
 			return "run: DROP FUNCTION " + d.Name
 		}
 		return "run the CREATE FUNCTION of " + d.Name + " in the migrations again, as CREATE OR REPLACE"
+	case "partition":
+		remainder, modulus, _ := strings.Cut(d.Name, " of ")
+		return "if the table is still there, run: ALTER TABLE " + d.Parent + " ATTACH PARTITION ... FOR VALUES WITH (MODULUS " + modulus + ", REMAINDER " + remainder + "); else " + restore
 	case "table":
 		if strings.HasSuffix(d.Actual, ", not logged") {
 			return "run: ALTER TABLE " + d.Name + " SET LOGGED"
