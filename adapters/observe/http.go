@@ -49,8 +49,10 @@ func (ob *Observer) HTTP(next http.Handler, sends func(method, path string) bool
 
 		method := methodLabel(r.Method)
 		ctx := ob.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := ob.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-			keyMethod.String(method), keyPath.String(recordedPath(r.URL.Path)), keyRequest.String(id)))
+		ctx, span := ob.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer))
+		if span.IsRecording() { // which most are not
+			span.SetAttributes(keyMethod.String(method), keyPath.String(recordedPath(r.URL.Path)), keyRequest.String(id))
+		}
 		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id))
 		ob.active.Add(1)
 		rec := &recorder{ResponseWriter: w, streams: ob.streamOpened}
@@ -109,7 +111,7 @@ func (ob *Observer) requestFinished(ctx context.Context, pattern string, rec *re
 	}
 	ob.active.Add(-1)
 	of := requestLabels{method, route, rec.status}
-	ob.metricBuffer.do(func() { ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(of, of.attributes)) })
+	ob.metricBuffer.do(func() { ob.otel.httpSeconds.Record(ctx, took.Seconds(), ob.requests.of(of)) })
 	if span.IsRecording() {
 		span.SetName(method + " " + route)
 		span.SetAttributes(keyRoute.String(route), keyStatus.Int(rec.status))

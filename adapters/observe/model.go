@@ -98,20 +98,20 @@ func (w *measuredModel) measure(ctx context.Context, asked string, took, first t
 	provider, model := w.ob.labels.of(w.provider, asked)
 	of := callLabels{pair: pair{provider, model}}
 	if first > 0 {
-		w.ob.otel.genFirst.Record(ctx, first.Seconds(), w.ob.asked.of(of, of.attributes))
+		w.ob.otel.genFirst.Record(ctx, first.Seconds(), w.ob.asked.of(of))
 	}
 	if a.Usage.Input > 0 {
 		in := tokenLabels{of.pair, "input"}
-		w.ob.otel.genTokens.Record(ctx, a.Usage.Input, w.ob.tokens.of(in, in.attributes))
+		w.ob.otel.genTokens.Record(ctx, a.Usage.Input, w.ob.tokens.of(in))
 	}
 	if a.Usage.Output > 0 {
 		out := tokenLabels{of.pair, "output"}
-		w.ob.otel.genTokens.Record(ctx, a.Usage.Output, w.ob.tokens.of(out, out.attributes))
+		w.ob.otel.genTokens.Record(ctx, a.Usage.Output, w.ob.tokens.of(out))
 	}
 	if err != nil {
 		of.err = errorType(err)
 	}
-	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), w.ob.asked.of(of, of.attributes))
+	w.ob.otel.genSeconds.Record(ctx, took.Seconds(), w.ob.asked.of(of))
 }
 
 // callLabels are the labels of the duration of a request to a provider; err is ""
