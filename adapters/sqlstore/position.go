@@ -44,7 +44,9 @@ func systemOf(c session) string {
 
 // selectPosition reads the position behind everything that is committed. A commit is
 // acknowledged, and visible to others, when it is flushed; with synchronous_commit
-// off, when it is inserted into the WAL.
+// off, when it is inserted into the WAL. That is not always taken: without commits,
+// what vacuum inserts is flushed after some 200 ms only, and no replica could answer
+// until then.
 const selectPosition = `, pg_walfile_name(p), pg_wal_lsn_diff(p, '0/0')::bigint
 	FROM (SELECT CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END AS p) AS q`
 

@@ -2,10 +2,38 @@ package sqlstore
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// A server with other data is refused, however far it has come.
+func TestStandby_Follows(t *testing.T) {
+	at := position{system: 1, timeline: 2, lsn: 100}
+	good := standby{inRecovery: true, system: 1, timeline: 2, replayed: 1000, secured: true}
+	for name, c := range map[string]struct {
+		change func(*standby)
+		want   string
+	}{
+		"Standby":         {func(*standby) {}, ""},
+		"Behind":          {func(s *standby) { s.replayed = 1 }, ""}, // is waited for
+		"AnotherCluster":  {func(s *standby) { s.system = 7 }, "another cluster"},
+		"Promoted":        {func(s *standby) { s.inRecovery = false }, "promoted"},
+		"FormerTimeline":  {func(s *standby) { s.timeline = 1 }, "timeline 1"},
+		"AnotherTimeline": {func(s *standby) { s.timeline = 3 }, "timeline 3"},
+		"EvadesPolicies":  {func(s *standby) { s.secured = false }, "row-level security"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := good
+			c.change(&s)
+			err := s.follows(at)
+			if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
 
 // Reads that come while the primary is asked share the next question: a question is
 // answered for nobody who came after it was sent.

@@ -84,7 +84,7 @@ func (s *Store) openReplicas() error {
 	rs.primary = withHooks(openPool(config, 1, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
 		return s.identifySession(ctx, conn, s.opt.ExecMode)
 	}), stdlib.OptionResetSession(s.resetSession)), s.opt.Hooks)
-	rs.primary.SetConnMaxLifetime(time.Hour)
+	rs.primary.SetConnMaxLifetime(time.Minute) // so that another synchronous_commit takes effect: see selectPosition
 	rs.positions.ask = rs.askPosition
 	for i, opt := range s.opt.Replicas {
 		r, err := s.openReplica(opt)
@@ -137,11 +137,11 @@ func (rs *replicas) read(ctx context.Context, name string, timeout time.Duration
 			why, err = r.run(tried, r.db, at, who, fn)
 		}
 		switch {
-		case ctx.Err() != nil:
-			return true, translate(ctx, ctx.Err())
 		case why == onReplica:
 			rs.reads[onReplica].Add(1)
 			return true, translate(ctx, err)
+		case ctx.Err() != nil:
+			return true, translate(ctx, ctx.Err())
 		case why == noPosition:
 			rs.unknown.Store(true)
 		default:

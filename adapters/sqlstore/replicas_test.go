@@ -397,19 +397,33 @@ func replicasConflict(t *testing.T, c *cluster) {
 	store := c.open(t)
 	create(t, store, "ann", "c1", 1)
 	readsReplica(t, store)
+	watcher, err := pgx.Connect(t.Context(), storeURL(t, store, c.standby))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close(context.Background())
+	cleanUp := func() { // once the read has its snapshot
+		for begun := false; !begun; {
+			err := watcher.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep')").Scan(&begun)
+			if err != nil {
+				t.Errorf("look for the read: %v", err)
+				return
+			}
+		}
+		for _, sql := range []string{"UPDATE chat_conversations SET title = title || 'x'", "VACUUM chat_conversations"} {
+			if _, err := store.DB().Exec(sql); err != nil {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+	}
+	var cleaning sync.WaitGroup
+	defer cleaning.Wait()
 	tries, got := 0, 0
-	err := store.ReadReplicated(t.Context(), "ann", func(ctx context.Context, db bun.IDB) error {
+	err = store.ReadReplicated(t.Context(), "ann", func(ctx context.Context, db bun.IDB) error {
 		if tries++; tries > 1 {
 			return db.QueryRowContext(ctx, "SELECT count(*) FROM chat_conversations").Scan(&got)
 		}
-		go func() {
-			time.Sleep(50 * time.Millisecond) // the statement has begun
-			for _, sql := range []string{"UPDATE chat_conversations SET title = title || 'x'", "VACUUM chat_conversations"} {
-				if _, err := store.DB().Exec(sql); err != nil {
-					t.Errorf("%s: %v", sql, err)
-				}
-			}
-		}()
+		cleaning.Go(cleanUp)
 		return db.QueryRowContext(ctx, "SELECT count(*) FROM chat_conversations, pg_sleep(15)").Scan(&got)
 	})
 	if err != nil || tries != 2 || got != 1 || store.ReplicatedReads()["conflict"] != 1 {
@@ -525,23 +539,20 @@ func replicasRefused(t *testing.T, c *cluster) {
 // While a standby is frozen, connections stay open and nothing answers. Only the first
 // reads wait for it.
 func replicasFrozen(t *testing.T, c *cluster) {
-	store := c.open(t)
+	var sent sentTo
+	store := c.open(t, func(opt *sqlstore.Options) { opt.Replicas[0].Hooks = []bun.QueryHook{&sent} })
 	create(t, store, "ann", "c1", 7)
 	readsReplica(t, store)
 	c.standby.Pause()
 	defer c.standby.Resume()
-	late := 0
+	sent.reads.Store(0)
 	for range 100 {
-		began := time.Now()
 		if got, err := title(t.Context(), store, "ann", "c1"); err != nil || got != 7 {
 			t.Fatalf("read %d, %v", got, err)
 		}
-		if time.Since(began) >= 500*time.Millisecond {
-			late++
-		}
 	}
-	if late > 5 {
-		t.Errorf("%d reads of 100 waited for the frozen replica", late)
+	if waited := sent.reads.Load(); waited > 3 {
+		t.Errorf("%d reads of 100 waited for the frozen replica", waited)
 	}
 	if state := store.Replicas()[0]; state.Used || state.Reason != "unreachable" {
 		t.Errorf("%+v", state)
@@ -549,6 +560,18 @@ func replicasFrozen(t *testing.T, c *cluster) {
 	c.standby.Resume()
 	readsReplica(t, store)
 }
+
+// sentTo counts the statements of reads.
+type sentTo struct{ reads atomic.Int64 }
+
+func (h *sentTo) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context {
+	if sqlstore.StatementName(ctx) != "check_replica" {
+		h.reads.Add(1)
+	}
+	return ctx
+}
+
+func (*sentTo) AfterQuery(context.Context, *bun.QueryEvent) {}
 
 // No read fails when a standby is killed, and it is used again when it is back.
 func replicasKilled(t *testing.T, c *cluster) {
@@ -563,6 +586,7 @@ func replicasKilled(t *testing.T, c *cluster) {
 					t.Errorf("read %d, %v", got, err)
 					return
 				}
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}

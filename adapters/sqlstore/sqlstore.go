@@ -104,7 +104,7 @@ var (
 )
 
 // Open opens a store. A SQLite file is created, with mode 0600, if it does not
-// exist. Postgres is not connected to yet, so that a server that is down causes no
+// exist. Postgres is not waited for, so that a server that is down causes no
 // delay. Call Migrate before the first use.
 func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.ExecMode == "" {
