@@ -267,6 +267,9 @@ func TestGroup_ReadsNoTableWhole(t *testing.T) {
 				found[table] = n
 				reported = reported || table == "chat_runs" && all
 			}
+			if err := rows.Err(); err != nil {
+				t.Fatal(err)
+			}
 			return reported
 		})
 		return found

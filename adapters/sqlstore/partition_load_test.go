@@ -63,11 +63,7 @@ func TestPartition_MovesUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Wait() // it was killed
-	waitUntil(t, "its session has ended", func() bool {
-		var n int
-		err := store.DB().QueryRow("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley partition' AND datname = current_database()").Scan(&n)
-		return err == nil && n == 0
-	})
+	waitUntil(t, "its session has ended", func() bool { return movingSessions(t, store, "") == 0 })
 	if n := copied(); n >= 8000 {
 		t.Fatalf("all %d messages were copied before it was killed\n%s", n, out.String())
 	}
@@ -256,6 +252,106 @@ func waitUntil(t *testing.T, what string, met func() bool) {
 	for until := time.Now().Add(2 * time.Minute); !met(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("it never came true: %s", what)
+		}
+	}
+}
+
+// A row that is being deleted while it is copied does not come back: the copy waits
+// for the deletion.
+func TestPartition_DeletedWhileCopied(t *testing.T) {
+	t.Parallel()
+	url := testdb.Postgres(t)
+	store := open(t, sqlstore.Options{URL: url, MaxConns: 4})
+	for _, user := range []string{"ann", "bob"} {
+		storeTurn(t, store, user, "c-"+user, chat.Completed, "of "+user, time.Now(), time.Millisecond)
+	}
+	// The triggers are there, and the copy of the first table, audit_logs, has begun.
+	first := testdb.Partition(t, url, "partitions=2", "batch=1", "pause=600")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	progress := func(table string) (copied int, complete bool) {
+		store.DB().QueryRow("SELECT copied, complete FROM public_move.progress WHERE name = $1", table).Scan(&copied, &complete) // 0 until the table is there
+		return copied, complete
+	}
+	waitUntil(t, "the copy has begun", func() bool { n, _ := progress("audit_logs"); return n > 0 })
+	first.Process.Kill() // Wait tells
+	first.Wait()         // it was killed
+	tx, err := store.DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("SET LOCAL idle_in_transaction_session_timeout = 0; DELETE FROM chat_messages WHERE user_id = 'bob'"); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "its session has ended", func() bool { return movingSessions(t, store, "") == 0 })
+	second := testdb.Partition(t, url, "partitions=2")
+	var out bytes.Buffer
+	second.Stdout, second.Stderr = &out, &out
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the copy waits for the deletion, or is done", func() bool {
+		_, complete := progress("chat_messages")
+		_, others := progress("audit_logs")
+		return complete || others && movingSessions(t, store, "AND wait_event_type = 'Lock'") > 0
+	})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if n := count(t, store, "chat_messages"); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// movingSessions counts the sessions of deploy/scale/partition.sql.
+func movingSessions(t *testing.T, store *sqlstore.Store, which string) (n int) {
+	t.Helper()
+	err := store.DB().QueryRow("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley partition' AND datname = current_database() " + which).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The restricted role, with its policies, writes while tables are moved and afterwards,
+// and backs divided tables up. It reaches no partition past the policies.
+func TestPartition_RestrictedRole(t *testing.T) {
+	t.Parallel()
+	url := testdb.Postgres(t)
+	owner := open(t, sqlstore.Options{URL: url})
+	app, role := appRole(t, owner)
+	store := open(t, sqlstore.Options{URL: app, RowSecurity: true})
+	execAll(t, owner, "SELECT chat_enable_row_security()")
+	turn := func(id string) {
+		t.Helper()
+		storeTurn(t, store, "ann", "c-"+id, chat.Completed, id, time.Now(), time.Millisecond)
+	}
+	turn("before")
+	partition(t, url, "partitions=3", "stop=verified")
+	turn("meanwhile")
+	if err := store.DeleteConversation(t.Context(), "ann", "c-before", entry("deleted")); err != nil {
+		t.Fatal(err)
+	}
+	partition(t, url, "partitions=3")
+	turn("after")
+	if open, _, err := store.UnprotectedTables(t.Context()); err != nil || len(open) > 0 {
+		t.Errorf("without policies: %v, %v", open, err)
+	}
+	if missing, err := store.MissingRights(t.Context()); err != nil || len(missing) > 0 {
+		t.Errorf("%v, %v", missing, err)
+	}
+	if n := count(t, owner, "chat_messages"); n != 4 {
+		t.Errorf("%d messages", n)
+	}
+	backedUp(t, store, nil)
+	for _, row := range query(t, owner.DB(), "SELECT relname::text FROM pg_class WHERE relnamespace = 'public_partitions'::regnamespace AND relkind = 'r'") {
+		if _, err := store.DB().Exec("SELECT FROM public_partitions." + row[0]); err == nil {
+			t.Errorf("%s reads %s", role, row[0])
 		}
 	}
 }
