@@ -262,7 +262,7 @@ func (r *replica) examine(ctx context.Context, at position) ReplicaReport {
 	if done, err := r.store.appliedRevisions(ctx, r.db); err == nil && len(done) > 0 {
 		report.Revision = done[len(done)-1].Version
 	}
-	err = r.db.NewRaw(`SELECT 'SELECT on ' || relname FROM pg_class WHERE relkind IN ('r', 'p') AND relname ~ '^(chat_|audit_(logs|chain|keys|unsealed|erasures)$)'
+	err = r.db.NewRaw(`SELECT 'SELECT on ' || relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition AND relname ~ '^(chat_|audit_(logs|chain|keys|unsealed|erasures)$)'
 		AND pg_table_is_visible(oid) AND NOT has_table_privilege(oid, 'SELECT') ORDER BY 1`).Scan(ctx, &report.Missing)
 	if err != nil {
 		report.Err = redact(err)
