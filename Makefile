@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-# SQLite itself is C made into Go, without goroutines. Under the race detector it
-# would make the tests slower by far. Only a package that makes no instances of
-# generic code can be left out: the linker keeps one instance for all packages.
-RACE    ?= -race -gcflags=modernc.org/sqlite/lib=-race=false
+# SQLite itself is C made into Go, without goroutines, and compress/flate unpacks the
+# tokenizer's vocabulary in each process that a test sends a message to. Under the race
+# detector they would make the tests slower by far. Only a package that makes no
+# instances of generic code can be left out: the linker keeps one instance for all
+# packages.
+RACE    ?= -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=compress/flate=-race=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Leave out of grpc and of Google's client what only others need (docs/adr/0070).
 TAGS    := grpcnotrace,disable_grpc_modules
@@ -39,7 +41,7 @@ LONGEST := ./adapters/sqlstore ./platform/boot ./adapters/httpapi ./app/audit
 
 .PHONY: test-short
 test-short: ## Run the fast tests of all packages, on SQLite, without servers or other programs
-	GOGC=off GOMEMLIMIT=1500MiB $(TEST) -short -timeout 5m ./...
+	GOGC=off GOMEMLIMIT=1500MiB $(TEST) -short -tags $(TAGS),noclouds -timeout 5m ./...
 
 .PHONY: test
 test: ## Run all tests with the race detector (RACE= without it); starts Postgres, Redis and whatever else they need

@@ -79,14 +79,16 @@ const ownSchema = "give Parley a schema of its own by adding schema=parley to th
 
 var (
 	tableName = `(?:IF (?:NOT )?EXISTS )?"?([a-z_]+)"?`
-	createdOr = regexp.MustCompile(`(?im)^\s*(?:(CREATE) TABLE ` + tableName + `|(DROP) TABLE ` + tableName + `|ALTER TABLE ` + tableName + ` (RENAME) TO "?([a-z_]+)"?)`)
+	createdOr = regexp.MustCompile(`(?i)^(?:(CREATE) TABLE ` + tableName + `|(DROP) TABLE ` + tableName + `|ALTER TABLE ` + tableName + ` (RENAME) TO "?([a-z_]+)"?)`)
 )
 
 // applyTables adds the tables that a migration creates to a set, and removes those
 // that it drops or renames.
 func applyTables(text string, tables map[string]bool) {
-	for _, m := range createdOr.FindAllStringSubmatch(text, -1) {
+	for line := range strings.Lines(text) {
+		m := createdOr.FindStringSubmatch(strings.TrimSpace(line))
 		switch {
+		case m == nil:
 		case m[1] != "":
 			tables[m[2]] = true
 		case m[3] != "":

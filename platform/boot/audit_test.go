@@ -139,7 +139,7 @@ func TestAudit_VerifyAndErase(t *testing.T) {
 
 func TestAudit_TamperedEntry(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir()}
+	env := []string{"DATA_DIR=" + dataDir(t)}
 	p := start(t, env...)
 	if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "alice")); a.status != http.StatusCreated {
 		t.Fatalf("send: %d %s", a.status, a.body)
@@ -176,7 +176,7 @@ func TestAudit_HeadsAsObjects(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	env := []string{"DATA_DIR=" + t.TempDir(), "AUDIT_HEADS=" + strings.Replace(server.URL, "://", "://u:p@", 1) + "/bucket/heads?sig=1"}
+	env := []string{"DATA_DIR=" + dataDir(t), "AUDIT_HEADS=" + strings.Replace(server.URL, "://", "://u:p@", 1) + "/bucket/heads?sig=1"}
 	p := start(t, env...)
 	if a := call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), bearer(t, env, "alice")); a.status != http.StatusCreated {
 		t.Fatalf("send: %d %s", a.status, a.body)

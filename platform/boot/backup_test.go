@@ -23,7 +23,7 @@ import (
 func twoDatabases(t *testing.T, test func(t *testing.T, from, into []string)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
-		test(t, []string{"DATA_DIR=" + t.TempDir()}, []string{"DATA_DIR=" + t.TempDir()})
+		test(t, []string{"DATA_DIR=" + dataDir(t)}, []string{"DATA_DIR=" + t.TempDir()})
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()
@@ -189,7 +189,7 @@ func TestBackup_NothingToBackUp(t *testing.T) {
 // A backup of the other database says which setting to change.
 func TestRestore_OtherDatabase(t *testing.T) {
 	t.Parallel()
-	from := []string{"DATA_DIR=" + t.TempDir(), backupSecret}
+	from := []string{"DATA_DIR=" + dataDir(t), backupSecret}
 	start(t, from...).terminate()
 	file := filepath.Join(t.TempDir(), "parley.backup")
 	run(t, from, "backup", file)
@@ -218,7 +218,7 @@ func TestRestore_FileOfAnotherTool(t *testing.T) {
 // two at once do not write the same file.
 func TestBackup_Killed(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir(), backupSecret}
+	env := []string{"DATA_DIR=" + dataDir(t), backupSecret}
 	start(t, env...).terminate()
 	file := filepath.Join(t.TempDir(), "parley.backup")
 	part, err := os.Create(file + ".part") // as one that was killed left it
@@ -246,7 +246,7 @@ func TestBackup_Killed(t *testing.T) {
 // the rows are restored, and the operator is told about the audit chain.
 func TestRestore_Secrets(t *testing.T) {
 	t.Parallel()
-	from := []string{"DATA_DIR=" + t.TempDir()}
+	from := []string{"DATA_DIR=" + dataDir(t)}
 	p := start(t, from...)
 	auth := bearer(t, from, "alice")
 	call(t, "POST", p.url+"/api/chat/messages", message("!echo x"), auth)
@@ -323,7 +323,7 @@ func rolesAndRLS(t *testing.T) (from []string, app func(), into []string) {
 		exec(at(first, owner), strings.ReplaceAll(string(script), "parley_app", role))
 		exec(at(first, owner), "ALTER ROLE "+role+" PASSWORD 'secret'")
 	}
-	dir := "DATA_DIR=" + t.TempDir()
+	dir := "DATA_DIR=" + dataDir(t)
 	from = []string{dir, "DATABASE_URL=" + at(first, owner), "DB_RLS=true", "TEST_APP_URL=" + at(first, role)}
 	return from, app, []string{dir, "DATABASE_URL=" + at(second, owner), "DB_RLS=true"}
 }

@@ -106,7 +106,7 @@ func TestChat_DisabledProvider(t *testing.T) {
 	t.Parallel()
 	openai, anthropic := provider(t, stub.Echo), provider(t, stub.Say("from the second one"))
 	env := []string{
-		"DATA_DIR=" + t.TempDir(), "OPENAI_MODEL=gpt-test",
+		"DATA_DIR=" + dataDir(t), "OPENAI_MODEL=gpt-test",
 		"OPENAI_API_KEY=k", "OPENAI_BASE_URL=" + openai.OpenAIURL(), "ANTHROPIC_API_KEY=k", "ANTHROPIC_BASE_URL=" + anthropic.AnthropicURL(),
 	}
 	p := start(t, env...)

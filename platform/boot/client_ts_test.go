@@ -43,7 +43,7 @@ func TestTypeScriptClient(t *testing.T) {
 	const reply = "One two three four five six seven eight nine ten."
 	words := strings.SplitAfter(reply, " ")
 	openai := provider(t, func(stub.Call) stub.Reply { return stub.Reply{Chunks: words, Pace: 200 * time.Millisecond} })
-	env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_MODEL=scripted", "OPENAI_API_KEY=key", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+	env := []string{"DATA_DIR=" + dataDir(t), "OPENAI_MODEL=scripted", "OPENAI_API_KEY=key", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
 	p := start(t, env...)
 	_, token, _ := strings.Cut(bearer(t, env, "ann"), "Bearer ")
 	proxy := &cutting{to: p.url}

@@ -730,7 +730,7 @@ func TestDoctor_SabotagedProxy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a process of the program")
 	}
-	env := []string{"DATA_DIR=" + t.TempDir(), "AUTH_SECRET=" + doctorSecret, "NEXTAUTH_URL=https://app.example", "AI_PROVIDERS=demo"}
+	env := []string{"DATA_DIR=" + dataDir(t), "AUTH_SECRET=" + doctorSecret, "NEXTAUTH_URL=https://app.example", "AI_PROVIDERS=demo"}
 	i := start(t, env...)
 	w := &setUp{env: append(env, "ADMIN_ADDR="+strings.TrimPrefix(i.admin, "http://"))}
 	target, err := url.Parse(i.url)

@@ -57,13 +57,17 @@ func (o *output) String() string {
 func databases(t *testing.T, test func(t *testing.T, env []string)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
-		test(t, []string{"DATA_DIR=" + filepath.Dir(testdb.SQLite(t))})
+		test(t, []string{"DATA_DIR=" + dataDir(t)})
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		t.Parallel()
 		test(t, []string{"DATA_DIR=" + t.TempDir(), "DATABASE_URL=" + testdb.Postgres(t)})
 	})
 }
+
+// dataDir returns a DATA_DIR with a migrated database. To migrate one takes a process of
+// a test longer than to start.
+func dataDir(t *testing.T) string { return filepath.Dir(testdb.SQLite(t)) }
 
 func freeAddr(t *testing.T) string {
 	t.Helper()

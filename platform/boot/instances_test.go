@@ -129,7 +129,7 @@ func TestServe_TakesOver(t *testing.T) {
 func TestServe_WithoutItsRedis(t *testing.T) {
 	t.Parallel()
 	redis := testenv.StartRedis(t)
-	env := []string{"DATA_DIR=" + t.TempDir(), "REDIS_URL=" + redis.URL()}
+	env := []string{"DATA_DIR=" + dataDir(t), "REDIS_URL=" + redis.URL()}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
 	redis.Kill9()

@@ -14,7 +14,7 @@ import (
 // it get a 503 with Retry-After, it is logged, and open streams go on.
 func TestServe_FewFileDescriptors(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir(), "LOG_FORMAT=json", "LOG_LEVEL=warn", "MAX_STREAMS=0"}
+	env := []string{"DATA_DIR=" + dataDir(t), "LOG_FORMAT=json", "LOG_LEVEL=warn", "MAX_STREAMS=0"}
 	i := startBy(t, func(args []string) *exec.Cmd {
 		return exec.Command("sh", append([]string{"-c", `ulimit -n 256; exec "$0" "$@"`}, args...)...)
 	}, env...)
@@ -91,7 +91,7 @@ func TestServe_OutlivesTheReaderOfItsLog(t *testing.T) {
 				cmd.Stdout, cmd.Stderr = write, write
 				go func() { _, _ = io.Copy(io.Discard, io.LimitReader(read, 64)); read.Close() }()
 				return cmd
-			}, "DATA_DIR="+t.TempDir(), "LOG_FORMAT="+format)
+			}, "DATA_DIR="+dataDir(t), "LOG_FORMAT="+format)
 			write.Close()
 			for range 20 {
 				if a := call(t, "GET", i.url+"/api/chat/conversations", ""); a.status != http.StatusUnauthorized {

@@ -8,7 +8,7 @@ import (
 // The commands of runbooks work beside an instance, with its settings.
 func TestAdmin_AsksARunningInstance(t *testing.T) {
 	t.Parallel()
-	dir := "DATA_DIR=" + t.TempDir()
+	dir := "DATA_DIR=" + dataDir(t)
 	p := start(t, dir)
 	admin := strings.TrimPrefix(p.admin, "http://")
 	env := []string{dir, "ADDR=127.0.0.1:0", "ADMIN_ADDR=" + admin}

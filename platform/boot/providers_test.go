@@ -30,7 +30,7 @@ func TestServe_RealProviders(t *testing.T) {
 	openai := provider(t, stub.Echo)
 	anthropic := provider(t, stub.Say("from the second one"))
 	env := []string{
-		"DATA_DIR=" + t.TempDir(), "OPENAI_MODEL=gpt-test",
+		"DATA_DIR=" + dataDir(t), "OPENAI_MODEL=gpt-test",
 		"OPENAI_API_KEY=canary-key-1", "OPENAI_BASE_URL=" + openai.OpenAIURL(),
 		"ANTHROPIC_API_KEY=canary-key-2", "ANTHROPIC_BASE_URL=" + anthropic.AnthropicURL(),
 	}
@@ -69,7 +69,7 @@ func TestServe_ProviderDown(t *testing.T) {
 	t.Parallel()
 	openai := provider(t, stub.Echo)
 	openai.Kill()
-	env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=k", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+	env := []string{"DATA_DIR=" + dataDir(t), "OPENAI_API_KEY=k", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
 	for i := range 8 {
@@ -115,7 +115,7 @@ func TestServe_RetryAfter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			openai := provider(t, stub.Always(c.refusal))
-			env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=k", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+			env := []string{"DATA_DIR=" + dataDir(t), "OPENAI_API_KEY=k", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
 			p := start(t, env...)
 			a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice"))
 			after, err := strconv.Atoi(a.header.Get("Retry-After"))
@@ -148,7 +148,7 @@ func TestServe_RefusedKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			openai := provider(t, stub.Always(refusal))
-			env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_API_KEY=canary", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+			env := []string{"DATA_DIR=" + dataDir(t), "OPENAI_API_KEY=canary", "OPENAI_MODEL=m", "OPENAI_BASE_URL=" + openai.OpenAIURL()}
 			p := start(t, env...)
 			a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice"))
 			if a.status != http.StatusBadGateway || at(a.json(t), "error", "code") != "AI_FAILED" || len(openai.Calls()) != 1 {
@@ -181,7 +181,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 	t.Parallel()
 	openai := provider(t, stub.Say("hi there"))
 	openai.Offer("llama3.2:latest")
-	env := []string{"DATA_DIR=" + t.TempDir(), "OPENAI_BASE_URL=" + openai.OpenAIURL()}
+	env := []string{"DATA_DIR=" + dataDir(t), "OPENAI_BASE_URL=" + openai.OpenAIURL()}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
 	a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), auth)
@@ -197,7 +197,7 @@ func TestServe_ModelOfTheServer(t *testing.T) {
 
 	several := provider(t, stub.Say("no"))
 	several.Offer("llama3.2", "qwen3")
-	env = []string{"DATA_DIR=" + t.TempDir(), "OPENAI_BASE_URL=" + several.OpenAIURL()}
+	env = []string{"DATA_DIR=" + dataDir(t), "OPENAI_BASE_URL=" + several.OpenAIURL()}
 	p = start(t, env...)
 	if a := call(t, "POST", p.url+"/api/chat/messages", message("hello"), bearer(t, env, "alice")); a.status != http.StatusBadGateway || len(several.Calls()) > 0 {
 		t.Errorf("%d %s", a.status, a.body)
@@ -230,7 +230,7 @@ func TestServe_BudgetOfMoneyNeedsAPrice(t *testing.T) {
 	base := []string{"OPENAI_BASE_URL=" + openai.OpenAIURL(), "OPENAI_MODEL=gpt-4o,house-model"}
 	for name, more := range map[string][]string{"Day": {"BUDGET_USD_DAY=5"}, "Month": {"BUDGET_USD_MONTH=0.5"}} {
 		t.Run(name, func(t *testing.T) {
-			env := append(append([]string{"DATA_DIR=" + t.TempDir()}, base...), more...)
+			env := append(append([]string{"DATA_DIR=" + dataDir(t)}, base...), more...)
 			p := start(t, env...)
 			auth := bearer(t, env, "alice")
 			a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"hello","model":"house-model"}`, auth)
@@ -245,7 +245,7 @@ func TestServe_BudgetOfMoneyNeedsAPrice(t *testing.T) {
 			}
 		})
 	}
-	env := append([]string{"DATA_DIR=" + t.TempDir(), "BUDGET_TOKENS_DAY=100000"}, base...)
+	env := append([]string{"DATA_DIR=" + dataDir(t), "BUDGET_TOKENS_DAY=100000"}, base...)
 	p := start(t, env...)
 	if a := call(t, "POST", p.url+"/api/chat/messages", `{"content":"hello","model":"house-model"}`, bearer(t, env, "alice")); a.status != http.StatusCreated {
 		t.Errorf("a budget of tokens needs no price: %d %s", a.status, a.body)

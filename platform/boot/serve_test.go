@@ -116,7 +116,7 @@ func TestServe_Checklist(t *testing.T) {
 
 func TestServe_SecretRotation(t *testing.T) {
 	t.Parallel()
-	dir := "DATA_DIR=" + t.TempDir()
+	dir := "DATA_DIR=" + dataDir(t)
 	const older = "xqBnaDsnb9v0tNlJ1G6vYqVJ3wOZgRbmEJi7X8kq9Y4H"
 	before := bearer(t, []string{dir, "AUTH_SECRET=" + older}, "alice")
 	p := start(t, dir, "AUTH_SECRET="+testSecret+","+older)
@@ -131,7 +131,7 @@ func TestServe_SecretRotation(t *testing.T) {
 
 func TestServe_RateLimit(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir(), "RATE_LIMIT_AUTHENTICATED=3"}
+	env := []string{"DATA_DIR=" + dataDir(t), "RATE_LIMIT_AUTHENTICATED=3"}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
 	for i := range 3 {
@@ -190,7 +190,7 @@ func TestServe_RepliesAtOnce(t *testing.T) {
 
 func TestServe_KillSwitch(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir(), "CHAT_DISABLED=true"}
+	env := []string{"DATA_DIR=" + dataDir(t), "CHAT_DISABLED=true"}
 	p := start(t, env...)
 	auth := bearer(t, env, "alice")
 	for _, r := range [][2]string{
@@ -294,7 +294,7 @@ func TestServe_TerminateCutsLongReplies(t *testing.T) {
 
 func TestServe_SecondSignalExitsAtOnce(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATA_DIR=" + t.TempDir()}
+	env := []string{"DATA_DIR=" + dataDir(t)}
 	p := start(t, env...)
 	resp := open(t, "POST", p.url+"/api/chat/stream", message("!slow 60s"), bearer(t, env, "alice"))
 	defer resp.Body.Close()
@@ -346,7 +346,7 @@ func TestServe_Metrics(t *testing.T) {
 
 func TestServe_Admin(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DATA_DIR="+t.TempDir())
+	p := start(t, "DATA_DIR="+dataDir(t))
 	if a := call(t, "PUT", p.admin+"/debug/loglevel", "debug"); a.status != http.StatusOK {
 		t.Errorf("set level: %d %s", a.status, a.body)
 	}
@@ -375,7 +375,7 @@ func TestServe_Admin(t *testing.T) {
 
 func TestServe_PortInUse(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DATA_DIR="+t.TempDir())
+	p := start(t, "DATA_DIR="+dataDir(t))
 	addr := strings.TrimPrefix(p.url, "http://")
 	out, code := fails(t, []string{"DATA_DIR=" + t.TempDir(), "ADDR=" + addr, "ADMIN_ADDR=127.0.0.1:0"}, "serve")
 	if code != 2 || !strings.Contains(out, "another program listens on "+addr+"; stop it, or set ADDR") {

@@ -9,7 +9,7 @@ import (
 // In development mode a browser on this machine is signed in by opening the page.
 func TestServe_PageSignsIn(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DATA_DIR="+t.TempDir())
+	p := start(t, "DATA_DIR="+dataDir(t))
 	page := call(t, "GET", p.url+"/", "")
 	if page.status != http.StatusOK || !strings.HasPrefix(page.body, "<!doctype html>") {
 		t.Fatalf("the page: %d %.100s", page.status, page.body)
@@ -57,7 +57,7 @@ func TestServe_PageIsOffOutsideDevelopment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, append(c.env, "DATA_DIR="+t.TempDir())...)
+			p := start(t, append(c.env, "DATA_DIR="+dataDir(t))...)
 			for _, path := range []string{"/", "/share/token"} {
 				a := call(t, "GET", p.url+path, "")
 				if a.status != c.status || a.header.Get("Set-Cookie") != "" {

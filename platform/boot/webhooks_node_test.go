@@ -51,7 +51,7 @@ func TestWebhooks_NodeExample(t *testing.T) {
 	eventually(t, "the receiver to refuse what is not signed", func() bool { return forge() == http.StatusUnauthorized })
 
 	const next = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-	env := []string{"DATA_DIR=" + t.TempDir(), "AUTH_SECRET=" + testSecret, "WEBHOOK_URL=http://" + addr + "/hooks", "WEBHOOK_SECRET=" + next + "," + webhookSecret}
+	env := []string{"DATA_DIR=" + dataDir(t), "AUTH_SECRET=" + testSecret, "WEBHOOK_URL=http://" + addr + "/hooks", "WEBHOOK_SECRET=" + next + "," + webhookSecret}
 	p := start(t, env...)
 	if got := call(t, "POST", p.url+"/api/chat/messages", message("!echo hi"), bearer(t, env, "ann")); got.status != http.StatusCreated {
 		t.Fatalf("send: %d %s", got.status, got.body)

@@ -140,7 +140,7 @@ func TestWebhooks(t *testing.T) {
 func TestWebhooks_Commands(t *testing.T) {
 	t.Parallel()
 	receiver, settings := newHookReceiver(t)
-	env := append(settings, "DATA_DIR="+t.TempDir(), "AUTH_SECRET="+testSecret)
+	env := append(settings, "DATA_DIR="+dataDir(t), "AUTH_SECRET="+testSecret)
 	receiver.answers(func(string) int { return http.StatusGone })
 	i := start(t, env...)
 	got := call(t, "POST", i.url+"/api/chat/messages", message("!echo hi"), bearer(t, env, "ann"))
