@@ -32,6 +32,9 @@ func TestPostgres(t *testing.T) {
 
 // TestUngrouped holds both dialects to the contract with DB_GROUP=false.
 func TestUngrouped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestSQLite runs the same suite")
+	}
 	t.Parallel()
 	for name, url := range map[string]func(testing.TB) string{
 		"SQLite":   func(t testing.TB) string { return testdb.SQLite(t) },

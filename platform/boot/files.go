@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"parley/adapters/blobs"
-	_ "parley/adapters/blobs/clouds" // s3://, gs://, azblob://
 	"parley/adapters/sqlstore"
 	"parley/app/files"
 	"parley/app/gate"
