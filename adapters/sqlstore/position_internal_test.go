@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,12 +40,14 @@ func TestStandby_Follows(t *testing.T) {
 // answered for nobody who came after it was sent.
 func TestPositions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sent []time.Time
+		var sent [10]time.Time
+		var questions atomic.Int64
 		start := time.Now()
 		p := positions{ask: func(context.Context) (position, error) {
-			sent = append(sent, time.Now())
+			n := questions.Add(1)
+			sent[n-1] = time.Now() // before anyone gets the answer
 			time.Sleep(10 * time.Millisecond)
-			return position{lsn: int64(len(sent))}, nil
+			return position{lsn: n}, nil
 		}}
 		// After ms: a question begins at 0 and, for those that came meanwhile, at 10.
 		for _, read := range []struct {
@@ -65,8 +68,8 @@ func TestPositions(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(sent) != 4 {
-			t.Errorf("%d questions for 7 reads", len(sent))
+		if n := questions.Load(); n != 4 {
+			t.Errorf("%d questions for 7 reads", n)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
