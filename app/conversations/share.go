@@ -34,8 +34,8 @@ func (s *Service) Share(ctx context.Context, in ShareInput) (Shared, error) {
 	switch {
 	case leaf == "":
 		leaf = "current"
-	case leaf == "current", !chat.ValidID(leaf): // no id of a message
-		return Shared{}, chat.MessageNotFound()
+	case leaf == "current", !chat.ValidID(leaf):
+		leaf = "" // no message of the conversation, if there is that
 	}
 	c, branch, err := s.ShareStore.ShareSource(ctx, in.Principal.UserID, in.ConversationID, leaf, chat.MaxSharedMessages+1)
 	if err != nil {
