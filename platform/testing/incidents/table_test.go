@@ -448,6 +448,30 @@ var incidents = []incident{
 		cause: []string{"chat_messages_user_idx"},
 	},
 	{
+		name: "replica-lags",
+		inject: func(w *world) func() {
+			replica := testenv.StartStandby(w.t, w.Postgres)
+			urls := "DATABASE_REPLICA_URLS=" + strings.Replace(w.appURL(), w.Postgres.Addr(), replica.Addr(), 1)
+			w.restart(w.One, "INSTANCE=parley-1", urls)
+			w.restart(w.Two, "INSTANCE=parley-2", urls)
+			standby := w.connect(replica.URL())
+			replay := func(how string) {
+				if _, err := standby.Exec(context.Background(), "SELECT pg_wal_replay_"+how+"()"); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+			replay("pause")
+			return func() {
+				replay("resume")
+				w.restart(w.One, "INSTANCE=parley-1")
+				w.restart(w.Two, "INSTANCE=parley-2")
+				replica.Stop()
+			}
+		},
+		first: []string{"ChatReplicaUnused"},
+		cause: []string{`"replica":"127.0.0.1:`, "} 0"},
+	},
+	{
 		name: "pool-exhausted", noticed: true,
 		inject: func(w *world) func() {
 			w.alter("CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$",

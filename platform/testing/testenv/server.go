@@ -78,8 +78,26 @@ func launchPostgres(parent string, options ...string) (*Server, error) {
 // files. It must have those options of the primary that bound connections and
 // transactions.
 func LaunchStandby(primary *Server, options ...string) (*Server, error) {
-	return launchOn(filepath.Dir(primary.dir), "pg_basebackup", fmt.Sprintf(
-		` -D "$dir/data" -h 127.0.0.1 -p %d -U parley --checkpoint=fast --wal-method=stream --write-recovery-conf --no-sync`, primary.port), options)
+	args := fmt.Sprintf(` -D "$dir/data" -h 127.0.0.1 -p %d -U parley --checkpoint=fast --wal-method=stream --write-recovery-conf --no-sync`, primary.port)
+	// Both are on one machine: the standby has its own files of each tablespace.
+	conn, err := pgx.Connect(context.Background(), primary.url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.Background())
+	places, err := conn.Query(context.Background(), "SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''")
+	if err != nil {
+		return nil, err
+	}
+	var oid uint32
+	var place string
+	if _, err := pgx.ForEachRow(places, []any{&oid, &place}, func() error {
+		args += fmt.Sprintf(` -T '%s'="$dir/tablespace-%d"`, place, oid)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return launchOn(filepath.Dir(primary.dir), "pg_basebackup", args, options)
 }
 
 // launchOn starts a Postgres whose data a program makes below parent.
