@@ -25,8 +25,8 @@ run: build ## Build Parley and serve on 127.0.0.1:8080
 	bin/parley serve
 
 .PHONY: build
-build: ## Build bin/parley
-	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o bin/parley .
+build: ## Build bin/parley, or OUT, with MORE_TAGS
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS),$(MORE_TAGS) -ldflags '-s -w -X parley/platform/boot.Version=$(VERSION)' -o $(or $(OUT),bin/parley) .
 
 # Tests that take 15 times as long with the race detector, which finds nothing in their
 # one goroutine, are in files that are built without it.

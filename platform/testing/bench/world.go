@@ -68,8 +68,7 @@ func newWorld(ctx context.Context) (_ *world, err error) {
 	}
 	w.bin, w.withoutTelemetry = filepath.Join(w.dir, "parley"), filepath.Join(w.dir, "parley-muted")
 	for bin, tags := range map[string]string{w.bin: "", w.withoutTelemetry: "muted"} {
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", bin, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build := exec.CommandContext(ctx, "make", "build", "OUT="+bin, "MORE_TAGS="+tags)
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build parley: %w\n%s", err, out)
 		}
