@@ -70,7 +70,8 @@ func TestSend_Overloaded(t *testing.T) {
 		s.opt.Heartbeat, s.opt.Sweep = time.Hour, time.Hour // the pool is for the requests
 		s.opt.AdmitTimeout = time.Minute                    // and refuses them: this limit is an outage
 		s.pool = func(o *sqlstore.Options) {
-			o.MaxConns, o.AcquireTimeout, o.Hooks = 1, time.Second, []bun.QueryHook{slowHook(10 * time.Millisecond)}
+			// All of them take several times as long, and one of them a fraction of it.
+			o.MaxConns, o.AcquireTimeout, o.Hooks = 1, 3*time.Second, []bun.QueryHook{slowHook(10 * time.Millisecond)}
 		}
 	})
 }
