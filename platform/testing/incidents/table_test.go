@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -292,14 +293,7 @@ var incidents = []incident{
 		cause: []string{"{two}"},
 	},
 	{
-		name: "slow-readers",
-		inject: func(w *world) func() {
-			return w.crowd(30, func(u *testworld.User) {
-				leave := w.readSlowly(u)
-				time.Sleep(20 * time.Second) // longer than a write may take
-				leave()
-			})
-		},
+		name: "slow-readers", inject: slowReaders,
 		first: []string{"ChatStreamAbortsHigh"},
 		cause: []string{"write_timeout"},
 	},
@@ -688,6 +682,32 @@ func (w *world) readSlowly(u *testworld.User) (leave func()) {
 		return func() {}
 	}
 	return func() { conn.Close() }
+}
+
+// slowReaders has one reader come after another, each of whom stays three times as
+// long as a write may take.
+func slowReaders(w *world) (stop func()) {
+	const readers, stay = 60, 45 * time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	pause := func(d time.Duration) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
+	}
+	var all sync.WaitGroup
+	for i := range readers {
+		u := w.User(fmt.Sprintf("slow-%d", i))
+		all.Go(func() {
+			pause(stay * time.Duration(i) / readers)
+			for ctx.Err() == nil {
+				leave := w.readSlowly(u)
+				pause(stay)
+				leave()
+			}
+		})
+	}
+	return sync.OnceFunc(func() { cancel(); all.Wait() })
 }
 
 func refuse(status int, kind string) stub.Script { return stub.Always(stub.Refuse(status, kind)) }
