@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,9 +57,15 @@ func (b *bench) startLibrary(ctx context.Context, messages int) (*library, error
 	return l, os.WriteFile(l.script, fmt.Appendf(nil, selectPage, l.conversations-1, users, pageSize), 0o600)
 }
 
-// page reads the newest page of a conversation and checks that it is one.
+// page reads the newest page of a conversation and checks that it is one. If the
+// server is too busy, the caller waits and tries again, which counts as time.
 func (c *caller) page(conversation int) error {
-	a, err := c.get(fmt.Sprintf("/api/chat/messages?conversationId=0193f8a2-7c1e-7d3a-8b5f-%012x&limit=%d", conversation, pageSize))
+	path := fmt.Sprintf("/api/chat/messages?conversationId=0193f8a2-7c1e-7d3a-8b5f-%012x&limit=%d", conversation, pageSize)
+	a, err := c.get(path)
+	for refused := 0; err == nil && a.status == http.StatusServiceUnavailable && refused < 10; refused++ {
+		time.Sleep(time.Second)
+		a, err = c.get(path)
+	}
 	if err != nil {
 		return err
 	}
