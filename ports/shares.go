@@ -11,7 +11,7 @@ import (
 // Shares stores which branches are shared.
 type Shares interface {
 	// ShareSource returns a conversation and the branch of it that ends with leaf
-	// ("current": with the conversation's own), oldest first, at most n messages, of
+	// ("current": with the conversation's own; "" is no message), oldest first, at most n messages, of
 	// which there are none in an empty conversation. Faults: NotFound.
 	ShareSource(ctx context.Context, user, conversation, leaf string, n int) (chat.Conversation, []chat.Message, error)
 	// CreateShare stores a share. check is called with how many shares the

@@ -35,7 +35,7 @@ func (s *Service) Share(ctx context.Context, in ShareInput) (Shared, error) {
 	case leaf == "":
 		leaf = "current"
 	case leaf == "current", !chat.ValidID(leaf):
-		leaf = "" // no message of the conversation, if there is that
+		leaf = "" // no message: the store says so, unless the conversation is missing
 	}
 	c, branch, err := s.ShareStore.ShareSource(ctx, in.Principal.UserID, in.ConversationID, leaf, chat.MaxSharedMessages+1)
 	if err != nil {

@@ -517,7 +517,7 @@ var incidents = []incident{
 				w.alter("ALTER TABLE chat_feedback_new RENAME TO chat_feedback")
 			}
 		},
-		// The table is missing, which is seen at the next scrape, as often first as not.
+		// The table is missing, which the next scrape sees: either may come first.
 		first: []string{"ChatRouteFailing", "ChatSchemaPending"}, pages: []string{"ChatRouteFailing", "ChatApiErrorBudgetBurn"},
 		cause: []string{"feedback"},
 	},
