@@ -55,14 +55,15 @@ type Server struct {
 	addr   string
 	listen func(addr string) (net.Listener, error)
 
-	mu     sync.Mutex
-	script Script
-	models []string
-	calls  []*Call
-	conns  map[net.Conn]bool
-	opened int
-	http   *http.Server
-	closed chan struct{}
+	mu       sync.Mutex
+	script   Script
+	models   []string
+	calls    []*Call
+	conns    map[net.Conn]bool
+	opened   int
+	http     *http.Server
+	listener net.Listener
+	closed   chan struct{}
 }
 
 // Start listens on a free port of the loopback interface. With a nil script
@@ -86,7 +87,7 @@ func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addr = l.Addr().String()
-	s.closed = make(chan struct{})
+	s.closed, s.listener = make(chan struct{}), l
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ConnState: s.track, ReadHeaderTimeout: time.Minute}
 	go s.http.Serve(l)
 	return nil
@@ -95,7 +96,7 @@ func (s *Server) Resume() error {
 // Kill drops every connection and refuses new ones.
 func (s *Server) Kill() {
 	s.mu.Lock()
-	h, closed := s.http, s.closed
+	h, l, closed := s.http, s.listener, s.closed
 	s.http = nil
 	for c := range s.conns {
 		reset(c)
@@ -103,6 +104,7 @@ func (s *Server) Kill() {
 	s.mu.Unlock()
 	if h != nil {
 		close(closed)
+		l.Close() // the server does not know it yet if it has just been started
 		_ = h.Close()
 	}
 }
