@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,5 +98,15 @@ func TestFeed_LeavesNothingBehind(t *testing.T) {
 	stop()
 	if len(f.runs) != 0 || len(f.wakes) != 0 {
 		t.Errorf("left: %d runs, %d topics", len(f.runs), len(f.wakes))
+	}
+}
+
+// An end costs the same, however many are kept.
+func BenchmarkFeedEnds(b *testing.B) {
+	f := NewFeed()
+	n := 0
+	for b.Loop() {
+		f.Publish(b.Context(), ports.Progress{UserID: "u", RunID: strconv.Itoa(n), Attempt: 1, State: chat.Completed})
+		n++
 	}
 }

@@ -57,7 +57,11 @@ type sqlHook struct {
 	ob *Observer
 	Database
 	named sync.Map // name from Name -> statement
+	texts sync.Map // text of a statement of a batch -> target
 }
+
+// target is what verbAndTable says of a statement.
+type target struct{ verb, table string }
 
 // statement is what is recorded for statements of one name, looked up once.
 type statement struct {
@@ -71,13 +75,13 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if telemetryOff || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of background work would be traces of their own
 	}
-	list := []string{e.Query}
+	list, targetOf := []string{e.Query}, targetOfText
 	if h.Batch != nil {
 		if batch := h.Batch(e); len(batch) > 0 {
-			list = batch
+			list, targetOf = batch, h.targetOfKnown
 		}
 	}
-	summary, verb, table := summarize(list)
+	summary, verb, table := summarize(list, targetOf)
 	attrs := []attribute.KeyValue{keyDBSystem.String(h.System), keyDBOperation.String(verb), keyDBSummary.String(summary)}
 	if table != "" {
 		attrs = append(attrs, keyDBCollection.String(table))
@@ -149,10 +153,11 @@ const summaryMax = 6
 // summarize returns the verbs and tables of statements, and the verb and the table
 // that they have in common: BATCH and "" where they differ. Nothing else of their
 // text is in it, which may hold arguments.
-func summarize(list []string) (summary, verb, table string) {
+func summarize(list []string, targetOf func(text string) target) (summary, verb, table string) {
 	var parts []string
 	for i, text := range list {
-		v, t := verbAndTable(text)
+		of := targetOf(text)
+		v, t := of.verb, of.table
 		if i == 0 {
 			verb, table = v, t
 		}
@@ -171,6 +176,22 @@ func summarize(list []string) (summary, verb, table string) {
 		parts = append(parts[:summaryMax], "...")
 	}
 	return strings.Join(parts, "; "), verb, table
+}
+
+func targetOfText(text string) target {
+	verb, table := verbAndTable(text)
+	return target{verb, table}
+}
+
+// targetOfKnown is targetOfText for a statement of a batch: there are few texts of
+// those, since they are prepared.
+func (h *sqlHook) targetOfKnown(text string) target {
+	if known, ok := h.texts.Load(text); ok {
+		return known.(target)
+	}
+	made := targetOfText(text)
+	h.texts.Store(text, made)
+	return made
 }
 
 // verbAndTable returns the first word of a statement, and the name after the first

@@ -3,10 +3,10 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
 
 	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
@@ -42,24 +42,52 @@ const repeated = `ON CONFLICT (user_id, run_id, at) DO UPDATE SET log = excluded
 // piece. No weaker lock excludes Finish, which takes the same one, and all locks
 // cost the same WAL: one record of 54 bytes. An update of the row costs more.
 func (s *Store) insertPieces(ctx context.Context, owner string, points []chat.Checkpoint, onConflict bun.Safe) (recorded []string, err error) {
+	err = s.writeSerialized(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
+		recorded = nil
+		var list []pipeline.Stmt
+		var source any = pieceValues(points)
+		if pipeline.Prepares(tx) {
+			list, source = append(list, stmt("SELECT "+keyedPlans)), pieceArrays(points)
+		}
+		return s.pipe.Exec(ctx, tx, append(list, stmt(insertPiecesText, source, owner, bun.Safe(s.dialect.lockOf("r")), onConflict).
+			ScanRow(func(scan func(...any) error) error {
+				var id string
+				err := scan(&id)
+				recorded = append(recorded, id)
+				return err
+			}))...)
+	})
+	return recorded, err
+}
+
+const insertPiecesText = `WITH point (point_user, point_run, point_attempt, point_at, point_log) AS (?),
+	live AS (SELECT r.user_id AS live_user, r.id AS live_run, point_at, point_log
+		FROM point JOIN chat_runs AS r ON r.user_id = point_user AND r.id = point_run
+		WHERE r.attempt = point_attempt AND r.owner = ? AND r.state = 'running' ?)
+	INSERT INTO chat_run_output (user_id, run_id, at, log) SELECT live_user, live_run, point_at, point_log FROM live WHERE TRUE
+	? RETURNING run_id`
+
+// pieceValues are the rows of checkpoints as text, for a statement that is not
+// prepared.
+func pieceValues(points []chat.Checkpoint) schema.QueryAppender {
 	values := make(list, len(points))
 	for i, p := range points {
 		values[i] = bun.SafeQuery("(?, ?, ?, ?, ?)", p.UserID, p.RunID, p.Attempt, int64(p.At), string(p.New))
 	}
-	err = s.writeSerialized(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
-		recorded = nil
-		err := tx.NewRaw(`WITH point (point_user, point_run, point_attempt, point_at, point_log) AS (VALUES ?),
-			live AS (SELECT r.user_id AS live_user, r.id AS live_run, point_at, point_log
-				FROM point JOIN chat_runs AS r ON r.user_id = point_user AND r.id = point_run
-				WHERE r.attempt = point_attempt AND r.owner = ? AND r.state = 'running' ?)
-			INSERT INTO chat_run_output (user_id, run_id, at, log) SELECT live_user, live_run, point_at, point_log FROM live WHERE TRUE
-			? RETURNING run_id`, values, owner, bun.Safe(s.dialect.lockOf("r")), onConflict).Scan(ctx, &recorded)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		return err
-	})
-	return recorded, err
+	return bun.SafeQuery("VALUES ?", values)
+}
+
+// pieceArrays are the same rows as columns, so that the statement has one text,
+// whatever the number of runs.
+func pieceArrays(points []chat.Checkpoint) pipeline.Stmt {
+	users, runs, attempts := make(pipeline.Array, 0, len(points)), make(pipeline.Array, 0, len(points)), make(pipeline.Array, 0, len(points))
+	positions, logs := make(pipeline.Array, 0, len(points)), make(pipeline.Array, 0, len(points))
+	for _, p := range points {
+		users, runs, attempts = append(users, p.UserID), append(runs, p.RunID), append(attempts, p.Attempt)
+		positions, logs = append(positions, int64(p.At)), append(logs, string(p.New))
+	}
+	return stmt(`SELECT p.user_id, p.run_id, p.attempt, p.at, p.log
+		FROM unnest(?::text[], ?::text[], ?::int[], ?::bigint[], ?::text[]) AS p (user_id, run_id, attempt, at, log)`, users, runs, attempts, positions, logs)
 }
 
 // fencedIDs lists the runs whose output was not recorded.

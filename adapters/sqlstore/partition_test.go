@@ -257,6 +257,7 @@ func TestPartition_Backup(t *testing.T) {
 // readEveryPartition are the methods whose statements ask for the rows of all or of
 // several users.
 var readEveryPartition = map[string]string{
+	"checkpoint":   "runs of several users, each looked up by its own",
 	"heartbeat":    "the runs of an instance",
 	"release":      "the runs of an instance",
 	"claim":        "the runs that no instance works on",

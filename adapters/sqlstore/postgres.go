@@ -39,17 +39,13 @@ func (s *Store) openPostgres() error {
 	s.monitor, s.db = open(1), open(s.opt.MaxConns)
 	s.db.SetConnMaxLifetime(time.Hour) // so that a new password or address takes effect
 	s.dialect = dialect{
-		name:       "postgres",
-		queues:     2, // one group is decided here while the other is in the database
-		maxGroup:   64,
-		lockRow:    " FOR NO KEY UPDATE",
-		skipLocked: " FOR NO KEY UPDATE SKIP LOCKED",
-		// A plan for the number of turns of this group costs more than it can save: all
-		// find single rows by their keys. To read a small table whole looks cheaper, but
-		// checks the policy of row-level security for each of its rows.
-		groupSettings: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), set_config('plan_cache_mode', 'force_generic_plan', true), " +
-			"set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)",
-		elements: "SELECT jsonb_array_elements_text(?)",
+		name:          "postgres",
+		queues:        2, // one group is decided here while the other is in the database
+		maxGroup:      64,
+		lockRow:       " FOR NO KEY UPDATE",
+		skipLocked:    " FOR NO KEY UPDATE SKIP LOCKED",
+		groupSettings: "SELECT set_config('lock_timeout', '" + groupLockTimeout + "', true), " + keyedPlans,
+		elements:      "SELECT jsonb_array_elements_text(?)",
 		behind: func(text, n string) string {
 			return "convert_from(substring(convert_to(" + text + ", 'UTF8') FROM " + n + "::int + 1), 'UTF8')"
 		},
@@ -59,6 +55,13 @@ func (s *Store) openPostgres() error {
 	}
 	return nil
 }
+
+// keyedPlans are calls that have a transaction make plans for merged statements, or
+// for those over arrays: they find single rows by their keys, whatever the lengths. A
+// plan for the length at hand costs more than it can save. To read a small table whole
+// looks cheaper, but checks the policy of row-level security for each of its rows.
+const keyedPlans = "set_config('plan_cache_mode', 'force_generic_plan', true), " +
+	"set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 
 // postgresConfig reads the URL of a server.
 func postgresConfig(url, execMode string) (*pgx.ConnConfig, error) {

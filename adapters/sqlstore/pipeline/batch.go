@@ -101,9 +101,11 @@ func (e *encoder) encode(prepared *pgconn.StatementDescription, args []any) erro
 // that fails, in the other one.
 func (e *encoder) add(oid uint32, arg any) error {
 	format := e.types.FormatCodeForOID(oid)
-	switch arg.(type) {
+	switch v := arg.(type) {
 	case string, *string:
 		format = pgx.TextFormatCode
+	case Array:
+		arg = []any(v)
 	}
 	encoded, err := e.types.Encode(oid, format, arg, e.buf)
 	if err != nil {
@@ -129,7 +131,7 @@ func sizeOf(args []any) (size int) {
 		switch v := arg.(type) {
 		case string:
 			size += len(v)
-		case []any:
+		case Array:
 			size += len(v)*short + sizeOf(v)
 		default:
 			size += short

@@ -145,7 +145,7 @@ func merge(ctx context.Context, conn *pgx.Conn, same []Stmt) ([]Stmt, error) {
 		return same, nil
 	}
 	merged := Stmt{text: text, args: make([]any, len(first.args))}
-	cells := make([]any, len(first.args)*len(same))
+	cells := make(Array, len(first.args)*len(same))
 	for i := range first.args {
 		column := cells[i*len(same) : (i+1)*len(same)]
 		for n, q := range same {

@@ -40,6 +40,22 @@ func New(text string, args ...any) Stmt {
 	return Stmt{text: text, args: args}
 }
 
+// Array is an argument that is an array of Postgres. Its elements are of one type,
+// which the text names, or nil.
+type Array []any
+
+// AppendQuery implements schema.QueryAppender.
+func (a Array) AppendQuery(gen schema.QueryGen, b []byte) ([]byte, error) {
+	b = append(b, "ARRAY["...)
+	for i, v := range a {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = gen.AppendQuery(b, "?", v)
+	}
+	return append(b, ']'), nil
+}
+
 // expand is New for arguments of which the first to become text is the one at
 // first.
 func expand(text string, args []any, first int) Stmt {

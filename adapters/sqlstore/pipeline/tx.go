@@ -59,6 +59,13 @@ func Locked(tx bun.IDB) bool {
 	return ok && t.locked
 }
 
+// Prepares reports whether Exec prepares statements on this connection or
+// transaction.
+func Prepares(tx bun.IDB) bool {
+	t, ok := tx.(*pipelineTx)
+	return ok && t.Prepares
+}
+
 // RunWithoutTx calls fn with a connection to Postgres and no transaction.
 func (p *Pipeline) RunWithoutTx(ctx context.Context, conn bun.Conn, session Session, fn func(ctx context.Context, db bun.IDB) error) error {
 	return fn(ctx, &pipelineTx{Conn: conn, Session: session, pipe: p})

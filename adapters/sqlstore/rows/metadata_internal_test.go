@@ -2,6 +2,7 @@ package rows
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -59,6 +60,57 @@ func BenchmarkUnmarshal(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := read(metadataOfAReply); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Metadata is written as encoding/json writes it, of whichever types.
+func TestMarshal_IsWhatEncodingJSONWrites(t *testing.T) {
+	for _, m := range []map[string]any{
+		{}, {"b": true, "a": false, "none": nil, "n": -3, "big": int64(1) << 60, "f": 1.5, "number": json.Number("1e400")},
+		{"text": "\"\\/<>&\u2028\t\x01 é 😀", "\"name\"\n": "", "broken": "a\xffb"},
+		{"in": map[string]any{"list": []any{1, "x", nil, map[string]any{}}, "map": map[string]any(nil)}, "strings": []string{"a", "b"}},
+	} {
+		text, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := byEncodingJSON(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, err := marshal(m)
+		if err != nil {
+			t.Fatalf("%v: %v", m, err)
+		}
+		got, err := byEncodingJSON(written)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%v: %v (-want +got):\n%s", m, err, diff)
+		}
+	}
+	for _, m := range []map[string]any{{"f": func() {}}, {"in": map[string]any{"f": math.Inf(1)}}, {"nul": "\x00"}, {"nul\x00": 1}} {
+		if text, err := marshal(m); err == nil {
+			t.Errorf("%v: %s", m, text)
+		}
+	}
+}
+
+func BenchmarkMarshal(b *testing.B) {
+	metadata, err := unmarshal(metadataOfAReply)
+	if err != nil {
+		b.Fatal(err)
+	}
+	metadata["contextLength"] = 21
+	for name, write := range map[string]func(map[string]any) (string, error){
+		"Old": func(m map[string]any) (string, error) { raw, err := json.Marshal(m); return string(raw), err }, "New": marshal,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := write(metadata); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -118,6 +118,7 @@ func (b *bench) firstToken(ctx context.Context) error {
 	var added []time.Duration
 	for _, length := range []time.Duration{b.seconds(1), b.seconds(6)} { // the first warms
 		added = added[:0]
+		profiled := s.profile(ctx, callers, length)
 		_, _, err := concurrently(ctx, callers, length, func(i int) (func() error, func()) {
 			c := s.caller(i)
 			return func() error {
@@ -142,7 +143,7 @@ func (b *bench) firstToken(ctx context.Context) error {
 				return nil
 			}, func() {}
 		})
-		if err != nil {
+		if err := errors.Join(err, <-profiled); err != nil {
 			return err
 		}
 	}
