@@ -12,8 +12,9 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite"
 
+	"parley/adapters/sqlstore/pipeline"
 	"parley/adapters/sqlstore/rows"
 )
 
@@ -38,15 +39,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	// process. recursive_triggers: REPLACE fires delete triggers.
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
 		"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=recursive_triggers(1)"
-	writer, err := sql.Open("sqlite", dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate")
-	if err != nil {
-		return fmt.Errorf("open SQLite file: %w", err)
-	}
+	writer := sql.OpenDB(pipeline.KeepPrepared(&sqlite.Driver{}, dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate"))
 	writer.SetMaxOpenConns(1)
-	reader, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
-	if err != nil {
-		return fmt.Errorf("open SQLite file: %w", err)
-	}
+	reader := sql.OpenDB(pipeline.KeepPrepared(&sqlite.Driver{}, dsn+"&_pragma=query_only(1)"))
 	reader.SetMaxOpenConns(s.opt.MaxConns)
 	reader.SetMaxIdleConns(s.opt.MaxConns)
 	s.file = path

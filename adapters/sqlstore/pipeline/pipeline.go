@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"database/sql"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,12 +22,19 @@ type Pipeline struct {
 
 // Exec executes statements one after another; the first that fails keeps the
 // rest from being executed. On a connection that reaches Postgres itself they
-// are prepared once and make one round trip. Behind a pooler, where the next
-// transaction may have another session, and on SQLite, arguments become text,
-// and those statements whose rows are not wanted travel together.
+// are prepared once and make one round trip, and on SQLite they are prepared once.
+// Behind a pooler, where the next transaction may have another session, arguments
+// become text, and those statements whose rows are not wanted travel together.
 func (p *Pipeline) Exec(ctx context.Context, tx bun.IDB, list ...Stmt) error {
-	if t, ok := tx.(*pipelineTx); ok && t.Prepares {
-		return t.pipe.execPrepared(ctx, t.Conn, [][]Stmt{list}, nil)
+	switch t := tx.(type) {
+	case *pipelineTx:
+		if t.Prepares {
+			return t.pipe.execPrepared(ctx, t.Conn, [][]Stmt{list}, nil)
+		}
+	case bun.Tx:
+		return p.execBound(ctx, t.Tx, list)
+	case bun.Conn:
+		return p.execBound(ctx, t.Conn, list)
 	}
 	gen := p.DB.QueryGen()
 	var pending []schema.QueryAppender
@@ -93,21 +102,74 @@ func (p *Pipeline) ExecTextAndCommit(ctx context.Context, tx bun.IDB, list ...sc
 // execPrepared executes lists of prepared statements, merged by merge unless that is
 // nil.
 func (p *Pipeline) execPrepared(ctx context.Context, conn bun.Conn, lists [][]Stmt, merge func(context.Context, *pgx.Conn) ([]Stmt, error)) error {
+	return p.observed(ctx, lists, func(ctx context.Context) error {
+		return conn.Raw(func(driver any) (err error) {
+			conn := driver.(*stdlib.Conn).Conn()
+			if merge == nil {
+				return sendBatch(ctx, conn, slices.Concat(lists...))
+			}
+			merged, err := merge(ctx, conn)
+			if err != nil {
+				return err
+			}
+			return sendBatch(ctx, conn, merged)
+		})
+	})
+}
+
+// boundDB is a connection or a transaction of SQLite.
+type boundDB interface {
+	ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}
+
+// execBound executes statements on SQLite, which KeepPrepared has prepared.
+func (p *Pipeline) execBound(ctx context.Context, db boundDB, list []Stmt) error {
+	return p.observed(ctx, [][]Stmt{list}, func(ctx context.Context) error {
+		for _, q := range list {
+			text, args := p.bind(q)
+			if q.row == nil {
+				if _, err := db.ExecContext(ctx, text, args...); err != nil {
+					return err
+				}
+				continue
+			}
+			found, err := db.QueryContext(ctx, text, args...)
+			if err != nil {
+				return err
+			}
+			if err := eachRow(found, q.row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// bind returns the arguments of a statement as SQLite keeps them: a time is the text
+// that Bun writes. If one of them is SQL, all become text.
+func (p *Pipeline) bind(q Stmt) (text string, args []any) {
+	args = make([]any, len(q.args))
+	for i, arg := range q.args {
+		switch v := arg.(type) {
+		case schema.QueryAppender:
+			return p.DB.QueryGen().FormatQuery(q.text, q.args...), nil
+		case time.Time:
+			args[i] = strings.Trim(string(p.DB.Dialect().AppendTime(nil, v)), "'")
+		default:
+			args[i] = v
+		}
+	}
+	return q.text, args
+}
+
+// observed has the hooks see lists of statements that run executes as one query.
+func (p *Pipeline) observed(ctx context.Context, lists [][]Stmt, run func(ctx context.Context) error) error {
 	e := &bun.QueryEvent{DB: p.DB, StartTime: time.Now(), Stash: map[any]any{stmtsKey{}: lists}}
 	for _, hook := range p.Hooks {
 		ctx = hook.BeforeQuery(ctx, e) //nolint:fatcontext // each goes on from the last one's
 	}
-	e.Err = conn.Raw(func(driver any) (err error) {
-		conn := driver.(*stdlib.Conn).Conn()
-		if merge == nil {
-			return sendBatch(ctx, conn, slices.Concat(lists...))
-		}
-		merged, err := merge(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return sendBatch(ctx, conn, merged)
-	})
+	e.Err = run(ctx)
 	for i := len(p.Hooks) - 1; i >= 0; i-- {
 		p.Hooks[i].AfterQuery(ctx, e)
 	}

@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"strconv"
@@ -188,9 +189,14 @@ func (q Stmt) query(ctx context.Context, tx bun.IDB, gen schema.QueryGen) error 
 	if err != nil {
 		return err
 	}
+	return eachRow(found, q.row)
+}
+
+// eachRow gives the rows of a result to a function, and closes them.
+func eachRow(found *sql.Rows, row func(scan func(dest ...any) error) error) error {
 	defer found.Close()
 	for found.Next() {
-		if err := q.row(found.Scan); err != nil {
+		if err := row(found.Scan); err != nil {
 			return err
 		}
 	}
