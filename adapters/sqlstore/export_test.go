@@ -39,7 +39,7 @@ func Queued(s *Store) (busy, waiting int) {
 		if q.busy {
 			busy++
 		}
-		waiting += len(q.ends) + len(q.admissions)
+		waiting += q.ends.Len() + q.admissions.Len()
 		q.mu.Unlock()
 	}
 	return busy, waiting

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	linked "container/list"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -31,10 +32,11 @@ type turn struct {
 	// those that save the result, if it changes anything.
 	decide func(grouped bool) (more, save []pipeline.Stmt, err error)
 
-	group  chan []*turn // that it is to lead; nil: it was in one
-	err    error        // of the group, or its own in it
-	alone  bool         // the group did nothing for it
-	locked bool         // the group has locked the user's row
+	place  *linked.Element // in its queue; nil: it does not wait
+	group  chan []*turn    // that it is to lead; nil: it was in one
+	err    error           // of the group, or its own in it
+	alone  bool            // the group did nothing for it
+	locked bool            // the group has locked the user's row
 	save   []pipeline.Stmt
 }
 
@@ -53,12 +55,12 @@ const groupLockTimeout = "100ms"
 type turnQueue struct {
 	mu         sync.Mutex
 	busy       bool
-	ends       []*turn // that wait
-	admissions []*turn // that wait
+	ends       linked.List // of turns that wait, the oldest in front
+	admissions linked.List // the same
 }
 
 // waiting is the list that a turn waits in.
-func (q *turnQueue) waiting(t *turn) *[]*turn {
+func (q *turnQueue) waiting(t *turn) *linked.List {
 	if t.end {
 		return &q.ends
 	}
@@ -121,21 +123,25 @@ func (q *turnQueue) enter(t *turn) bool {
 		return true
 	}
 	t.group = make(chan []*turn, 1)
-	list := q.waiting(t)
-	*list = append(*list, t)
+	t.place = q.waiting(t).PushBack(t)
 	return false
+}
+
+// take takes a turn that waits out of its list. The queue is locked.
+func (q *turnQueue) take(t *turn) {
+	q.waiting(t).Remove(t.place)
+	t.place = nil
 }
 
 // leave takes a turn out of the queue; false: it is in a group already.
 func (q *turnQueue) leave(t *turn) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list := q.waiting(t)
-	i := slices.Index(*list, t)
-	if i >= 0 {
-		*list = slices.Delete(*list, i, i+1)
+	if t.place == nil {
+		return false
 	}
-	return i >= 0
+	q.take(t)
+	return true
 }
 
 // next has the first of those that wait lead the next group: as many as it may
@@ -143,21 +149,22 @@ func (q *turnQueue) leave(t *turn) bool {
 func (q *turnQueue) next(most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.ends)+len(q.admissions) == 0 {
+	if q.ends.Len()+q.admissions.Len() == 0 {
 		q.busy = false
 		return
 	}
 	var group []*turn
-	users := make(map[string]bool, min(most, len(q.ends)+len(q.admissions)))
-	for _, list := range []*[]*turn{&q.ends, &q.admissions} {
-		*list = slices.DeleteFunc(*list, func(t *turn) bool {
-			if len(group) == most || users[t.user] {
-				return false
+	users := make(map[string]bool, min(most, q.ends.Len()+q.admissions.Len()))
+	for _, waiting := range []*linked.List{&q.ends, &q.admissions} {
+		for e := waiting.Front(); e != nil && len(group) < most; {
+			t := e.Value.(*turn)
+			e = e.Next()
+			if !users[t.user] {
+				users[t.user] = true
+				q.take(t)
+				group = append(group, t)
 			}
-			users[t.user] = true
-			group = append(group, t)
-			return true
-		})
+		}
 	}
 	group[0].group <- group
 }

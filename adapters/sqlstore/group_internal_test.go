@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	linked "container/list"
 	"slices"
 	"testing"
 )
@@ -24,7 +25,12 @@ func TestTurnQueue_EndsGoFirst(t *testing.T) {
 	enter("bob", "bob ends again", true)
 	lead := func(want ...string) {
 		t.Helper()
-		all := slices.Concat(queue.ends, queue.admissions)
+		var all []*turn
+		for _, waiting := range []*linked.List{&queue.ends, &queue.admissions} {
+			for e := waiting.Front(); e != nil; e = e.Next() {
+				all = append(all, e.Value.(*turn))
+			}
+		}
 		queue.next(3)
 		var group []*turn
 		for _, turn := range all {
