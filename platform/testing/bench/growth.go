@@ -27,12 +27,14 @@ func (b *bench) growth(ctx context.Context) error {
 	defer large.stop()
 	type pair struct{ large, small float64 }
 	var turns, reads []pair
+	costs := map[*library][]result{}
 	for round := range 1 + b.rounds() { // the first warms
 		rate := func(l *library) (turns, reads float64, err error) {
 			t, err := l.load(ctx, users, b.seconds(2))
 			if err != nil {
 				return 0, 0, err
 			}
+			costs[l] = append(costs[l], t)
 			r, err := l.read(ctx, b.seconds(2))
 			return t.rate, r.rate, err
 		}
@@ -66,7 +68,13 @@ func (b *bench) growth(ctx context.Context) error {
 	for i := range mine {
 		ratio[i] = mine[i].rate / theirs[i].rate
 	}
-	b.table.section("## Ten million messages\n\nGET last 50 at c=16 ÷ pgbench for the same rows, at 10M messages: %s (%.0f/s, %.0f/s).", spreadOf(ratio), rateOfReads(mine), rateOfReads(theirs))
+	text := "| messages | server CPU/turn | Postgres CPU/turn | WAL/turn |\n|---|---|---|---|\n"
+	for _, l := range []*library{small, large} {
+		of := func(value func(result) float64) float64 { return median(each(costs[l][1:], value)) }
+		text += fmt.Sprintf("| %d | %.0f µs | %.0f µs | %.1f KB |\n", l.messages, of(func(r result) float64 { return us(r.cpu) }),
+			of(func(r result) float64 { return us(r.postgres) }), of(func(r result) float64 { return r.wal / 1000 }))
+	}
+	b.table.section("## Ten million messages\n\n"+text+"\nGET last 50 at c=16 ÷ pgbench for the same rows, at 10M messages: %s (%.0f/s, %.0f/s).", spreadOf(ratio), rateOfReads(mine), rateOfReads(theirs))
 	return nil
 }
 

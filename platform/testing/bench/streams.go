@@ -105,7 +105,8 @@ func (s *server) relay(ctx context.Context, streams, words int, pace time.Durati
 }
 
 // firstToken measures what Parley adds to the time to the first token: what the
-// reader waits beyond what the provider takes, of each reply.
+// reader waits beyond what the provider takes, of each reply. One caller alone shows
+// what of it is not waiting for others.
 func (b *bench) firstToken(ctx context.Context) error {
 	s, u, err := b.startStreaming("first token")
 	if err != nil {
@@ -114,40 +115,17 @@ func (b *bench) firstToken(ctx context.Context) error {
 	defer u.close()
 	defer s.stop()
 	const callers = 16
-	var mu sync.Mutex
-	var added []time.Duration
-	for _, length := range []time.Duration{b.seconds(1), b.seconds(6)} { // the first warms
-		added = added[:0]
-		profiled := s.profile(ctx, callers, length)
-		_, _, err := concurrently(ctx, callers, length, func(i int) (func() error, func()) {
-			c := s.caller(i)
-			return func() error {
-				mark := fmt.Sprint("first-", keys.Add(1))
-				at, first := time.Now(), time.Duration(0)
-				err := c.stream(ctx, script(10, 20*time.Millisecond, 5*time.Millisecond, mark), func(data string) bool {
-					if first == 0 && strings.Contains(data, "lorem") {
-						first = time.Since(at)
-					}
-					return true
-				})
-				if err != nil {
-					return err
-				}
-				sent, ok := u.took(mark)
-				if !ok || first == 0 {
-					return errors.New("a stream had no first token")
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				added = append(added, first-sent)
-				return nil
-			}, func() {}
-		})
-		if err := errors.Join(err, <-profiled); err != nil {
-			return err
-		}
+	if _, err := s.firstTokens(ctx, u, callers, b.seconds(1)); err != nil { // warm
+		return err
 	}
-	slices.Sort(added)
+	alone, err := s.firstTokens(ctx, u, 1, b.seconds(4))
+	if err != nil {
+		return err
+	}
+	added, err := s.firstTokens(ctx, u, callers, b.seconds(6))
+	if err != nil {
+		return err
+	}
 	for _, p := range []struct {
 		of   int
 		goal goal
@@ -155,8 +133,42 @@ func (b *bench) firstToken(ctx context.Context) error {
 		v := ms(percentile(added, p.of))
 		b.table.add(row{figure: fmt.Sprintf("added time to first token at c=%d, p%d", callers, p.of), parley: fmt.Sprintf("%.1f ms", v), value: v, goal: p.goal})
 	}
-	b.note("first token: %d replies", len(added))
+	b.table.section("## First token\n\nAdded to what the provider takes, of %d replies to %d callers: %.1f ms at the median, %.1f at the 99th percentile. Of %d replies to one caller alone: %.1f and %.1f.",
+		len(added), callers, ms(percentile(added, 50)), ms(percentile(added, 99)), len(alone), ms(percentile(alone, 50)), ms(percentile(alone, 99)))
 	return nil
+}
+
+// firstTokens has callers ask for one reply after another, and returns how much longer
+// than the provider took each of them waited for the first token, sorted.
+func (s *server) firstTokens(ctx context.Context, u *upstream, callers int, length time.Duration) (added []time.Duration, err error) {
+	var mu sync.Mutex
+	profiled := s.profile(ctx, callers, length)
+	_, _, err = concurrently(ctx, callers, length, func(i int) (func() error, func()) {
+		c := s.caller(i)
+		return func() error {
+			mark := fmt.Sprint("first-", keys.Add(1))
+			at, first := time.Now(), time.Duration(0)
+			err := c.stream(ctx, script(10, 20*time.Millisecond, 5*time.Millisecond, mark), func(data string) bool {
+				if first == 0 && strings.Contains(data, "lorem") {
+					first = time.Since(at)
+				}
+				return true
+			})
+			if err != nil {
+				return err
+			}
+			sent, ok := u.took(mark)
+			if !ok || first == 0 {
+				return errors.New("a stream had no first token")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			added = append(added, first-sent)
+			return nil
+		}, func() {}
+	})
+	slices.Sort(added)
+	return added, errors.Join(err, <-profiled)
 }
 
 // idle measures the memory of followers of a reply that does not come.
