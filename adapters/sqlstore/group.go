@@ -32,7 +32,7 @@ type turn struct {
 	// those that save the result, if it changes anything.
 	decide func(grouped bool) (more, save []pipeline.Stmt, err error)
 
-	place  *linked.Element // in its queue; nil: it does not wait
+	queued *linked.Element // in the list that it waits in; nil: it does not wait
 	group  chan []*turn    // that it is to lead; nil: it was in one
 	err    error           // of the group, or its own in it
 	alone  bool            // the group did nothing for it
@@ -123,21 +123,21 @@ func (q *turnQueue) enter(t *turn) bool {
 		return true
 	}
 	t.group = make(chan []*turn, 1)
-	t.place = q.waiting(t).PushBack(t)
+	t.queued = q.waiting(t).PushBack(t)
 	return false
 }
 
 // take takes a turn that waits out of its list. The queue is locked.
 func (q *turnQueue) take(t *turn) {
-	q.waiting(t).Remove(t.place)
-	t.place = nil
+	q.waiting(t).Remove(t.queued)
+	t.queued = nil
 }
 
 // leave takes a turn out of the queue; false: it is in a group already.
 func (q *turnQueue) leave(t *turn) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t.place == nil {
+	if t.queued == nil {
 		return false
 	}
 	q.take(t)
