@@ -45,9 +45,11 @@ func (s *Store) insertPieces(ctx context.Context, owner string, points []chat.Ch
 	err = s.writeSerialized(ctx, "checkpoint", allUsers, func(ctx context.Context, tx bun.IDB) error {
 		recorded = nil
 		var list []pipeline.Stmt
-		var source any = pieceValues(points)
+		var source any
 		if pipeline.Prepares(tx) {
 			list, source = append(list, stmt("SELECT "+keyedPlans)), pieceArrays(points)
+		} else {
+			source = pieceValues(points)
 		}
 		return s.pipe.Exec(ctx, tx, append(list, stmt(insertPiecesText, source, owner, bun.Safe(s.dialect.lockOf("r")), onConflict).
 			ScanRow(func(scan func(...any) error) error {
