@@ -60,7 +60,7 @@ type sqlHook struct {
 	texts sync.Map // text of a statement of a batch -> target
 }
 
-// target is what verbAndTable says of a statement.
+// target is a statement's verb and table.
 type target struct{ verb, table string }
 
 // statement is what is recorded for statements of one name, looked up once.
@@ -75,7 +75,7 @@ func (h *sqlHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 	if telemetryOff || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx // statements of background work would be traces of their own
 	}
-	list, targetOf := []string{e.Query}, targetOfText
+	list, targetOf := []string{e.Query}, verbAndTable
 	if h.Batch != nil {
 		if batch := h.Batch(e); len(batch) > 0 {
 			list, targetOf = batch, h.targetOfKnown
@@ -178,31 +178,26 @@ func summarize(list []string, targetOf func(text string) target) (summary, verb,
 	return strings.Join(parts, "; "), verb, table
 }
 
-func targetOfText(text string) target {
-	verb, table := verbAndTable(text)
-	return target{verb, table}
-}
-
-// targetOfKnown is targetOfText for a statement of a batch: there are few texts of
+// targetOfKnown is verbAndTable for a statement of a batch: there are few texts of
 // those, since they are prepared.
 func (h *sqlHook) targetOfKnown(text string) target {
 	if known, ok := h.texts.Load(text); ok {
 		return known.(target)
 	}
-	made := targetOfText(text)
+	made := verbAndTable(text)
 	h.texts.Store(text, made)
 	return made
 }
 
 // verbAndTable returns the first word of a statement, and the name after the first
 // FROM, INTO, UPDATE or TABLE, if there is one before any text argument.
-func verbAndTable(text string) (verb, table string) {
+func verbAndTable(text string) target {
 	const looked = 4 << 10 // bytes: names come before long arguments
 	words := strings.FieldsFunc(text[:min(len(text), looked)], func(r rune) bool { return strings.ContainsRune(" \t\r\n(,;", r) })
 	if len(words) == 0 {
-		return other, ""
+		return target{verb: other}
 	}
-	verb = strings.ToUpper(safeName(words[0]))
+	verb := strings.ToUpper(safeName(words[0]))
 	for i, word := range words[:len(words)-1] {
 		if strings.Contains(word, "'") {
 			break
@@ -211,11 +206,11 @@ func verbAndTable(text string) (verb, table string) {
 		case "FROM", "INTO", "UPDATE", "TABLE":
 			forUpdate := i > 0 && (strings.EqualFold(words[i-1], "FOR") || strings.EqualFold(words[i-1], "KEY"))
 			if name := safeName(words[i+1]); name != other && !forUpdate {
-				return verb, name
+				return target{verb, name}
 			}
 		}
 	}
-	return verb, ""
+	return target{verb: verb}
 }
 
 // safeName returns a name of letters, digits and "_.-", or other.

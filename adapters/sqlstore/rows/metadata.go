@@ -4,10 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -71,44 +67,4 @@ func readValue(d *jsontext.Decoder) (any, error) {
 		return list, err
 	}
 	return nil, nil
-}
-
-// appendValue appends a value as JSON, without reflection for what metadata mostly
-// consists of. Names are in order.
-func appendValue(b []byte, v any) (_ []byte, err error) {
-	switch v := v.(type) {
-	case nil:
-		return append(b, "null"...), nil
-	case bool:
-		return strconv.AppendBool(b, v), nil
-	case int:
-		return strconv.AppendInt(b, int64(v), 10), nil
-	case string:
-		return jsontext.AppendQuote(b, strings.ToValidUTF8(v, "\ufffd"))
-	case map[string]any:
-		if v != nil {
-			return appendObject(b, v)
-		}
-	}
-	raw, err := json.Marshal(v)
-	return append(b, raw...), err
-}
-
-func appendObject(b []byte, m map[string]any) (_ []byte, err error) {
-	var few [16]string // mostly enough
-	names := slices.AppendSeq(few[:0], maps.Keys(m))
-	slices.Sort(names)
-	b = append(b, '{')
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if b, err = appendValue(b, name); err != nil {
-			return nil, err
-		}
-		if b, err = appendValue(append(b, ':'), m[name]); err != nil {
-			return nil, err
-		}
-	}
-	return append(b, '}'), nil
 }

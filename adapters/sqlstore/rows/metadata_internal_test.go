@@ -97,23 +97,3 @@ func TestMarshal_IsWhatEncodingJSONWrites(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkMarshal(b *testing.B) {
-	metadata, err := unmarshal(metadataOfAReply)
-	if err != nil {
-		b.Fatal(err)
-	}
-	metadata["contextLength"] = 21
-	for name, write := range map[string]func(map[string]any) (string, error){
-		"Old": func(m map[string]any) (string, error) { raw, err := json.Marshal(m); return string(raw), err }, "New": marshal,
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := write(metadata); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

@@ -63,11 +63,13 @@ func marshal(m map[string]any) (string, error) {
 	if m == nil {
 		return "", nil
 	}
-	raw, err := appendValue(make([]byte, 0, 256), m)
-	if err != nil {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
 		return "", fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
 	}
-	text := string(raw)
+	text := strings.TrimSuffix(b.String(), "\n")
 	if hasNUL(text) {
 		return "", fault.New(fault.Invalid, "Metadata must not contain control characters")
 	}
