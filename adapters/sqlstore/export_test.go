@@ -53,3 +53,6 @@ func TurnQueues(s *Store) int { return len(s.turns) }
 func (s *Store) ReadReplicated(ctx context.Context, user string, fn func(ctx context.Context, db bun.IDB) error) error {
 	return s.readReplicated(ctx, "test", forUser(user), fn)
 }
+
+// KeyedPlans is what plans of rows that are arguments are made with.
+const KeyedPlans = keyedPlans
