@@ -6,9 +6,9 @@ import (
 	"context"
 	"debug/elf"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
+	"parley/platform/testing/testenv"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -241,7 +241,7 @@ func inside(t *testing.T, root string, img image, args ...string) command {
 			words = append(words, a)
 		}
 	}
-	env = append(env, "ADDR="+free(t), "ADMIN_ADDR="+free(t))
+	env = append(env, "ADDR="+testenv.FreeAddr(), "ADMIN_ADDR="+testenv.FreeAddr())
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	var cmd *exec.Cmd
@@ -266,14 +266,4 @@ func (c command) run(t *testing.T) string {
 		t.Errorf("%v: %v\n%s", c.Args, err, out)
 	}
 	return string(out)
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -49,8 +49,8 @@ func TestInstances(t *testing.T) {
 	w.Env = append(w.Env, "DATABASE_URL="+startPgBouncer(t, w.Postgres.URL()))
 	one, two := w.NewInstance(), w.NewInstance()
 
-	haproxy := free(t)
-	nginx := free(t)
+	haproxy := testenv.FreeAddr()
+	nginx := testenv.FreeAddr()
 	proxies := map[string]string{
 		"HAProxy": testworld.StartProxy(t, haproxy, testworld.ProxyConfig(t, haproxy, one, two)).URL,
 		"nginx":   startNginx(t, nginx, one, two),
@@ -79,7 +79,7 @@ func startPgBouncer(t *testing.T, server string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	host, port, err := net.SplitHostPort(free(t))
+	host, port, err := net.SplitHostPort(testenv.FreeAddr())
 	if err != nil {
 		t.Fatal(err)
 	}

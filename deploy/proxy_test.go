@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/platform/testing/testenv"
 	"parley/platform/testing/testworld"
 )
 
@@ -70,7 +71,7 @@ func TestProxy_StreamsAndDrains(t *testing.T) {
 	build(t, parseDockerfile(t))
 	program := filepath.Join(out, "parley")
 	one, two := startInstance(t, program), startInstance(t, program)
-	addr := free(t)
+	addr := testenv.FreeAddr()
 	proxy := testworld.StartProxy(t, addr, testworld.ProxyConfig(t, addr, &testworld.Instance{Addr: one.addr, Admin: one.admin}, &testworld.Instance{Addr: two.addr, Admin: two.admin})).URL
 	token := strings.TrimSpace(command{withSecret(exec.Command(program, "token", "--user", "alice"))}.run(t))
 
@@ -152,7 +153,7 @@ func withSecret(cmd *exec.Cmd, more ...string) *exec.Cmd {
 
 func startInstance(t *testing.T, program string) instance {
 	t.Helper()
-	i := instance{addr: free(t), admin: free(t), log: new(bytes.Buffer)}
+	i := instance{addr: testenv.FreeAddr(), admin: testenv.FreeAddr(), log: new(bytes.Buffer)}
 	i.cmd = withSecret(exec.Command(program, "serve"),
 		"ADDR="+i.addr, "ADMIN_ADDR="+i.admin, "DATA_DIR="+t.TempDir(), "TRUSTED_PROXIES=1", "DRAIN_DELAY=3s")
 	i.cmd.Stdout, i.cmd.Stderr = i.log, i.log

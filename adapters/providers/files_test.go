@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -225,9 +226,12 @@ func TestRouter_FilesAreBounded(t *testing.T) {
 			r := routerOf(nil, a)
 			begun := time.Now()
 			var wg sync.WaitGroup
-			for range 8 {
+			for i := range 8 {
 				wg.Go(func() {
-					if got := askFor(t.Context(), r, ports.Prompt{Messages: []ports.PromptMessage{big}, ReadFile: newLibrary().read}); got.err != nil {
+					// Of as many users: one alone gets half of what the provider makes at once,
+					// and gives it back only when a reply has ended.
+					p := ports.Prompt{UserID: strconv.Itoa(i), Messages: []ports.PromptMessage{big}, ReadFile: newLibrary().read}
+					if got := askFor(t.Context(), r, p); got.err != nil {
 						t.Error(got.err)
 					}
 				})

@@ -105,14 +105,7 @@ func bouncer(t *testing.T, server string) func(string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := testenv.FreeAddr()
 	user := "user=" + target.User.Username()
 	if password, ok := target.User.Password(); ok {
 		user += " password=" + password
@@ -126,13 +119,13 @@ func bouncer(t *testing.T, server string) func(string) string {
 * = host=%s port=%s %s
 [pgbouncer]
 listen_addr = 127.0.0.1
-listen_port = %d
+listen_port = %s
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 4
 server_idle_timeout = 1
-`, target.Hostname(), port, user, addr.Port)
+`, target.Hostname(), port, user, addr[strings.LastIndexByte(addr, ':')+1:])
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +142,7 @@ server_idle_timeout = 1
 		cmd.Wait()
 	})
 	for until := time.Now().Add(soon); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", addr.String())
+		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
 			break
@@ -163,7 +156,7 @@ server_idle_timeout = 1
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.Host = addr.String()
+		u.Host = addr
 		return u.String()
 	}
 }

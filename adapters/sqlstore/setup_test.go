@@ -58,12 +58,7 @@ func TestSetupError(t *testing.T) {
 	name := databaseName(t, plain)
 	execAll(t, super, "CREATE ROLE "+name+"_none NOLOGIN", "CREATE ROLE "+name+"_app LOGIN", "REVOKE CONNECT ON DATABASE "+name+" FROM PUBLIC")
 	t.Cleanup(func() { execAll(t, super, "DROP ROLE "+name+"_none", "DROP ROLE "+name+"_app") })
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := closed.Addr().String()
-	closed.Close()
+	addr := testenv.FreeAddr()
 	through := bouncer(t, plain)
 	for name, c := range map[string]struct{ url, want string }{
 		"Database":  {changed(t, plain, func(u *url.URL) { u.Path = "/nothing" }), "Database does not exist; create it, or change the database in DATABASE_URL"},

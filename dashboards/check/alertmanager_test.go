@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -116,12 +115,7 @@ func TestAlertmanager_Inhibition(t *testing.T) {
 
 func startAlertmanager(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := testenv.FreeAddr()
 	cmd := exec.Command(testenv.Binary(t, "prometheus-alertmanager"), "--config.file="+alertmanagerFile,
 		"--storage.path="+filepath.Join(t.TempDir(), "data"), "--web.listen-address="+addr, "--cluster.listen-address=")
 	var log bytes.Buffer

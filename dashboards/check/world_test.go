@@ -21,6 +21,7 @@ import (
 	"parley/adapters/providers/stub"
 	"parley/dashboards/check"
 	"parley/platform/testing/incidents"
+	"parley/platform/testing/testenv"
 	"parley/platform/testing/testworld"
 )
 
@@ -63,8 +64,8 @@ func newWorld(t *testing.T) *world {
 	// Spans of one instance arrive; the other's collector is not there.
 	there := testworld.Collector(t) // first: it could be given a port that was free a moment ago
 	w.One = w.NewInstance("INSTANCE=one", "OTEL_EXPORTER_OTLP_ENDPOINT="+there)
-	w.Two = w.NewInstance("INSTANCE=two", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(t))
-	addr := testworld.FreeAddr(t)
+	w.Two = w.NewInstance("INSTANCE=two", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testenv.FreeAddr())
+	addr := testenv.FreeAddr()
 	proxy := testworld.ProxyConfig(t, addr, w.One, w.Two)
 	w.proxy = testworld.StartProxy(t, addr, proxy)
 	w.prometheus = w.startPrometheus(testworld.ProxyMetrics(proxy))
@@ -146,7 +147,7 @@ func (w *world) script(c stub.Call) stub.Reply {
 // startPrometheus starts a Prometheus with the bundled rules, all of whose durations
 // are divided by incidents.Factor: what takes minutes takes seconds.
 func (w *world) startPrometheus(proxyMetrics string) check.Prometheus {
-	dir, addr := w.T.TempDir(), testworld.FreeAddr(w.T)
+	dir, addr := w.T.TempDir(), testenv.FreeAddr()
 	for _, name := range []string{"slos.yaml", "alerts.yaml"} {
 		rules, err := os.ReadFile(filepath.Join("../alerts", name))
 		if err != nil {
@@ -164,7 +165,7 @@ func (w *world) startPrometheus(proxyMetrics string) check.Prometheus {
 		"global":     map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
 		"rule_files": []string{dir + "/slos.yaml", dir + "/alerts.yaml"},
 		"alerting": map[string]any{"alertmanagers": []any{ // it is not there
-			map[string]any{"static_configs": []any{map[string]any{"targets": []string{testworld.FreeAddr(w.T)}}}}}},
+			map[string]any{"static_configs": []any{map[string]any{"targets": []string{testenv.FreeAddr()}}}}}},
 		"scrape_configs": []any{
 			map[string]any{"job_name": "parley", "static_configs": []any{map[string]any{"targets": []string{w.One.Admin, w.Two.Admin}}}},
 			map[string]any{"job_name": "proxy", "params": map[string]any{"scope": []string{"backend", "server"}},

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -69,16 +68,6 @@ func databases(t *testing.T, test func(t *testing.T, env []string)) {
 // a test longer than to start.
 func dataDir(t *testing.T) string { return filepath.Dir(testdb.SQLite(t)) }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // environment is what a process gets besides what a test says.
 func environment(env []string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), beParley + "=1", "DEMO_DELAY=1ms", testenv.EndAtOnce}, env...)
@@ -98,7 +87,7 @@ func startBy(t *testing.T, command func(args []string) *exec.Cmd, env ...string)
 	if name, _, _ := strings.Cut(t.Name(), "/"); testing.Short() && name != "TestServe_Checklist" && name != "TestDoctor_ExaminesARunningAPI" {
 		t.Skip("starts a process of the program")
 	}
-	addr, admin := freeAddr(t), freeAddr(t)
+	addr, admin := testenv.FreeAddr(), testenv.FreeAddr()
 	i := &instance{t: t, url: "http://" + addr, admin: "http://" + admin, out: &output{}, done: make(chan struct{})}
 	i.cmd = command([]string{os.Args[0], "serve"})
 	i.cmd.Env = environment(append([]string{"ADDR=" + addr, "ADMIN_ADDR=" + admin}, env...))

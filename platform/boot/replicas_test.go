@@ -62,7 +62,7 @@ func TestServe_Replicas(t *testing.T) {
 	exchange("with it again")
 
 	same := strings.Replace(strings.Replace(primary.URL(), "127.0.0.1", "localhost", 1), "parley@", "parley:canary-password@", 1)
-	out, code := fails(t, append(env, "DATABASE_REPLICA_URLS="+same, "ADDR="+freeAddr(t), "ADMIN_ADDR="+freeAddr(t), "DATA_DIR="+t.TempDir()), "serve")
+	out, code := fails(t, append(env, "DATABASE_REPLICA_URLS="+same, "ADDR="+testenv.FreeAddr(), "ADMIN_ADDR="+testenv.FreeAddr(), "DATA_DIR="+t.TempDir()), "serve")
 	if code != 2 || !strings.Contains(out, "is the server of DATABASE_URL") {
 		t.Errorf("exit code %d: %s", code, out)
 	}

@@ -30,7 +30,7 @@ func TestWebhooks_NodeExample(t *testing.T) {
 	if err := os.WriteFile(file, example[1], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	addr := freeAddr(t)
+	addr := testenv.FreeAddr()
 	_, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command("node", file)
 	printed := &output{}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"parley/platform/testing/testenv"
 	"strings"
 	"sync"
 	"testing"
@@ -156,7 +157,7 @@ func TestWebhooks_Commands(t *testing.T) {
 	if page := call(t, "GET", i.admin+"/debug/webhooks?state=dead", ""); !strings.Contains(page.body, id) {
 		t.Errorf("the admin address lists %d %s", page.status, page.body)
 	}
-	if found := run(t, append(env, "ADDR="+freeAddr(t), "ADMIN_ADDR="+freeAddr(t)), "doctor"); !strings.Contains(found, "1 events were given up") {
+	if found := run(t, append(env, "ADDR="+testenv.FreeAddr(), "ADMIN_ADDR="+testenv.FreeAddr()), "doctor"); !strings.Contains(found, "1 events were given up") {
 		t.Errorf("doctor says %s", found)
 	}
 	receiver.answers(func(string) int { return http.StatusOK })

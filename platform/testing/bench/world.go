@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -201,10 +200,7 @@ func (w *world) startBinary(bin, name string, env ...string) (*server, error) {
 
 // startServe runs parley serve with all features and more settings.
 func (w *world) startServe(bin, name string, env ...string) (*server, error) {
-	admin, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
+	admin := testenv.FreeAddr()
 	s, err := w.start(name, []string{bin, "serve"}, "/api/health", slices.Concat(w.features(), []string{"ADMIN_ADDR=" + admin}, env, strings.FieldsFunc(*settings, func(r rune) bool { return r == ',' })))
 	if s != nil {
 		s.admin = admin
@@ -230,10 +226,7 @@ func (w *world) startBaseline(name string) (*server, error) {
 }
 
 func (w *world) start(name string, command []string, probe string, env []string) (*server, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
+	addr := testenv.FreeAddr()
 	s := &server{name: name, addr: addr, exited: make(chan struct{}), tokens: w.tokens, world: w, log: &tail{}}
 	s.cmd = exec.Command(command[0], command[1:]...)
 	s.cmd.Env = append([]string{"ADDR=" + addr, "PATH=" + os.Getenv("PATH")}, env...)
@@ -393,15 +386,6 @@ func (s *server) memory() (m memory, err error) {
 		*into = pages * int64(os.Getpagesize())
 	}
 	return m, nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func random(n int) string {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -44,15 +43,6 @@ type proc struct {
 	endRequested    bool // it was asked to end by itself
 	drained         bool // and did so, with code 0
 	unexpectedExits string
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // start starts a process, which may carry a failpoint, and waits until it is

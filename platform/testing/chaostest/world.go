@@ -127,12 +127,7 @@ func (w *world) open(letter string) error {
 	if s.redis, err = newProxy(w.redis.Addr(), false); err != nil {
 		return err
 	}
-	if s.addr, err = freeAddr(); err != nil {
-		return err
-	}
-	if s.admin, err = freeAddr(); err != nil {
-		return err
-	}
+	s.addr, s.admin = testenv.FreeAddr(), testenv.FreeAddr()
 	if s.log, err = os.Create(filepath.Join(w.dir, letter+".log")); err != nil {
 		return err
 	}

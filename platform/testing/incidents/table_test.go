@@ -372,7 +372,7 @@ var incidents = []incident{
 	{
 		name: "collector-away",
 		inject: func(w *world) func() {
-			w.restart(w.One, "INSTANCE=parley-1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testworld.FreeAddr(w.t), "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500")
+			w.restart(w.One, "INSTANCE=parley-1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+testenv.FreeAddr(), "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500")
 			return func() { w.restart(w.One, "INSTANCE=parley-1") }
 		},
 		first: []string{"ChatTelemetryDropping"},
@@ -381,7 +381,7 @@ var incidents = []incident{
 	{
 		name: "audit-heads-refused",
 		inject: func(w *world) func() {
-			heads := "AUDIT_HEADS=http://" + testworld.FreeAddr(w.t) + "/heads"
+			heads := "AUDIT_HEADS=http://" + testenv.FreeAddr() + "/heads"
 			w.restart(w.One, "INSTANCE=parley-1", heads)
 			w.restart(w.Two, "INSTANCE=parley-2", heads)
 			return func() {
@@ -787,7 +787,7 @@ func (w *world) startAlone(message func(n int) string, env ...string) (stop func
 // skewed serves the metrics of an instance as if its clock were 95.5 s behind. A clock
 // cannot be changed for one process: Go reads it without libc.
 func (w *world) skewed() (addr string) {
-	addr = testworld.FreeAddr(w.t)
+	addr = testenv.FreeAddr()
 	s := &http.Server{Addr: addr, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, body := testworld.Get("http://" + w.One.Admin + "/metrics")
 		for line := range strings.Lines(body) {

@@ -93,7 +93,7 @@ func newWorld(t *testing.T) *world {
 	// A file system of their own: whether the machine's disk fills does not matter.
 	w.Env = append(w.Env, "DATABASE_URL="+w.appURL(), "DATA_DIR="+w.mount(dataBytes))
 	w.One, w.Two = w.NewInstance("INSTANCE=parley-1"), w.NewInstance("INSTANCE=parley-2")
-	w.proxyAddr = testworld.FreeAddr(t)
+	w.proxyAddr = testenv.FreeAddr()
 	w.proxyConfig = testworld.ProxyConfig(t, w.proxyAddr, w.One, w.Two)
 	w.haproxy = testworld.StartProxy(t, w.proxyAddr, w.proxyConfig)
 	w.proxy = w.haproxy.URL
@@ -345,7 +345,7 @@ func (w *world) startMonitoring() {
 	w.monitoring = w.t.TempDir()
 	w.configure(unchanged)
 	w.alertmanager = testworld.StartAlertmanager(w.t, filepath.Join(w.monitoring, "alertmanager.yaml"))
-	addr := testworld.FreeAddr(w.t)
+	addr := testenv.FreeAddr()
 	w.instances, w.targets = filepath.Join(w.monitoring, "instances.json"), filepath.Join(w.monitoring, "targets.json")
 	text := strings.NewReplacer("parley-1:9464", w.One.Admin, "parley-2:9464", w.Two.Admin, "localhost:9090", addr,
 		"proxy:8405", testworld.ProxyMetrics(w.proxyConfig),

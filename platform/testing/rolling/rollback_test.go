@@ -70,7 +70,7 @@ func TestRollbackRunbook(t *testing.T) {
 	}
 	database := testenv.StartPostgres(t)
 	write("etc/parley/parley.env", fmt.Sprintf("DATABASE_URL=%s\nAUTH_SECRET=%s\nADDR=%s\nADMIN_ADDR=%s\nDATA_DIR=%s\nDEMO_DELAY=1ms\n",
-		database.URL(), "a-secret-of-the-rollback-0123456789", testworld.FreeAddr(t), testworld.FreeAddr(t), t.TempDir()), 0o600)
+		database.URL(), "a-secret-of-the-rollback-0123456789", testenv.FreeAddr(), testenv.FreeAddr(), t.TempDir()), 0o600)
 	write("bin/systemctl", strings.ReplaceAll(systemctl, "@HOST@", host), 0o755)
 	write("bin/parley", "#!/bin/sh\nexec "+host+"/opt/parley/parley \"$@\"\n", 0o755)
 	write("var/backups/.keep", "", 0o600)

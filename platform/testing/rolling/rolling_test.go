@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"parley/adapters/providers/stub"
+	"parley/platform/testing/testenv"
 	"parley/platform/testing/testworld"
 )
 
@@ -95,7 +96,7 @@ func startWorld(t *testing.T) *world {
 		w.instances = append(w.instances, w.NewInstance())
 		w.release = append(w.release, 0)
 	}
-	w.proxy = testworld.FreeAddr(t)
+	w.proxy = testenv.FreeAddr()
 	config := testworld.ProxyConfig(t, w.proxy, w.instances[0], w.instances[1])
 	_, adminPort, _ := strings.Cut(w.instances[2].Admin, ":")
 	config += fmt.Sprintf("  server parley-3 %s check port %s\n", w.instances[2].Addr, adminPort)

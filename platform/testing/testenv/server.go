@@ -141,8 +141,7 @@ func LaunchRedis(options ...string) (*Server, error) {
 	return s, s.launch("redis://127.0.0.1:%d/0", "KILL", "", append(command, "--port")...)
 }
 
-// launch starts the server under its supervisor. Another process may take the free
-// port first; then it tries the next one.
+// launch starts the server under its supervisor.
 func (s *Server) launch(url, stopSignal, prepare string, command ...string) error {
 	s.fail = func(format string, args ...any) { panic("testenv: " + fmt.Sprintf(format, args...)) }
 	var err error
@@ -150,16 +149,11 @@ func (s *Server) launch(url, stopSignal, prepare string, command ...string) erro
 		os.RemoveAll(s.dir)
 		return err
 	}
-	for range 5 {
-		if s.port, err = freePort(); err != nil {
-			break
-		}
-		s.url = fmt.Sprintf(url, s.port)
-		if err = s.startServer(); err == nil {
-			return nil
-		}
+	s.port = freePort()
+	s.url = fmt.Sprintf(url, s.port)
+	if err = s.startServer(); err != nil {
+		s.supervisor.close()
 	}
-	s.supervisor.close()
 	return err
 }
 

@@ -52,7 +52,7 @@ func StartPrometheus(t testing.TB, addr, config string, args ...string) string {
 // URL.
 func StartAlertmanager(t testing.TB, path string) string {
 	t.Helper()
-	addr := FreeAddr(t)
+	addr := testenv.FreeAddr()
 	start(t, "http://"+addr+"/-/ready", "prometheus-alertmanager", "--config.file="+path, "--storage.path="+filepath.Join(t.TempDir(), "data"),
 		"--web.listen-address="+addr, "--cluster.listen-address=")
 	return "http://" + addr
@@ -69,7 +69,7 @@ func ProxyConfig(t testing.TB, addr string, one, two *Instance) string {
 	conf := string(content)
 	for old, new := range map[string]string{
 		"bind :8080":                    "bind " + addr,
-		"bind :8405":                    "bind " + FreeAddr(t),
+		"bind :8405":                    "bind " + testenv.FreeAddr(),
 		"check port 9464 ":              "check ",
 		"maxconn 20000":                 "maxconn 1000", // of more descriptors than a test may have
 		" resolvers docker\n":           "\n",

@@ -113,7 +113,7 @@ func (w *World) Run(args ...string) string {
 // NewInstance starts an instance on free ports.
 func (w *World) NewInstance(env ...string) *Instance {
 	w.T.Helper()
-	return w.StartInstance(&Instance{Addr: FreeAddr(w.T), Admin: FreeAddr(w.T), Env: env})
+	return w.StartInstance(&Instance{Addr: testenv.FreeAddr(), Admin: testenv.FreeAddr(), Env: env})
 }
 
 // StartInstance starts an instance, on the same addresses if it ran before, and waits
@@ -179,17 +179,6 @@ func Get(url string) (status int, body string) {
 	defer resp.Body.Close()
 	content, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(content)
-}
-
-// FreeAddr returns an address of the loopback interface that nothing listens on.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Collector starts a server that accepts spans and discards them, and returns its URL.
