@@ -142,6 +142,27 @@ func TestFeed_SurvivesItsRedis(t *testing.T) {
 	}
 }
 
+// TestFeed_TakenOverUnseen: an instance that publishes a run loses its subscription,
+// and another one takes the run over before it is back.
+func TestFeed_TakenOverUnseen(t *testing.T) {
+	url := testenv.StartRedis(t).URL()
+	here, there := openFeed(t, url), openFeed(t, url)
+	w := here.Watch(t.Context(), "u", "r")
+	defer w.Close()
+	here.Publish(t.Context(), running("one"))
+	late := there.Watch(t.Context(), "u", "r")
+	defer late.Close()
+	shows(t, late, "one")
+
+	if err := here.client.rdb.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	next := running("one two")
+	next.Attempt = 2
+	there.Publish(t.Context(), next)
+	shows(t, w, "one two")
+}
+
 // TestFeed_FollowAgain leaves a run and follows it again faster than the
 // subscription can end, as a reload of the page does.
 func TestFeed_FollowAgain(t *testing.T) {

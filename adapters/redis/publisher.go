@@ -272,9 +272,12 @@ func (f *Feed) fetchCommand(channel string) (c command, ok bool) {
 	if s == nil || conn == nil {
 		return c, false
 	}
-	known := s.remoteSnapshot
+	known, own := s.remoteSnapshot, 0
+	if p := f.publications[s.key]; p != nil {
+		own = p.attempt
+	}
 	return command{
-		script: fetch, key: channel, args: []any{known.Attempt, int(known.Output.Len())},
+		script: fetch, key: channel, args: []any{known.Attempt, int(known.Output.Len()), own},
 		failed: func(ops pendingOps) { ops.fetch[channel] = true },
 		done: func(reply any) error {
 			parts, _ := reply.([]any)
@@ -284,7 +287,7 @@ func (f *Feed) fetchCommand(channel string) (c command, ok bool) {
 			if f.subscriptions[channel] != s || f.conn != conn {
 				return nil
 			}
-			if len(parts) == 0 { // Redis does not hold it
+			if len(parts) == 0 { // Redis does not hold what another instance makes
 				f.dropRemote(s)
 				return nil
 			}

@@ -70,10 +70,10 @@ func (f *Feed) subscribeLoop(ctx context.Context) {
 }
 
 // handleMessage wakes listeners and schedules fetches. The confirmation of a
-// subscription counts as a message: one may have been published before it.
+// subscription counts as a message: one may have been published before it, also by
+// an instance that has taken over a run of this one.
 func (f *Feed) handleMessage(ctx context.Context, message any) {
 	var channel string
-	confirmed := false
 	switch m := message.(type) {
 	case *redis.Message:
 		if m.Payload == f.name {
@@ -84,7 +84,7 @@ func (f *Feed) handleMessage(ctx context.Context, message any) {
 		if m.Kind != "subscribe" {
 			return
 		}
-		channel, confirmed = m.Channel, true
+		channel = m.Channel
 	default:
 		return
 	}
@@ -93,7 +93,7 @@ func (f *Feed) handleMessage(ctx context.Context, message any) {
 	if topic, ok := f.listens[channel]; ok {
 		f.local.Notify(ctx, topic)
 	}
-	if s, ok := f.subscriptions[channel]; ok && (!confirmed || f.publications[s.key] == nil) {
+	if f.subscriptions[channel] != nil {
 		f.pending.fetch[channel] = true
 		f.wakePublisher()
 	}
