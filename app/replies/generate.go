@@ -176,7 +176,10 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 			waiting = behind
 			break
 		}
-		if fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound) || errors.Is(context.Cause(t.ctx), errFenced) {
+		refused := fault.Is(err, fault.Fenced) || fault.Is(err, fault.NotFound)
+		ackUnknown = ackUnknown || !refused
+		// The heartbeat, too, misses a run that has ended.
+		if refused || errors.Is(context.Cause(t.ctx), errFenced) {
 			if ackUnknown && s.ended(t, o.State) {
 				waiting = true // it may be, and did not say
 				break
@@ -184,7 +187,6 @@ func (s *Service) finish(t *task, o chat.Outcome, answer ports.Answer, reason st
 			s.handleFenced(t)
 			return false
 		}
-		ackUnknown = true
 		s.Observer.Observe(t.ctx, ports.BackgroundFailed{Task: "finish", Err: err})
 		select {
 		case <-time.After(wait):

@@ -671,6 +671,12 @@ func TestFinish_UnheardIsToldOnce(t *testing.T) {
 	if r.end.Run.State != chat.Completed {
 		t.Errorf("end %+v", r.end)
 	}
+	b.toldOnce()
+}
+
+// toldOnce waits until the observer has been told of the end of one run.
+func (b *bench) toldOnce() {
+	b.t.Helper()
 	told := 0
 	b.eventually(func() error {
 		for {
@@ -680,7 +686,7 @@ func TestFinish_UnheardIsToldOnce(t *testing.T) {
 				case ports.RunFinished:
 					told++
 				case ports.RunFenced:
-					return fmt.Errorf("lost: %+v", f)
+					b.t.Fatalf("lost: %+v", f)
 				}
 				continue
 			default:
@@ -691,6 +697,45 @@ func TestFinish_UnheardIsToldOnce(t *testing.T) {
 			return nil
 		}
 	})
+}
+
+// slowAck confirms no end before the heartbeat has missed the run, and the first one
+// not at all.
+type slowAck struct {
+	replies.Store
+	beats atomic.Int64
+	ended atomic.Bool
+}
+
+func (u *slowAck) Heartbeat(ctx context.Context, owner string, mine []string, lease time.Duration) ([]chat.Run, error) {
+	u.beats.Add(1)
+	return u.Store.Heartbeat(ctx, owner, mine, lease)
+}
+
+func (u *slowAck) Finish(ctx context.Context, o chat.Outcome, decide ports.FinishDecision) (bool, error) {
+	waiting, err := u.Store.Finish(ctx, o, decide)
+	if err != nil || u.ended.Swap(true) {
+		return waiting, err
+	}
+	for seen := u.beats.Load(); u.beats.Load() < seen+3; { // one that began before, one that missed it, and what follows from that
+		time.Sleep(time.Millisecond)
+	}
+	return false, errAway
+}
+
+// Nor does the heartbeat, which finds the run ended before its end is confirmed, take
+// it for lost.
+func TestFinish_HeartbeatComesFirst(t *testing.T) {
+	b := setup(t)
+	s := b.start(quick(), func(d *replies.Deps) { d.Store = &slowAck{Store: b.store} })
+	turn := b.send(s.Service, replies.Send{})
+	call := b.model.Next()
+	call.Say("kept")
+	call.Done()
+	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
+		t.Errorf("%+v, %v", reply.AssistantMessage, err)
+	}
+	b.toldOnce()
 }
 
 // slowAdmit answers an admission only when it is told to.
