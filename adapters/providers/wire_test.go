@@ -156,7 +156,9 @@ func TestWire_Failures(t *testing.T) {
 				if (r.text != "") != c.text || r.answer.FinishReason != "" || !r.answer.Usage.Estimated {
 					t.Errorf("text %.20q, answer %+v", r.text, r.answer)
 				}
-				if n := len(s.Calls()); n != 1 {
+				// A request that has waited for its first token for long enough may not have
+				// come to a stub that is slow.
+				if n := len(s.Calls()); n > 1 || n == 0 && c.reason != upstream.FirstToken {
 					t.Errorf("%d calls", n)
 				}
 				if f := fault.As(r.err); f == nil || strings.Contains(f.Error(), "sk-secret") || strings.Contains(f.Error(), "two things") || strings.Contains(f.Error(), "told to") {
