@@ -1,10 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -33,6 +31,19 @@ var plain = func() (t [256]bool) {
 	t[0xE2] = false
 	return t
 }()
+
+// AppendRawJSON appends JSON text without white space as encoding/json writes it.
+func AppendRawJSON(b []byte, text json.RawMessage) []byte {
+	switch {
+	case text == nil:
+		return append(b, "null"...)
+	case bytes.ContainsAny(text, "<>&") || bytes.IndexByte(text, 0xE2) >= 0:
+		var safe bytes.Buffer
+		json.HTMLEscape(&safe, text)
+		text = safe.Bytes()
+	}
+	return append(b, text...)
+}
 
 // AppendJSONString appends s as encoding/json writes it: safe to be put into a
 // script element.
@@ -81,69 +92,8 @@ func AppendJSONString(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-// AppendJSON appends any value as encoding/json writes it: what JSON was read into
-// without reflection, which is what metadata consists of.
+// AppendJSON appends any value as encoding/json writes it.
 func AppendJSON(b []byte, v any) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
-		return append(b, "null"...), nil
-	case bool:
-		return strconv.AppendBool(b, v), nil
-	case int:
-		return strconv.AppendInt(b, int64(v), 10), nil
-	case string:
-		return AppendJSONString(b, v), nil
-	case json.Number:
-		if isCount(string(v)) {
-			return append(b, v...), nil
-		}
-	case []any:
-		if v != nil {
-			return appendJSONList(b, v)
-		}
-	case map[string]any:
-		if v != nil {
-			return appendJSONObject(b, v)
-		}
-	}
 	raw, err := json.Marshal(v)
 	return append(b, raw...), err
-}
-
-// isCount reports whether text is a positive number in digits alone.
-func isCount(text string) bool {
-	return text != "" && text[0] != '0' && strings.Trim(text, "0123456789") == ""
-}
-
-func appendJSONList(b []byte, list []any) (_ []byte, err error) {
-	b = append(b, '[')
-	for i, v := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if b, err = AppendJSON(b, v); err != nil {
-			return b, err
-		}
-	}
-	return append(b, ']'), nil
-}
-
-func appendJSONObject(b []byte, m map[string]any) (_ []byte, err error) {
-	var few [16]string // mostly enough
-	names := few[:0]
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	b = append(b, '{')
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(AppendJSONString(b, name), ':')
-		if b, err = AppendJSON(b, m[name]); err != nil {
-			return b, err
-		}
-	}
-	return append(b, '}'), nil
 }

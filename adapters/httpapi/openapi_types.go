@@ -158,6 +158,8 @@ func restrict(s *openapi3.Schema, tag string) (required bool) {
 		case "":
 		case "required":
 			required = true
+		case "nullable":
+			s.Type.With(openapi3.TypeNull)
 		case "enum":
 			for v := range strings.SplitSeq(value, "|") {
 				s.Enum = append(s.Enum, v)

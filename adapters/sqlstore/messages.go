@@ -67,28 +67,19 @@ func fillSiblings(list []chat.Message, newest chat.Tree, whole bool) bool {
 }
 
 // selectPage reads messages, and whether their user has given any feedback.
-const selectPage = `SELECT m.id, COALESCE(m.parent_id, ''), m.role, m.content, m.parts, m.metadata, m.created_at,
+const selectPage = `SELECT m.id, m.parent_id, m.role, m.content, m.parts, m.metadata, m.created_at,
 	EXISTS (SELECT 1 FROM chat_feedback AS f WHERE f.user_id = ?) FROM chat_messages AS m WHERE m.user_id = ? AND ? AND ? ?`
 
 // scanPage scans rows of selectPage.
 func scanPage(user, conversation string, rated *bool, found func(chat.Message)) func(scan func(...any) error) error {
 	var (
-		row             rows.Message
-		role            string
-		parts, metadata *string // mostly NULL
-		dests           = []any{&row.ID, &row.ParentID, &role, &row.Content, &parts, &metadata, &row.CreatedAt, rated}
+		row   = rows.Message{UserID: user, ConversationID: conversation}
+		text  = func(dest *string) any { return rows.NullText{Dest: dest} }
+		dests = []any{text(&row.ID), text(&row.ParentID), text(&row.Role), text(&row.Content), text(&row.Parts), text(&row.Metadata), &row.CreatedAt, rated}
 	)
 	return func(scan func(...any) error) error {
 		if err := scan(dests...); err != nil {
 			return err
-		}
-		row.UserID, row.ConversationID, row.Role = user, conversation, role
-		row.Parts, row.Metadata = "", ""
-		if parts != nil {
-			row.Parts = *parts
-		}
-		if metadata != nil {
-			row.Metadata = *metadata
 		}
 		m, err := row.Domain()
 		found(m)

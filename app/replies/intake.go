@@ -92,9 +92,13 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	}
 	now := s.Now()
 	user := in.Principal.UserID
+	metadata, err := chat.EncodeMetadata(in.Metadata)
+	if err != nil {
+		return Accepted{}, fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
+	}
 	message := chat.Message{
 		ID: in.MessageID, UserID: user, ConversationID: in.ConversationID, Role: chat.User,
-		Content: in.Content, Metadata: in.Metadata, CreatedAt: now,
+		Content: in.Content, Metadata: metadata, CreatedAt: now,
 	}
 	if in.Parts != nil {
 		message.SetParts(in.Parts)

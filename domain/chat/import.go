@@ -362,19 +362,21 @@ func sameImport(stored, imported Message) bool {
 	return stored.ConversationID == imported.ConversationID && stored.Role == imported.Role && stored.Content == imported.Content
 }
 
-// importMetadata reads an object of JSON. Numbers stay as they are written, and
+// importMetadata cleans an object of JSON. Numbers stay as they are written, and
 // text loses what cannot be stored.
-func importMetadata(text []byte) (object map[string]any, whole bool) {
+func importMetadata(text []byte) (clean json.RawMessage, whole bool) {
 	if text == nil {
 		return nil, true
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
+	var object map[string]any
 	if err := decoder.Decode(&object); err != nil {
 		return nil, false
 	}
-	clean, _ := cleanJSON(object).(map[string]any)
-	return clean, true
+	cleanJSON(object)
+	clean, err := EncodeMetadata(object)
+	return clean, err == nil
 }
 
 // cleanJSON leaves control characters out of all text of a value.

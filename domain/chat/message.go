@@ -6,6 +6,8 @@
 package chat
 
 import (
+	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -40,12 +42,27 @@ type Message struct {
 	ConversationID string // "": the user's default thread
 	ParentID       string // "": the first of its thread
 	Role           Role
-	Content        string // the text of its parts, see ContentOf
-	Parts          []Part // nil: Content is all there is
-	Metadata       map[string]any
+	Content        string          // the text of its parts, see ContentOf
+	Parts          []Part          // nil: Content is all there is
+	Metadata       json.RawMessage // an object without white space; nil: none
 	CreatedAt      time.Time
 	Siblings       []string  // ids under the same parent with the same role, this one included, oldest first; nil unless asked for
 	Feedback       *Feedback // of its user, on a reply; nil: none, or not asked for
+}
+
+// EncodeMetadata is the inverse of decoding Message.Metadata. The error is that of
+// encoding/json for a value that JSON has not; nil stays nil.
+func EncodeMetadata(m map[string]any) (json.RawMessage, error) {
+	if m == nil {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // SetParts sets the parts of a message, and its content by them.

@@ -158,7 +158,7 @@ type Outcome struct {
 	RetryAfter     time.Duration // told to those who wait for the run, not stored
 	Usage          Usage
 	CostMicros     *int64
-	Metadata       map[string]any // of the assistant message
+	Metadata       map[string]any // of the assistant message: strings, numbers, booleans, and lists of them
 	At             time.Time
 }
 
@@ -174,8 +174,9 @@ func (o Outcome) Message() (m Message, ok bool) {
 	}
 	m = Message{
 		ID: o.RunID, UserID: o.UserID, ConversationID: o.ConversationID, ParentID: o.ParentID,
-		Role: Assistant, Metadata: o.Metadata, CreatedAt: o.At,
+		Role: Assistant, CreatedAt: o.At,
 	}
+	m.Metadata, _ = EncodeMetadata(o.Metadata) // what it holds can always be
 	m.SetParts(parts)
 	return m, true
 }

@@ -2,6 +2,7 @@ package portstest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -239,6 +240,16 @@ func (b *storeBench) audited(id string) audit.Entry {
 	}
 	b.Fatalf("no audit entry %s", id)
 	return audit.Entry{}
+}
+
+// metadata is that of a message.
+func (b *storeBench) metadata(m map[string]any) json.RawMessage {
+	b.Helper()
+	text, err := chat.EncodeMetadata(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
 }
 
 // contents joins what messages say.

@@ -34,7 +34,7 @@ func finishTests(b *storeBench) {
 		list := b.all(conv)
 		b.want("reply", list[1], chat.Message{
 			ID: run.ID, UserID: b.user, ConversationID: conv, ParentID: out.UserMessage.ID, Role: chat.Assistant,
-			Content: "because", Parts: o.Output.Parts(), Metadata: o.Metadata, CreatedAt: o.At, Siblings: []string{run.ID},
+			Content: "because", Parts: o.Output.Parts(), Metadata: b.metadata(o.Metadata), CreatedAt: o.At, Siblings: []string{run.ID},
 		})
 		c, _ := b.History.Conversation(b.ctx(), b.user, conv)
 		b.want("conversation", []any{c.LeafID, c.LastMessageAt, c.UpdatedAt}, []any{run.ID, o.At, o.At})
@@ -349,7 +349,7 @@ func leaseTests(b *storeBench) {
 	b.run("HeldByWhoDoesNotKnow", func(b *storeBench) {
 		out := b.admit(short(b))
 		other := b.admit(b.sending(b.conversation(), "of the same owner"))
-		run, until := b.stored(out.Run.ID), time.Now().Add(5*time.Second)
+		run, until := b.stored(out.Run.ID), time.Now().Add(time.Minute)
 		for ; run.Attempt == 1 && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 			held, err := b.Runs.Heartbeat(b.ctx(), "here", []string{other.Run.ID}, time.Minute)
 			if err != nil || !slices.Contains(runIDs(held), other.Run.ID) {

@@ -1,6 +1,7 @@
 package aisdk
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -18,10 +19,10 @@ import (
 type uiMessage struct {
 	httpapi.OpenMembers `json:"-"`
 
-	ID       string         `json:"id"`
-	Role     string         `json:"role" schema:"enum=system|user|assistant"`
-	Parts    []uiPart       `json:"parts"`
-	Metadata map[string]any `json:"metadata,omitempty"`
+	ID       string          `json:"id"`
+	Role     string          `json:"role" schema:"enum=system|user|assistant"`
+	Parts    []uiPart        `json:"parts"`
+	Metadata json.RawMessage `json:"metadata,omitempty" schema:"nullable"`
 }
 
 type uiPart struct {
@@ -119,6 +120,19 @@ func (p uiPart) decodeFile() (chat.Part, []byte, error) {
 	return part, content, nil
 }
 
+// decodeMetadata keeps numbers as they were written.
+func (m *uiMessage) decodeMetadata() (metadata map[string]any, err error) {
+	if m.Metadata == nil {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(m.Metadata))
+	d.UseNumber()
+	if d.Decode(&metadata) != nil {
+		return nil, fault.New(fault.Invalid, "metadata must be an object")
+	}
+	return metadata, nil
+}
+
 // shownText is the text of a message, as it would be stored.
 func (m *uiMessage) shownText() string {
 	var parts []chat.Part
@@ -177,7 +191,10 @@ func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) 
 		WhenBusy: cmp.Or(in.WhenBusy, chat.Supersede), ReplayOnlyReason: c.ReplayOnlyReason,
 	}
 	if last, view := in.view(); last != nil {
-		out.send.View, out.send.MessageID, out.send.Metadata = view, last.ID, last.Metadata
+		out.send.View, out.send.MessageID = view, last.ID
+		if out.send.Metadata, err = last.decodeMetadata(); err != nil {
+			return out, err
+		}
 		if out.send.Parts, out.uploads, err = last.decodeParts(); err != nil {
 			return out, err
 		}

@@ -3,6 +3,7 @@ package aisdk
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 	"reflect"
@@ -58,9 +59,9 @@ type (
 		Data any    `json:"data"`
 	}
 	finishChunk struct {
-		Type     string         `json:"type" schema:"enum=finish"`
-		Reason   string         `json:"finishReason" schema:"enum=stop|length|content-filter|tool-calls|other"`
-		Metadata map[string]any `json:"messageMetadata,omitempty"`
+		Type     string          `json:"type" schema:"enum=finish"`
+		Reason   string          `json:"finishReason" schema:"enum=stop|length|content-filter|tool-calls|other"`
+		Metadata json.RawMessage `json:"messageMetadata,omitempty" schema:"nullable"`
 	}
 	errorChunk struct {
 		Type string `json:"type" schema:"enum=error"`

@@ -15,19 +15,19 @@ import (
 )
 
 type messageJSON struct {
-	ID             string         `json:"id"`
-	ConversationID *string        `json:"conversationId"`
-	UserID         string         `json:"userId"`
-	Content        string         `json:"content"`         // the text of its parts
-	Parts          []partJSON     `json:"parts,omitempty"` // unless the content is all there is
-	Role           chat.Role      `json:"role"`
-	Metadata       map[string]any `json:"metadata"`
-	CreatedAt      string         `json:"createdAt" schema:"format=date-time"`
-	UpdatedAt      string         `json:"updatedAt" schema:"format=date-time"`
-	ParentID       *string        `json:"parentId"`
-	Siblings       []string       `json:"siblings,omitempty"`
-	Feedback       *feedbackJSON  `json:"feedback"`              // of its user, on a reply
-	ContentHTML    *string        `json:"contentHtml,omitempty"` // if asked for
+	ID             string          `json:"id"`
+	ConversationID *string         `json:"conversationId"`
+	UserID         string          `json:"userId"`
+	Content        string          `json:"content"`         // the text of its parts
+	Parts          []partJSON      `json:"parts,omitempty"` // unless the content is all there is
+	Role           chat.Role       `json:"role"`
+	Metadata       json.RawMessage `json:"metadata" schema:"nullable"`
+	CreatedAt      string          `json:"createdAt" schema:"format=date-time"`
+	UpdatedAt      string          `json:"updatedAt" schema:"format=date-time"`
+	ParentID       *string         `json:"parentId"`
+	Siblings       []string        `json:"siblings,omitempty"`
+	Feedback       *feedbackJSON   `json:"feedback"`              // of its user, on a reply
+	ContentHTML    *string         `json:"contentHtml,omitempty"` // if asked for
 }
 
 func messageOf(m chat.Message) messageJSON {
@@ -62,12 +62,7 @@ func (m *messageJSON) AppendJSON(b []byte) (_ []byte, err error) {
 		}
 	}
 	b = httpapi.AppendJSONString(append(b, `,"role":`...), string(m.Role))
-	b = append(b, `,"metadata":`...)
-	if m.Metadata == nil {
-		b = append(b, "null"...)
-	} else if b, err = httpapi.AppendJSON(b, m.Metadata); err != nil {
-		return b, err
-	}
+	b = httpapi.AppendRawJSON(append(b, `,"metadata":`...), m.Metadata)
 	b = httpapi.AppendJSONString(append(b, `,"createdAt":`...), m.CreatedAt)
 	b = httpapi.AppendJSONString(append(b, `,"updatedAt":`...), m.UpdatedAt)
 	b = appendOptional(append(b, `,"parentId":`...), m.ParentID)

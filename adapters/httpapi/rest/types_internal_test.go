@@ -16,12 +16,12 @@ import (
 func TestAppendJSON_IsWhatEncodingJSONWrites(t *testing.T) {
 	full := messageOf(chat.Message{
 		ID: "conv/own", UserID: "ann", ConversationID: "conv", ParentID: "conv/before", Role: chat.Assistant, Content: "a <b> & \"c\"\n\u2028 é",
-		Parts: []chat.Part{{Kind: chat.TextPart, Text: "x"}, {Kind: chat.FilePart, ID: "f", Name: "<n>", Size: 3}}, Metadata: map[string]any{"k": []any{1.5, "<"}},
+		Parts: []chat.Part{{Kind: chat.TextPart, Text: "x"}, {Kind: chat.FilePart, ID: "f", Name: "<n>", Size: 3}}, Metadata: json.RawMessage(`{"k":[1.50,"<& é"]}`),
 		CreatedAt: time.Unix(1, 5e6), Siblings: []string{"conv/own", "other"}, Feedback: &chat.Feedback{Rating: "up", Reason: "\"well\""},
 	})
 	full.ContentHTML = httpapi.Optional("<p>a</p>")
 	empty := messageJSON{}
-	variants := []messageJSON{full, empty, {Metadata: map[string]any{}, Siblings: []string{}, ContentHTML: new(string)}}
+	variants := []messageJSON{full, empty, {Metadata: json.RawMessage(`{"a":"b"}`), Siblings: []string{}, ContentHTML: new(string)}}
 	for i := range reflect.TypeFor[messageJSON]().NumField() {
 		field := reflect.TypeFor[messageJSON]().Field(i)
 		if reflect.ValueOf(full).Field(i).IsZero() {

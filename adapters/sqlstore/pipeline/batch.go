@@ -55,11 +55,12 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, list []Stmt) error {
 func scanRows(types *pgtype.Map, result *pgconn.ResultReader, q Stmt) (err error) {
 	found := pgx.RowsFromResultReader(types, result) //nolint:sqlclosecheck // closed below
 	defer found.Close()
+	scan := found.Scan
 	for found.Next() {
 		if q.rows != nil {
 			err = q.rows(found)
 		} else {
-			err = q.row(found.Scan)
+			err = q.row(scan)
 		}
 		if err != nil {
 			return err

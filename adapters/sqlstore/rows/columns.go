@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Columns are columns of a table in the order of their row type's fields, for
@@ -133,6 +135,15 @@ func (t NullText) Scan(src any) error {
 	return nil
 }
 
+// ScanBytes is Scan without a string on the way, for pgx. A row often has what the one
+// before it had.
+func (t NullText) ScanBytes(v []byte) error {
+	if string(v) != *t.Dest {
+		*t.Dest = string(v)
+	}
+	return nil
+}
+
 // NullTime scans a time that may be NULL, which is the zero one.
 type NullTime struct{ Dest *time.Time }
 
@@ -157,6 +168,7 @@ func (t NullTime) Scan(src any) error {
 }
 
 var (
-	_ sql.Scanner = NullText{}
-	_ sql.Scanner = NullTime{}
+	_ sql.Scanner         = NullText{}
+	_ pgtype.BytesScanner = NullText{}
+	_ sql.Scanner         = NullTime{}
 )

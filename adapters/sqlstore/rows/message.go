@@ -17,7 +17,7 @@ func FromMessage(m chat.Message) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	metadata, err := marshal(m.Metadata)
+	metadata, err := storable(m.Metadata)
 	return Message{
 		UserID: m.UserID, ID: m.ID, ConversationID: m.ConversationID, ParentID: m.ParentID,
 		Role: string(m.Role), Content: m.Content, Parts: parts, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
@@ -25,12 +25,12 @@ func FromMessage(m chat.Message) (Message, error) {
 }
 
 // Domain returns the noun, without siblings.
-func (m Message) Domain() (chat.Message, error) {
+func (m *Message) Domain() (chat.Message, error) {
 	parts, err := m.parts()
 	if err != nil {
 		return chat.Message{}, err
 	}
-	metadata, err := unmarshal(m.Metadata)
+	metadata, err := compact(m.Metadata)
 	return chat.Message{
 		ID: m.ID, UserID: m.UserID, ConversationID: m.ConversationID, ParentID: m.ParentID,
 		Role: chat.Role(m.Role), Content: m.Content, Parts: parts, Metadata: metadata, CreatedAt: Time(m.CreatedAt),
@@ -58,10 +58,11 @@ func marshalParts(m chat.Message) (string, error) {
 }
 
 // parts is the inverse of marshalParts.
-func (m Message) parts() (parts []chat.Part, err error) {
+func (m *Message) parts() ([]chat.Part, error) {
 	if m.Parts == "" {
 		return nil, nil
 	}
+	var parts []chat.Part
 	if err := json.Unmarshal([]byte(m.Parts), &parts); err != nil {
 		return nil, fmt.Errorf("read parts of message %s: %w", m.ID, err)
 	}

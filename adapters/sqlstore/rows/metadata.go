@@ -1,70 +1,75 @@
 package rows
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"parley/domain/chat"
+	"parley/domain/fault"
 )
 
-// unmarshal reads metadata, without the reflection of encoding/json: nearly every
-// reply has some. Numbers stay as they were written, so that what a user sent comes
-// back.
-func unmarshal(text string) (map[string]any, error) {
+// marshal returns JSON text, "" for no metadata.
+func marshal(m map[string]any) (string, error) {
+	text, err := chat.EncodeMetadata(m)
+	if err != nil {
+		return "", fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
+	}
+	return storable(text)
+}
+
+// storable refuses NUL, which a jsonb column cannot keep, everywhere.
+func storable(metadata json.RawMessage) (string, error) {
+	text := string(metadata)
+	if hasNUL(text) {
+		return "", fault.New(fault.Invalid, "Metadata must not contain control characters")
+	}
+	return text, nil
+}
+
+// hasNUL reports whether JSON text names NUL: \u0000 behind an even number of
+// backslashes.
+func hasNUL(text string) bool {
+	for at := 0; ; {
+		i := strings.Index(text[at:], `\u0000`)
+		if i < 0 {
+			return false
+		}
+		i += at
+		slashes := 0
+		for i-slashes > 0 && text[i-slashes-1] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return true
+		}
+		at = i + 1
+	}
+}
+
+// unmarshal reads metadata. Numbers stay as they were written.
+func unmarshal(text string) (m map[string]any, err error) {
 	if text == "" {
 		return nil, nil
 	}
-	d := jsontext.NewDecoder(bytes.NewBufferString(text), jsontext.AllowDuplicateNames(true))
-	v, err := readValue(d)
-	if err != nil {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&m); err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-	m, ok := v.(map[string]any)
-	if !ok && v != nil {
-		return nil, fmt.Errorf("read metadata: it is a %T", v)
 	}
 	return m, nil
 }
 
-// readValue reads a value of any type, as encoding/json does with UseNumber.
-func readValue(d *jsontext.Decoder) (any, error) {
-	token, err := d.ReadToken()
-	if err != nil {
-		return nil, err
+// compact takes the white space out that PostgreSQL puts into jsonb.
+func compact(text string) (json.RawMessage, error) {
+	if text == "" {
+		return nil, nil
 	}
-	switch token.Kind() {
-	case jsontext.KindTrue, jsontext.KindFalse:
-		return token.Bool(), nil
-	case jsontext.KindString:
-		return token.String(), nil
-	case jsontext.KindNumber:
-		return json.Number(token.String()), nil
-	case jsontext.KindBeginObject:
-		m := map[string]any{}
-		for d.PeekKind() != jsontext.KindEndObject {
-			name, err := d.ReadToken()
-			if err != nil {
-				return nil, err
-			}
-			key := name.String() // before the token's text is overwritten
-			if m[key], err = readValue(d); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.ReadToken()
-		return m, err
-	case jsontext.KindBeginArray:
-		list := []any{}
-		for d.PeekKind() != jsontext.KindEndArray {
-			v, err := readValue(d)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := d.ReadToken()
-		return list, err
+	v := jsontext.Value(text)
+	if err := v.Compact(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
 	}
-	return nil, nil
+	return json.RawMessage(v), nil
 }

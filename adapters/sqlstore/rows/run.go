@@ -3,7 +3,6 @@ package rows
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"parley/domain/access"
 	"parley/domain/chat"
@@ -55,43 +54,4 @@ func (r Run) Domain() (chat.Run, error) {
 	var err error
 	run.Metadata, err = unmarshal(r.Metadata)
 	return run, err
-}
-
-// marshal returns JSON text, "" for no metadata. NUL cannot be kept in a
-// jsonb column, so it is refused everywhere.
-func marshal(m map[string]any) (string, error) {
-	if m == nil {
-		return "", nil
-	}
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(m); err != nil {
-		return "", fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
-	}
-	text := strings.TrimSuffix(b.String(), "\n")
-	if hasNUL(text) {
-		return "", fault.New(fault.Invalid, "Metadata must not contain control characters")
-	}
-	return text, nil
-}
-
-// hasNUL reports whether JSON text names NUL: \u0000 behind an even number of
-// backslashes.
-func hasNUL(text string) bool {
-	for at := 0; ; {
-		i := strings.Index(text[at:], `\u0000`)
-		if i < 0 {
-			return false
-		}
-		i += at
-		slashes := 0
-		for i-slashes > 0 && text[i-slashes-1] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return true
-		}
-		at = i + 1
-	}
 }
