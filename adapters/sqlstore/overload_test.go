@@ -23,6 +23,46 @@ func (h slowHook) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Co
 
 func (slowHook) AfterQuery(context.Context, *bun.QueryEvent) {}
 
+// Nor is it an outage when the database is in the middle of one long transaction,
+// whose statements it answers.
+func TestTrouble_LongTransaction(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]string{"SQLite": testdb.SQLite(t), "Postgres": testdb.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			migrated(t, sqlstore.Options{URL: url})
+			store := open(t, sqlstore.Options{URL: url, MaxConns: 1, AcquireTimeout: time.Second, Timeout: time.Minute})
+			begun, answered := make(chan struct{}), make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				err := store.Within(t.Context(), "ann", func(ctx context.Context, tx bun.IDB) error {
+					for first := true; ; first = false {
+						if _, err := tx.ExecContext(ctx, "SELECT 1"); err != nil {
+							return err
+						}
+						if first {
+							close(begun)
+						}
+						select {
+						case <-answered:
+							return nil
+						case <-time.After(10 * time.Millisecond):
+						}
+					}
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			<-begun
+			if err := store.Record(t.Context(), entry("a")); !fault.Is(err, fault.Overloaded) {
+				t.Errorf("got %v", err)
+			}
+			close(answered)
+			wg.Wait()
+		})
+	}
+}
+
 // A pool that more calls wait for than it can serve is overload while the
 // database answers, and no outage: neither for the calls nor for Ping.
 func TestTrouble_Overload(t *testing.T) {

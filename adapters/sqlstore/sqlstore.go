@@ -13,6 +13,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -137,12 +138,13 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	}
 	s.turns = make([]turnQueue, s.dialect.queues)
 	s.rls = opt.RowSecurity && s.dialect.name == "postgres"
+	hooks := append(slices.Clone(opt.Hooks), &s.answers)
 	for _, db := range []**bun.DB{&s.db, &s.readers, &s.monitor} {
 		if *db != nil {
-			*db = withHooks(*db, opt.Hooks)
+			*db = withHooks(*db, hooks)
 		}
 	}
-	s.pipe = &pipeline.Pipeline{DB: s.db, Hooks: opt.Hooks}
+	s.pipe = &pipeline.Pipeline{DB: s.db, Hooks: hooks}
 	if s.readers == nil {
 		s.readers = s.db
 	}

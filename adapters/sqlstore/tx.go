@@ -110,12 +110,7 @@ func (s *Store) runOnce(ctx context.Context, db *bun.DB, inTx bool, who rlsScope
 		return err
 	}
 	defer conn.Close()
-	defer func() {
-		s.noteTrouble(err)
-		if err == nil || fault.As(err) != nil { // a fault is a decision about what the database answered
-			s.answers.add()
-		}
-	}()
+	defer func() { s.noteTrouble(err) }()
 	begin := pipeline.Begin{Prelude: prelude}
 	if s.dialect.name == "sqlite" {
 		if inTx {
@@ -154,7 +149,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 
 // acquire takes a connection from the pool, or gives up after AcquireTimeout:
 // as Overloaded if all connections are in use and the database has answered
-// other calls meanwhile, else as Unavailable.
+// statements of others meanwhile, else as Unavailable.
 func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 	began := time.Now()
 	wait, cancel := context.WithTimeout(ctx, s.opt.AcquireTimeout)
@@ -173,10 +168,16 @@ func (s *Store) acquire(ctx context.Context, db *bun.DB) (bun.Conn, error) {
 	return conn, nil
 }
 
-// answers remembers when the database last answered a call.
+// answers remembers when the database last answered a statement. It is a bun.QueryHook.
 type answers struct{ last atomic.Int64 }
 
-func (a *answers) add() { a.last.Store(time.Now().UnixNano()) }
+func (a *answers) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
+
+func (a *answers) AfterQuery(_ context.Context, e *bun.QueryEvent) {
+	if e.Err == nil || errors.Is(e.Err, sql.ErrNoRows) {
+		a.last.Store(time.Now().UnixNano())
+	}
+}
 
 func (a *answers) since(t time.Time) bool { return a.last.Load() >= t.UnixNano() }
 
