@@ -135,11 +135,12 @@ func secretWeakness(s string) string {
 }
 
 // placeholders are parts of the secrets that documentation and templates show,
-// without case, spaces and punctuation. Random text of base64 contains none.
+// without case, spaces and punctuation. In random text of base64 each is found less
+// than once in a hundred million.
 var placeholders = []string{
 	"changeme", "changethis", "changeit", "bechanged", "replaceme", "replacethis", "replacewith", "insertyour", "putyour", "enteryour",
 	"yoursecret", "yourauthsecret", "yournextauthsecret", "yourjwtsecret", "yoursuper", "your256bit", "your32", "yourown",
-	"supersecret", "secrethere", "keyhere", "placeholder", "opensslrand", "generatea", "atleast32", "min32", "atleast256", "longrandomstring",
+	"supersecret", "secrethere", "keyhere", "placeholder", "opensslrand", "generatea", "atleast32", "min32char", "atleast256", "longrandomstring",
 }
 
 // placeholderWords are refused as the whole of a secret.
@@ -177,7 +178,7 @@ func isRepetitive(s string) bool {
 			runs++
 		}
 	}
-	if len(different) < 8 || runs*10 >= len(s)*9 {
+	if len(different) < 6 || runs*10 >= len(s)*9 {
 		return true
 	}
 	for period := 1; period <= len(s)/3; period++ {
