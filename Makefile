@@ -47,6 +47,12 @@ test-short: ## Run the fast tests of all packages, on SQLite, without servers or
 test: ## Run all tests with the race detector (RACE= without it); starts Postgres, Redis and whatever else they need
 	$(TESTENV) sh -ec '$(TEST) $(RACE) -parallel 4 -timeout 20m $(LONGEST) ./...$(if $(RACE),; $(TEST) $(NO_RACE))'
 
+LOAD ?= 3
+.PHONY: test-loaded
+test-loaded: ## Run make test once more, with LOAD busy processes beside it: no test may depend on the machine's speed
+	@go clean -testcache; pids=; for i in $$(seq $(LOAD)); do (while :; do :; done) & pids="$$pids $$!"; done; \
+	trap 'kill $$pids' EXIT; $(MAKE) test
+
 .PHONY: check
 check: fmt-check vet lint boundary migrate-check helm-check verify crash-short ## Run everything that CI runs beside make test and make dashboards-check
 
