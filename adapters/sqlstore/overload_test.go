@@ -30,11 +30,11 @@ func TestTrouble_LongTransaction(t *testing.T) {
 	for name, url := range map[string]string{"SQLite": testdb.SQLite(t), "Postgres": testdb.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
 			migrated(t, sqlstore.Options{URL: url})
-			store := open(t, sqlstore.Options{URL: url, MaxConns: 1, AcquireTimeout: time.Second, Timeout: time.Minute})
+			store := open(t, sqlstore.Options{URL: url, MaxConns: 1, AcquireTimeout: 3 * time.Second, Timeout: 2 * soon})
 			begun, answered := make(chan struct{}), make(chan struct{})
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				err := store.Within(t.Context(), "ann", func(ctx context.Context, tx bun.IDB) error {
+			ended := make(chan error, 1)
+			go func() {
+				ended <- store.Within(t.Context(), "ann", func(ctx context.Context, tx bun.IDB) error {
 					for first := true; ; first = false {
 						if _, err := tx.ExecContext(ctx, "SELECT 1"); err != nil {
 							return err
@@ -49,16 +49,19 @@ func TestTrouble_LongTransaction(t *testing.T) {
 						}
 					}
 				})
-				if err != nil {
-					t.Error(err)
-				}
-			})
-			<-begun
+			}()
+			select {
+			case <-begun:
+			case err := <-ended:
+				t.Fatal(err)
+			}
 			if err := store.Record(t.Context(), entry("a")); !fault.Is(err, fault.Overloaded) {
 				t.Errorf("got %v", err)
 			}
 			close(answered)
-			wg.Wait()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
