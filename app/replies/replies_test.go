@@ -643,12 +643,18 @@ func TestFinish_OutlastsTheStoresAbsence(t *testing.T) {
 		away.finish <- errAway
 	}
 	s := b.start(quick(), func(d *replies.Deps) { d.Store = away })
+	b.keepsAReply(s)
+}
+
+// keepsAReply asks for a reply and waits for its end.
+func (b *bench) keepsAReply(s instance) {
+	b.t.Helper()
 	turn := b.send(s.Service, replies.Send{})
 	call := b.model.Next()
 	call.Say("kept")
 	call.Done()
-	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
-		t.Errorf("%+v, %v", reply.AssistantMessage, err)
+	if reply, err := s.Wait(b.t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
+		b.t.Errorf("%+v, %v", reply.AssistantMessage, err)
 	}
 }
 
@@ -728,13 +734,7 @@ func (u *slowAck) Finish(ctx context.Context, o chat.Outcome, decide ports.Finis
 func TestFinish_HeartbeatComesFirst(t *testing.T) {
 	b := setup(t)
 	s := b.start(quick(), func(d *replies.Deps) { d.Store = &slowAck{Store: b.store} })
-	turn := b.send(s.Service, replies.Send{})
-	call := b.model.Next()
-	call.Say("kept")
-	call.Done()
-	if reply, err := s.Wait(t.Context(), ann, turn); err != nil || reply.AssistantMessage.Content != "kept" {
-		t.Errorf("%+v, %v", reply.AssistantMessage, err)
-	}
+	b.keepsAReply(s)
 	b.toldOnce()
 }
 

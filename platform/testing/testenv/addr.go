@@ -24,7 +24,7 @@ var given struct {
 
 // FreeAddr returns an address of the loopback interface that nothing listens on, for a
 // server that is started later, or again. No outgoing connection takes its port, and
-// no other caller gets it while this process lives.
+// no other caller of this user gets it while this process lives.
 func FreeAddr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort())) }
 
 // freePort is FreeAddr's port. It panics when there is none.
@@ -32,7 +32,7 @@ func freePort() int {
 	given.Lock()
 	defer given.Unlock()
 	if given.file == nil {
-		file, err := os.OpenFile(filepath.Join(os.TempDir(), "parley-testenv-ports.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+		file, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("parley-testenv-ports-%d.lock", os.Getuid())), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			panic(fmt.Sprintf("testenv: find a free port: %v", err))
 		}
