@@ -337,6 +337,8 @@ func uiBadInput(t *testing.T, b *bench) {
 		"DataName":       {`{"id":"c","message":{"role":"user","parts":[{"type":"data-","data":1},{"type":"text","text":"x"}]}}`, 400, "The name of a data part must be letters, digits, '.', '_' and '-', at most 64"},
 		"Trigger":        {`{"id":"c","trigger":"resume-stream","message":{"role":"user",` + text + `}}`, 400, "trigger must be submit-message or regenerate-message"},
 		"MessagesType":   {`{"id":"c","messages":{}}`, 400, "messages must be a list of messages of the AI SDK"},
+		"Metadata":       {`{"id":"c","message":{"role":"user","metadata":5,` + text + `}}`, 400, "message must be a message of the AI SDK"},
+		"OldMetadata":    {`{"id":"c","messages":[{"id":"q1","role":"user","metadata":[],` + text + `},{"id":"a1","role":"assistant",` + text + `},{"id":"q2","role":"user",` + text + `}]}`, 400, "messages must be a list of messages of the AI SDK"},
 		"PartsType":      {`{"id":"c","message":{"role":"user","parts":"x"}}`, 400, "message must be a message of the AI SDK"},
 		"MessageID":      {`{"id":"c","message":{"id":"a b","role":"user",` + text + `}}`, 400, "Invalid message ID"},
 		"Control":        {`{"id":"c","message":{"role":"user","parts":[{"type":"text","text":"\u0000"}]}}`, 400, "Text must not contain control characters"},

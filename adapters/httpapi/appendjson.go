@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"sync"
 	"unicode/utf8"
@@ -31,19 +30,6 @@ var plain = func() (t [256]bool) {
 	t[0xE2] = false
 	return t
 }()
-
-// AppendRawJSON appends JSON text without white space as encoding/json writes it.
-func AppendRawJSON(b []byte, text json.RawMessage) []byte {
-	switch {
-	case text == nil:
-		return append(b, "null"...)
-	case bytes.ContainsAny(text, "<>&") || bytes.IndexByte(text, 0xE2) >= 0:
-		var safe bytes.Buffer
-		json.HTMLEscape(&safe, text)
-		text = safe.Bytes()
-	}
-	return append(b, text...)
-}
 
 // AppendJSONString appends s as encoding/json writes it: safe to be put into a
 // script element.

@@ -41,11 +41,12 @@ func TestAppendJSONString_IsWhatEncodingJSONWrites(t *testing.T) {
 	check("")
 }
 
-// JSON text is written as encoding/json writes it.
-func TestAppendRawJSON_IsWhatEncodingJSONWrites(t *testing.T) {
-	for _, text := range []json.RawMessage{nil, json.RawMessage(`{}`), json.RawMessage(`{"a":[1.50,"<b>&\u2028 é"]," ":null,"€":1e400}`)} {
+// An object is written as encoding/json writes it.
+func TestObject_IsWhatEncodingJSONWrites(t *testing.T) {
+	for _, text := range []httpapi.Object{nil, httpapi.Object(`{}`), httpapi.Object(`{"a":[1.50,"<b>&\u2028 é"]," ":null,"€":1e400}`)} {
 		want, err := json.Marshal(text)
-		if got := httpapi.AppendRawJSON([]byte("before "), text); err != nil || string(got) != "before "+string(want) {
+		got, failed := text.AppendJSON([]byte("before "))
+		if err != nil || failed != nil || string(got) != "before "+string(want) {
 			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
 		}
 	}

@@ -51,6 +51,9 @@ func (t schemas) of(r reflect.Type) *openapi3.SchemaRef {
 	if r == reflect.TypeFor[json.RawMessage]() {
 		return openapi3.NewObjectSchema().WithAnyAdditionalProperties().NewRef()
 	}
+	if r == reflect.TypeFor[Object]() {
+		return nullable(openapi3.NewObjectSchema().WithAnyAdditionalProperties().NewRef())
+	}
 	if r == reflect.TypeFor[any]() {
 		return openapi3.NewSchema().NewRef() // any JSON
 	}
@@ -158,8 +161,6 @@ func restrict(s *openapi3.Schema, tag string) (required bool) {
 		case "":
 		case "required":
 			required = true
-		case "nullable":
-			s.Type.With(openapi3.TypeNull)
 		case "enum":
 			for v := range strings.SplitSeq(value, "|") {
 				s.Enum = append(s.Enum, v)

@@ -94,7 +94,7 @@ func (s *Service) accept(ctx context.Context, in Send, action, editOf string) (A
 	user := in.Principal.UserID
 	metadata, err := chat.EncodeMetadata(in.Metadata)
 	if err != nil {
-		return Accepted{}, fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
+		return Accepted{}, err
 	}
 	message := chat.Message{
 		ID: in.MessageID, UserID: user, ConversationID: in.ConversationID, Role: chat.User,

@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -365,17 +364,12 @@ func sameImport(stored, imported Message) bool {
 // importMetadata cleans an object of JSON. Numbers stay as they are written, and
 // text loses what cannot be stored.
 func importMetadata(text []byte) (clean json.RawMessage, whole bool) {
-	if text == nil {
-		return nil, true
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	var object map[string]any
-	if err := decoder.Decode(&object); err != nil {
+	object, err := DecodeMetadata(text)
+	if err != nil {
 		return nil, false
 	}
 	cleanJSON(object)
-	clean, err := EncodeMetadata(object)
+	clean, err = EncodeMetadata(object)
 	return clean, err == nil
 }
 

@@ -50,8 +50,20 @@ type Message struct {
 	Feedback       *Feedback // of its user, on a reply; nil: none, or not asked for
 }
 
-// EncodeMetadata is the inverse of decoding Message.Metadata. The error is that of
-// encoding/json for a value that JSON has not; nil stays nil.
+// DecodeMetadata reads the object that Message.Metadata is. Numbers stay as they were
+// written, and nil stays nil. Text that is no object is an error of encoding/json.
+func DecodeMetadata(text json.RawMessage) (m map[string]any, err error) {
+	if text == nil {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err = d.Decode(&m)
+	return m, err
+}
+
+// EncodeMetadata is the inverse of DecodeMetadata. A value that JSON does not have is
+// fault.Invalid.
 func EncodeMetadata(m map[string]any) (json.RawMessage, error) {
 	if m == nil {
 		return nil, nil
@@ -60,7 +72,7 @@ func EncodeMetadata(m map[string]any) (json.RawMessage, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(m); err != nil {
-		return nil, err
+		return nil, fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

@@ -125,7 +125,7 @@ func historyOf(out historyPage) historyJSON {
 // uiMessageOf converts a message to what a page has that has sent it, or has read
 // its stream.
 func uiMessageOf(m chat.Message) uiMessage {
-	out := uiMessage{ID: chat.ClientID(m.ID), Role: string(m.Role), Metadata: m.Metadata, Parts: []uiPart{}}
+	out := uiMessage{ID: chat.ClientID(m.ID), Role: string(m.Role), Metadata: httpapi.Object(m.Metadata), Parts: []uiPart{}}
 	if m.Role == chat.Assistant {
 		out.Parts = append(out.Parts, uiPart{Type: "step-start"})
 	}

@@ -1,7 +1,6 @@
 package aisdk
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -19,10 +18,10 @@ import (
 type uiMessage struct {
 	httpapi.OpenMembers `json:"-"`
 
-	ID       string          `json:"id"`
-	Role     string          `json:"role" schema:"enum=system|user|assistant"`
-	Parts    []uiPart        `json:"parts"`
-	Metadata json.RawMessage `json:"metadata,omitempty" schema:"nullable"`
+	ID       string         `json:"id"`
+	Role     string         `json:"role" schema:"enum=system|user|assistant"`
+	Parts    []uiPart       `json:"parts"`
+	Metadata httpapi.Object `json:"metadata,omitempty"`
 }
 
 type uiPart struct {
@@ -120,19 +119,6 @@ func (p uiPart) decodeFile() (chat.Part, []byte, error) {
 	return part, content, nil
 }
 
-// decodeMetadata keeps numbers as they were written.
-func (m *uiMessage) decodeMetadata() (metadata map[string]any, err error) {
-	if m.Metadata == nil {
-		return nil, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(m.Metadata))
-	d.UseNumber()
-	if d.Decode(&metadata) != nil {
-		return nil, fault.New(fault.Invalid, "metadata must be an object")
-	}
-	return metadata, nil
-}
-
 // shownText is the text of a message, as it would be stored.
 func (m *uiMessage) shownText() string {
 	var parts []chat.Part
@@ -192,7 +178,7 @@ func decodeMessage(c httpapi.Call, in messageWire) (out messageCall, err error) 
 	}
 	if last, view := in.view(); last != nil {
 		out.send.View, out.send.MessageID = view, last.ID
-		if out.send.Metadata, err = last.decodeMetadata(); err != nil {
+		if out.send.Metadata, err = chat.DecodeMetadata(json.RawMessage(last.Metadata)); err != nil {
 			return out, err
 		}
 		if out.send.Parts, out.uploads, err = last.decodeParts(); err != nil {

@@ -3,7 +3,6 @@ package aisdk
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"iter"
 	"net/http"
 	"reflect"
@@ -59,9 +58,9 @@ type (
 		Data any    `json:"data"`
 	}
 	finishChunk struct {
-		Type     string          `json:"type" schema:"enum=finish"`
-		Reason   string          `json:"finishReason" schema:"enum=stop|length|content-filter|tool-calls|other"`
-		Metadata json.RawMessage `json:"messageMetadata,omitempty" schema:"nullable"`
+		Type     string         `json:"type" schema:"enum=finish"`
+		Reason   string         `json:"finishReason" schema:"enum=stop|length|content-filter|tool-calls|other"`
+		Metadata httpapi.Object `json:"messageMetadata,omitempty"`
 	}
 	errorChunk struct {
 		Type string `json:"type" schema:"enum=error"`
@@ -244,5 +243,5 @@ func endChunks(e replies.Event) []any {
 	case "content_filter", "tool_calls":
 		reason = strings.Replace(of, "_", "-", 1)
 	}
-	return []any{markChunk{"finish-step"}, finishChunk{"finish", reason, e.Message.Metadata}}
+	return []any{markChunk{"finish-step"}, finishChunk{"finish", reason, httpapi.Object(e.Message.Metadata)}}
 }

@@ -15,19 +15,19 @@ import (
 )
 
 type messageJSON struct {
-	ID             string          `json:"id"`
-	ConversationID *string         `json:"conversationId"`
-	UserID         string          `json:"userId"`
-	Content        string          `json:"content"`         // the text of its parts
-	Parts          []partJSON      `json:"parts,omitempty"` // unless the content is all there is
-	Role           chat.Role       `json:"role"`
-	Metadata       json.RawMessage `json:"metadata" schema:"nullable"`
-	CreatedAt      string          `json:"createdAt" schema:"format=date-time"`
-	UpdatedAt      string          `json:"updatedAt" schema:"format=date-time"`
-	ParentID       *string         `json:"parentId"`
-	Siblings       []string        `json:"siblings,omitempty"`
-	Feedback       *feedbackJSON   `json:"feedback"`              // of its user, on a reply
-	ContentHTML    *string         `json:"contentHtml,omitempty"` // if asked for
+	ID             string         `json:"id"`
+	ConversationID *string        `json:"conversationId"`
+	UserID         string         `json:"userId"`
+	Content        string         `json:"content"`         // the text of its parts
+	Parts          []partJSON     `json:"parts,omitempty"` // unless the content is all there is
+	Role           chat.Role      `json:"role"`
+	Metadata       httpapi.Object `json:"metadata"`
+	CreatedAt      string         `json:"createdAt" schema:"format=date-time"`
+	UpdatedAt      string         `json:"updatedAt" schema:"format=date-time"`
+	ParentID       *string        `json:"parentId"`
+	Siblings       []string       `json:"siblings,omitempty"`
+	Feedback       *feedbackJSON  `json:"feedback"`              // of its user, on a reply
+	ContentHTML    *string        `json:"contentHtml,omitempty"` // if asked for
 }
 
 func messageOf(m chat.Message) messageJSON {
@@ -46,7 +46,7 @@ func messageOf(m chat.Message) messageJSON {
 	at := httpapi.Timestamp(m.CreatedAt)
 	return messageJSON{
 		ID: chat.ClientID(m.ID), ConversationID: httpapi.Optional(m.ConversationID), UserID: m.UserID, Content: m.Content, Parts: partsOf(m.Parts), Role: m.Role,
-		Metadata: m.Metadata, CreatedAt: at, UpdatedAt: at, ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings, Feedback: feedback,
+		Metadata: httpapi.Object(m.Metadata), CreatedAt: at, UpdatedAt: at, ParentID: httpapi.Optional(chat.ClientID(m.ParentID)), Siblings: siblings, Feedback: feedback,
 	}
 }
 
@@ -62,7 +62,9 @@ func (m *messageJSON) AppendJSON(b []byte) (_ []byte, err error) {
 		}
 	}
 	b = httpapi.AppendJSONString(append(b, `,"role":`...), string(m.Role))
-	b = httpapi.AppendRawJSON(append(b, `,"metadata":`...), m.Metadata)
+	if b, err = m.Metadata.AppendJSON(append(b, `,"metadata":`...)); err != nil {
+		return b, err
+	}
 	b = httpapi.AppendJSONString(append(b, `,"createdAt":`...), m.CreatedAt)
 	b = httpapi.AppendJSONString(append(b, `,"updatedAt":`...), m.UpdatedAt)
 	b = appendOptional(append(b, `,"parentId":`...), m.ParentID)

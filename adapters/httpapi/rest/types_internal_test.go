@@ -21,7 +21,7 @@ func TestAppendJSON_IsWhatEncodingJSONWrites(t *testing.T) {
 	})
 	full.ContentHTML = httpapi.Optional("<p>a</p>")
 	empty := messageJSON{}
-	variants := []messageJSON{full, empty, {Metadata: json.RawMessage(`{"a":"b"}`), Siblings: []string{}, ContentHTML: new(string)}}
+	variants := []messageJSON{full, empty, {Metadata: httpapi.Object(`{"a":"b"}`), Siblings: []string{}, ContentHTML: new(string)}}
 	for i := range reflect.TypeFor[messageJSON]().NumField() {
 		field := reflect.TypeFor[messageJSON]().Field(i)
 		if reflect.ValueOf(full).Field(i).IsZero() {

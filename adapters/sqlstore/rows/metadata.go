@@ -15,7 +15,7 @@ import (
 func marshal(m map[string]any) (string, error) {
 	text, err := chat.EncodeMetadata(m)
 	if err != nil {
-		return "", fault.Wrap(err, fault.Invalid, "Metadata must be JSON")
+		return "", err
 	}
 	return storable(text)
 }
@@ -49,14 +49,13 @@ func hasNUL(text string) bool {
 	}
 }
 
-// unmarshal reads metadata. Numbers stay as they were written.
-func unmarshal(text string) (m map[string]any, err error) {
+// unmarshal is the inverse of marshal.
+func unmarshal(text string) (map[string]any, error) {
 	if text == "" {
 		return nil, nil
 	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&m); err != nil {
+	m, err := chat.DecodeMetadata(json.RawMessage(text))
+	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
 	return m, nil
